@@ -1,0 +1,1285 @@
+#!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["websocket-client>=1.8.0"]
+# ///
+"""Receive OKEx/OKX market data over WebSocket, and never be silently wrong.
+
+    python okex_ws.py               # live trades of BTC-USDT from OKX (v5)
+    python okex_ws.py --offline     # the same program against a stand-in exchange on this machine
+
+As a library, or pasted into a trading script:
+
+    from okex_ws import OkexWS
+
+    def handler(channel, rows):
+        for row in rows:
+            print(row["px"], row["sz"], row["side"])
+
+    OkexWS(["trades:BTC-USDT"], handler).run()
+
+Threads: `run()` connects, reads and calls the handler on the thread that called it; `start()` does so
+on a daemon thread of its own. One more daemon thread, `send_heartbeat`, sends the ping. `subscribe`,
+`unsubscribe` and `close` may be called from any thread, the handler's included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import itertools
+import json
+import logging
+import os
+import random
+import re
+import signal
+import socket
+import ssl
+import sys
+import threading
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+try:
+    import websocket
+    from websocket import ABNF, WebSocketApp
+except ImportError as error:  # PyPI has another package called websocket, which shadows the right one
+    raise (SystemExit if __name__ == "__main__" else ImportError)(
+        "okex_ws needs the package websocket-client: pip install websocket-client"
+        f" (and, if it is there, pip uninstall websocket) [{error}]"
+    ) from None
+
+__all__ = ["OkexWS", "V1", "V3", "V5", "dialect_of", "endpoint", "fields", "inflate", "print_rows"]
+__version__ = "1.0.0"
+
+CONNECT_TIMEOUT = 10.0  # seconds, for each step of connecting: TCP, TLS, handshake
+CONFIRM_TIMEOUT = 10.0  # seconds until a subscription that nobody confirmed is reported
+SILENCE_MARGIN = 10.0  # seconds beyond ping_every in which something, a pong at least, must arrive
+RETRY_MOST = 30.0  # seconds between two tries to connect, at most
+RETRY_CHANNEL_MOST = 60.0  # seconds between two tries to get a channel that is not confirmed, at most
+CONNECT_SPACING = 0.34  # seconds; OKX accepts 3 connects a second per IP (docs-v5 overview, 2026)
+REQUESTS_PER_HOUR = 480  # subscribe + unsubscribe + login on one connection (docs-v5 overview, 2026)
+REQUESTS_PER_OPEN = 100  # up to so many channels are asked for one by one, so that refusals are told apart
+MESSAGE_MOST = 16 << 20  # bytes of one inflated message; the largest real one, a full book, has about 0.1 MB
+
+# OKX hosts by region, for live and for simulated trading. Port 8443 closed on 2026-10-31; 443 is the default.
+REGIONS = {
+    "global": ("wss://ws.okx.com", "wss://wspap.okx.com"),
+    "eea": ("wss://wseea.okx.com", "wss://wseeapap.okx.com"),
+    "us": ("wss://wsus.okx.com", "wss://wsuspap.okx.com"),
+}
+
+# What to do about the exchange's error and close codes (v1: 1xxxx and 2xxxx, v3: 3xxxx, v5: 6xxxx and 400x).
+HINTS = {
+    code: hint
+    for hint, codes in {
+        "check the spelling of the channel and its instrument": "10000 10001 10008 10015 20006 20007 20028 20103"
+        " 20116 30040 60012 60013 60018 60027 60033",
+        "check the API key, secret and passphrase": "10002 10005 10017 20020 20024 20026 30001 30002 30004 30006"
+        " 30013 30015 30027 60005 60007 60009 60024 4001",
+        "keys are made per region, and for live or simulated trading: check --region and --simulated": "60032",
+        "this key is for another generation of the API": "30016",
+        "the account is frozen, or has not opened this product": "10100 20002 20003 20004 20005",
+        "this connection belongs to another user": "10003 10004",
+        "this API is not public": "10216",
+        "this key may not be used from this IP address": "20019",
+        "check the clock of this machine": "30005 30008 60004 60006",
+        "this channel needs a login; books, books5 and bbo-tbt are public": "30041 60011",
+        "already logged in on this connection": "30042 60031",
+        "this channel needs a higher fee tier; books and books5 need none": "64003",
+        "books-l2-tbt cannot be combined with books or books50-l2-tbt on one instrument": "64004",
+        "this channel lives on another endpoint: public, private or business": "30000 60008 60028 64001 64002",
+        "the argument uly is gone, use instFamily": "64000",
+        "too many requests or channels: ask less often, or spread them over connections": "20049 30026 60014 4003"
+        " 4008 4009 channel-conn-count-error",
+        "the exchange did not understand the request": "20001 30039 60019 4002 1009",
+        "an error inside the exchange": "20014 30043 63999 64007 4006",
+        "nothing was exchanged for 30 seconds": "4004",
+        "this program or its network reads too slowly": "4005",
+        "the API key was changed or deleted": "4007",
+    }.items()
+    for code in codes.split()
+}
+PASSING = {"20014", "20049", "30026", "30043", "60014", "64007"}  # refusals worth another try
+
+log = logging.getLogger("okex_ws")  # Ping, pong and subscriptions at INFO, trouble at WARNING, frames at DEBUG
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Wire: text or bytes in, values out. No socket, thread, clock, file or print.
+
+
+def inflate(data: bytes) -> bytes:
+    """Decompress one binary frame of v1 or v3: one complete raw DEFLATE stream, without a zlib header.
+
+    Raises ValueError when the stream is damaged, cut short, followed by something else, or a bomb.
+    """
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        inflated = stream.decompress(data, MESSAGE_MOST + 1)
+    except zlib.error as error:
+        raise ValueError(f"not raw DEFLATE: {error}") from None
+    if len(inflated) > MESSAGE_MOST:
+        raise ValueError(f"inflates to more than {MESSAGE_MOST} bytes")
+    if not stream.eof or stream.unused_data:
+        raise ValueError("not one complete DEFLATE stream")
+    return inflated
+
+
+def quote(text: str | bytes, most: int = 200) -> str:
+    """Text from outside made fit for a terminal or a log: shortened, control characters escaped."""
+    if isinstance(text, bytes):
+        text = text[: most + 1].decode("utf-8", "backslashreplace")
+    if len(text) > most:
+        text = text[:most] + "…"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class Ping(NamedTuple):
+    """The exchange asks for a pong."""
+
+
+class Pong(NamedTuple):
+    """The exchange answers our ping."""
+
+
+class Subscribed(NamedTuple):
+    channel: str
+
+
+class Unsubscribed(NamedTuple):
+    channel: str
+
+
+class LoggedIn(NamedTuple):
+    """The exchange accepted the login."""
+
+
+class Refused(NamedTuple):
+    """A request failed. `channel` or `id` is "" where the exchange does not say which."""
+
+    code: str
+    message: str
+    channel: str
+    id: str
+
+
+class Notice(NamedTuple):
+    code: str
+    message: str
+
+
+class Push(NamedTuple):
+    """Data of one channel. `action` is "snapshot", "update", or "" where the exchange sends none."""
+
+    channel: str
+    rows: list[Any]
+    action: str
+
+
+class Unknown(NamedTuple):
+    """Well-formed, but of no kind that is known here."""
+
+    kind: str
+
+
+class Malformed(NamedTuple):
+    reason: str
+
+
+Event = Ping | Pong | Subscribed | Unsubscribed | LoggedIn | Refused | Notice | Push | Unknown | Malformed
+
+
+class Dialect:
+    """One generation of the exchange's protocol. Stateless: every method is a pure function."""
+
+    name: str
+    retired: str = ""  # when the exchange gave this generation up
+    ping: str
+    pong: str
+    ping_every: float  # seconds; every generation drops a connection that was quiet for 30
+    request_most: int  # bytes of arguments in one request
+
+    @classmethod
+    def url(cls, channel: str, region: str = "global", simulated: bool = False) -> str:
+        """The exchange's own URL for this channel."""
+        raise NotImplementedError
+
+    @classmethod
+    def subscribe(cls, channels: Sequence[str], id: str = "") -> str:
+        return cls._request("subscribe", channels, id)
+
+    @classmethod
+    def unsubscribe(cls, channels: Sequence[str], id: str = "") -> str:
+        return cls._request("unsubscribe", channels, id)
+
+    @classmethod
+    def _request(cls, op: str, channels: Sequence[str], id: str) -> str:
+        raise NotImplementedError
+
+    @classmethod
+    def key(cls, channel: str) -> str:
+        """The name that `parse` gives to this channel's events, however its user spells it."""
+        return channel
+
+    @classmethod
+    def parse(cls, text: str) -> list[Event]:
+        """The events in one message. Never raises: what cannot be read becomes a `Malformed`."""
+        if text in ("ping", "pong"):
+            return [Ping() if text == "ping" else Pong()]
+        try:
+            message = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            return [Malformed(f"not JSON: {error}")]
+        events: list[Event] = []
+        for item in message if isinstance(message, list) else [message]:
+            try:
+                events += cls._read(item)
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                events.append(Malformed(f"unexpected shape: {error!r}"))
+        return events
+
+    @classmethod
+    def _read(cls, item: dict[str, Any]) -> list[Event]:
+        raise NotImplementedError
+
+
+class V1(Dialect):
+    """OKEx v1, 2017 to 2019: named channels, messages that are arrays of objects, raw DEFLATE since 2018.
+
+    [{"binary":0,"channel":"ok_sub_spot_bch_btc_ticker","data":{"last":"111","buy":"115","sell":"115", …}}]
+    """
+
+    name = "v1"
+    retired = "2019"
+    ping = '{"event":"ping"}'
+    pong = '{"event":"pong"}'
+    ping_every = 30.0
+    request_most = 4096
+
+    @classmethod
+    def url(cls, channel: str, region: str = "global", simulated: bool = False) -> str:
+        return "wss://real.okex.com:10441/ws/v1"
+
+    @classmethod
+    def _request(cls, op: str, channels: Sequence[str], id: str) -> str:
+        event = {"subscribe": "addChannel", "unsubscribe": "removeChannel"}[op]
+        return _compact([{"event": event, "channel": channel} for channel in channels])
+
+    @classmethod
+    def _read(cls, item: dict[str, Any]) -> list[Event]:
+        if "data" not in item:
+            events: dict[Any, Event] = {"pong": Pong(), "ping": Ping()}
+            event = item.get("event")
+            return [events.get(event, Unknown(f"event {event}" if event else f"object with {', '.join(item)}"))]
+        channel, data = item.get("channel", ""), item["data"]
+        if isinstance(data, dict) and str(data.get("result", True)).lower() == "false":
+            # A refusal carries the *requested* channel, so that it looks like that channel's data.
+            refused = data.get("channel", channel) if channel in ("addChannel", "removeChannel") else channel
+            return [Refused(str(data.get("error_code", "")), str(data.get("error_msg", "")), str(refused), "")]
+        if channel in ("addChannel", "removeChannel"):
+            return [(Subscribed if channel == "addChannel" else Unsubscribed)(str(data["channel"]))]
+        if channel == "login":
+            return [LoggedIn()]
+        if not channel or not isinstance(channel, str):
+            raise ValueError("data without a channel")
+        if isinstance(data, list):
+            return [Push(channel, data, "")]
+        if isinstance(data, dict):
+            return [Push(channel, [data], "")]
+        # {"channel":"btc_forecast_price","timestamp":"1490341322021","data":"998.8"}: unasked for, before delivery
+        return [Push(channel, [{k: v for k, v in item.items() if k not in ("channel", "binary")}], "")]
+
+
+class V3(Dialect):
+    """OKEx v3, 2018 to 2021: tables of rows, raw DEFLATE.
+
+    {"table":"spot/trade","data":[{"instrument_id":"BCH-USDT","price":"328.74","side":"sell","size":"0.12", …}]}
+    """
+
+    name = "v3"
+    retired = "2021"
+    ping = "ping"
+    pong = "pong"
+    ping_every = 25.0
+    request_most = 4096
+
+    UNFILTERED = {"futures/instruments", "option/instruments", "system/status"}
+
+    @classmethod
+    def url(cls, channel: str, region: str = "global", simulated: bool = False) -> str:
+        return "wss://real.okex.com:8443/ws/v3"
+
+    @classmethod
+    def _request(cls, op: str, channels: Sequence[str], id: str) -> str:
+        return _compact({"op": op, "args": list(channels)})
+
+    @classmethod
+    def _read(cls, item: dict[str, Any]) -> list[Event]:
+        if "table" in item:
+            action = {"partial": "snapshot", "update": "update"}.get(item.get("action", ""), "")
+            pushes: dict[str, Push] = {}
+            for row in item["data"]:
+                channel = cls._channel(item["table"], row)
+                pushes.setdefault(channel, Push(channel, [], action)).rows.append(row)
+            return list(pushes.values())
+        event = item.get("event")
+        if event == "subscribe":
+            return [Subscribed(str(item["channel"]))]
+        if event == "unsubscribe":
+            return [Unsubscribed(str(item["channel"]))]
+        if event == "error":
+            # {"event":"error","message":"Channel : spot/tickr doesn't exist","errorCode":30040}
+            named = re.search(r"Channel : (\S+)", item["message"])
+            return [Refused(str(item["errorCode"]), item["message"], named[1] if named else "", "")]
+        if event == "login" and str(item["success"]).lower() == "true":
+            return [LoggedIn()]
+        if event == "login":
+            return [Refused(str(item.get("errorCode", "")), str(item.get("message", "")), "login", "")]
+        return [Unknown(f"event {event}" if event else f"object with {', '.join(item)}")]
+
+    @classmethod
+    def _channel(cls, table: str, row: Any) -> str:
+        """The channel that a row answers: the filter is in the row, under a name that depends on the table."""
+        if table in cls.UNFILTERED:
+            return table
+        keys = ("underlying",) if table == "option/summary" else ("instrument_id", "currency", "underlying")
+        found = next((row[key] for key in keys if key in row), None)
+        # futures/account rows are keyed by their currency: {"BTC":{"equity":"997.4", …}}
+        return f"{table}:{found or next(iter(row), '')}"
+
+
+class V5(Dialect):
+    """OKX v5, since 2021: what runs today. Channels and their arguments are objects; text frames, uncompressed.
+
+    {"arg":{"channel":"trades","instId":"BTC-USDT"},"data":[{"px":"83753","sz":"0.000011","side":"sell", …}]}
+    """
+
+    name = "v5"
+    ping = "ping"
+    pong = "pong"
+    ping_every = 20.0
+    request_most = 64 << 10
+
+    PRIVATE = re.compile(r"account|account-greeks|positions|orders|balance_and_position|liquidation-warning")
+    BUSINESS = re.compile(
+        r"(mark-price-|index-)?candle\w+|trades-all|orders-algo|algo-.+|grid-.+|deposit-info|withdrawal-info|rfqs|quotes"
+        r"|(public-)?struc-block-trades|public-block-trades|block-tickers|sprd-.+"
+    )
+    NOT_IDENTITY = ("channel", "uid", "extraParams")  # the exchange adds uid to a push, and may leave extraParams out
+
+    @classmethod
+    def url(cls, channel: str, region: str = "global", simulated: bool = False) -> str:
+        if region not in REGIONS:
+            raise ValueError(f"no region {region!r}: choose one of {', '.join(REGIONS)}")
+        name = channel.partition(":")[0]
+        path = "private" if cls.PRIVATE.fullmatch(name) else "business" if cls.BUSINESS.fullmatch(name) else "public"
+        return f"{REGIONS[region][simulated]}/ws/v5/{path}"
+
+    @classmethod
+    def argument(cls, channel: str) -> dict[str, str]:
+        """`trades:BTC-USDT` and `orders:instType=ANY` as the object that the exchange takes."""
+        name, _, rest = channel.partition(":")
+        if "=" in rest:
+            pairs = (pair.partition("=") for pair in re.split(r",(?=\w+=)", rest))
+            return {"channel": name} | {key: value for key, _, value in pairs}
+        return {"channel": name, "instId": rest} if rest else {"channel": name}
+
+    @classmethod
+    def channel(cls, arg: dict[str, str]) -> str:
+        """The inverse of `argument`, the same for every order of the keys."""
+        if len(arg) == 2 and "instId" in arg:
+            return f"{arg['channel']}:{arg['instId']}"
+        pairs = ",".join(f"{key}={arg[key]}" for key in sorted(arg) if key not in cls.NOT_IDENTITY)
+        return f"{arg['channel']}:{pairs.removeprefix('instId=') if ',' not in pairs else pairs}".rstrip(":")
+
+    @classmethod
+    def key(cls, channel: str) -> str:
+        return cls.channel(cls.argument(channel))
+
+    @classmethod
+    def _request(cls, op: str, channels: Sequence[str], id: str) -> str:
+        request = {"op": op, "args": [cls.argument(channel) for channel in channels]}
+        return _compact({"id": id, **request} if id else request)
+
+    @classmethod
+    def _read(cls, item: dict[str, Any]) -> list[Event]:
+        if "arg" in item and "data" in item:
+            if not isinstance(item["data"], list):
+                raise ValueError("data is not a list")
+            return [Push(cls.channel(item["arg"]), item["data"], item.get("action", ""))]
+        event = item.get("event")
+        if event == "subscribe":
+            return [Subscribed(cls.channel(item["arg"]))]
+        if event == "unsubscribe":
+            return [Unsubscribed(cls.channel(item["arg"]))]
+        if event == "error":
+            # {"id":"ob1","event":"error","code":"60018","msg":"… channel:books,instId:NOPE-USDT doesn't exist."}
+            named = re.search(r"channel:([\w-]+)(?:,instId:([\w-]+))? doesn't exist", item["msg"])
+            channel = ":".join(filter(None, named.groups())) if named else ""
+            return [Refused(str(item["code"]), item["msg"], channel, str(item.get("id", "")))]
+        if event == "login":
+            return [LoggedIn()] if item["code"] == "0" else [Refused(str(item["code"]), str(item["msg"]), "login", "")]
+        if event == "notice":
+            return [Notice(str(item["code"]), str(item["msg"]))]
+        if event == "channel-conn-count":
+            return [Notice(event, f"{item['connCount']} connections are subscribed to {item['channel']}")]
+        if event == "channel-conn-count-error":
+            # The subscription had been confirmed; it is dead all the same (docs-v5 overview).
+            return [Refused(event, f"{item['connCount']} connections are subscribed", str(item["channel"]), "")]
+        return [Unknown(f"event {event}" if event else f"object with {', '.join(item)}")]
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def dialect_of(channel: str) -> type[Dialect]:
+    """The generation that a channel's name belongs to. Raises ValueError for what cannot be a channel."""
+    if not channel.isprintable() or " " in channel:
+        raise ValueError(f"{quote(channel)!r} is not a channel: it has a space or a control character")
+    if re.match(r"ok_|\w+_forecast_price$", channel):
+        return V1
+    if re.match(r"[a-z]+/[a-z]", channel):
+        return V3
+    if re.match(r"[a-z][\w-]*(:.+)?$", channel):
+        return V5
+    raise ValueError(f"{channel!r} is not a channel: v5 channels look like trades:BTC-USDT")
+
+
+def endpoint(channel: str, url: str | None = None, region: str = "global", simulated: bool = False) -> str:
+    """The URL to connect to for a channel. A `url` without a path is a host, and gets the exchange's path."""
+    own = dialect_of(channel).url(channel, region, simulated)
+    if url is None:
+        return own
+    parts = urlsplit(url)
+    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+        raise ValueError(f"{url!r} is not a WebSocket URL: it must start with ws:// or wss:// and name a host")
+    return url if parts.path.strip("/") else url.rstrip("/") + urlsplit(own).path
+
+
+# Rows that arrive as bare lists, with names: v1's in the words of its documentation, v5's as in its REST API.
+# v1 futures count in contracts and add the amount in coins; times are ms but for the HH:MM:SS of v1 trades.
+FIELDS = [
+    (re.compile(r"ok_sub_\w+_kline_"), ("timestamp", "open", "high", "low", "close", "volume", "coin_volume")),
+    (re.compile(r"ok_sub_\w+_(trade_|deals)"), ("tid", "price", "amount", "time", "type", "coin_amount")),
+    (re.compile(r"(mark-price|index)-candle"), ("ts", "o", "h", "l", "c", "confirm")),
+    (re.compile(r"candle"), ("ts", "o", "h", "l", "c", "vol", "volCcy", "volCcyQuote", "confirm")),
+]
+
+
+def fields(channel: str) -> tuple[str, ...]:
+    """Names for the columns of a channel whose rows arrive as bare lists; () where rows name their values."""
+    return next((names for pattern, names in FIELDS if pattern.match(channel)), ())
+
+
+def named(names: tuple[str, ...], row: Any) -> Any:
+    """A list row as an object. A column beyond the known names is kept, as `column7`."""
+    if not names or not isinstance(row, list):
+        return row
+    extra = {f"column{i}": row[i] for i in range(len(names), len(row))}
+    return dict(zip(names, row)) | extra
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Client: one WebSocketApp, its callbacks, and the heartbeat's thread.
+
+UPGRADE = "the exchange announced a service upgrade"
+CONNECTED, SUBSCRIBED, DISCONNECTED, REFUSED, EXIT = "CONNECTED", "SUBSCRIBED", "DISCONNECTED", "REFUSED", "EXIT"
+
+Handler = Callable[[str, list[Any]], None]
+
+
+@dataclass(slots=True)
+class Subscription:
+    """One channel's way: wanted → sent → confirmed or refused; `dropped` once the user wants it no more."""
+
+    channel: str  # as the user wrote it
+    names: tuple[str, ...]
+    state: str = "wanted"
+    due: float = 0.0  # monotonic: when a wanted one may be sent, when a sent one should have been confirmed
+    request: str = ""  # id of the request that it was last sent in
+    alone: bool = False  # to be sent in a request of its own, because a shared one was refused
+    failures: int = 0  # in a row; each makes the wait for the next try longer
+
+    def ask_again(self, now: float) -> float:
+        """Want it again after a while, and return that while: 1, 2, 4, … seconds, at most a minute."""
+        wait = min(RETRY_CHANNEL_MOST, 2.0**self.failures)
+        self.failures = min(self.failures + 1, 10)
+        self.state, self.due = "wanted", now + wait
+        return wait
+
+
+class OkexWS(WebSocketApp):
+    """A connection to the exchange that comes back by itself, with its subscriptions, until `close()`.
+
+    channels    names of one generation and one endpoint, e.g. ["trades:BTC-USDT", "tickers:ETH-USDT"]
+    handler     called as handler(channel, rows) for each message, in order, on the reading thread; a row is
+                an object with the exchange's own names (see `fields` for rows that the exchange sends as lists)
+    url         another host, or another URL altogether, see `endpoint`
+    region, simulated   which of OKX's hosts, see REGIONS
+    proxy       http://, socks5:// or socks5h://[user:password@]host:port
+    ping_every  seconds between pings, if not the generation's own
+
+    Assign or override `on_status(status, detail)` to hear CONNECTED, SUBSCRIBED, DISCONNECTED, REFUSED and EXIT.
+    `latency` is the last ping's round trip in milliseconds; `counts` counts messages, rows and what went wrong.
+    """
+
+    _next_connect = 0.0  # monotonic; shared by all clients in the process, since the limit is per IP address
+    _turn = threading.Lock()  # guards _next_connect
+
+    def __init__(
+        self,
+        channels: str | Iterable[str],
+        handler: Handler | None = None,
+        *,
+        url: str | None = None,
+        region: str = "global",
+        simulated: bool = False,
+        proxy: str | None = None,
+        ping_every: float | None = None,
+    ) -> None:
+        wanted = [channels] if isinstance(channels, str) else list(channels)
+        first = wanted[0] if wanted else "status"
+        self._where = (url, region, simulated)
+        self.dialect = dialect_of(first)
+        self.ping_every = ping_every or self.dialect.ping_every
+        self.handler = handler or print_rows
+        self.latency: float | None = None
+        self.counts: Counter[str] = Counter()
+
+        self._subscriptions: dict[str, Subscription] = {}  # by Dialect.key
+        self._lock = threading.RLock()  # guards _subscriptions and what is sent about them
+        self._requests: list[float] = []  # monotonic times of this connection's requests
+        self._ids = itertools.count(1)
+        self._stop = threading.Event()  # set by close(): run() ends
+        self._open = False  # between on_open and the end of the connection
+        self._connected = False  # whether the latest try to connect came as far as on_open
+        self._heard = 0.0  # monotonic: when anything last arrived
+        self._pinged = 0.0  # monotonic: when the last ping left
+        self._tries = 0  # connections since data last flowed
+        self._reason = ""  # why the connection ended, in words
+        self._fatal: BaseException | None = None  # what no retry can mend; run() raises it
+        self._said: set[str] = set()  # what is said only once
+        server = endpoint(first, *self._where)
+        self._proxy = proxy_options(proxy, server)
+        callbacks: dict[str, Any] = {"on_open": on_open, "on_data": on_data, "on_error": on_error, "on_close": on_close}
+        super().__init__(server, header=self._before_connect, **callbacks)
+        self._dispatch: dict[type, Callable[[Any], None]] = {
+            Push: self._deliver,
+            Ping: lambda _: self.send(self.dialect.pong),
+            Pong: self._ponged,
+            Subscribed: self._confirmed,
+            Unsubscribed: self._unsubscribed,
+            Refused: self._refused,
+            Notice: self._notice,
+            Unknown: lambda event: self._once(f"Ignored a message of an unknown kind: {quote(event.kind)}."),
+        }
+        self.subscribe(*wanted)
+        if self.dialect.retired and url is None:
+            log.warning(
+                "The exchange retired %s in %s: pass --url for a server that still speaks it, --offline for the"
+                " stand-in, or a v5 channel such as trades:BTC-USDT.",
+                *(self.dialect.name, self.dialect.retired),
+            )
+
+    @property
+    def channels(self) -> dict[str, str]:
+        """Each channel and how its subscription stands: wanted, sent, confirmed, refused or dropped."""
+        with self._lock:
+            return {s.channel: s.state for s in self._subscriptions.values()}
+
+    def run(self) -> None:
+        """Connect, read, and reconnect until `close()`. Call it on the main thread, or use `start()`.
+
+        Raises ssl.SSLCertVerificationError if the very first connection meets a certificate that is not valid,
+        and KeyboardInterrupt on Ctrl-C. Everything else is retried.
+        """
+        threading.Thread(target=send_heartbeat, args=(self,), name="okex_ws heartbeat", daemon=True).start()
+        try:
+            while not self._stop.is_set():
+                self._wait_for_turn()
+                self._reason, self._connected = "", False
+                # Their check of UTF-8 is pure Python, a hundred times as slow as the one decode() of on_data.
+                self.run_forever(skip_utf8_validation=True, **self._proxy)
+                if self._fatal:
+                    raise self._fatal
+                if not self._stop.is_set():
+                    self._disconnected()
+        finally:
+            self._stop.set()
+            self._tell(EXIT, explain(self._fatal, self.url) if self._fatal else "closed")
+
+    def start(self) -> None:
+        """`run()` on a daemon thread: for scripts whose main thread is busy with a strategy."""
+        threading.Thread(target=self._run_in_background, name="okex_ws reader", daemon=True).start()
+
+    def close(self, **_: Any) -> None:
+        """End `run()`: at once if it reads or waits, after the attempt if it is connecting. From any thread."""
+        self._stop.set()
+        self._hang_up()
+
+    def subscribe(self, *channels: str) -> None:
+        """Want these channels, now and after every reconnect. One that was refused is asked for again.
+
+        Raises ValueError for a channel of another generation or endpoint: that takes an OkexWS of its own.
+        """
+        for channel in channels:
+            where = endpoint(channel, *self._where)
+            if where != self.url or dialect_of(channel) is not self.dialect:
+                raise ValueError(f"{channel} is served at {where}, this client connects to {self.url}")
+        with self._lock:
+            for channel in channels:
+                subscription = self._subscriptions.get(self.dialect.key(channel))
+                if subscription is None or subscription.state in ("refused", "dropped"):
+                    self._subscriptions[self.dialect.key(channel)] = Subscription(channel, fields(channel))
+        self._flush()
+
+    def unsubscribe(self, *channels: str) -> None:
+        """Want these channels no more. Their rows stop at once, whatever is still on its way."""
+        with self._lock:
+            for channel in channels:
+                key = self.dialect.key(channel)
+                subscription = self._subscriptions.get(key)
+                if subscription and self._open and subscription.state in ("sent", "confirmed"):
+                    subscription.state, subscription.due = "dropped", 0.0
+                else:
+                    self._subscriptions.pop(key, None)
+        self._flush()
+
+    def on_status(self, status: str, detail: str) -> None:
+        """Hear what happens to the connection. Override it, or assign a function of (status, detail)."""
+
+    def send(self, data: bytes | str, opcode: int = ABNF.OPCODE_TEXT) -> None:
+        """Send one message. Raises WebSocketConnectionClosedException while there is no connection."""
+        if not (self.sock and self.sock.connected):  # websocket-client would write into the handshake
+            raise websocket.WebSocketConnectionClosedException("not connected")
+        log.debug("> %s", data)
+        try:
+            super().send(data, opcode)
+        except Exception:
+            self._hang_up("sending failed")  # half a frame may have left: nothing can follow it
+            raise
+
+    # The life of a connection.
+
+    def _run_in_background(self) -> None:
+        try:
+            self.run()
+        except Exception as error:
+            log.error("Stopped for good: %s.", explain(error, self.url))
+
+    def _wait_for_turn(self) -> None:
+        with OkexWS._turn:
+            now = time.monotonic()
+            at = max(now, OkexWS._next_connect)
+            OkexWS._next_connect = at + CONNECT_SPACING
+        self._stop.wait(at - now)
+
+    def _before_connect(self) -> list[str]:
+        # websocket-client asks for the headers right before it connects: the one place to set a timeout for
+        # this connection. setdefaulttimeout() would change every other WebSocket in the user's script.
+        assert self.sock is not None
+        self.sock.settimeout(CONNECT_TIMEOUT)
+        return []
+
+    def create_dispatcher(self, *args: Any, **options: Any) -> Any:
+        dispatcher = super().create_dispatcher(*args, **options)
+        dispatcher.read = self._read  # type: ignore[method-assign, assignment]
+        return dispatcher
+
+    def _read(self, _sock: Any, read: Callable[[], bool], _check: Any) -> None:
+        """Read until the connection ends: `read` is websocket-client's, for one message. It wakes every second."""
+        sock = self.sock
+        assert sock is not None
+        sock.settimeout(1.0)
+        ticked = 0.0
+        try:
+            while self.keep_running and not self._stop.is_set():
+                try:
+                    if not read():
+                        break
+                    self._heard = time.monotonic()
+                except websocket.WebSocketTimeoutException:
+                    pass
+                if time.monotonic() - ticked >= 1.0:
+                    ticked = time.monotonic()
+                    self._tick(ticked)
+        finally:
+            self._open = False
+            if sock.connected:  # say goodbye, but do not wait for the answer as websocket-client would
+                with suppress(Exception):
+                    sock.send_close()
+            sock.shutdown()  # type: ignore[no-untyped-call]
+
+    def _hang_up(self, reason: str = "") -> None:
+        """Make the reading thread leave the connection, from any thread: a read under way returns at once."""
+        self._reason = self._reason or reason
+        self.keep_running = False
+        sock = self.sock and self.sock.sock
+        if sock:
+            with suppress(OSError):  # not sock.shutdown(): SSLSocket's own would go on in plain text
+                socket.socket.shutdown(sock, socket.SHUT_RD)
+
+    def _tick(self, now: float) -> None:
+        """What is due on the reading thread once a second."""
+        if now - self._heard > self.ping_every + SILENCE_MARGIN:
+            self._hang_up(f"nothing arrived for {self.ping_every + SILENCE_MARGIN:.0f} s")
+        with self._lock:
+            for subscription in self._subscriptions.values():
+                if subscription.state == "sent" and now > subscription.due:
+                    wait = subscription.ask_again(now)
+                    message = "%s is not confirmed after %.0f s. Asking again in %.0f s."
+                    log.warning(message, subscription.channel, CONFIRM_TIMEOUT, wait)
+        self._flush()
+
+    def _opened(self) -> None:
+        with self._lock:
+            self._open = self._connected = True
+            self._heard = time.monotonic()
+            self._requests.clear()
+            for key, subscription in list(self._subscriptions.items()):
+                if subscription.state == "dropped":
+                    del self._subscriptions[key]
+                elif subscription.state != "refused":
+                    subscription.state, subscription.due = "wanted", 0.0
+        self.counts["connects"] += 1
+        log.info("Connected to %s.", self.url)
+        self._tell(CONNECTED, self.url)
+        self._flush()
+
+    def _disconnected(self) -> None:
+        delay = random.uniform(0, min(RETRY_MOST, 2.0 ** min(self._tries, 5)))
+        if self._reason == UPGRADE and self._tries == 0:
+            delay = 0.0
+        self._tries += 1
+        reason = self._reason or "connection lost"
+        if not self._connected and urlsplit(self.url).port == 8443:
+            reason += " (OKX closed port 8443 on 2026-10-31: leave the port out)"
+        what = "Disconnected from" if self._connected else "Cannot connect to"
+        log.warning("%s %s: %s. Next try in %.1f s.", what, self.url, reason, delay)
+        self._tell(DISCONNECTED, reason)
+        self._stop.wait(delay)
+
+    def _tell(self, status: str, detail: str) -> None:
+        try:
+            self.on_status(status, detail)
+        except Exception:
+            log.exception("on_status failed on %s.", status)
+
+    # Subscriptions.
+
+    def _flush(self) -> None:
+        """Send what is due: channels no longer wanted, then channels wanted."""
+        with self._lock:
+            if not self._open:
+                return
+            now = time.monotonic()
+            for state, request in (("dropped", self.dialect.unsubscribe), ("wanted", self.dialect.subscribe)):
+                due = [s for s in self._subscriptions.values() if s.state == state and s.due <= now]
+                for batch in self._batches(due):
+                    if not self._may_request(now):
+                        return
+                    id = f"r{next(self._ids)}"
+                    for subscription in batch:
+                        subscription.request, subscription.due = id, float("inf")
+                        if state == "wanted":
+                            subscription.state, subscription.due = "sent", now + CONFIRM_TIMEOUT
+                    try:
+                        self.send(request([s.channel for s in batch], id))
+                    except Exception:
+                        return  # the connection is gone; on_open of the next one starts afresh
+
+    def _batches(self, subscriptions: list[Subscription]) -> Iterable[list[Subscription]]:
+        """One channel a request while they are few, so that each refusal has its own id; more where they are many."""
+        size = -(-len(subscriptions) // REQUESTS_PER_OPEN)
+        batch: list[Subscription] = []
+        length = 0
+        for subscription in subscriptions:
+            cost = len(self.dialect.subscribe([subscription.channel]).encode())
+            apart = subscription.alone or (batch and batch[-1].alone)
+            if batch and (len(batch) == size or length + cost > self.dialect.request_most or apart):
+                yield batch
+                batch, length = [], 0
+            batch.append(subscription)
+            length += cost
+        if batch:
+            yield batch
+
+    def _may_request(self, now: float) -> bool:
+        self._requests = [at for at in self._requests if now - at < 3600]
+        if len(self._requests) >= REQUESTS_PER_HOUR:
+            self._once("The exchange takes 480 requests an hour on one connection: the rest waits.")
+            return False
+        self._requests.append(now)
+        return True
+
+    def _confirmed(self, event: Subscribed) -> None:
+        with self._lock:
+            subscription = self._subscriptions.get(event.channel)
+            if subscription and subscription.state == "sent":
+                subscription.state = "confirmed"
+        log.info("%s subscribed.", quote(subscription.channel if subscription else event.channel))
+        self._tell(SUBSCRIBED, subscription.channel if subscription else event.channel)
+
+    def _unsubscribed(self, event: Unsubscribed) -> None:
+        with self._lock:
+            subscription = self._subscriptions.get(event.channel)
+            if subscription and subscription.state == "dropped":
+                del self._subscriptions[event.channel]
+        log.info("%s unsubscribed.", quote(event.channel))
+
+    def _refused(self, event: Refused) -> None:
+        hint = HINTS.get(event.code, "")
+        why = f"{event.code} {quote(event.message)}" + (f" ({hint})" if hint else "")
+        with self._lock:
+            refused = self._meant(event)
+            shared = len(refused) > 1 and not event.channel
+            for subscription in refused:
+                if shared:  # one of these is at fault, and nothing says which: ask for each by itself
+                    subscription.state, subscription.alone, subscription.due = "wanted", True, 0.0
+                elif event.code in PASSING:
+                    subscription.ask_again(time.monotonic())
+                else:
+                    subscription.state = "refused"
+        names = ", ".join(s.channel for s in refused) or quote(event.channel) or "a request"
+        if shared:
+            log.warning("The exchange refused one of %d channels: %s. Asking for each by itself.", len(refused), why)
+            return
+        self.counts["refused"] += 1
+        log.warning("The exchange refused %s: %s.", names, why)
+        self._tell(REFUSED, f"{names}: {why}")
+
+    def _meant(self, event: Refused) -> list[Subscription]:
+        """The subscriptions that a refusal is about: by name, by the request's id, or the only one that waits."""
+        asked = {key: s for key, s in self._subscriptions.items() if s.state in ("sent", "confirmed")}
+        if event.channel in asked:
+            return [asked[event.channel]]
+        if event.channel:  # v3 and channel-conn-count-error name the channel without its argument
+            return [s for key, s in asked.items() if key.partition(":")[0] == event.channel]
+        waiting = [s for s in asked.values() if s.state == "sent"]
+        if event.id:
+            return [s for s in waiting if s.request == event.id]
+        return waiting if len(waiting) == 1 else []
+
+    # Everything else that arrives.
+
+    def _deliver(self, event: Push) -> None:
+        channel, rows, _ = event
+        subscription = self._subscriptions.get(channel)
+        if subscription:
+            if subscription.state == "dropped":
+                return
+            if subscription.state == "sent":  # data says as much as a confirmation
+                subscription.state = "confirmed"
+            subscription.failures = 0
+            channel = subscription.channel
+            if subscription.names:
+                rows = [named(subscription.names, row) for row in rows]
+        self._tries = 0
+        self.counts["rows"] += len(rows)
+        try:
+            self.handler(channel, rows)
+        except Exception as error:
+            self.counts["handler errors"] += 1
+            kind = f"The handler failed with {type(error).__name__}"
+            if kind not in self._said:
+                self._said.add(kind)
+                log.exception("%s on a message of %s. Said once, counted each time.", kind, channel)
+
+    def _ponged(self, _: Pong) -> None:
+        self._tries = 0
+        self.latency = (time.monotonic() - self._pinged) * 1000
+        log.info("Pong received. %.1f ms", self.latency)
+
+    def _notice(self, event: Notice) -> None:
+        log.warning("Notice from the exchange: %s %s", event.code, quote(event.message))
+        if event.code == "64008":  # the connection closes within 60 s (docs-v5 overview)
+            self._hang_up(UPGRADE)
+
+    def _once(self, message: str) -> None:
+        if message not in self._said:
+            self._said.add(message)
+            log.warning(message)
+
+    def _malformed(self, reason: str, message: str | bytes) -> None:
+        self.counts["malformed"] += 1
+        log.warning("Malformed message, dropped: %s: %s", quote(reason), quote(message))
+
+
+def on_open(ws: OkexWS) -> None:
+    """Connected: subscribe to everything that is wanted."""
+    ws._opened()
+
+
+def on_data(ws: OkexWS, data: bytes, opcode: int, _final: bool) -> None:
+    """What websocket-client read: text becomes str, so that on_message can tell it from compressed bytes."""
+    try:
+        message = data if opcode == ABNF.OPCODE_BINARY else data.decode()
+    except UnicodeDecodeError as error:
+        ws._malformed(str(error), data)
+    else:
+        on_message(ws, message)
+
+
+def on_message(ws: OkexWS, message: str | bytes) -> None:
+    """One message: inflate it, tell what it is (pong, confirmation, data, …), and act on each event in it."""
+    ws.counts["messages"] += 1
+    try:
+        text = inflate(message).decode() if isinstance(message, bytes) else message
+    except ValueError as error:
+        ws._malformed(str(error), message)
+        return
+    log.debug("< %s", text)
+    for event in ws.dialect.parse(text):
+        if isinstance(event, Malformed):
+            ws._malformed(event.reason, text)
+        else:
+            ws._dispatch[type(event)](event)
+
+
+def on_error(ws: OkexWS, error: BaseException) -> None:
+    """The connection failed, or could not be made."""
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        ws._fatal = error  # websocket-client swallows it; run() raises it again
+    elif isinstance(error, ssl.SSLCertVerificationError) and not ws.counts["connects"]:
+        ws._fatal = error
+    ws._hang_up(explain(error, ws.url))
+
+
+def on_close(ws: OkexWS, code: int | None, reason: str | None) -> None:
+    """The connection is closed; `code` and `reason` if the exchange said why."""
+    if code:
+        hint = HINTS.get(str(code), "")
+        ws._reason = f"closed by the exchange with code {code}" + f" {quote(reason or hint)}".rstrip()
+
+
+def send_heartbeat(ws: OkexWS) -> None:
+    """Send the ping every `ws.ping_every` seconds for the life of the client, and retry until the send succeeds."""
+    while not ws._stop.wait(ws.ping_every):
+        failed = False
+        while not ws._stop.is_set():
+            try:
+                ws._pinged = time.monotonic()
+                ws.send(ws.dialect.ping)
+                log.info("Ping sent.")
+                break
+            except Exception as error:
+                if not failed:
+                    log.warning("Ping not sent, trying again every second: %s.", explain(error, ws.url))
+                failed = True
+                ws._stop.wait(1.0)
+
+
+def explain(error: BaseException, url: str) -> str:
+    """Why a connection could not be made, or ended, in words that tell DNS, TCP, TLS, proxy and HTTP apart."""
+    host = urlsplit(url).netloc.rpartition("@")[2]
+    detail = quote(str(error)).rstrip(".") or type(error).__name__
+    if isinstance(error, websocket.WebSocketAddressException):
+        return f"DNS cannot resolve {host}: {detail}"
+    if isinstance(error, websocket.WebSocketBadStatusException):
+        hint = {403: ", this address or region may be blocked: try a proxy, or another region", 404: ", wrong path"}
+        return f"{host} answered HTTP {error.status_code}{hint.get(error.status_code, '')}"
+    if isinstance(error, websocket.WebSocketProxyException) or type(error).__module__.startswith("python_socks"):
+        return f"the proxy failed: {detail}"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"TLS: the certificate of {host} is not valid: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS with {host} failed: {detail}"
+    if isinstance(error, ConnectionRefusedError):
+        return f"{host} refused the connection"
+    if isinstance(error, websocket.WebSocketTimeoutException | TimeoutError):
+        return f"{host} did not answer within {CONNECT_TIMEOUT:.0f} s"
+    return detail
+
+
+def is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def proxy_options(proxy: str | None, url: str) -> dict[str, Any]:
+    """What run_forever wants to hear about a proxy. It reads http_proxy and https_proxy itself, not all_proxy."""
+    if proxy is None and is_loopback(url):  # no_proxy=* does not count there unless a proxy is named
+        return {"http_proxy_host": "none", "http_no_proxy": ["*"], "proxy_type": "http"}
+    if proxy is None and not (os.environ.get("https_proxy") or os.environ.get("HTTPS_PROXY")):
+        proxy = os.environ.get("all_proxy") or os.environ.get("ALL_PROXY")
+    if not proxy:
+        return {}
+    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    if parts.scheme not in ("http", "socks4", "socks4a", "socks5", "socks5h") or not parts.hostname or not parts.port:
+        raise ValueError("a proxy is written http://host:port, socks5://host:port or socks5h://host:port")
+    if parts.scheme != "http":
+        try:
+            import python_socks  # noqa: F401
+        except ImportError:
+            raise ImportError("SOCKS proxies need the package python-socks: pip install python-socks") from None
+    return {
+        "http_proxy_host": parts.hostname,
+        "http_proxy_port": parts.port,
+        "http_proxy_auth": (unquote(parts.username), unquote(parts.password or "")) if parts.username else None,
+        "http_proxy_timeout": CONNECT_TIMEOUT,
+        "http_no_proxy": ["-"],  # asked for by name: no_proxy, and 1.8's built-in one for loopback, do not count
+        "proxy_type": parts.scheme,
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Sinks: where the rows go.
+
+# What a line shows of a trade, a ticker and a candle: for each value, its names in v5, v3 and v1.
+TRADE = re.compile(r"(.*[/_-])?(trades?|deals)\b|.*_trade_")
+TICKER = re.compile(r".*ticker")
+PRICE, SIZE, SIDE = ("px", "price"), ("sz", "size", "qty", "amount"), ("side", "type")
+LAST, BID, ASK = ("last",), ("bidPx", "best_bid", "buy"), ("askPx", "best_ask", "sell")
+OPEN, HIGH, LOW, CLOSE, VOLUME = ("o", "open"), ("h", "high"), ("l", "low"), ("c", "close"), ("vol", "volume")
+SIDES = {"buy": "buy", "bid": "buy", "sell": "sell", "ask": "sell"}
+GREEN, RED, PLAIN = "\033[32m", "\033[31m", "\033[0m"
+
+
+def describe(channel: str, row: Any) -> tuple[str, str]:
+    """A row in a few words for a person, and the colour that they deserve."""
+
+    def pick(names: tuple[str, ...]) -> Any:
+        return next((row[name] for name in names if name in row), "")
+
+    if isinstance(row, dict):
+        if isinstance(row.get("candle"), list):  # v3: {"candle":["2019-04-16T10:49:00.000Z","162.03", …]}
+            row = named(("time", "open", "high", "low", "close", "volume"), row["candle"])
+        side = SIDES.get(str(pick(SIDE)), "")
+        if side and pick(PRICE) != "" and TRADE.match(channel):
+            return f"{pick(PRICE):>12} {pick(SIZE):>14} {side}", GREEN if side == "buy" else RED
+        if "last" in row and TICKER.match(channel):
+            return f"last {pick(LAST)}  bid {pick(BID)}  ask {pick(ASK)}", ""
+        if pick(OPEN) != "" and pick(CLOSE) != "":
+            volume = f"  volume {pick(VOLUME)}" if pick(VOLUME) != "" else ""
+            return f"open {pick(OPEN)}  high {pick(HIGH)}  low {pick(LOW)}  close {pick(CLOSE)}{volume}", ""
+    return _compact(row), ""
+
+
+def print_rows(channel: str, rows: list[Any]) -> None:
+    """Print a line per row: local time, channel, and what matters in it. In colour on a terminal that wants it."""
+    colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    now = time.time()
+    clock = f"{time.strftime('%H:%M:%S', time.localtime(now))}.{int(now * 1000) % 1000:03d}"
+    lines = []
+    for row in rows:
+        text, colour = describe(channel, row)
+        line = quote(f"{clock}  {channel}  {text}", sys.maxsize)
+        lines.append(f"{colour}{line}{PLAIN}\n" if colours and colour else f"{line}\n")
+    sys.stdout.write("".join(lines))
+    sys.stdout.flush()
+
+
+def json_rows(channel: str, rows: list[Any]) -> None:
+    """Print a JSON line per row: {"received": epoch seconds, "channel": …, "row": …}."""
+    received = time.time()
+    lines = (_compact({"received": received, "channel": channel, "row": row}) + "\n" for row in rows)
+    sys.stdout.write("".join(lines))
+    sys.stdout.flush()
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Command line.
+
+OFFLINE_CHANNEL = "ok_sub_futureusd_btc_trade_quarter"  # that of the original demo
+EXIT_GRACE = 0.7  # seconds for the threads to end by themselves after a signal
+
+EXAMPLES = """\
+channels:
+  v5    trades:BTC-USDT  tickers:BTC-USDT  candle1m:BTC-USDT  books5:BTC-USDT-SWAP  liquidation-orders:instType=SWAP
+  v3    spot/trade:BTC-USDT  swap/ticker:BTC-USD-SWAP  spot/candle60s:BTC-USDT     (retired by the exchange)
+  v1    ok_sub_futureusd_btc_trade_quarter  ok_sub_spot_btc_usdt_ticker            (retired by the exchange)
+
+examples:
+  python okex_ws.py                                     live trades of BTC-USDT
+  python okex_ws.py --offline                           no network needed: a stand-in exchange on this machine
+  python okex_ws.py tickers:ETH-USDT candle1m:ETH-USDT  several channels, each from its own endpoint
+  python okex_ws.py --jsonl - --count 100 > rows.jsonl  a hundred rows as JSON lines
+  python okex_ws.py --proxy socks5h://127.0.0.1:1080    through a proxy (pip install python-socks)
+"""
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    def positive(text: str) -> float:
+        value = float(text)
+        if not 0 < value < float("inf"):
+            raise argparse.ArgumentTypeError("must be more than 0")
+        return value
+
+    def whole(text: str) -> int:
+        if int(text) < 1:
+            raise argparse.ArgumentTypeError("must be 1 or more")
+        return int(text)
+
+    parser = argparse.ArgumentParser(
+        prog="okex_ws.py",
+        description="Print OKEx/OKX market data as it happens. Data goes to stdout, everything else to stderr.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("channels", nargs="*", metavar="CHANNEL", help="what to receive (default: trades:BTC-USDT)")
+    add("--offline", action="store_true", help="use the stand-in exchange of the tests folder (default channel: v1)")
+    add("--url", help="connect here; a host alone (wss://host) gets the exchange's own path")
+    add("--region", choices=REGIONS, default="global", help="the account's: my.okx.com is eea, app.okx.com is us")
+    add("--simulated", action="store_true", help="the exchange's hosts for simulated trading")
+    add("--proxy", metavar="URL", help="http://, socks5:// or socks5h://[user:password@]host:port")
+    add("--ping-every", type=positive, metavar="SECONDS", help="default: 30 for v1, 25 for v3, 20 for v5")
+    add("--seconds", type=positive, metavar="N", help="stop by itself after so long")
+    add("--count", type=whole, metavar="N", help="stop by itself after so many rows")
+    add("--jsonl", choices=["-"], help="print each row as one line of JSON")
+    add("--quiet", action="store_true", help="on stderr only what goes wrong")
+    add("--trace", action="store_true", help="on stderr every message both ways")
+    add("--version", action="version", version=f"okex_ws {__version__}")
+    args = parser.parse_args(argv)
+    args.channels = list(dict.fromkeys(args.channels)) or [OFFLINE_CHANNEL if args.offline else "trades:BTC-USDT"]
+    if args.offline and args.url:
+        parser.error("--offline brings its own server: leave --url out")
+    return args
+
+
+class Run:
+    """One run of the command line: its clients, the first on the main thread, and the ways it can end."""
+
+    def __init__(self, args: argparse.Namespace, url: str | None) -> None:
+        groups: dict[tuple[str, type[Dialect]], list[str]] = {}
+        for channel in args.channels:
+            where = endpoint(channel, url, args.region, args.simulated)
+            groups.setdefault((where, dialect_of(channel)), []).append(channel)
+        options = {"region": args.region, "simulated": args.simulated, "proxy": args.proxy}
+        self.clients = [
+            OkexWS(channels, self.handle, url=url, ping_every=args.ping_every, **options)
+            for channels in groups.values()
+        ]
+        for client in self.clients:
+            client.on_status = self.hear  # type: ignore[method-assign]
+        self.seconds: float | None = args.seconds
+        self.left: int | None = args.count
+        self.output: Handler = json_rows if args.jsonl else print_rows
+        self.lock = threading.Lock()  # one row after another, from all reading threads
+        self.status: int | None = None  # the exit status, once something has ended the run
+        self.ended = threading.Event()
+        self.began = time.monotonic()
+
+    def run(self) -> int:
+        if threading.current_thread() is threading.main_thread():
+            self.catch_signals()
+        if self.seconds:
+            timer = threading.Timer(self.seconds, self.stop, [0])
+            timer.daemon = True
+            timer.start()
+        for client in self.clients[1:]:
+            client.start()
+        try:
+            self.clients[0].run()
+        except Exception as error:
+            log.error("Stopped: %s.", explain(error, self.clients[0].url))
+        self.stop(1)
+        self.finish()
+        return self.status or 0
+
+    def stop(self, status: int) -> None:
+        """End the run with this exit status, unless another one came first. From any thread, at once."""
+        if self.status is None:
+            self.status = status
+        for client in self.clients:
+            client.close()
+
+    def catch_signals(self) -> None:
+        """Let a thread of its own act on SIGINT and SIGTERM.
+
+        The main thread may be where no Python code runs, in getaddrinfo or in a write to a paused terminal, so
+        that neither a handler nor KeyboardInterrupt would come through.
+        """
+        inbox, self.outbox = socket.socketpair()  # kept: the signal module holds on to the number alone
+        self.outbox.setblocking(False)
+        signal.set_wakeup_fd(self.outbox.fileno())
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+
+        def watch() -> None:
+            status = 130 if inbox.recv(1)[0] == signal.SIGINT else 0
+            self.stop(status)
+            if not self.ended.wait(EXIT_GRACE):
+                self.finish()
+                os._exit(status)
+
+        threading.Thread(target=watch, name="okex_ws signals", daemon=True).start()
+
+    def handle(self, channel: str, rows: list[Any]) -> None:
+        with self.lock:
+            if self.status is not None:
+                return
+            rows = rows[: self.left]
+            try:
+                self.output(channel, rows)
+            except OSError as error:
+                if not isinstance(error, BrokenPipeError):
+                    log.error("Cannot write to stdout: %s.", error)
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+                self.stop(0 if isinstance(error, BrokenPipeError) else 1)
+            if self.left is not None:
+                self.left -= len(rows)
+                if not self.left:
+                    self.stop(0)
+
+    def hear(self, status: str, detail: str) -> None:
+        if status == REFUSED and all(s == "refused" for client in self.clients for s in client.channels.values()):
+            log.error("Every channel was refused: nothing to wait for.")
+            self.stop(1)
+        if status == EXIT and detail != "closed":
+            self.stop(1)
+
+    def finish(self) -> None:
+        if self.ended.is_set():
+            return
+        self.ended.set()
+        counts = sum((client.counts for client in self.clients), Counter[str]())
+        reconnects = counts["connects"] - sum(1 for client in self.clients if client.counts["connects"])
+        trouble = "".join(f", {n} {what}" for what, n in counts.items() if what not in ("rows", "messages", "connects"))
+        log.info(
+            "%d rows in %d messages over %.1f s, %d reconnects%s.",
+            *(counts["rows"], counts["messages"], time.monotonic() - self.began, reconnects, trouble),
+        )
+
+
+def start_stand_in() -> str:
+    """Start the stand-in exchange of the tests folder on a free port of this machine, and return its URL."""
+    folder = Path(__file__).resolve().parent / "tests"
+    if not (folder / "exchange.py").exists():
+        raise ValueError("--offline needs tests/exchange.py from the repository beside okex_ws.py")
+    sys.path.insert(0, str(folder))
+    url: str = importlib.import_module("exchange").Exchange().start().url
+    log.info("Offline: a stand-in exchange at %s. Its prices are made up.", url)
+    return url
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_arguments(argv)
+    console = logging.StreamHandler()
+    console.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    log.handlers, log.propagate, logging.raiseExceptions = [console], False, False
+    log.setLevel(logging.DEBUG if args.trace else logging.WARNING if args.quiet else logging.INFO)
+    with suppress(AttributeError):  # a console without UTF-8 gets escapes, not an exception
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        run = Run(args, start_stand_in() if args.offline else args.url)
+    except (ValueError, ImportError) as error:
+        print(f"okex_ws.py: {error}", file=sys.stderr)
+        return 2
+    return run.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

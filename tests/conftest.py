@@ -1,0 +1,91 @@
+"""Fixtures: a stand-in exchange, and clients that are closed when their test ends."""
+
+import random
+import threading
+import time
+
+import pytest
+from exchange import Exchange
+from hypothesis import settings
+
+import okex_ws
+
+settings.register_profile("default", deadline=None, max_examples=200, derandomize=True, database=None)
+settings.load_profile("default")
+
+
+def wait_for(condition, within=10.0):
+    """Wait until `condition()` is true and return what it gave; fail after `within` seconds."""
+    end = time.monotonic() + within
+    while True:
+        result = condition()
+        if result:
+            return result
+        assert time.monotonic() < end, "the condition did not come true in time"
+        time.sleep(0.005)
+
+
+class Client(okex_ws.OkexWS):
+    """A client on a thread of its own that remembers what it was told."""
+
+    def __init__(self, channels, **options):
+        self.rows, self.statuses = [], []
+        super().__init__(channels, self.remember, **options)
+
+    def remember(self, channel, rows):
+        self.rows += [(channel, row) for row in rows]
+
+    def on_status(self, status, detail):
+        self.statuses.append((status, detail))
+
+    def start(self):
+        """run() on a thread; unlike the real start(), what it raises is kept."""
+        self.error = None
+        self.thread = threading.Thread(target=self._keep_error, daemon=True)
+        self.thread.start()
+        return self
+
+    def _keep_error(self):
+        try:
+            self.run()
+        except BaseException as error:
+            self.error = error
+
+    def saw(self, status, times=1):
+        return sum(1 for s, _ in self.statuses if s == status) >= times
+
+    def more_rows(self, than=None):
+        """A condition: rows have arrived since this call."""
+        seen = len(self.rows)
+        return lambda: len(self.rows) > seen
+
+
+@pytest.fixture
+def exchange():
+    with Exchange(every=0.02) as exchange:
+        yield exchange
+
+
+@pytest.fixture
+def connect(exchange):
+    """Start a client of the stand-in; `connect("trades:BTC-USDT", ping_every=1)`."""
+    clients = []
+
+    def start(*channels, url=None, **options):
+        client = Client(channels, url=url or exchange.url, **options)
+        clients.append(client)
+        return client.start()
+
+    yield start
+    for client in clients:
+        client.close()
+    for client in clients:
+        client.thread.join(15)
+        assert not client.thread.is_alive(), "close() did not end run()"
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Reconnect at once, whatever the dice say."""
+    monkeypatch.setattr(random, "uniform", lambda low, high: low)
+    monkeypatch.setattr(okex_ws, "CONNECT_SPACING", 0.01)

@@ -1,0 +1,647 @@
+"""A stand-in for the exchange: v1, v3 and v5 on one loopback port, made-up prices, and faults on request.
+
+    python tests/exchange.py            # runs until Ctrl-C and prints its URLs
+
+It needs nothing but websocket-client, whose framing it borrows, so that `okex_ws.py --offline` runs wherever
+okex_ws.py does. It is strict: it refuses what the exchange refuses, in the exchange's words. Each instrument
+is a random walk of its own, seeded with its name, that steps only while somebody has subscribed to it.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import socket
+import ssl
+import struct
+import sys
+import threading
+import time
+import zlib
+from base64 import b64encode
+from collections.abc import Callable
+from contextlib import suppress
+from hashlib import sha1
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from websocket import ABNF, WebSocketProtocolException, frame_buffer
+
+Row = dict[str, Any]
+
+PRICES = {"BTC": 83_000.0, "ETH": 3_100.0, "LTC": 96.0, "BCH": 540.0, "ETC": 21.0, "EOS": 0.78, "XRP": 2.2}
+LEVELS = 100  # a side
+CONTRACTS = ("this_week", "next_week", "quarter")
+
+
+def compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def deflate(text: str) -> bytes:
+    """Raw DEFLATE, one complete stream, as v1 and v3 sent it."""
+    stream = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return stream.compress(text.encode()) + stream.flush()
+
+
+# -- The market ----------------------------------------------------------------------------------------------------
+
+
+class Instrument:
+    """A random walk in ticks, with a book around it, trades at its touch and a candle a minute."""
+
+    def __init__(self, name: str, seed: int) -> None:
+        self.name = name
+        self.random = random.Random(f"{seed} {name}")
+        price = PRICES[name.split("-")[0]]
+        self.digits = 1 if price > 1000 else 2 if price > 10 else 4
+        self.middle = round(price * 10**self.digits)
+        self.sequence = self.random.randrange(10**9)
+        self.trade_id = self.random.randrange(10**9)
+        self.bids = {self.middle - n: self.size() for n in range(1, LEVELS + 1)}  # in ticks, best first
+        self.asks = {self.middle + n: self.size() for n in range(1, LEVELS + 1)}
+        self.candle: list[Any] = []
+        self.changes: dict[str, dict[int, str]] = {"bids": {}, "asks": {}}
+        self.trades: list[Row] = []
+        self.previous = -1  # the sequence number before the last step
+        self.step()
+
+    def size(self) -> str:
+        return f"{self.random.uniform(0.01, 5):.4f}"
+
+    def price(self, ticks: int) -> str:
+        return f"{ticks / 10**self.digits:.{self.digits}f}"
+
+    def step(self) -> None:
+        """One event in this market: the middle moves, some levels change, up to three trades happen."""
+        self.middle += self.random.randint(-3, 3)
+        sides = {"bids": self.bids, "asks": self.asks}
+        for side, sign in (("bids", -1), ("asks", 1)):
+            old = sides[side]
+            new = {p: old.get(p) or self.size() for p in (self.middle + sign * n for n in range(1, LEVELS + 1))}
+            for price in self.random.sample(list(new), 3):
+                new[price] = self.size()
+            gone: dict[int, str] = {price: "0" for price in old if price not in new}
+            self.changes[side] = gone | {price: size for price, size in new.items() if old.get(price) != size}
+            sides[side] = new
+        self.bids, self.asks = sides["bids"], sides["asks"]
+        self.previous, self.sequence = self.sequence, self.sequence + self.random.randint(1, 9)
+        self.trades = [self.trade() for _ in range(self.random.randint(1, 3))]
+        minute = int(time.time() // 60) * 60_000
+        if not self.candle or self.candle[0] != minute:
+            self.candle = [minute, *[self.trades[0]["ticks"]] * 4, 0.0]
+        for trade in self.trades:
+            ticks = trade["ticks"]
+            _, _, high, low, _, volume = self.candle
+            self.candle[2:] = [max(high, ticks), min(low, ticks), ticks, volume + float(trade["size"])]
+
+    def trade(self) -> Row:
+        self.trade_id += 1
+        side = self.random.choice(("buy", "sell"))
+        ticks = self.middle + 1 if side == "buy" else self.middle - 1
+        return {"id": self.trade_id, "ticks": ticks, "price": self.price(ticks), "size": self.size(), "side": side}
+
+    def levels(self, side: str, most: int = LEVELS) -> list[tuple[str, str]]:
+        return [(self.price(p), size) for p, size in list(getattr(self, side).items())[:most]]
+
+    def changed(self, side: str) -> list[tuple[str, str]]:
+        return [(self.price(p), size) for p, size in self.changes[side].items()]
+
+
+def now_ms() -> str:
+    return str(int(time.time() * 1000))
+
+
+def now_iso() -> str:
+    now = time.time()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03d}Z"
+
+
+# -- The three generations -----------------------------------------------------------------------------------------
+
+
+class Refusal(Exception):
+    """A request that the exchange does not accept: its error code, and what it says."""
+
+    def __init__(self, code: int | str, message: str) -> None:
+        super().__init__(code, message)
+        self.code, self.message = code, message
+
+
+class Feed:
+    """One subscription: `message(first)` renders the instrument's last step as the exchange would push it."""
+
+    def __init__(self, instrument: str, message: Callable[[Instrument, bool], str]) -> None:
+        self.instrument = instrument
+        self.message = message
+
+
+class Generation:
+    compressed = False
+    idle_limit: float | None = None
+
+    def receive(self, session: Session, text: str) -> None:
+        """Act on what a client sent."""
+        raise NotImplementedError
+
+
+class V1(Generation):
+    compressed = True
+
+    def receive(self, session: Session, text: str) -> None:
+        try:
+            requests = json.loads(text)
+        except ValueError:
+            return session.send(self.refusal("", Refusal(10001, "Illegal parameter")))
+        for request in requests if isinstance(requests, list) else [requests]:
+            event, channel = request.get("event"), request.get("channel", "")
+            if event == "ping":
+                session.send('{"event":"pong"}')
+            elif event == "addChannel":
+                try:
+                    feed = self.feed(channel)
+                except Refusal as refusal:
+                    session.send(self.refusal(channel, refusal))
+                else:
+                    session.send(self.data("addChannel", {"result": True, "channel": channel}))
+                    session.add(channel, feed)
+            elif event == "removeChannel":
+                session.feeds.pop(channel, None)
+                session.send(self.data("removeChannel", {"result": True, "channel": channel}))
+            else:
+                session.send(self.refusal(channel, Refusal(10001, "Illegal parameter")))
+
+    def data(self, channel: str, data: Any) -> str:
+        return compact([{"binary": 0, "channel": channel, "data": data}])
+
+    def refusal(self, channel: str, refusal: Refusal) -> str:
+        return self.data(channel, {"result": False, "error_msg": refusal.message, "error_code": refusal.code})
+
+    def feed(self, channel: str) -> Feed:
+        futures = re.fullmatch(
+            r"ok_sub_futureusd_([a-z]+)_(ticker|trade|depth|kline)_(this_week|next_week|quarter)(?:_(\w+))?", channel
+        )
+        spot = re.fullmatch(r"ok_sub_spot_([a-z]+)_(btc|usdt)_(ticker|deals|depth|kline)(?:_(\w+))?", channel)
+        index = re.fullmatch(r"ok_sub_futureusd_([a-z]+)_index", channel)
+        if futures:
+            coin, kind, quote, detail = futures.groups()
+        elif spot:
+            coin, quote, kind, detail = spot.groups()
+        elif index:
+            coin, kind, quote, detail = index[1], "index", "usd", None
+        else:
+            raise Refusal(20103, "The subscription event type is invalid.")
+        known = {"depth": (None, "5", "10", "20"), "kline": KLINES}.get(kind, (None,))
+        if coin.upper() not in PRICES or detail not in known:
+            raise Refusal(20103, "The subscription event type is invalid.")
+        make = getattr(self, kind if kind != "deals" else "trade")
+        extra = ["2.0065"] if futures else []  # futures count in contracts, and add the amount in coins
+
+        def message(instrument: Instrument, first: bool) -> str:
+            return self.data(channel, make(instrument, first, detail, extra))
+
+        return Feed(f"{coin}-{quote}".upper(), message)
+
+    def trade(self, i: Instrument, first: bool, detail: str | None, extra: list[str]) -> Any:
+        clock = time.strftime("%H:%M:%S", time.gmtime(time.time() + 8 * 3600))
+        sides = {"buy": "bid", "sell": "ask"}
+        return [[str(t["id"]), t["price"], t["size"], clock, sides[t["side"]], *extra] for t in i.trades]
+
+    def ticker(self, i: Instrument, first: bool, detail: str | None, extra: list[str]) -> Any:
+        bid, ask, last = i.levels("bids", 1)[0][0], i.levels("asks", 1)[0][0], i.trades[-1]["price"]
+        if extra:  # futures send numbers, and no time
+            return {"last": float(last), "buy": float(bid), "sell": float(ask), "vol": 276406, "hold_amount": 180178}
+        return {"last": last, "buy": bid, "sell": ask, "vol": "185.03", "timestamp": int(now_ms())}
+
+    def depth(self, i: Instrument, first: bool, detail: str | None, extra: list[str]) -> Any:
+        whole = first or detail
+        sides = {
+            side: [[*level, *extra] for level in (i.levels(side, int(detail or LEVELS)) if whole else i.changed(side))]
+            for side in ("asks", "bids")
+        }
+        return {**sides, "timestamp": int(now_ms())}
+
+    def kline(self, i: Instrument, first: bool, detail: str | None, extra: list[str]) -> Any:
+        minute, *prices, volume = i.candle
+        return [[str(minute), *map(i.price, prices), f"{volume:.4f}", *extra]]
+
+    def index(self, i: Instrument, first: bool, detail: str | None, extra: list[str]) -> Any:
+        return {"timestamp": now_ms(), "futureIndex": i.price(i.middle)}
+
+
+KLINES = "1min 3min 5min 15min 30min 1hour 2hour 4hour 6hour 12hour day 3day week".split()
+CANDLES = "60 180 300 900 1800 3600 7200 14400 21600 43200 86400 604800".split()
+
+
+class V3(Generation):
+    compressed = True
+
+    def receive(self, session: Session, text: str) -> None:
+        if text == "ping":
+            return session.send("pong")
+        try:
+            request = json.loads(text)
+            op, channels = request["op"], request["args"]
+        except (ValueError, KeyError, TypeError):
+            return session.send(self.error(Refusal(30039, f"Unrecognized request: {text}")))
+        if op not in ("subscribe", "unsubscribe") or not isinstance(channels, list):
+            return session.send(self.error(Refusal(30039, f"Unrecognized request: {text}")))
+        for channel in channels:
+            try:
+                feed = self.feed(channel)
+            except Refusal as refusal:
+                session.send(self.error(refusal))
+                continue
+            session.send(compact({"event": op, "channel": channel}))
+            if op == "subscribe":
+                session.add(channel, feed)
+            else:
+                session.feeds.pop(channel, None)
+
+    def error(self, refusal: Refusal) -> str:
+        return compact({"event": "error", "message": refusal.message, "errorCode": refusal.code})
+
+    def feed(self, channel: str) -> Feed:
+        table, _, name = channel.partition(":")
+        unknown = Refusal(30040, f"Channel : {channel} doesn't exist")
+        market, _, kind = table.partition("/")
+        shapes = {"spot": "-USDT", "swap": "-USD-SWAP", "futures": "-USD-" + r"\d{6}", "index": "-USD"}
+        candle = re.fullmatch(r"candle(\d+)s", kind)
+        if market not in shapes or not re.fullmatch(f"({'|'.join(PRICES)}){shapes[market]}", name):
+            raise unknown
+        if candle and candle[1] in CANDLES:
+            kind = "candle"
+        elif kind not in ("trade", "ticker", "depth", "depth5", "depth_l2_tbt"):
+            raise unknown
+        make = getattr(self, kind.removesuffix("_l2_tbt"))
+        size = "size" if market == "spot" else "qty"
+
+        def message(instrument: Instrument, first: bool) -> str:
+            rows = [{"instrument_id": name, **row} for row in make(instrument, first, size)]
+            action = {"action": "partial" if first else "update"} if kind in ("depth", "depth_l2_tbt") else {}
+            return compact({"table": table, **action, "data": rows})
+
+        return Feed(name, message)
+
+    def trade(self, i: Instrument, first: bool, size: str) -> list[Row]:
+        return [
+            {"price": t["price"], "side": t["side"], size: t["size"], "timestamp": now_iso(), "trade_id": str(t["id"])}
+            for t in i.trades
+        ]
+
+    def ticker(self, i: Instrument, first: bool, size: str) -> list[Row]:
+        (bid, bid_size), (ask, ask_size), last = i.levels("bids", 1)[0], i.levels("asks", 1)[0], i.trades[-1]["price"]
+        row = {"last": last, "best_bid": bid, "best_ask": ask, "best_bid_size": bid_size, "best_ask_size": ask_size}
+        return [row | {"timestamp": now_iso()}]
+
+    def candle(self, i: Instrument, first: bool, size: str) -> list[Row]:
+        minute, *prices, volume = i.candle
+        begin = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(minute / 1000))
+        return [{"candle": [begin, *map(i.price, prices), f"{volume:.4f}"]}]
+
+    def depth5(self, i: Instrument, first: bool, size: str) -> list[Row]:
+        return [{**self.sides(size, i.levels("asks", 5), i.levels("bids", 5)), "timestamp": now_iso()}]
+
+    def depth(self, i: Instrument, first: bool, size: str) -> list[Row]:
+        asks, bids = (i.levels("asks"), i.levels("bids")) if first else (i.changed("asks"), i.changed("bids"))
+        return [{**self.sides(size, asks, bids), "timestamp": now_iso(), "checksum": checksum(i)}]
+
+    def sides(self, size: str, asks: list[tuple[str, str]], bids: list[tuple[str, str]]) -> Row:
+        extra = [3] if size == "size" else ["0", "3"]  # spot: orders; derivatives: liquidated, orders
+        return {"asks": [[*level, *extra] for level in asks], "bids": [[*level, *extra] for level in bids]}
+
+
+def checksum(i: Instrument) -> int:
+    """Signed CRC32 of the best 25 a side, bid and ask in turn. Both sides always have more than 25 here."""
+    pairs = zip(i.levels("bids", 25), i.levels("asks", 25))
+    crc = zlib.crc32(":".join(text for bid, ask in pairs for text in (*bid, *ask)).encode())
+    return crc - (1 << 32) if crc >= 1 << 31 else crc
+
+
+class V5(Generation):
+    idle_limit = 30.0  # seconds without a push to a client that is silent itself
+
+    ENDPOINTS = {
+        "public": r"trades|tickers|books|books(50)?-l2-tbt|books5|bbo-tbt|index-tickers|mark-price|funding-rate",
+        "business": r"(mark-price-|index-)?candle(1s|[135]m|15m|30m|[1246]H|12H|[1235]D|1W|[13]M)|trades-all",
+        "private": r"orders|account|positions|balance_and_position",
+    }
+
+    def receive(self, session: Session, text: str) -> None:
+        if text == "ping":
+            return session.send("pong")
+        try:
+            request = json.loads(text)
+            op, args, id = request["op"], request["args"], request.get("id")
+            if not isinstance(args, list) or not args:
+                raise TypeError
+        except (ValueError, KeyError, TypeError):
+            return session.send(self.error(Refusal("60012", f"Invalid request: {text}")))
+        if id is not None and not re.fullmatch(r"[A-Za-z0-9]{1,32}", str(id)):
+            return session.send(self.error(Refusal("60033", "Parameter id error")))
+        if op not in ("subscribe", "unsubscribe"):
+            return session.send(self.error(Refusal("60012", f"Invalid request: {text}"), id))
+        for arg in args:
+            try:
+                feed = self.feed(session, arg)
+            except Refusal as refusal:
+                session.send(self.error(refusal, id))
+                continue
+            session.send(compact({**({"id": id} if id else {}), "event": op, "arg": arg, "connId": "a4d3ae55"}))
+            if op == "subscribe":
+                session.add(compact(arg), feed)
+            else:
+                session.feeds.pop(compact(arg), None)
+
+    def error(self, refusal: Refusal, id: str | None = None) -> str:
+        reply = {"event": "error", "msg": refusal.message, "code": refusal.code, "connId": "a4d3ae55"}
+        return compact({"id": id, **reply} if id else reply)
+
+    def feed(self, session: Session, arg: Any) -> Feed:
+        if not isinstance(arg, dict) or not isinstance(arg.get("channel"), str):
+            raise Refusal("60013", "Invalid args")
+        kind, name = arg["channel"], arg.get("instId", "")
+        home = next((e for e, kinds in self.ENDPOINTS.items() if re.fullmatch(kinds, kind)), None)
+        coins = "|".join(PRICES)
+        instrument = re.fullmatch(rf"({coins})-(USDT|USD|USDC|BTC)(-SWAP|-\d{{6}})?", name)
+        if home == "private" or kind in ("books-l2-tbt", "books50-l2-tbt"):
+            raise Refusal("60011", "Please log in")
+        if home == "business" and session.endpoint != "business":
+            raise Refusal("64001", "This channel has been migrated to the '/business' URL.")
+        if home != session.endpoint or not instrument or set(arg) != {"channel", "instId"}:
+            where = f"channel:{kind},instId:{name}" if name else f"channel:{kind}"
+            raise Refusal("60018", f"Subscribe failed, wrong URL or {where} doesn't exist.")
+        make = getattr(self, "candle" if "candle" in kind else kind.replace("-", "_"))
+
+        def message(i: Instrument, first: bool) -> str:
+            action = {"action": "snapshot" if first else "update"} if kind == "books" else {}
+            return compact({"arg": arg, **action, "data": make(i, first)})
+
+        return Feed(name, message)
+
+    def trades(self, i: Instrument, first: bool) -> list[Any]:
+        row = {"instId": i.name, "count": "1", "source": "0", "seqId": i.sequence, "ts": now_ms()}
+        return [row | {"tradeId": str(t["id"]), "px": t["price"], "sz": t["size"], "side": t["side"]} for t in i.trades]
+
+    trades_all = trades
+
+    def tickers(self, i: Instrument, first: bool) -> list[Any]:
+        (bid, bid_size), (ask, ask_size), last = i.levels("bids", 1)[0], i.levels("asks", 1)[0], i.trades[-1]
+        row = {"instId": i.name, "last": last["price"], "lastSz": last["size"], "ts": now_ms()}
+        return [row | {"bidPx": bid, "bidSz": bid_size, "askPx": ask, "askSz": ask_size}]
+
+    def candle(self, i: Instrument, first: bool) -> list[Any]:
+        minute, *prices, volume = i.candle
+        return [[str(minute), *map(i.price, prices), *[f"{volume:.4f}"] * 3, "0"]]
+
+    def books(self, i: Instrument, first: bool) -> list[Any]:
+        asks, bids = (i.levels("asks"), i.levels("bids")) if first else (i.changed("asks"), i.changed("bids"))
+        return [self.book(i, asks, bids) | {"prevSeqId": -1 if first else i.previous}]
+
+    def books5(self, i: Instrument, first: bool) -> list[Any]:
+        return [self.book(i, i.levels("asks", 5), i.levels("bids", 5)) | {"instId": i.name}]
+
+    def bbo_tbt(self, i: Instrument, first: bool) -> list[Any]:
+        return [self.book(i, i.levels("asks", 1), i.levels("bids", 1))]
+
+    def book(self, i: Instrument, asks: list[tuple[str, str]], bids: list[tuple[str, str]]) -> Row:
+        sides = {"asks": [[*level, "0", "1"] for level in asks], "bids": [[*level, "0", "1"] for level in bids]}
+        return sides | {"ts": now_ms(), "seqId": i.sequence}
+
+    def index_tickers(self, i: Instrument, first: bool) -> list[Any]:
+        return [{"instId": i.name, "idxPx": i.price(i.middle), "ts": now_ms()}]
+
+    def mark_price(self, i: Instrument, first: bool) -> list[Any]:
+        return [{"instType": "SWAP", "instId": i.name, "markPx": i.price(i.middle), "ts": now_ms()}]
+
+    def funding_rate(self, i: Instrument, first: bool) -> list[Any]:
+        return [{"instType": "SWAP", "instId": i.name, "fundingRate": "0.0001", "nextFundingRate": "", "ts": now_ms()}]
+
+
+PATHS: dict[str, tuple[Generation, str]] = {
+    "/websocket": (V1(), ""),
+    "/websocket/okexapi": (V1(), ""),
+    "/ws/v1": (V1(), ""),
+    "/ws/v3": (V3(), ""),
+    "/ws/v5/public": (V5(), "public"),
+    "/ws/v5/private": (V5(), "private"),
+    "/ws/v5/business": (V5(), "business"),
+}
+
+
+# -- The server ----------------------------------------------------------------------------------------------------
+
+
+class Session:
+    """One WebSocket connection, as the exchange sees it."""
+
+    def __init__(self, exchange: Exchange, path: str, handler: BaseHTTPRequestHandler) -> None:
+        self.exchange = exchange
+        self.generation, self.endpoint = PATHS[path]
+        self.number = next(exchange.numbers)
+        self.feeds: dict[str, Feed] = {}
+        self.socket = handler.connection
+        self.file = handler.rfile
+        self.frames = frame_buffer(self.receive, skip_utf8_validation=True)
+        self.sending = threading.Lock()
+        self.active = time.monotonic()  # when something last went either way
+
+    def run(self) -> None:
+        """Read until the client leaves."""
+        while True:
+            frame = self.frames.recv_frame()
+            if not frame.mask_value:
+                return self.close(1002, "a client must mask its frames")
+            if frame.opcode == ABNF.OPCODE_CLOSE:
+                return self.frame(frame.data, ABNF.OPCODE_CLOSE)
+            if self.exchange.silent:
+                continue
+            if frame.opcode == ABNF.OPCODE_PING:
+                self.frame(frame.data, ABNF.OPCODE_PONG)
+            elif frame.opcode == ABNF.OPCODE_TEXT:
+                text = frame.data.decode()
+                self.active = time.monotonic()
+                with self.exchange.lock:
+                    self.exchange.requests.append((self.number, text))
+                    if not self.exchange.ignored or self.exchange.ignored not in text:
+                        self.generation.receive(self, text)
+
+    def receive(self, most: int) -> bytes:
+        data: bytes = self.file.read1(most)  # type: ignore[attr-defined]
+        if not data:
+            raise ConnectionError("the client left")
+        return data
+
+    def add(self, name: str, feed: Feed) -> None:
+        """Subscribe: what the channel holds now follows at once, a whole book where it has one."""
+        self.feeds[name] = feed
+        self.send(feed.message(self.exchange.instrument(feed.instrument), True))
+
+    def send(self, text: str) -> None:
+        """Push one message the way that this generation does."""
+        if self.exchange.silent:
+            return
+        self.active = time.monotonic()
+        if self.generation.compressed:
+            self.frame(deflate(text), ABNF.OPCODE_BINARY)
+        else:
+            self.frame(text.encode(), ABNF.OPCODE_TEXT)
+
+    def frame(self, data: bytes, opcode: int) -> None:
+        self.raw(ABNF(1, 0, 0, 0, opcode, 0, data).format())
+
+    def raw(self, data: bytes) -> None:
+        """Put bytes on the wire as they are."""
+        with self.sending, suppress(OSError):
+            self.socket.sendall(data)
+
+    def close(self, code: int, reason: str = "") -> None:
+        self.frame(struct.pack("!H", code) + reason.encode(), ABNF.OPCODE_CLOSE)
+
+    def drop(self, reset: bool = False) -> None:
+        """End the TCP connection without a word; with `reset`, by a RST."""
+        with suppress(OSError):
+            if reset:
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            socket.socket.shutdown(self.socket, socket.SHUT_RD if reset else socket.SHUT_RDWR)
+            if reset:
+                self.socket.close()
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def do_GET(self) -> None:
+        exchange = self.server.exchange
+        exchange.handshakes += 1
+        self.close_connection = True
+        if exchange.mute:
+            exchange.stopping.wait()
+        elif exchange.http_status:
+            self.send_error(exchange.http_status)
+        elif self.path.partition("?")[0] not in PATHS or "Sec-WebSocket-Key" not in self.headers:
+            self.send_error(404)
+        else:
+            self.upgrade(exchange)
+
+    def upgrade(self, exchange: Exchange) -> None:
+        key = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        self.send_response(101)
+        self.send_header("Upgrade", "websocket")
+        self.send_header("Connection", "Upgrade")
+        self.send_header("Sec-WebSocket-Accept", b64encode(sha1(key.encode()).digest()).decode())
+        self.end_headers()
+        session = Session(exchange, self.path.partition("?")[0], self)
+        with exchange.lock:
+            exchange.sessions.append(session)
+        try:
+            session.run()
+        except (OSError, ValueError, WebSocketProtocolException):
+            pass
+        finally:
+            with exchange.lock:
+                exchange.sessions.remove(session)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    exchange: Exchange
+
+    def handle_error(self, *_: Any) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(*_)
+
+
+class Exchange:
+    """The stand-in as a whole. Its switches may be turned at any time, from any thread.
+
+    every       seconds between two steps of the market; None: it steps only when `step` is called
+    silent      neither push nor answer, as a connection does that is dead without being closed
+    ignored     do nothing about requests that hold this text
+    mute        accept connections but never answer the handshake
+    http_status answer this instead of the handshake
+    requests    (connection number, text) of everything that clients sent
+    sessions    the open connections, oldest first
+    """
+
+    def __init__(
+        self, *, seed: int = 20181114, every: float | None = 0.2, port: int = 0, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self.seed, self.every = seed, every
+        self.silent = self.mute = False
+        self.ignored = ""
+        self.http_status = 0
+        self.handshakes = 0
+        self.numbers = iter(range(1, sys.maxsize))
+        self.requests: list[tuple[int, str]] = []
+        self.sessions: list[Session] = []
+        self.instruments: dict[str, Instrument] = {}
+        self.lock = threading.RLock()  # guards the market, the sessions and their feeds
+        self.stopping = threading.Event()
+        self.server = Server(("127.0.0.1", port), Handler)
+        self.server.exchange = self
+        self.port = self.server.server_address[1]
+        self.url = f"{'wss' if tls else 'ws'}://127.0.0.1:{self.port}"
+        if tls:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
+
+    def start(self) -> Exchange:
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), name="exchange", daemon=True).start()
+        threading.Thread(target=self.run_market, name="market", daemon=True).start()
+        return self
+
+    def close(self) -> None:
+        """Stop listening and drop every connection."""
+        self.stopping.set()
+        self.server.shutdown()
+        self.server.server_close()
+        with self.lock:
+            for session in list(self.sessions):
+                session.drop()
+
+    __enter__ = start
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def instrument(self, name: str) -> Instrument:
+        if name not in self.instruments:
+            self.instruments[name] = Instrument(name, self.seed)
+        return self.instruments[name]
+
+    def run_market(self) -> None:
+        while not self.stopping.wait(self.every or 0.2):
+            if self.every:
+                self.step()
+            with self.lock:
+                for session in list(self.sessions):
+                    limit = session.generation.idle_limit
+                    if limit and time.monotonic() - session.active > limit:
+                        session.close(4004, "No data received in 30s")
+                        session.drop()
+
+    def step(self) -> None:
+        """Let something happen in every market that is watched, and push it."""
+        with self.lock:
+            for name in sorted({feed.instrument for session in self.sessions for feed in session.feeds.values()}):
+                self.instrument(name).step()
+            for session in list(self.sessions):
+                for feed in list(session.feeds.values()):
+                    session.send(feed.message(self.instrument(feed.instrument), False))
+
+
+def main() -> None:
+    with Exchange() as exchange:
+        for path in PATHS:
+            print(exchange.url + path, flush=True)
+        with suppress(KeyboardInterrupt):
+            exchange.stopping.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,352 @@
+"""The program as a person meets it: in a terminal, in a pipe, on a signal."""
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import wait_for
+from exchange import Exchange
+
+import okex_ws
+
+SCRIPT = Path(okex_ws.__file__)
+COLOUR = "\033["
+
+
+def program(*arguments, **options):
+    """Start okex_ws.py as a user does; stdout and stderr are pipes unless the options say otherwise."""
+    environment = {k: v for k, v in os.environ.items() if "proxy" not in k.lower()} | options.pop("env", {})
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    return subprocess.Popen([sys.executable, SCRIPT, *arguments], env=environment, text=True, **streams)
+
+
+def finish(*arguments, **options):
+    """Run okex_ws.py to its end: (exit status, stdout, stderr)."""
+    process = program(*arguments, **options)
+    try:
+        out, err = process.communicate(timeout=30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return process.returncode, out, err
+
+
+def until(stream, text, within=15.0):
+    """Read lines until one holds `text`; return what was read."""
+    end, read = time.monotonic() + within, ""
+    while text not in read:
+        assert time.monotonic() < end and select.select([stream], [], [], within)[0], f"{text!r} not in {read!r}"
+        line = stream.readline()
+        assert line, f"the stream ended without {text!r}: {read!r}"
+        read += line
+    return read
+
+
+# -- Output
+
+
+def test_offline_shows_prices_of_the_demo_channel_without_a_network():
+    status, out, err = finish("--offline", "--count", "5")
+    assert status == 0
+    assert len(out.splitlines()) == 5
+    for line in out.splitlines():
+        assert re.fullmatch(
+            r"\d\d:\d\d:\d\d\.\d{3}  ok_sub_futureusd_btc_trade_quarter +[\d.]+ +[\d.]+ (buy|sell)", line
+        )
+    assert "ok_sub_futureusd_btc_trade_quarter subscribed." in err and "made up" in err
+
+
+def test_the_demo_words_are_there():
+    process = program("--offline", "--ping-every", "1", "--quiet", "--seconds", "1.5")
+    assert "Ping sent." not in process.communicate(timeout=20)[1]
+    process = program("--offline", "--ping-every", "0.2")
+    err = until(process.stderr, "Pong received.")
+    process.terminate()
+    process.communicate(timeout=10)
+    assert "Ping sent." in err and "ok_sub_futureusd_btc_trade_quarter subscribed." in err
+
+
+@pytest.mark.parametrize(
+    ("channel", "line"),
+    [
+        ("trades:BTC-USDT", r"[\d.]+ +[\d.]+ (buy|sell)"),
+        ("spot/trade:BTC-USDT", r"[\d.]+ +[\d.]+ (buy|sell)"),
+        ("swap/trade:BTC-USD-SWAP", r"[\d.]+ +[\d.]+ (buy|sell)"),
+        ("ok_sub_spot_ltc_btc_deals", r"[\d.]+ +[\d.]+ (buy|sell)"),
+        ("tickers:BTC-USDT", r"last [\d.]+  bid [\d.]+  ask [\d.]+"),
+        ("spot/ticker:BTC-USDT", r"last [\d.]+  bid [\d.]+  ask [\d.]+"),
+        ("ok_sub_spot_ltc_btc_ticker", r"last [\d.]+  bid [\d.]+  ask [\d.]+"),
+        ("candle1m:BTC-USDT", r"open [\d.]+  high [\d.]+  low [\d.]+  close [\d.]+  volume [\d.]+"),
+        ("spot/candle60s:BTC-USDT", r"open [\d.]+  high [\d.]+  low [\d.]+  close [\d.]+  volume [\d.]+"),
+        ("ok_sub_spot_ltc_btc_kline_1min", r"open [\d.]+  high [\d.]+  low [\d.]+  close [\d.]+  volume [\d.]+"),
+        ("funding-rate:BTC-USDT-SWAP", r"\{.*\"fundingRate\":\"0.0001\".*\}"),
+    ],
+)
+def test_one_readable_line_a_row(exchange, channel, line):
+    status, out, _ = finish(channel, "--url", exchange.url, "--count", "1")
+    assert status == 0
+    assert re.fullmatch(rf"\d\d:\d\d:\d\d\.\d{{3}}  {re.escape(channel)}  *{line}\n", out)
+
+
+def test_the_library_prints_the_same(capsys):
+    okex_ws.print_rows(
+        "trades:BTC-USDT", [{"px": "83753", "sz": "0.000011", "side": "sell"}, {"odd": "\x1b[2J"}, None, 7]
+    )
+    out = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"\S+  trades:BTC-USDT +83753 +0.000011 sell", out[0])
+    assert [line.rpartition("  ")[2] for line in out[1:]] == ['{"odd":"\\u001b[2J"}', "null", "7"]
+
+
+def test_json_lines_are_what_was_sent_in_order_from_every_endpoint():
+    names = ["trades:BTC-USDT", "candle1m:BTC-USDT", "spot/trade:ETH-USDT", "ok_sub_futureusd_btc_trade_quarter"]
+    with Exchange(every=None) as exchange:
+        process = program(*names, "--url", exchange.url, "--jsonl", "-")
+        wait_for(lambda: len(exchange.sessions) == 4 and all(s.feeds for s in list(exchange.sessions)))
+        sent = {name: [] for name in names}
+        by_path = {s.endpoint + type(s.generation).__name__: s for s in exchange.sessions}
+        for n in range(50):
+            trade = {"instId": "BTC-USDT", "px": f"8375{n}.1", "sz": "1E-8", "seqId": 82083114838 + n, "x": [None, "é"]}
+            sent[names[0]].append(trade)
+            arg = {"channel": "trades", "instId": "BTC-USDT"}
+            by_path["publicV5"].send(json.dumps({"arg": arg, "data": [trade]}))
+            candle = [str(n), "1", "2", "0.5", "1.5", "10", "11", "12", "1"]
+            sent[names[1]].append(candle)
+            arg = {"channel": "candle1m", "instId": "BTC-USDT"}
+            by_path["businessV5"].send(json.dumps({"arg": arg, "data": [candle]}))
+            trade = {"instrument_id": "ETH-USDT", "price": "146.2", "side": "buy", "trade_id": str(n)}
+            sent[names[2]].append(trade)
+            by_path["V3"].send(json.dumps({"table": "spot/trade", "data": [trade]}))
+            trade = [str(n), "999.49", "12.0", "15:25:03", "ask", "1.2006"]
+            sent[names[3]].append(trade)
+            by_path["V1"].send(json.dumps([{"channel": names[3], "data": [trade]}]))
+        got = {name: [] for name in names}
+        while any(len(rows) < 51 for rows in got.values()):
+            line = json.loads(process.stdout.readline())
+            assert set(line) == {"received", "channel", "row"} and abs(line["received"] - time.time()) < 60
+            got[line["channel"]].append(line["row"])
+        process.terminate()
+        process.communicate(timeout=10)
+    for name in (names[0], names[2]):
+        assert got[name][-50:] == sent[name]
+    for name in (names[1], names[3]):
+        assert [list(row.values()) for row in got[name][-50:]] == sent[name]
+
+
+def in_terminal(*arguments, **environment):
+    """What a person sees: the output of okex_ws.py on a pseudo-terminal."""
+    ours, theirs = pty.openpty()
+    process = program(*arguments, stdout=theirs, env={"TERM": "xterm", **environment})
+    os.close(theirs)
+    process.communicate(timeout=30)
+    seen = b""
+    while select.select([ours], [], [], 0)[0]:
+        try:
+            seen += os.read(ours, 65536)
+        except OSError:
+            break
+    os.close(ours)
+    return seen.decode()
+
+
+def test_colours_on_a_terminal_that_wants_them_and_nowhere_else(exchange):
+    arguments = ("trades:BTC-USDT", "--url", exchange.url, "--count", "20")
+    seen = in_terminal(*arguments)
+    assert "\033[32m" in seen and "\033[31m" in seen and seen.count("\033[0m") == 20
+    assert all("buy" in line for line in seen.splitlines() if "\033[32m" in line)
+    assert COLOUR not in in_terminal(*arguments, NO_COLOR="1")
+    assert COLOUR not in in_terminal(*arguments, TERM="dumb")
+    assert COLOUR not in finish(*arguments)[1]
+
+
+def test_trace_shows_every_message_both_ways(exchange):
+    _, _, err = finish("trades:BTC-USDT", "--url", exchange.url, "--count", "3", "--trace")
+    assert '> {"id":"r1","op":"subscribe","args":[{"channel":"trades","instId":"BTC-USDT"}]}' in err
+    assert '< {"id":"r1","event":"subscribe"' in err and '< {"arg":{"channel":"trades"' in err
+
+
+# -- Ending
+
+
+def test_stops_by_itself_after_so_many_rows_or_so_long(exchange):
+    status, out, err = finish("trades:BTC-USDT", "tickers:ETH-USDT", "--url", exchange.url, "--count", "7")
+    assert (status, len(out.splitlines())) == (0, 7)
+    assert re.search(r"\d+ rows in \d+ messages over [\d.]+ s, 0 reconnects\.", err)
+    status, out, _ = finish("trades:BTC-USDT", "--url", exchange.url, "--seconds", "0.8")
+    assert status == 0 and out
+
+
+@pytest.fixture
+def busy_port():
+    """A port whose server accepts nobody: the backlog is full, so that connecting hangs."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, socket.socket() as filler:
+        filler.connect(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+@pytest.mark.parametrize("state", ["streaming", "silent", "retrying", "handshake", "connecting"])
+def test_a_signal_ends_it_in_every_state(exchange, busy_port, state, number, status):
+    url = f"ws://127.0.0.1:{busy_port}" if state == "connecting" else exchange.url
+    exchange.mute = state == "handshake"
+    exchange.http_status = 503 if state == "retrying" else 0
+    process = program("trades:BTC-USDT", "candle1m:BTC-USDT", "--url", url)
+    if state == "retrying":
+        until(process.stderr, "Next try")
+    elif state == "connecting":
+        wait_for(lambda: f":{busy_port:04X}" in Path("/proc/net/tcp").read_text() and caught(process))
+    elif state == "handshake":
+        wait_for(lambda: exchange.handshakes == 2)
+    else:
+        until(process.stdout, "trades:BTC-USDT")
+        exchange.silent = state == "silent"
+    process.send_signal(number)
+    _, err = process.communicate(timeout=5)
+    assert process.returncode == status
+    assert "reconnects" in err and "Traceback" not in err
+
+
+def caught(process):
+    """Whether the process has installed its own signal handlers; Python itself catches SIGINT, but not SIGTERM."""
+    mask = re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{process.pid}/status").read_text())[1]
+    return int(mask, 16) & 1 << (signal.SIGTERM - 1)
+
+
+def test_a_second_signal_does_not_hurt(exchange):
+    process = program("trades:BTC-USDT", "--url", exchange.url)
+    until(process.stdout, "trades:BTC-USDT")
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=5) == 130
+
+
+def test_a_pipe_that_closes_ends_it_quietly(exchange):
+    process = program("trades:BTC-USDT", "--url", exchange.url, "--quiet")
+    for _ in range(3):
+        process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=10) == 0
+    assert process.stderr.read() == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_is_not_silent(exchange):
+    with open("/dev/full", "w") as full:
+        status, _, err = finish("trades:BTC-USDT", "--url", exchange.url, "--quiet", stdout=full)
+    assert status == 1 and "Cannot write to stdout" in err and "Traceback" not in err
+
+
+def test_ends_when_every_channel_was_refused(exchange):
+    status, out, err = finish("trades:NOPE-USDT", "candle1m:NOPE-USDT", "--url", exchange.url)
+    assert (status, out) == (1, "")
+    assert "60018" in err and "check the spelling" in err and "Every channel was refused" in err
+
+
+def test_ends_on_a_certificate_that_is_not_valid(tmp_path):
+    import ssl
+
+    import trustme
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    with Exchange(tls=context) as exchange:
+        for channels in (["trades:BTC-USDT"], ["trades:BTC-USDT", "candle1m:BTC-USDT"]):
+            status, _, err = finish(*channels, "--url", exchange.url)
+            assert status == 1 and "certificate" in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["BTC-USDT"], "trades:BTC-USDT"),
+        (["trades: BTC-USDT"], "is not a channel"),
+        (["--count", "0"], "1 or more"),
+        (["--seconds", "-1"], "more than 0"),
+        (["--ping-every", "nan"], "more than 0"),
+        (["--region", "mars"], "invalid choice"),
+        (["--url", "example.com"], "is not a WebSocket URL"),
+        (["--proxy", "ftp://x:1"], "a proxy is written"),
+        (["--offline", "--url", "ws://127.0.0.1:1"], "leave --url out"),
+        (["--nonsense"], "unrecognized"),
+    ],
+)
+def test_wrong_usage_is_told_in_one_line(arguments, words):
+    status, out, err = finish(*arguments)
+    assert (status, out) == (2, "")
+    assert words in err.splitlines()[-1] and "Traceback" not in err
+
+
+def test_help_and_version_can_be_acted_on():
+    status, out, _ = finish("--help")
+    assert status == 0 and "--offline" in out and "python okex_ws.py tickers:ETH-USDT" in out
+    assert finish("--version")[1] == f"okex_ws {okex_ws.__version__}\n"
+
+
+# -- What is missing
+
+
+def test_the_file_alone_works_and_offline_says_what_it_needs(tmp_path, exchange):
+    copy = tmp_path / "okex_ws.py"
+    copy.write_bytes(SCRIPT.read_bytes())
+    run = [sys.executable, copy, "trades:BTC-USDT", "--count", "1"]
+    assert subprocess.run([*run, "--url", exchange.url], capture_output=True, timeout=30).returncode == 0
+    lost = subprocess.run([*run, "--offline"], capture_output=True, text=True, timeout=30)
+    assert lost.returncode == 2 and "tests/exchange.py" in lost.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("shadow", [None, "def enableTrace(): pass\n"])
+def test_a_missing_websocket_client_is_told_in_one_line(tmp_path, shadow):
+    if shadow:  # the other package called websocket
+        (tmp_path / "websocket.py").write_text(shadow)
+    hide = "import sys; sys.modules['websocket'] = None; " if not shadow else "import sys; "
+    code = f"{hide}sys.argv = ['okex_ws.py']; import runpy; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
+    options = {"capture_output": True, "text": True, "timeout": 30}
+    lost = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(tmp_path)}, **options)
+    assert lost.returncode == 1
+    assert len(lost.stderr.splitlines()) == 1 and "pip install websocket-client" in lost.stderr
+
+
+def test_a_missing_socks_package_is_told_in_one_line():
+    code = (
+        "import sys; sys.modules['python_socks'] = None; sys.argv = ['okex_ws.py', '--proxy', 'socks5://127.0.0.1:1'];"
+        f"import runpy; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
+    )
+    lost = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert lost.returncode == 2
+    assert len(lost.stderr.splitlines()) == 1 and "pip install python-socks" in lost.stderr
+
+
+def test_ctrl_c_reaches_a_script_that_calls_run(exchange):
+    code = f"import okex_ws; okex_ws.OkexWS(['trades:BTC-USDT'], url={exchange.url!r}).run()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=SCRIPT.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    until(process.stdout, "trades:BTC-USDT")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=5)
+    assert "KeyboardInterrupt" in err.splitlines()[-1]
+
+
+def test_the_stand_in_runs_by_itself():
+    process = subprocess.Popen(
+        [sys.executable, SCRIPT.parent / "tests" / "exchange.py"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    urls = [process.stdout.readline().strip() for _ in range(7)]
+    try:
+        url = next(url for url in urls if url.endswith("/ws/v5/public"))
+        assert finish("trades:BTC-USDT", "--url", url, "--count", "1")[0] == 0
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=10)
+    assert err == ""

@@ -1,0 +1,655 @@
+"""The client: what it restores, what it reports, and what cannot stop it."""
+
+import json
+import logging
+import random
+import socket
+import ssl
+import threading
+import time
+import tracemalloc
+
+import pytest
+import trustme
+import websocket
+from conftest import Client, wait_for
+from exchange import Exchange, deflate
+
+import okex_ws
+from okex_ws import CONNECTED, DISCONNECTED, EXIT, REFUSED, SUBSCRIBED, OkexWS, explain
+
+V1_TRADES = "ok_sub_futureusd_btc_trade_quarter"
+CHANNELS = {
+    "v1": ["ok_sub_futureusd_btc_trade_quarter", "ok_sub_spot_ltc_btc_ticker"],
+    "v3": ["spot/trade:BTC-USDT", "swap/ticker:BTC-USD-SWAP"],
+    "v5": ["trades:BTC-USDT", "tickers:ETH-USDT"],
+}
+GENERATIONS = pytest.mark.parametrize("generation", CHANNELS)
+
+
+def subscribed(exchange, number):
+    """The channels that connection `number` asked for, in order."""
+    asked = []
+    for connection, text in list(exchange.requests):
+        if connection != number or text in ("ping", "pong") or '"event":"ping"' in text:
+            continue
+        request = json.loads(text)
+        if isinstance(request, list):  # v1
+            asked += [r["channel"] for r in request if r["event"] == "addChannel"]
+        elif request["op"] == "subscribe":
+            asked += [a if isinstance(a, str) else okex_ws.V5.channel(a) for a in request["args"]]
+    return asked
+
+
+# -- Data
+
+
+@GENERATIONS
+def test_every_row_arrives_once_and_in_order(exchange, connect, generation):
+    channel = CHANNELS[generation][0]
+    client = connect(channel)
+    wait_for(lambda: len(client.rows) > 50)
+    assert {name for name, _ in client.rows} == {channel}
+    ids = [int(row.get("tid") or row.get("trade_id") or row.get("tradeId")) for _, row in client.rows]
+    assert ids == list(range(ids[0], ids[0] + len(ids)))
+
+
+def test_list_rows_reach_the_handler_as_named_values(connect):
+    v1 = connect(V1_TRADES)
+    v5 = connect("candle1m:BTC-USDT")
+    row = wait_for(lambda: v1.rows)[0][1]
+    assert row["type"] in ("bid", "ask") and float(row["price"]) > 0
+    row = wait_for(lambda: v5.rows)[0][1]
+    assert float(row["l"]) <= float(row["c"]) <= float(row["h"])
+
+
+def test_what_nobody_subscribed_to_is_delivered_too(exchange, connect):
+    client = connect(V1_TRADES)
+    wait_for(lambda: client.rows)
+    exchange.sessions[-1].send('[{"channel":"btc_forecast_price","timestamp":"1490341322021","data":"998.8"}]')
+    wait_for(lambda: ("btc_forecast_price", {"timestamp": "1490341322021", "data": "998.8"}) in client.rows)
+
+
+def test_a_channel_keeps_the_spelling_of_its_user(connect):
+    client = connect("tickers:instId=BTC-USDT")
+    assert wait_for(lambda: client.rows)[0][0] == "tickers:instId=BTC-USDT"
+
+
+def test_bad_frames_are_counted_and_said_and_the_stream_goes_on(exchange, connect, caplog):
+    client = connect(V1_TRADES)
+    wait_for(lambda: client.rows)
+    session = exchange.sessions[-1]
+    good = '[{"channel":"X","data":[["1","2","3","4","ask"]]}]'
+    bad = [
+        b"\x00garbage",
+        deflate("{nonsense \x1b[2J"),
+        deflate('[{"data":1}]'),
+        deflate(good)[:-4],
+        deflate("[" * 99999),
+    ]
+    for frame in bad:
+        session.frame(frame, websocket.ABNF.OPCODE_BINARY)
+    session.frame(b'"\xff\xfe"', websocket.ABNF.OPCODE_TEXT)
+    session.frame(good.encode(), websocket.ABNF.OPCODE_TEXT)  # v1 sent plain text before 2018
+    wait_for(lambda: ("X", ["1", "2", "3", "4", "ask"]) in client.rows)
+    wait_for(client.more_rows())
+    lines = [r.getMessage() for r in caplog.records if "Malformed" in r.getMessage()]
+    assert client.counts["malformed"] == len(lines) == len(bad) + 1
+    assert not client.saw(DISCONNECTED)
+    assert all(line.isprintable() and len(line) < 500 for line in lines)
+
+
+def test_an_unknown_kind_of_message_is_said_once(exchange, connect, caplog):
+    client = connect("trades:BTC-USDT")
+    wait_for(lambda: client.rows)
+    for _ in range(3):
+        exchange.sessions[-1].send('{"event":"hello"}')
+    exchange.sessions[-1].send('{"event":"bye"}')
+    wait_for(client.more_rows())
+    lines = [r.getMessage() for r in caplog.records if "unknown kind" in r.getMessage()]
+    assert len(lines) == 2 and "hello" in lines[0] and "bye" in lines[1]
+
+
+def test_a_bug_in_the_handler_is_not_a_network_error(connect, caplog):
+    client = connect("trades:BTC-USDT")
+    wait_for(lambda: client.rows)
+
+    def broken(channel, rows):
+        raise ZeroDivisionError
+
+    good, client.handler = client.handler, broken
+    wait_for(lambda: client.counts["handler errors"] > 3)
+    client.handler = good
+    wait_for(client.more_rows())
+    assert not client.saw(DISCONNECTED)
+    assert sum("ZeroDivisionError" in r.getMessage() for r in caplog.records) == 1
+
+
+def test_a_bug_in_on_status_is_not_a_network_error(exchange, caplog):
+    client = OkexWS(["trades:BTC-USDT"], lambda channel, rows: None, url=exchange.url)
+    client.on_status = lambda status, detail: 1 / 0
+    client.start()
+    wait_for(lambda: client.counts["rows"] > 3)
+    client.close()
+    assert len(exchange.sessions) <= 1 and exchange.handshakes == 1
+    assert "on_status failed" in caplog.text
+
+
+# -- Coming back
+
+
+def drop(exchange):
+    exchange.sessions[-1].drop()
+
+
+def reset(exchange):
+    exchange.sessions[-1].drop(reset=True)
+
+
+def close_frame(exchange):
+    exchange.sessions[-1].close(4004, "No data received in 30s.")
+
+
+def bare_close_frame(exchange):
+    exchange.sessions[-1].frame(b"", websocket.ABNF.OPCODE_CLOSE)
+
+
+def bad_frame(exchange):
+    exchange.sessions[-1].raw(b"\xf1\x00")  # reserved bits that nobody negotiated
+
+
+@GENERATIONS
+@pytest.mark.parametrize("fault", [drop, reset, close_frame, bare_close_frame, bad_frame])
+def test_subscribes_again_once_after_a_lost_connection(exchange, connect, impatient, generation, fault):
+    client = connect(*CHANNELS[generation])
+    wait_for(lambda: len({channel for channel, _ in client.rows}) == 2)
+    for times in (1, 2):
+        fault(exchange)
+        wait_for(lambda: client.saw(CONNECTED, times + 1))  # noqa: B023
+        client.rows.clear()
+        wait_for(lambda: {channel for channel, _ in client.rows} == set(CHANNELS[generation]))
+        assert subscribed(exchange, times + 1) == CHANNELS[generation]
+    assert client.counts["connects"] == 3
+
+
+def test_says_why_the_exchange_closed(exchange, connect):
+    client = connect("trades:BTC-USDT")
+    wait_for(lambda: client.rows)
+    exchange.sessions[-1].close(4004, "No data received in 30s.")
+    wait_for(lambda: client.saw(DISCONNECTED))
+    assert "4004" in dict(client.statuses)[DISCONNECTED] and "No data" in dict(client.statuses)[DISCONNECTED]
+
+
+def test_drops_a_connection_that_is_open_but_silent(exchange, connect, impatient, monkeypatch):
+    monkeypatch.setattr(okex_ws, "SILENCE_MARGIN", 0.2)
+    monkeypatch.setattr(okex_ws, "CONFIRM_TIMEOUT", 0.2)  # the next connection's request may be swallowed, too
+    client = connect("trades:BTC-USDT", ping_every=0.2)
+    wait_for(lambda: client.rows)
+    exchange.silent = True
+    wait_for(lambda: client.saw(DISCONNECTED))
+    assert "nothing arrived" in dict(client.statuses)[DISCONNECTED]
+    exchange.silent = False
+    wait_for(client.more_rows())
+
+
+def test_keeps_a_quiet_connection_whose_pongs_arrive(exchange, connect, monkeypatch):
+    monkeypatch.setattr(okex_ws, "SILENCE_MARGIN", 0.5)
+    exchange.ignored = "subscribe"
+    client = connect("trades:BTC-USDT", ping_every=0.5)
+    wait_for(lambda: sum(text == "ping" for _, text in list(exchange.requests)) >= 6)
+    assert not client.saw(DISCONNECTED)
+
+
+def test_reconnects_at_once_when_an_upgrade_is_announced(exchange, connect, monkeypatch):
+    monkeypatch.setattr(random, "uniform", lambda low, high: 60.0)  # any other reason would wait for a minute
+    client = connect("trades:BTC-USDT")
+    wait_for(lambda: client.rows)
+    exchange.sessions[-1].send('{"event":"notice","code":"64008","msg":"service upgrade","connId":"a"}')
+    wait_for(lambda: client.saw(CONNECTED, 2))
+    wait_for(client.more_rows())
+
+
+def test_comes_back_when_the_server_does(connect, impatient):
+    with Exchange(every=0.02) as first:
+        client = connect("trades:BTC-USDT", url=first.url)
+        wait_for(lambda: client.rows)
+    wait_for(lambda: client.saw(DISCONNECTED, 3))
+    assert any("refused the connection" in detail for _, detail in client.statuses)
+    with Exchange(every=0.02, port=first.port) as second:
+        wait_for(lambda: second.sessions)
+        wait_for(client.more_rows())
+        assert subscribed(second, 1) == ["trades:BTC-USDT"]
+
+
+@pytest.mark.parametrize("status", [403, 404, 429, 503])
+def test_tells_the_http_status_and_tries_again(exchange, connect, impatient, status):
+    exchange.http_status = status
+    client = connect("trades:BTC-USDT")
+    wait_for(lambda: client.saw(DISCONNECTED, 2))
+    assert f"HTTP {status}" in dict(client.statuses)[DISCONNECTED]
+    exchange.http_status = 0
+    wait_for(lambda: client.rows)
+
+
+def test_gives_up_on_a_peer_that_never_answers_the_handshake(exchange, connect, impatient, monkeypatch):
+    monkeypatch.setattr(okex_ws, "CONNECT_TIMEOUT", 0.3)
+    exchange.mute = True
+    client = connect("trades:BTC-USDT")
+    wait_for(lambda: client.saw(DISCONNECTED))
+    assert "did not answer" in dict(client.statuses)[DISCONNECTED]
+    exchange.mute = False
+    wait_for(lambda: client.rows)
+
+
+def test_waits_longer_from_try_to_try_and_starts_over_when_data_flows(connect, exchange, monkeypatch):
+    waits = []
+    monkeypatch.setattr(random, "uniform", lambda low, high: waits.append((low, high)) or 0.0)
+    monkeypatch.setattr(okex_ws, "CONNECT_SPACING", 0.0)
+    exchange.http_status = 503
+    client = connect("trades:BTC-USDT")
+    wait_for(lambda: len(waits) >= 8)
+    assert waits[:8] == [(0, 1), (0, 2), (0, 4), (0, 8), (0, 16), (0, 30), (0, 30), (0, 30)]
+    exchange.http_status = 0
+    wait_for(lambda: client.rows)
+    waits.clear()
+    exchange.sessions[-1].drop()
+    assert wait_for(lambda: waits)[0] == (0, 1)
+
+
+def test_connects_at_most_three_times_a_second_however_many_clients(exchange, connect, monkeypatch):
+    monkeypatch.setattr(random, "uniform", lambda low, high: 0.0)
+    times = []
+    before = OkexWS._before_connect
+    monkeypatch.setattr(OkexWS, "_before_connect", lambda ws: times.append(time.monotonic()) or before(ws))
+    exchange.http_status = 503
+    for _ in range(3):
+        connect("trades:BTC-USDT")
+    wait_for(lambda: len(times) >= 8)
+    assert all(later - earlier > 0.95 for earlier, later in zip(times, times[3:]))
+
+
+def test_fifty_reconnects_leave_nothing_behind(exchange, connect, impatient):
+    client = connect("trades:BTC-USDT", V5_TICKER := "tickers:BTC-USDT")
+    for turn in range(1, 51):
+        wait_for(lambda: client.saw(SUBSCRIBED, 2 * turn))  # noqa: B023
+        if turn == 10:
+            threads = threading.active_count()
+            tracemalloc.start()
+        client.rows.clear()
+        exchange.sessions[-1].drop()
+    wait_for(lambda: client.saw(SUBSCRIBED, 102))
+    wait_for(lambda: threading.active_count() <= threads)
+    kept = [s for s in tracemalloc.take_snapshot().statistics("filename") if "okex_ws" in s.traceback[0].filename]
+    tracemalloc.stop()
+    assert sum(s.size for s in kept) < 50_000
+    for number in range(1, 52):
+        assert subscribed(exchange, number) == ["trades:BTC-USDT", V5_TICKER]
+
+
+# -- Subscriptions
+
+
+def test_subscribes_and_unsubscribes_at_any_time_from_any_thread(exchange, connect):
+    client = connect("trades:BTC-USDT")
+    client.subscribe("tickers:BTC-USDT")  # perhaps before the connection is open
+    wait_for(lambda: "tickers:BTC-USDT" in {channel for channel, _ in client.rows})
+    client.unsubscribe("trades:BTC-USDT")
+    client.rows.clear()
+    wait_for(lambda: len(client.rows) > 20)
+    assert {channel for channel, _ in client.rows} == {"tickers:BTC-USDT"}
+    wait_for(lambda: client.channels == {"tickers:BTC-USDT": "confirmed"})
+    exchange.sessions[-1].drop()
+    wait_for(lambda: client.saw(SUBSCRIBED, 3))
+    assert subscribed(exchange, 2) == ["tickers:BTC-USDT"]
+
+
+def test_subscribing_twice_asks_once(exchange, connect):
+    client = connect("trades:BTC-USDT", "trades:BTC-USDT")
+    wait_for(lambda: client.rows)
+    client.subscribe("trades:BTC-USDT", "trades:instId=BTC-USDT")
+    wait_for(client.more_rows())
+    assert subscribed(exchange, 1) == ["trades:BTC-USDT"]
+
+
+def test_a_channel_dropped_and_wanted_again_flows_again(exchange, connect):
+    client = connect("trades:BTC-USDT")
+    wait_for(lambda: client.rows)
+    client.unsubscribe("trades:BTC-USDT")
+    client.subscribe("trades:BTC-USDT")
+    wait_for(lambda: client.channels == {"trades:BTC-USDT": "confirmed"})
+    wait_for(client.more_rows())
+
+
+@GENERATIONS
+def test_a_refused_channel_neither_hides_nor_harms_the_others(exchange, connect, impatient, generation, caplog):
+    good = CHANNELS[generation][0]
+    bad = good.lower().replace("btc", "nope")
+    client = connect(bad, good)
+    wait_for(lambda: client.rows and client.saw(REFUSED))
+    assert client.channels == {bad: "refused", good: "confirmed"}
+    assert bad in dict(client.statuses)[REFUSED] and "spelling" in dict(client.statuses)[REFUSED]
+    exchange.sessions[-1].drop()
+    wait_for(lambda: client.saw(SUBSCRIBED, 2))
+    assert subscribed(exchange, 2) == [good]
+    client.subscribe(bad)  # the user asks again
+    wait_for(lambda: client.saw(REFUSED, 2))
+
+
+def test_a_refusal_finds_its_channel_among_hundreds(exchange, connect):
+    coins = ["BTC", "ETH", "LTC", "BCH", "ETC", "EOS", "XRP"]
+    names = [f"trades:{c}-USD-26{month:02}{day:02}" for c in coins for month in range(1, 7) for day in range(1, 6)]
+    client = connect(*names, "trades:NOPE-USDT", "orders-history")
+    wait_for(lambda: "confirmed" in client.channels.values() and "sent" not in client.channels.values())
+    assert {c for c, state in client.channels.items() if state == "refused"} == {"trades:NOPE-USDT", "orders-history"}
+    requests = [text for _, text in exchange.requests if "subscribe" in text]
+    assert len(requests) < 120
+    assert max(map(len, requests)) < 64 << 10
+
+
+def test_a_shared_refusal_that_names_nobody_is_sorted_out_one_by_one(exchange, connect, monkeypatch):
+    monkeypatch.setattr(okex_ws, "REQUESTS_PER_OPEN", 1)  # all channels in one request
+    client = connect("trades:BTC-USDT", "books-l2-tbt:BTC-USDT", "tickers:BTC-USDT")  # one of them needs a login
+    wait_for(lambda: "refused" in client.channels.values() and "sent" not in client.channels.values())
+    assert client.channels == {
+        "trades:BTC-USDT": "confirmed",
+        "books-l2-tbt:BTC-USDT": "refused",
+        "tickers:BTC-USDT": "confirmed",
+    }
+
+
+def test_a_dead_subscription_is_reported_though_it_was_confirmed(exchange, connect):
+    client = connect("trades:BTC-USDT")
+    wait_for(lambda: client.rows)
+    exchange.sessions[-1].send('{"event":"channel-conn-count-error","channel":"trades","connCount":"30","connId":"a"}')
+    wait_for(lambda: client.channels == {"trades:BTC-USDT": "refused"})
+    assert "30 connections" in dict(client.statuses)[REFUSED]
+
+
+def test_says_which_channel_nobody_confirms_and_asks_again(exchange, connect, monkeypatch, caplog):
+    monkeypatch.setattr(okex_ws, "CONFIRM_TIMEOUT", 0.1)
+    exchange.ignored = "tickers"
+    client = connect("trades:BTC-USDT", "tickers:BTC-USDT")
+    wait_for(lambda: "tickers:BTC-USDT is not confirmed" in caplog.text)
+    exchange.ignored = ""
+    wait_for(lambda: client.channels == {"trades:BTC-USDT": "confirmed", "tickers:BTC-USDT": "confirmed"})
+    assert "trades:BTC-USDT is not confirmed" not in caplog.text
+
+
+def test_data_is_as_good_as_a_confirmation(exchange, connect, monkeypatch, caplog):
+    monkeypatch.setattr(okex_ws, "CONFIRM_TIMEOUT", 0.1)
+    exchange.ignored = "subscribe"
+    client = connect("trades:BTC-USDT")
+    wait_for(lambda: exchange.requests)
+    for n in range(3):
+        exchange.sessions[-1].send(f'{{"arg":{{"channel":"trades","instId":"BTC-USDT"}},"data":[{{"n":{n}}}]}}')
+    wait_for(lambda: len(client.rows) == 3)
+    assert client.channels == {"trades:BTC-USDT": "confirmed"}
+
+
+def test_the_waits_for_a_channel_grow():
+    subscription = okex_ws.Subscription("trades:BTC-USDT", ())
+    assert [subscription.ask_again(0.0) for _ in range(12)] == [1, 2, 4, 8, 16, 32, *[60] * 6]
+
+
+def test_a_passing_refusal_is_tried_again(exchange, connect, monkeypatch):
+    monkeypatch.setattr(okex_ws, "RETRY_CHANNEL_MOST", 0.0)
+    exchange.ignored = "subscribe"
+    client = connect("trades:BTC-USDT")
+    text = wait_for(lambda: exchange.requests)[0][1]
+    exchange.ignored = ""
+    exchange.sessions[-1].send(f'{{"event":"error","code":"60014","msg":"busy","id":"{json.loads(text)["id"]}"}}')
+    wait_for(lambda: client.rows)
+
+
+def test_no_more_requests_than_the_exchange_takes(exchange, connect, monkeypatch, caplog):
+    monkeypatch.setattr(okex_ws, "REQUESTS_PER_HOUR", 5)
+    client = connect("trades:BTC-USDT")
+    wait_for(lambda: client.rows)
+    for coin in ("ETH", "LTC", "BCH", "ETC", "EOS", "XRP"):
+        client.subscribe(f"trades:{coin}-USDT")
+    wait_for(lambda: list(client.channels.values()).count("confirmed") == 5)
+    wait_for(client.more_rows())
+    assert list(client.channels.values()).count("wanted") == 2
+    assert "requests an hour" in caplog.text
+    client._requests.clear()  # an hour later
+    wait_for(lambda: list(client.channels.values()).count("confirmed") == 7)
+
+
+def test_a_channel_of_another_endpoint_is_an_error_at_once():
+    with pytest.raises(ValueError, match=r"candle1m:BTC-USDT is served at .*/ws/v5/business"):
+        OkexWS(["trades:BTC-USDT", "candle1m:BTC-USDT"])
+    with pytest.raises(ValueError, match="is served at"):
+        OkexWS(["trades:BTC-USDT", "spot/trade:BTC-USDT"], url="ws://127.0.0.1:1/same")
+
+
+# -- The heartbeat
+
+
+def pings(exchange, number=None):
+    spoken = ("ping", '{"event":"ping"}')
+    return [text for n, text in list(exchange.requests) if text in spoken and number in (None, n)]
+
+
+@GENERATIONS
+def test_pings_in_the_words_of_the_generation_and_measures_the_answer(exchange, connect, generation, caplog):
+    caplog.set_level(logging.INFO)
+    client = connect(CHANNELS[generation][0], ping_every=0.05)
+    wait_for(lambda: len(pings(exchange)) >= 3 and client.latency)
+    assert set(pings(exchange)) == {'{"event":"ping"}' if generation == "v1" else "ping"}
+    assert 0 < client.latency < 5000
+    assert "Ping sent." in caplog.text and "Pong received." in caplog.text
+
+
+def test_keeps_pinging_over_reconnects_from_one_daemon_thread(connect, impatient, caplog):
+    with Exchange(every=0.02) as first:
+        client = connect(V1_TRADES, url=first.url, ping_every=0.05)
+        wait_for(lambda: len(pings(first)) >= 2)
+        (heartbeat,) = [t for t in threading.enumerate() if "heartbeat" in t.name and t.is_alive()]
+    wait_for(lambda: "Ping not sent" in caplog.text)
+    with Exchange(every=0.02, port=first.port) as second:
+        wait_for(lambda: len(pings(second)) >= 2)
+        wait_for(client.more_rows())
+    assert heartbeat.is_alive() and heartbeat.daemon and heartbeat is not threading.main_thread()
+    assert caplog.text.count("Ping not sent") == 1
+
+
+def test_no_ping_slips_into_the_handshake(exchange, connect):
+    exchange.mute = True
+    client = connect(V1_TRADES, ping_every=0.01)
+    wait_for(lambda: exchange.handshakes)
+    with pytest.raises(websocket.WebSocketConnectionClosedException, match="not connected"):
+        client.send("ping")
+
+
+def test_answers_a_ping_of_the_exchange(exchange, connect):
+    client = connect("trades:BTC-USDT")
+    wait_for(lambda: client.rows)
+    exchange.sessions[-1].frame(b"ping", websocket.ABNF.OPCODE_TEXT)
+    exchange.sessions[-1].frame(b"", websocket.ABNF.OPCODE_PING)  # control pings are websocket-client's
+    wait_for(lambda: (1, "pong") in exchange.requests)
+
+
+# -- Ending
+
+
+def test_close_ends_run_at_once_whatever_it_does(exchange, monkeypatch):
+    def ended(client):
+        client.close()
+        client.thread.join(2)
+        return not client.thread.is_alive()
+
+    monkeypatch.setattr(random, "uniform", lambda low, high: 60.0)
+    streaming = Client(["trades:BTC-USDT"], url=exchange.url).start()
+    wait_for(lambda: streaming.rows)
+    assert ended(streaming) and streaming.statuses[-1] == (EXIT, "closed") and streaming.error is None
+
+    silent = Client(["trades:BTC-USDT"], url=exchange.url).start()
+    wait_for(lambda: silent.rows)
+    exchange.silent = True
+    assert ended(silent)
+
+    exchange.http_status = 503
+    waiting = Client(["trades:BTC-USDT"], url=exchange.url).start()
+    wait_for(lambda: waiting.saw(DISCONNECTED))
+    assert ended(waiting)
+
+    never = Client(["trades:BTC-USDT"], url=exchange.url)
+    never.close()
+    assert ended(never.start())
+
+
+def test_close_works_from_the_handler(exchange):
+    client = Client(["trades:BTC-USDT"], url=exchange.url)
+    client.handler = lambda channel, rows: client.close()
+    client.start()
+    client.thread.join(5)
+    assert not client.thread.is_alive()
+
+
+def test_start_returns_at_once_and_does_not_keep_the_program_alive(exchange):
+    rows = []
+    ws = OkexWS("trades:BTC-USDT", lambda channel, new: rows.extend(new), url=exchange.url)
+    ws.start()
+    wait_for(lambda: rows)
+    assert all(t.daemon for t in threading.enumerate() if t.name.startswith("okex_ws"))
+    ws.close()
+
+
+# -- TLS, proxies, and words for what went wrong
+
+
+@pytest.fixture
+def tls_exchange():
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with Exchange(every=0.02, tls=context) as exchange:
+        yield exchange, authority
+
+
+def test_streams_over_tls(tls_exchange, connect, impatient, monkeypatch, tmp_path):
+    exchange, authority = tls_exchange
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    client = connect("trades:BTC-USDT", url=exchange.url, ping_every=0.1)
+    wait_for(lambda: len(client.rows) > 20 and client.latency)
+    exchange.sessions[-1].drop()
+    wait_for(lambda: client.saw(CONNECTED, 2))
+    wait_for(client.more_rows())
+
+
+def test_a_certificate_that_is_not_valid_ends_the_first_connect(tls_exchange, connect):
+    client = connect("trades:BTC-USDT", url=tls_exchange[0].url)
+    client.thread.join(10)
+    assert isinstance(client.error, ssl.SSLCertVerificationError)
+    assert client.statuses[-1][0] == EXIT and "certificate" in client.statuses[-1][1]
+    assert not tls_exchange[0].requests
+
+
+def serve_proxy(greet):
+    """A proxy for one connection: `greet(client) -> (host, port)` speaks its protocol, then bytes are relayed."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def relay(source, target):
+        try:
+            while data := source.recv(65536):
+                target.sendall(data)
+        except OSError:
+            pass
+
+    def serve():
+        client, _ = listener.accept()
+        server = socket.create_connection(greet(client))
+        threading.Thread(target=relay, args=(server, client), daemon=True).start()
+        relay(client, server)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return listener.getsockname()[1]
+
+
+def test_goes_through_an_http_proxy(exchange, connect):
+    seen = []
+
+    def greet(client):
+        request = b""
+        while not request.endswith(b"\r\n\r\n"):
+            request += client.recv(4096)
+        seen.append(request.decode())
+        client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        return "127.0.0.1", exchange.port
+
+    client = connect("trades:BTC-USDT", proxy=f"http://me:secret@127.0.0.1:{serve_proxy(greet)}")
+    wait_for(lambda: client.rows)
+    assert seen[0].startswith(f"CONNECT 127.0.0.1:{exchange.port} ")
+    assert "Proxy-Authorization: Basic" in seen[0]
+
+
+@pytest.mark.parametrize("how", ["argument", "environment"])
+def test_goes_through_a_socks_proxy_that_resolves_the_name(exchange, connect, monkeypatch, how):
+    seen = []
+
+    def greet(client):
+        client.recv(64)
+        client.sendall(b"\x05\x00")
+        request = client.recv(256)
+        seen.append(request[5 : 5 + request[4]].decode())
+        client.sendall(b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00")
+        return "127.0.0.1", exchange.port
+
+    proxy = f"socks5h://127.0.0.1:{serve_proxy(greet)}"
+    url = f"ws://exchange.invalid:{exchange.port}"
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("all_proxy", proxy if how == "environment" else "")
+    client = connect("trades:BTC-USDT", url=url, proxy=proxy if how == "argument" else None)
+    wait_for(lambda: client.rows)
+    assert seen == ["exchange.invalid"]
+
+
+def test_this_machine_is_never_reached_through_the_proxy_of_the_environment(connect, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("all_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    client = connect("trades:BTC-USDT")
+    wait_for(lambda: client.rows)
+
+
+@pytest.mark.parametrize("proxy", ["ftp://127.0.0.1:1", "http://127.0.0.1", "socks5://:1080", "http://h:99999"])
+def test_a_proxy_that_cannot_be_is_an_error_at_once(proxy):
+    with pytest.raises(ValueError, match=r"proxy|Port"):
+        OkexWS(["trades:BTC-USDT"], proxy=proxy)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (websocket.WebSocketAddressException("[Errno -2] Name or service not known"), "DNS cannot resolve"),
+        (ConnectionRefusedError(111, "Connection refused"), "refused the connection"),
+        (TimeoutError("timed out"), "did not answer"),
+        (websocket.WebSocketTimeoutException("timed out"), "did not answer"),
+        (ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number"), "TLS with"),
+        (websocket.WebSocketBadStatusException("Handshake status 403 Forbidden", 403), "HTTP 403"),
+        (websocket.WebSocketProxyException("failed CONNECT via proxy status: 407"), "the proxy failed"),
+        (ConnectionResetError(104, "Connection reset by peer"), "reset by peer"),
+        (ValueError(), "ValueError"),
+    ],
+)
+def test_says_in_words_what_failed(error, words):
+    line = explain(error, "wss://me:secret@ws.okx.com/ws/v5/public")
+    assert words in line and "secret" not in line
+
+
+def test_says_that_the_exchange_closed_port_8443(monkeypatch, caplog):
+    monkeypatch.setattr(random, "uniform", lambda low, high: 60.0)
+    client = Client(["trades:BTC-USDT"], url="ws://127.0.0.1:8443").start()
+    wait_for(lambda: client.saw(DISCONNECTED))
+    client.close()
+    assert "leave the port out" in caplog.text
+
+
+def test_says_that_a_generation_is_retired(caplog):
+    OkexWS([V1_TRADES])
+    OkexWS(["spot/trade:BTC-USDT"])
+    OkexWS(["trades:BTC-USDT"])
+    OkexWS([V1_TRADES], url="ws://127.0.0.1:1")
+    assert [r.getMessage()[:24] for r in caplog.records] == ["The exchange retired v1 ", "The exchange retired v3 "]
