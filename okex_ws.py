@@ -40,10 +40,14 @@ import sys
 import threading
 import time
 import zlib
+from bisect import insort
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from decimal import Decimal
+from itertools import islice, zip_longest
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -57,7 +61,10 @@ except ImportError as error:  # PyPI has another package called websocket, which
         f" (and, if it is there, pip uninstall websocket) [{error}]"
     ) from None
 
-__all__ = ["OkexWS", "V1", "V3", "V5", "dialect_of", "endpoint", "fields", "inflate", "print_rows"]
+__all__ = [
+    *("OkexWS", "OrderBook", "BookOutOfSync"),
+    *("V1", "V3", "V5", "dialect_of", "endpoint", "fields", "inflate", "print_rows"),
+]
 __version__ = "1.0.0"
 
 CONNECT_TIMEOUT = 10.0  # seconds, for each step of connecting: TCP, TLS, handshake
@@ -68,13 +75,14 @@ RETRY_CHANNEL_MOST = 60.0  # seconds between two tries to get a channel that is 
 CONNECT_SPACING = 0.34  # seconds; OKX accepts 3 connects a second per IP (docs-v5 overview, 2026)
 REQUESTS_PER_HOUR = 480  # subscribe + unsubscribe + login on one connection (docs-v5 overview, 2026)
 REQUESTS_PER_OPEN = 100  # up to so many channels are asked for one by one, so that refusals are told apart
+PENDING_MOST = 10_000  # updates kept while a book's snapshot is fetched: 100 s of the fastest channel
 MESSAGE_MOST = 16 << 20  # bytes of one inflated message; the largest real one, a full book, has about 0.1 MB
 
-# OKX hosts by region, for live and for simulated trading. Port 8443 closed on 2026-10-31; 443 is the default.
+# OKX hosts by region: live, simulated trading, REST. Port 8443 closed on 2026-10-31; 443 is the default.
 REGIONS = {
-    "global": ("wss://ws.okx.com", "wss://wspap.okx.com"),
-    "eea": ("wss://wseea.okx.com", "wss://wseeapap.okx.com"),
-    "us": ("wss://wsus.okx.com", "wss://wsuspap.okx.com"),
+    "global": ("wss://ws.okx.com", "wss://wspap.okx.com", "https://openapi.okx.com"),
+    "eea": ("wss://wseea.okx.com", "wss://wseeapap.okx.com", "https://eea.okx.com"),
+    "us": ("wss://wsus.okx.com", "wss://wsuspap.okx.com", "https://us.okx.com"),
 }
 
 # What to do about the exchange's error and close codes (v1: 1xxxx and 2xxxx, v3: 3xxxx, v5: 6xxxx and 400x).
@@ -209,6 +217,7 @@ class Dialect:
     pong: str
     ping_every: float  # seconds; every generation drops a connection that was quiet for 30
     request_most: int  # bytes of arguments in one request
+    BOOKS: re.Pattern[str]  # channels that are order books
 
     @classmethod
     def url(cls, channel: str, region: str = "global", simulated: bool = False) -> str:
@@ -231,6 +240,17 @@ class Dialect:
     def key(cls, channel: str) -> str:
         """The name that `parse` gives to this channel's events, however its user spells it."""
         return channel
+
+    @classmethod
+    def book(cls, channel: str) -> str:
+        """How a channel sends order books: "whole" each time, "changes" after a first whole one, or "" for none."""
+        depth = cls.BOOKS.fullmatch(channel)
+        return "" if not depth else "whole" if depth["whole"] else "changes"
+
+    @classmethod
+    def snapshot(cls, channel: str) -> str:
+        """The REST path of a snapshot that fits the channel's changes; "" where there is none."""
+        return ""
 
     @classmethod
     def parse(cls, text: str) -> list[Event]:
@@ -266,6 +286,7 @@ class V1(Dialect):
     pong = '{"event":"pong"}'
     ping_every = 30.0
     request_most = 4096
+    BOOKS = re.compile(r"ok_sub_\w+?_depth(_(this|next)_week|_quarter)?(?P<whole>_\d+)?")
 
     @classmethod
     def url(cls, channel: str, region: str = "global", simulated: bool = False) -> str:
@@ -314,6 +335,7 @@ class V3(Dialect):
     ping_every = 25.0
     request_most = 4096
 
+    BOOKS = re.compile(r"\w+/depth(?P<whole>5)?(_l2_tbt)?:.+")
     UNFILTERED = {"futures/instruments", "option/instruments", "system/status"}
 
     @classmethod
@@ -376,6 +398,7 @@ class V5(Dialect):
         r"(mark-price-|index-)?candle\w+|trades-all|orders-algo|algo-.+|grid-.+|deposit-info|withdrawal-info|rfqs|quotes"
         r"|(public-)?struc-block-trades|public-block-trades|block-tickers|sprd-.+"
     )
+    BOOKS = re.compile(r"(sprd-)?((books(50)?(-l2-tbt|-elp|-rpi)?(-all)?)|(?P<whole>books5|bbo-tbt)):.+")
     NOT_IDENTITY = ("channel", "uid", "extraParams")  # the exchange adds uid to a push, and may leave extraParams out
 
     @classmethod
@@ -406,6 +429,12 @@ class V5(Dialect):
     @classmethod
     def key(cls, channel: str) -> str:
         return cls.channel(cls.argument(channel))
+
+    @classmethod
+    def snapshot(cls, channel: str) -> str:
+        instrument = cls.argument(channel).get("instId")
+        levels = 50 if channel.startswith("books50") else 400  # no more than the channel keeps up to date
+        return f"/api/v5/market/books?instId={instrument}&sz={levels}" if instrument else ""
 
     @classmethod
     def _request(cls, op: str, channels: Sequence[str], id: str) -> str:
@@ -492,32 +521,296 @@ def named(names: tuple[str, ...], row: Any) -> Any:
 
 
 # ---------------------------------------------------------------------------------------------------------------
+# Order book: pure, too, but for the lock that lets other threads read it.
+
+
+class BookOutOfSync(Exception):
+    """The book is not known to be the exchange's, and must not be used until it is ready again."""
+
+
+class BookSide:
+    """The bids or the asks: levels in order, best first, at a cost that depends on the changes and not on the book.
+
+    Levels are found by their price as sent; only a price that is new is parsed and sorted in. A deleted level stays,
+    with its size of 0, until enough of them have come together: prices come back often, and so nearly every change
+    is one assignment. Prices are compared as numbers: 1E-8 is 0.00000001.
+    """
+
+    __slots__ = ("levels", "order", "prices", "room", "sign")
+
+    def __init__(self, sign: int) -> None:
+        self.sign = sign  # -1 for bids, so that the smallest key is the best
+        self.levels: dict[str, list[Any]] = {}  # price → level as sent
+        self.prices: dict[float, str] = {}  # key → price
+        self.order: list[float] = []  # sorted keys
+        self.room = 0  # more levels than this, and the deleted ones are cleared away
+
+    def change(self, changes: list[Any]) -> None:
+        levels = self.levels
+        known = len(levels)
+        for level in changes:
+            levels[level[0]] = level
+        if len(levels) > known:  # what is new stands last in a dict
+            for price in list(islice(reversed(levels), len(levels) - known)):
+                self._place(price)
+            if len(levels) > self.room:
+                self.order = [key for key in self.order if not deleted(levels[self.prices[key]])]
+                self.prices = {key: self.prices[key] for key in self.order}
+                self.levels = {price: levels[price] for price in self.prices.values()}
+                self.room = 200 + len(self.order) * 3 // 2
+
+    def _place(self, price: str) -> None:
+        key = self.sign * float(price)
+        if not isfinite(key):
+            raise ValueError(price)
+        if key in self.prices:
+            del self.levels[self.prices[key]]  # the same price, spelled in another way until now
+        else:
+            insort(self.order, key)
+        self.prices[key] = price
+
+    def trim(self) -> bool:
+        """Forget the deleted levels that come before the best one. Whether there were any."""
+        gone = 0
+        for key in self.order:
+            if not deleted(self.levels[self.prices[key]]):
+                break
+            del self.levels[self.prices.pop(key)]
+            gone += 1
+        del self.order[:gone]
+        return gone > 0
+
+    def top(self, n: int) -> list[list[str]]:
+        levels = (self.levels[self.prices[key]] for key in self.order)
+        return [level[:2] for level in islice((level for level in levels if not deleted(level)), n)]
+
+
+def deleted(level: list[Any]) -> bool:
+    """Whether a level's size is 0. Raises ValueError or TypeError for what is no size."""
+    size = level[1]
+    if size == "0" or (size.__class__ is str and "1" <= size < ":"):  # which tells most sizes without float()
+        return bool(size == "0")
+    amount = float(size)
+    if not 0 <= amount < inf:
+        raise ValueError(size)
+    return amount == 0
+
+
+class OrderBook:
+    """One instrument's order book, kept from snapshots and updates. Any thread may read it.
+
+    Reading a book that is not `ready` raises BookOutOfSync, and so does `apply` when a message does not follow
+    from the one before: by v5's sequence numbers, by the checksum where there is one, or because bid and ask cross.
+    `whole` is for channels of which every message is the whole book.
+    """
+
+    def __init__(self, whole: bool = False) -> None:
+        self.whole = whole
+        self._lock = threading.RLock()
+        self._reason = "no snapshot yet"  # why the book is not ready; "" when it is
+        self._last: dict[str, Any] = {}  # the last row
+        self._sequence: int | None = None
+        self._bridging = False  # the snapshot came by REST: the first update may begin before it and end after it
+        self._pending: list[Any] = []  # updates that wait for a snapshot
+        self._bids, self._asks = BookSide(-1), BookSide(1)
+
+    def apply(self, row: Any, action: str = "") -> None:
+        """Take one row of a book channel; `action` is "snapshot", "update", or "" for v1 and whole-book channels.
+
+        {"asks":[["83725.9","1712.41","0","92"]],"bids":[],"ts":"1791369351001","seqId":10,"prevSeqId":-1}
+
+        A level starts with price and size; size 0 deletes it. In v1 the first row since subscribing is the book.
+        """
+        with self._lock:
+            try:
+                if action == "snapshot" or self.whole or (self._reason and action == ""):
+                    self._replace(row)
+                    self._bridging = False
+                elif self._reason:
+                    self._await_snapshot(row)
+                    return
+                elif "seqId" in row and not self._follows(row):
+                    return
+                else:
+                    self._bids.change(row["bids"])
+                    self._asks.change(row["asks"])
+                self._check(row)
+            except BookOutOfSync as error:
+                self._invalidate(str(error))
+                raise
+            except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+                self._invalidate(f"unreadable row: {error!r}")
+                raise BookOutOfSync(self._reason) from None
+
+    def bridge(self, row: Any) -> bool:
+        """Take a snapshot that was fetched by REST, then the updates that waited for it (change log, 2026-02-12).
+
+        False if it is older than the first of them: fetch another. True if it was taken, or is not needed any more.
+        """
+        with self._lock:
+            if not self._reason or not self._pending:
+                return True
+            if row["seqId"] < self._pending[0]["prevSeqId"]:
+                return False
+            pending = self._pending
+            self.apply(row, "snapshot")
+            self._bridging = True
+            for update in pending:
+                self.apply(update, "update")
+            return True
+
+    def invalidate(self, reason: str) -> None:
+        """Distrust the book until its next snapshot."""
+        with self._lock:
+            self._invalidate(reason)
+
+    @property
+    def ready(self) -> bool:
+        return not self._reason
+
+    @property
+    def waiting(self) -> bool:
+        """Whether updates have come, but no snapshot."""
+        return bool(self._pending)
+
+    @property
+    def timestamp(self) -> str | int:
+        """The exchange's time of the last message: ms in v1 and v5, ISO 8601 in v3."""
+        with self._lock:
+            self._demand_ready()
+            return self._last.get("ts") or self._last.get("timestamp") or ""
+
+    @property
+    def best_bid(self) -> tuple[str, str] | None:
+        """(price, size) of the highest bid, in the exchange's own strings; None if nobody bids."""
+        bids, _ = self.top(1)
+        return (bids[0][0], bids[0][1]) if bids else None
+
+    @property
+    def best_ask(self) -> tuple[str, str] | None:
+        """(price, size) of the lowest ask, in the exchange's own strings; None if nobody asks."""
+        _, asks = self.top(1)
+        return (asks[0][0], asks[0][1]) if asks else None
+
+    @property
+    def mid(self) -> float | None:
+        """The middle between best bid and best ask; None for a one-sided book."""
+        bids, asks = self.top(1)
+        return float((Decimal(bids[0][0]) + Decimal(asks[0][0])) / 2) if bids and asks else None
+
+    @property
+    def spread(self) -> float | None:
+        """Best ask less best bid; None for a one-sided book."""
+        bids, asks = self.top(1)
+        return float(Decimal(asks[0][0]) - Decimal(bids[0][0])) if bids and asks else None
+
+    def top(self, n: int) -> tuple[list[list[str]], list[list[str]]]:
+        """The best n bids and the best n asks, each [price, size], best first, in the exchange's own strings."""
+        with self._lock:
+            self._demand_ready()
+            try:
+                return self._bids.top(n), self._asks.top(n)
+            except (TypeError, ValueError) as error:  # a size that is none
+                self._invalidate(f"unreadable level: {error!r}")
+                raise BookOutOfSync(self._reason) from None
+
+    # Under the lock.
+
+    def _demand_ready(self) -> None:
+        if self._reason:
+            raise BookOutOfSync(self._reason)
+
+    def _invalidate(self, reason: str) -> None:
+        self._reason = reason
+        self._pending = []
+
+    def _replace(self, row: Any) -> None:
+        self._bids, self._asks = BookSide(-1), BookSide(1)
+        self._bids.change(row["bids"])
+        self._asks.change(row["asks"])
+        self._pending, self._reason, self._sequence = [], "", row.get("seqId")
+
+    def _follows(self, row: Any) -> bool:
+        """Whether an update is to be applied, by its sequence numbers; out of sync if it leaves a gap.
+
+        A documented run of (prevSeqId, seqId): (-1,10) (10,15) (15,15) (15,3) (3,5). The third is a keep-alive,
+        without levels; the fourth a reset for maintenance.
+        """
+        previous, sequence, last = row["prevSeqId"], row["seqId"], self._sequence
+        if self._bridging and last is not None:
+            if sequence <= last:
+                return False
+            if previous <= last:
+                last = previous
+        self._bridging = False
+        if previous != last:
+            raise BookOutOfSync(f"sequence gap: an update follows {previous}, the book is at {last}")
+        if sequence == previous and (row["bids"] or row["asks"]):
+            raise BookOutOfSync(f"sequence {sequence} came twice, with levels")
+        self._sequence = sequence
+        return True
+
+    def _await_snapshot(self, row: Any) -> None:
+        if "seqId" not in row or len(self._pending) >= PENDING_MOST:
+            raise BookOutOfSync("updates, but no snapshot")
+        self._pending.append(row)
+
+    def _check(self, row: Any) -> None:
+        """v3's checksum, and v5's before June 2026: CRC32 of the best 25 a side, bid and ask in turn, as sent.
+
+        OKX v5 has sent 0 since 2026-06-23, which says nothing.
+        """
+        checksum = row.get("checksum")
+        if checksum:
+            sides = zip_longest(self._bids.top(25), self._asks.top(25), fillvalue=())
+            text = ":".join(str(part) for bid, ask in sides for part in (*bid, *ask))
+            if zlib.crc32(text.encode()) != checksum & 0xFFFFFFFF:
+                raise BookOutOfSync("checksum mismatch")
+        bids, asks = self._bids, self._asks
+        while bids.order and asks.order and -bids.order[0] >= asks.order[0]:  # by deleted levels, perhaps
+            if not bids.trim() and not asks.trim():
+                raise BookOutOfSync(f"crossed: bid {bids.top(1)[0][0]}, ask {asks.top(1)[0][0]}")
+        self._last = row
+
+
+# ---------------------------------------------------------------------------------------------------------------
 # Client: one WebSocketApp, its callbacks, and the heartbeat's thread.
 
 UPGRADE = "the exchange announced a service upgrade"
-CONNECTED, SUBSCRIBED, DISCONNECTED, REFUSED, EXIT = "CONNECTED", "SUBSCRIBED", "DISCONNECTED", "REFUSED", "EXIT"
+CONNECTED, SUBSCRIBED, DISCONNECTED = "CONNECTED", "SUBSCRIBED", "DISCONNECTED"
+GAP, REFUSED, EXIT = "GAP", "REFUSED", "EXIT"
 
 Handler = Callable[[str, list[Any]], None]
 
 
 @dataclass(slots=True)
 class Subscription:
-    """One channel's way: wanted → sent → confirmed or refused; `dropped` once the user wants it no more."""
+    """One channel's way: wanted → sent → confirmed or refused; leaving from an unsubscribe until it is confirmed."""
 
     channel: str  # as the user wrote it
-    names: tuple[str, ...]
+    names: tuple[str, ...] = ()
+    book: OrderBook | None = None
     state: str = "wanted"
-    due: float = 0.0  # monotonic: when a wanted one may be sent, when a sent one should have been confirmed
-    request: str = ""  # id of the request that it was last sent in
+    due: float = 0.0  # monotonic: when the next request may leave, or when the last should have been confirmed
+    request: str = ""  # id of the request that it was last sent in; "" if none was
     alone: bool = False  # to be sent in a request of its own, because a shared one was refused
-    failures: int = 0  # in a row; each makes the wait for the next try longer
+    again: bool = False  # to be wanted again after it has left
+    fetching: bool = False  # a thread is fetching the book's snapshot
+    failures: int = 0  # of late; each makes the wait for the next try longer
+    failed: float = float("-inf")  # monotonic: when the last one was
 
-    def ask_again(self, now: float) -> float:
-        """Want it again after a while, and return that while: 1, 2, 4, … seconds, at most a minute."""
-        wait = min(RETRY_CHANNEL_MOST, 2.0**self.failures)
-        self.failures = min(self.failures + 1, 10)
-        self.state, self.due = "wanted", now + wait
+    def ask_again(self) -> float:
+        """Want it again after 0, 1, 3, 7, … seconds, at most a minute, and from the start after a calm minute."""
+        now = time.monotonic()
+        self.failures = self.failures + 1 if now - self.failed < 2 * RETRY_CHANNEL_MOST else 0
+        self.failed = now
+        wait = min(RETRY_CHANNEL_MOST, 2.0 ** min(self.failures, 10) - 1)
+        self.state, self.due, self.request, self.again = "wanted", now + wait, "", False
         return wait
+
+    def leave(self, again: bool) -> None:
+        """Have it unsubscribed. What is still on its way is not delivered any more."""
+        self.state, self.due, self.request, self.again = "leaving", 0.0, "", again
 
 
 class OkexWS(WebSocketApp):
@@ -529,9 +822,12 @@ class OkexWS(WebSocketApp):
     url         another host, or another URL altogether, see `endpoint`
     region, simulated   which of OKX's hosts, see REGIONS
     proxy       http://, socks5:// or socks5h://[user:password@]host:port
+    depth       for order books, give the handler this many levels a side after each change, as one row
+                {"bids": [[price, size], …], "asks": […], "ts": …}, instead of the change
     ping_every  seconds between pings, if not the generation's own
 
-    Assign or override `on_status(status, detail)` to hear CONNECTED, SUBSCRIBED, DISCONNECTED, REFUSED and EXIT.
+    `books[channel]` is the live OrderBook of a book channel.
+    Assign or override `on_status(status, detail)` to hear CONNECTED, SUBSCRIBED, DISCONNECTED, GAP, REFUSED and EXIT.
     `latency` is the last ping's round trip in milliseconds; `counts` counts messages, rows and what went wrong.
     """
 
@@ -547,6 +843,7 @@ class OkexWS(WebSocketApp):
         region: str = "global",
         simulated: bool = False,
         proxy: str | None = None,
+        depth: int | None = None,
         ping_every: float | None = None,
     ) -> None:
         wanted = [channels] if isinstance(channels, str) else list(channels)
@@ -555,6 +852,8 @@ class OkexWS(WebSocketApp):
         self.dialect = dialect_of(first)
         self.ping_every = ping_every or self.dialect.ping_every
         self.handler = handler or print_rows
+        self.depth = depth
+        self.books: dict[str, OrderBook] = {}
         self.latency: float | None = None
         self.counts: Counter[str] = Counter()
 
@@ -595,7 +894,7 @@ class OkexWS(WebSocketApp):
 
     @property
     def channels(self) -> dict[str, str]:
-        """Each channel and how its subscription stands: wanted, sent, confirmed, refused or dropped."""
+        """Each channel and how its subscription stands: wanted, sent, confirmed, refused or leaving."""
         with self._lock:
             return {s.channel: s.state for s in self._subscriptions.values()}
 
@@ -641,8 +940,14 @@ class OkexWS(WebSocketApp):
         with self._lock:
             for channel in channels:
                 subscription = self._subscriptions.get(self.dialect.key(channel))
-                if subscription is None or subscription.state in ("refused", "dropped"):
-                    self._subscriptions[self.dialect.key(channel)] = Subscription(channel, fields(channel))
+                if subscription and subscription.state == "leaving":
+                    subscription.again = True
+                elif subscription is None or subscription.state == "refused":
+                    kind = self.dialect.book(channel)
+                    subscription = Subscription(channel, fields(channel), OrderBook(kind == "whole") if kind else None)
+                    self._subscriptions[self.dialect.key(channel)] = subscription
+                if subscription.book:
+                    self.books[subscription.channel] = subscription.book
         self._flush()
 
     def unsubscribe(self, *channels: str) -> None:
@@ -651,8 +956,11 @@ class OkexWS(WebSocketApp):
             for channel in channels:
                 key = self.dialect.key(channel)
                 subscription = self._subscriptions.get(key)
-                if subscription and self._open and subscription.state in ("sent", "confirmed"):
-                    subscription.state, subscription.due = "dropped", 0.0
+                if subscription and subscription.book:
+                    self.books.pop(subscription.channel, None)
+                    subscription.book.invalidate("unsubscribed")
+                if subscription and self._open and subscription.state in ("sent", "confirmed", "leaving"):
+                    subscription.leave(again=False)
                 else:
                     self._subscriptions.pop(key, None)
         self._flush()
@@ -717,6 +1025,8 @@ class OkexWS(WebSocketApp):
                     self._tick(ticked)
         finally:
             self._open = False
+            for book in list(self.books.values()):
+                book.invalidate("disconnected")
             if sock.connected:  # say goodbye, but do not wait for the answer as websocket-client would
                 with suppress(Exception):
                     sock.send_close()
@@ -736,11 +1046,15 @@ class OkexWS(WebSocketApp):
         if now - self._heard > self.ping_every + SILENCE_MARGIN:
             self._hang_up(f"nothing arrived for {self.ping_every + SILENCE_MARGIN:.0f} s")
         with self._lock:
-            for subscription in self._subscriptions.values():
-                if subscription.state == "sent" and now > subscription.due:
-                    wait = subscription.ask_again(now)
+            for key, subscription in list(self._subscriptions.items()):
+                if now < subscription.due or not subscription.request:
+                    continue
+                if subscription.state == "sent":
+                    wait = subscription.ask_again()
                     message = "%s is not confirmed after %.0f s. Asking again in %.0f s."
                     log.warning(message, subscription.channel, CONFIRM_TIMEOUT, wait)
+                elif subscription.state == "leaving":
+                    self._left(key, subscription)
         self._flush()
 
     def _opened(self) -> None:
@@ -749,10 +1063,10 @@ class OkexWS(WebSocketApp):
             self._heard = time.monotonic()
             self._requests.clear()
             for key, subscription in list(self._subscriptions.items()):
-                if subscription.state == "dropped":
+                if subscription.state == "leaving" and not subscription.again:
                     del self._subscriptions[key]
                 elif subscription.state != "refused":
-                    subscription.state, subscription.due = "wanted", 0.0
+                    subscription.state, subscription.due, subscription.request = "wanted", 0.0, ""
         self.counts["connects"] += 1
         log.info("Connected to %s.", self.url)
         self._tell(CONNECTED, self.url)
@@ -785,16 +1099,15 @@ class OkexWS(WebSocketApp):
             if not self._open:
                 return
             now = time.monotonic()
-            for state, request in (("dropped", self.dialect.unsubscribe), ("wanted", self.dialect.subscribe)):
-                due = [s for s in self._subscriptions.values() if s.state == state and s.due <= now]
+            for state, request in (("leaving", self.dialect.unsubscribe), ("wanted", self.dialect.subscribe)):
+                due = [s for s in self._subscriptions.values() if s.state == state and not s.request and s.due <= now]
                 for batch in self._batches(due):
                     if not self._may_request(now):
                         return
                     id = f"r{next(self._ids)}"
                     for subscription in batch:
-                        subscription.request, subscription.due = id, float("inf")
-                        if state == "wanted":
-                            subscription.state, subscription.due = "sent", now + CONFIRM_TIMEOUT
+                        subscription.request, subscription.due = id, now + CONFIRM_TIMEOUT
+                        subscription.state = "sent" if state == "wanted" else state
                     try:
                         self.send(request([s.channel for s in batch], id))
                     except Exception:
@@ -835,9 +1148,16 @@ class OkexWS(WebSocketApp):
     def _unsubscribed(self, event: Unsubscribed) -> None:
         with self._lock:
             subscription = self._subscriptions.get(event.channel)
-            if subscription and subscription.state == "dropped":
-                del self._subscriptions[event.channel]
+            if subscription and subscription.state == "leaving":
+                self._left(event.channel, subscription)
         log.info("%s unsubscribed.", quote(event.channel))
+
+    def _left(self, key: str, subscription: Subscription) -> None:
+        if subscription.again:
+            subscription.ask_again()
+            self._flush()
+        else:
+            del self._subscriptions[key]
 
     def _refused(self, event: Refused) -> None:
         hint = HINTS.get(event.code, "")
@@ -847,9 +1167,10 @@ class OkexWS(WebSocketApp):
             shared = len(refused) > 1 and not event.channel
             for subscription in refused:
                 if shared:  # one of these is at fault, and nothing says which: ask for each by itself
-                    subscription.state, subscription.alone, subscription.due = "wanted", True, 0.0
+                    subscription.alone = True
+                    subscription.ask_again()
                 elif event.code in PASSING:
-                    subscription.ask_again(time.monotonic())
+                    subscription.ask_again()
                 else:
                     subscription.state = "refused"
         names = ", ".join(s.channel for s in refused) or quote(event.channel) or "a request"
@@ -875,17 +1196,18 @@ class OkexWS(WebSocketApp):
     # Everything else that arrives.
 
     def _deliver(self, event: Push) -> None:
-        channel, rows, _ = event
+        channel, rows, action = event
         subscription = self._subscriptions.get(channel)
         if subscription:
-            if subscription.state == "dropped":
+            if subscription.state == "leaving":
                 return
             if subscription.state == "sent":  # data says as much as a confirmation
                 subscription.state = "confirmed"
-            subscription.failures = 0
             channel = subscription.channel
             if subscription.names:
                 rows = [named(subscription.names, row) for row in rows]
+            if subscription.book:
+                rows = self._keep_book(subscription, subscription.book, rows, action)
         self._tries = 0
         self.counts["rows"] += len(rows)
         try:
@@ -896,6 +1218,67 @@ class OkexWS(WebSocketApp):
             if kind not in self._said:
                 self._said.add(kind)
                 log.exception("%s on a message of %s. Said once, counted each time.", kind, channel)
+
+    def _keep_book(self, subscription: Subscription, book: OrderBook, rows: list[Any], action: str) -> list[Any]:
+        """Apply rows to a book. Returns what the handler gets: the rows, or a view of the book after each change."""
+        views = []
+        for n, row in enumerate(rows):
+            try:
+                book.apply(row, action)
+            except BookOutOfSync as error:
+                self._resync(subscription, book, str(error))
+                rows = rows[:n]
+                break
+            if self.depth and book.ready and (row["bids"] or row["asks"] or action != "update"):
+                bids, asks = book.top(self.depth)
+                views.append({"bids": bids, "asks": asks, "ts": book.timestamp})
+        if book.waiting and not subscription.fetching:
+            subscription.fetching = True
+            threading.Thread(target=self._fetch_snapshot, args=(subscription, book), daemon=True).start()
+        return views if self.depth else rows
+
+    def _resync(self, subscription: Subscription, book: OrderBook, why: str) -> None:
+        """A book is out of sync: subscribe to that one channel anew."""
+        with self._lock:
+            book.invalidate(why)
+            if self._subscriptions.get(self.dialect.key(subscription.channel)) is not subscription:
+                return
+            subscription.leave(again=True)
+        self.counts["gaps"] += 1
+        log.warning("%s: %s. The book is not valid until it is subscribed to anew.", subscription.channel, why)
+        self._tell(GAP, f"{subscription.channel}: {why}")
+        self._flush()
+
+    def _fetch_snapshot(self, subscription: Subscription, book: OrderBook) -> None:
+        """Get by REST what a book begins with where v5 sends no snapshot, as OKX announced (change log, 2026-02-12)."""
+        path, wait = self.dialect.snapshot(subscription.channel), 1.0
+        try:
+            while path and book.waiting and not self._stop.is_set():
+                try:
+                    if book.bridge(self._rest(path)[0]):
+                        log.info("%s: the snapshot came by REST.", subscription.channel)
+                        return
+                    why = "it is older than the first update"
+                except BookOutOfSync:
+                    raise
+                except Exception as error:
+                    why = explain(error, self.url)
+                log.warning("%s: no snapshot by REST: %s. Next try in %.0f s.", subscription.channel, why, wait)
+                self._stop.wait(wait)
+                wait = min(RETRY_MOST, 2 * wait)
+        except BookOutOfSync as error:
+            self._resync(subscription, book, str(error))
+        finally:
+            subscription.fetching = False
+
+    def _rest(self, path: str) -> Any:
+        """GET a public resource of v5's REST API: its data."""
+        url, region, simulated = self._where
+        server = REGIONS[region][2] if url is None else f"http{url[2:]}".removesuffix(urlsplit(url).path)
+        answer = fetch_json(server + path, {"x-simulated-trading": "1"} if simulated else {}, self._proxy)
+        if answer["code"] != "0":
+            raise ValueError(f"{answer['code']} {answer['msg']}")
+        return answer["data"]
 
     def _ponged(self, _: Pong) -> None:
         self._tries = 0
@@ -1034,6 +1417,24 @@ def proxy_options(proxy: str | None, url: str) -> dict[str, Any]:
     }
 
 
+def fetch_json(url: str, headers: dict[str, str], proxy: dict[str, Any]) -> Any:
+    """GET a JSON document. The connection is made as the WebSocket's is: same proxy, certificates and timeout."""
+    from http.client import HTTPConnection  # slow to import, and most runs never need it
+
+    from websocket._http import connect, proxy_info
+
+    options = websocket.sock_opt([], {})
+    options.timeout = CONNECT_TIMEOUT
+    sock, (host, port, path) = connect(f"ws{url[4:]}", options, proxy_info(**proxy), None)  # type: ignore[no-untyped-call]
+    with closing(HTTPConnection(host, port)) as connection:
+        connection.sock = sock
+        connection.request("GET", path, headers={"User-Agent": f"okex_ws/{__version__}", **headers})
+        response = connection.getresponse()
+        if response.status != 200:
+            raise OSError(f"{host} answered HTTP {response.status}")
+        return json.load(response)
+
+
 # ---------------------------------------------------------------------------------------------------------------
 # Sinks: where the rows go.
 
@@ -1059,6 +1460,11 @@ def describe(channel: str, row: Any) -> tuple[str, str]:
         side = SIDES.get(str(pick(SIDE)), "")
         if side and pick(PRICE) != "" and TRADE.match(channel):
             return f"{pick(PRICE):>12} {pick(SIZE):>14} {side}", GREEN if side == "buy" else RED
+        if row.keys() == {"bids", "asks", "ts"}:  # see OkexWS.depth
+            bid, ask = (" x ".join(map(str, side[0])) if side else "none" for side in (row["bids"], row["asks"]))
+            both = row["bids"] and row["asks"]
+            spread = f"  spread {Decimal(row['asks'][0][0]) - Decimal(row['bids'][0][0])}" if both else ""
+            return f"bid {bid}  ask {ask}{spread}", ""
         if "last" in row and TICKER.match(channel):
             return f"last {pick(LAST)}  bid {pick(BID)}  ask {pick(ASK)}", ""
         if pick(OPEN) != "" and pick(CLOSE) != "":
@@ -1135,6 +1541,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--region", choices=REGIONS, default="global", help="the account's: my.okx.com is eea, app.okx.com is us")
     add("--simulated", action="store_true", help="the exchange's hosts for simulated trading")
     add("--proxy", metavar="URL", help="http://, socks5:// or socks5h://[user:password@]host:port")
+    add("--depth", type=whole, metavar="N", help="show order books as their best N levels a side, after each change")
     add("--ping-every", type=positive, metavar="SECONDS", help="default: 30 for v1, 25 for v3, 20 for v5")
     add("--seconds", type=positive, metavar="N", help="stop by itself after so long")
     add("--count", type=whole, metavar="N", help="stop by itself after so many rows")
@@ -1157,7 +1564,7 @@ class Run:
         for channel in args.channels:
             where = endpoint(channel, url, args.region, args.simulated)
             groups.setdefault((where, dialect_of(channel)), []).append(channel)
-        options = {"region": args.region, "simulated": args.simulated, "proxy": args.proxy}
+        options = {"region": args.region, "simulated": args.simulated, "proxy": args.proxy, "depth": args.depth}
         self.clients = [
             OkexWS(channels, self.handle, url=url, ping_every=args.ping_every, **options)
             for channels in groups.values()

@@ -25,6 +25,7 @@ from contextlib import suppress
 from hashlib import sha1
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 from websocket import ABNF, WebSocketProtocolException, frame_buffer
 
@@ -476,7 +477,9 @@ class Session:
     def add(self, name: str, feed: Feed) -> None:
         """Subscribe: what the channel holds now follows at once, a whole book where it has one."""
         self.feeds[name] = feed
-        self.send(feed.message(self.exchange.instrument(feed.instrument), True))
+        first = feed.message(self.exchange.instrument(feed.instrument), True)
+        if self.exchange.snapshots or '"action":"snapshot"' not in first:
+            self.send(first)
 
     def send(self, text: str) -> None:
         """Push one message the way that this generation does."""
@@ -515,8 +518,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         exchange = self.server.exchange
-        exchange.handshakes += 1
         self.close_connection = True
+        if self.path.startswith("/api/v5/"):
+            return self.rest(exchange)
+        exchange.handshakes += 1
         if exchange.mute:
             exchange.stopping.wait()
         elif exchange.http_status:
@@ -525,6 +530,24 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(404)
         else:
             self.upgrade(exchange)
+
+    def rest(self, exchange: Exchange) -> None:
+        """The public REST resources that a client of the WebSocket needs, or OKX's error for others."""
+        url = urlsplit(self.path)
+        query = dict(parse_qsl(url.query))
+        exchange.fetched.append(self.path)
+        if exchange.rest_status:
+            return self.send_error(exchange.rest_status)
+        with exchange.lock:
+            answer = {"code": "0", "msg": "", "data": [exchange.rest(url.path, query)]}
+        body = compact(
+            answer if answer["data"][0] else {"code": "51001", "msg": "Parameter error", "data": []}
+        ).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
     def upgrade(self, exchange: Exchange) -> None:
         key = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -565,6 +588,10 @@ class Exchange:
     ignored     do nothing about requests that hold this text
     mute        accept connections but never answer the handshake
     http_status answer this instead of the handshake
+    snapshots   False: v5's incremental books begin without a snapshot, as announced in February 2026
+    rest_status answer this to REST requests
+    stale_books what REST answers to the next requests for a book
+    fetched     the paths of all REST requests
     requests    (connection number, text) of everything that clients sent
     sessions    the open connections, oldest first
     """
@@ -575,6 +602,10 @@ class Exchange:
         self.seed, self.every = seed, every
         self.silent = self.mute = False
         self.ignored = ""
+        self.snapshots = True
+        self.rest_status = 0
+        self.stale_books: list[Row] = []
+        self.fetched: list[str] = []
         self.http_status = 0
         self.handshakes = 0
         self.numbers = iter(range(1, sys.maxsize))
@@ -613,6 +644,14 @@ class Exchange:
         if name not in self.instruments:
             self.instruments[name] = Instrument(name, self.seed)
         return self.instruments[name]
+
+    def rest(self, path: str, query: dict[str, str]) -> Any:
+        """The data of a REST resource, None if there is none."""
+        if path == "/api/v5/market/books" and query.get("instId") in self.instruments:
+            i, most = self.instruments[query["instId"]], min(int(query.get("sz", 1)), 400)
+            book = V5().book(i, i.levels("asks", most), i.levels("bids", most))
+            return self.stale_books.pop(0) if self.stale_books else book
+        return None
 
     def run_market(self) -> None:
         while not self.stopping.wait(self.every or 0.2):

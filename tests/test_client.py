@@ -387,8 +387,10 @@ def test_data_is_as_good_as_a_confirmation(exchange, connect, monkeypatch, caplo
 
 
 def test_the_waits_for_a_channel_grow():
-    subscription = okex_ws.Subscription("trades:BTC-USDT", ())
-    assert [subscription.ask_again(0.0) for _ in range(12)] == [1, 2, 4, 8, 16, 32, *[60] * 6]
+    subscription = okex_ws.Subscription("trades:BTC-USDT")
+    assert [subscription.ask_again() for _ in range(12)] == [0, 1, 3, 7, 15, 31, *[60] * 6]
+    subscription.failed -= 200  # after a while without trouble
+    assert subscription.ask_again() == 0
 
 
 def test_a_passing_refusal_is_tried_again(exchange, connect, monkeypatch):
