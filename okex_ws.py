@@ -30,27 +30,31 @@ import importlib
 import itertools
 import json
 import logging
+import marshal
 import os
 import random
 import re
 import signal
 import socket
 import ssl
+import stat
 import sys
 import threading
 import time
 import zlib
 from bisect import insort
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from itertools import islice, zip_longest
 from math import inf, isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
+from uuid import uuid4
 
 try:
     import websocket
@@ -63,6 +67,7 @@ except ImportError as error:  # PyPI has another package called websocket, which
 
 __all__ = [
     *("OkexWS", "OrderBook", "BookOutOfSync"),
+    *("RedisFeed", "Sink", "SINKS", "main"),
     *("V1", "V3", "V5", "dialect_of", "endpoint", "fields", "inflate", "print_rows"),
 ]
 __version__ = "1.0.0"
@@ -76,6 +81,9 @@ CONNECT_SPACING = 0.34  # seconds; OKX accepts 3 connects a second per IP (docs-
 REQUESTS_PER_HOUR = 480  # subscribe + unsubscribe + login on one connection (docs-v5 overview, 2026)
 REQUESTS_PER_OPEN = 100  # up to so many channels are asked for one by one, so that refusals are told apart
 PENDING_MOST = 10_000  # updates kept while a book's snapshot is fetched: 100 s of the fastest channel
+QUEUE_MOST = 128 << 20  # bytes that wait for one sink before the reading threads wait for it
+BATCH_MOST = 1000  # messages that a sink takes between two flushes
+DRAIN_MOST, DRAIN_FAILING = 30.0, 3.0  # seconds for a sink to write what is queued at the end; while it fails
 MESSAGE_MOST = 16 << 20  # bytes of one inflated message; the largest real one, a full book, has about 0.1 MB
 
 # OKX hosts by region: live, simulated trading, REST. Port 8443 closed on 2026-10-31; 443 is the default.
@@ -469,8 +477,7 @@ class V5(Dialect):
         return [Unknown(f"event {event}" if event else f"object with {', '.join(item)}")]
 
 
-def _compact(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))
+_compact = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def dialect_of(channel: str) -> type[Dialect]:
@@ -1490,9 +1497,420 @@ def print_rows(channel: str, rows: list[Any]) -> None:
 def json_rows(channel: str, rows: list[Any]) -> None:
     """Print a JSON line per row: {"received": epoch seconds, "channel": …, "row": …}."""
     received = time.time()
-    lines = (_compact({"received": received, "channel": channel, "row": row}) + "\n" for row in rows)
-    sys.stdout.write("".join(lines))
+    sys.stdout.write("".join(json_line(received, channel, row) for row in rows))
     sys.stdout.flush()
+
+
+def json_line(received: float, channel: str, row: Any) -> str:
+    return _compact({"received": received, "channel": channel, "row": row}) + "\n"
+
+
+class Sink:
+    """Where rows go. Derive from it, or give any class these methods; they are called on a thread of the sink's own.
+
+    A sink is made with what its option was given, and with the keywords name, history and command (see RedisSink).
+    """
+
+    linger = 0.25  # seconds that rows may wait for more, to be written together
+
+    def __init__(self, target: str, **_: Any) -> None: ...
+
+    def write(self, received: float, channel: str, rows: list[Any]) -> None:
+        """Take the rows of one message, received at this epoch second. What raises is called again, after a while."""
+        raise NotImplementedError
+
+    def status(self, received: float, status: str, detail: str) -> None:
+        """Take a change of the connection's state, in its place between the rows."""
+
+    def flush(self) -> None:
+        """Make lasting what was taken, all or nothing. Called after some rows, and at least once a second."""
+
+    def close(self) -> None: ...
+
+
+class JsonLines(Sink):
+    """append a JSON line per row to FILE; - prints them"""
+
+    def __init__(self, target: str, **_: Any) -> None:
+        self.file = open(target, "ab+", buffering=0)  # noqa: SIM115
+        self.lines: list[str] = []
+        self.regular = stat.S_ISREG(os.fstat(self.file.fileno()).st_mode)
+        if self.regular:
+            self._repair(target)
+
+    def _repair(self, target: str) -> None:
+        """Cut off a line that an earlier run did not live to finish."""
+        end = at = self.file.seek(0, os.SEEK_END)
+        while at:
+            begin = max(0, at - 65536)
+            self.file.seek(begin)
+            newline = self.file.read(at - begin).rfind(b"\n")
+            if newline >= 0:
+                at = begin + newline + 1
+                break
+            at = begin
+        if at < end:
+            log.warning("%s: cut off %d bytes of an unfinished line.", target, end - at)
+            self.file.truncate(at)
+
+    def write(self, received: float, channel: str, rows: list[Any]) -> None:
+        self.lines += [json_line(received, channel, row) for row in rows]
+
+    def flush(self) -> None:
+        if not self.lines:
+            return
+        data = memoryview("".join(self.lines).encode())
+        end = self.file.seek(0, os.SEEK_END) if self.regular else 0
+        try:
+            while data:
+                data = data[self.file.write(data) :]
+        except OSError:
+            if self.regular:
+                self.file.truncate(end)
+            raise
+        self.lines.clear()
+
+    def close(self) -> None:
+        self.file.close()
+
+
+class SQLite(Sink):
+    """insert rows into the table `rows` (received, channel, row) of an SQLite FILE"""
+
+    def __init__(self, target: str, **_: Any) -> None:
+        import sqlite3
+
+        self.rows: list[tuple[float, str, str]] = []
+        try:
+            self.db = sqlite3.connect(target, timeout=5, check_same_thread=False)
+            self.db.executescript(
+                "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
+                "CREATE TABLE IF NOT EXISTS rows (received REAL, channel TEXT, row TEXT);"
+                "CREATE INDEX IF NOT EXISTS rows_by_channel ON rows (channel, received);"
+            )
+        except sqlite3.Error as error:
+            raise OSError(f"{target}: {error}") from None
+
+    def write(self, received: float, channel: str, rows: list[Any]) -> None:
+        self.rows += [(received, channel, _compact(row)) for row in rows]
+
+    def flush(self) -> None:
+        if self.rows:
+            with self.db:  # one transaction
+                self.db.executemany("INSERT INTO rows VALUES (?, ?, ?)", self.rows)
+            self.rows.clear()
+
+    def close(self) -> None:
+        self.db.close()
+
+
+def connect_redis(url: str) -> Any:
+    try:
+        import redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+    except ImportError:
+        raise ImportError("Redis needs the package redis: pip install redis") from None
+    # Its own retries could write a batch twice.
+    return redis.Redis.from_url(url, decode_responses=True, socket_connect_timeout=3, retry=Retry(NoBackoff(), 0))
+
+
+class RedisSink(Sink):
+    """keep rows in Redis (redis://host:6379/0) for other programs, see RedisFeed
+
+    okex/NAME/CHANNEL            hash: the latest row; where a channel has many instruments, one for each
+                                 publishes every row as JSON, but candles only when they are final
+    okex/NAME/CHANNEL/history    stream of {received, row, n}, trimmed; a candle that still forms is replaced
+    okex/NAME/status             the last change of the connection's state; gone if the process dies; published, too
+    okex/NAME/commands           list, and channel: {"id": …, "op": "subscribe", "channels": […]}; other ops are
+                                 unsubscribe, channels and quit
+    okex/NAME/answers/ID         list, and channel: {"id": …, "ok": true, "result": …}
+    """
+
+    linger = 0.005
+    ALIVE = 10  # seconds that the status outlives the process
+
+    def __init__(self, target: str, *, name: str, history: int, command: Callable[[str, list[str]], Any]) -> None:
+        self.redis = connect_redis(target)
+        self.prefix, self.history, self.command = f"okex/{name}/", history, command
+        self.batch: list[tuple[float, str, list[Any]]] = []
+        self.number, self.process = 0, uuid4().hex
+        self.uncertain = False  # whether the batch may have been applied though its answer was lost
+        self.rows: Counter[str] = Counter()  # how many, by key
+        self.candles: dict[str, tuple[int, int, str]] = {}  # by key, the one that forms: begin in ms, version, row
+        self.state, self.told = "", 0.0  # the status, and when (monotonic) it was last set
+        self.closed = threading.Event()
+        threading.Thread(target=self._serve_commands, name="okex_ws commands", daemon=True).start()
+
+    def write(self, received: float, channel: str, rows: list[Any]) -> None:
+        self.batch.append((received, channel, rows))
+
+    def status(self, received: float, status: str, detail: str) -> None:
+        self.state, self.told = _compact({"received": received, "status": status, "detail": detail}), 0.0
+        self.redis.publish(f"{self.prefix}status", self.state)
+
+    def flush(self) -> None:
+        if self.batch:
+            pipeline = self.redis.pipeline(transaction=True)
+            rows, candles = self._fill(pipeline)
+            mark, number = f"{self.prefix}batch", f"{self.process} {self.number}"
+            pipeline.set(mark, number, ex=3600)
+            if not self.uncertain or self.redis.get(mark) != number:
+                self.uncertain = True
+                pipeline.execute()
+            self.uncertain, self.rows, self.candles = False, rows, candles
+            self.number += 1
+            self.batch.clear()
+        if self.state and time.monotonic() - self.told > self.ALIVE / 3:
+            self.redis.set(f"{self.prefix}status", self.state, ex=self.ALIVE)
+            self.told = time.monotonic()
+
+    def _fill(self, pipeline: Any) -> tuple[Counter[str], dict[str, tuple[int, int, str]]]:
+        """The batch as commands; returns what `rows` and `candles` are once they are applied."""
+        numbers, candles = self.rows.copy(), self.candles.copy()
+        latest: dict[str, Any] = {}
+        for received, channel, rows in self.batch:
+            for row in rows:
+                key, text, begin = self._key(channel, row), _compact(row), candle_begin(channel, row)
+                latest[key] = row
+                entry = {"received": received, "row": text}
+                if begin is None:
+                    numbers[key] += 1
+                    pipeline.xadd(f"{key}/history", entry | {"n": numbers[key]})
+                    pipeline.publish(key, text)
+                    continue
+                if key not in candles:
+                    self.candles[key] = candles[key] = self._last_candle(key)
+                formed, version, last = candles[key]
+                if begin > formed and last and "confirm" not in row:
+                    pipeline.publish(key, last)  # v1 and v3 do not say that a candle is final: the next one does
+                elif row.get("confirm") == "1":
+                    pipeline.publish(key, text)
+                if begin >= formed:
+                    version = version + 1 if begin == formed else 0
+                    pipeline.xdel(f"{key}/history", f"{begin}-{version - 1}") if version else None
+                    pipeline.xadd(f"{key}/history", entry, id=f"{begin}-{version}")
+                    candles[key] = (begin, version, text)
+        for key, row in latest.items():
+            pipeline.delete(key)
+            pipeline.hset(key, mapping={k: v if isinstance(v, str) else _compact(v) for k, v in dict(row).items()})
+            pipeline.xtrim(f"{key}/history", maxlen=self.history, approximate=False)
+        return numbers, candles
+
+    def _key(self, channel: str, row: Any) -> str:
+        """Where a row belongs: its channel, or its instrument where the channel has several."""
+        instrument = str(row.get("instId") or row.get("instrument_id") or "")
+        several = instrument and ("=" in channel or ":" not in channel) and instrument not in channel
+        return self.prefix + (f"{channel.partition(':')[0]}:{instrument}" if several else channel)
+
+    def _last_candle(self, key: str) -> tuple[int, int, str]:
+        """The candle that an earlier run left."""
+        for entry, values in self.redis.xrevrange(f"{key}/history", count=1):
+            begin, _, version = entry.partition("-")
+            return int(begin), int(version), values["row"]
+        return 0, 0, ""
+
+    def _serve_commands(self) -> None:
+        mailbox = f"{self.prefix}commands"
+        while not self.closed.is_set():
+            try:
+                with self.redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+                    pubsub.subscribe(mailbox)
+                    while not self.closed.is_set():
+                        published = pubsub.get_message(timeout=0.1)
+                        for text in filter(None, (published and published["data"], self.redis.lpop(mailbox))):
+                            self._obey(text)
+            except Exception as error:  # Redis is gone: the writer says so, and this waits for it to come back
+                log.debug("Commands by Redis: %s", error)
+                self.closed.wait(1.0)
+
+    def _obey(self, text: str) -> None:
+        answer: dict[str, Any] = {"id": None, "ok": False}
+        try:
+            request = json.loads(text)
+            answer["id"] = request.get("id")
+            if request["op"] == "quit":
+                answer |= {"ok": True, "result": None}
+            else:
+                answer |= {"ok": True, "result": self.command(request["op"], request.get("channels", []))}
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            answer |= {"ok": False, "error": str(error) or repr(error)}
+        log.info("Command by Redis: %s: %s", quote(text), "done" if answer["ok"] else answer["error"])
+        key = f"{self.prefix}answers/{answer['id']}"
+        pipeline = self.redis.pipeline()
+        pipeline.rpush(key, _compact(answer)).expire(key, 60).publish(key, _compact(answer)).execute()
+        if answer["ok"] and request["op"] == "quit":
+            self.command("quit", [])
+
+    def close(self) -> None:
+        self.closed.set()
+        self.redis.close()
+
+
+def candle_begin(channel: str, row: Any) -> int | None:
+    """When the candle in a row begins, in ms; None if it is no candle."""
+    if "candle" not in channel and "_kline_" not in channel:
+        return None
+    begin = row.get("ts") or row.get("timestamp") or row["candle"][0]
+    if str(begin).isdecimal():
+        return int(begin)
+    return int(datetime.fromisoformat(begin.replace("Z", "+00:00")).timestamp() * 1000)
+
+
+class RedisFeed:
+    """What `--redis` keeps, for other programs: `RedisFeed("redis://localhost").get("tickers:BTC-USDT")`."""
+
+    def __init__(self, url: str = "redis://localhost", name: str = "default") -> None:
+        self.redis = connect_redis(url)
+        self.prefix = f"okex/{name}/"
+
+    def get(self, channel: str, n: int | None = None) -> Any:
+        """The latest row, its values as strings, None if there is none; or a list of the last n rows, oldest first."""
+        if n is None:
+            return self.redis.hgetall(self.prefix + channel) or None
+        entries = self.redis.xrevrange(f"{self.prefix}{channel}/history", count=n)
+        return [json.loads(values["row"]) for _, values in reversed(entries)]
+
+    def listen(self, channel: str) -> Iterator[Any]:
+        """Every row from now on. Raises LookupError when rows were trimmed away before they could be read."""
+        history = f"{self.prefix}{channel}/history"
+        exists = self.redis.exists(history)
+        last = self.redis.xinfo_stream(history)["last-generated-id"] if exists else "0-0"
+        return self._follow(history, last)
+
+    def _follow(self, history: str, last: str) -> Iterator[Any]:
+        number = 0
+        while True:
+            for _, entries in self.redis.xread({history: last}, count=1000, block=2000) or []:
+                for entry, values in entries:
+                    last, n = entry, int(values.get("n", 0))
+                    if number and n > number + 1:
+                        raise LookupError(f"{n - number - 1} rows were trimmed away unread: use a larger --history")
+                    number = n
+                    yield json.loads(values["row"])
+
+    def subscribe(self, channel: str) -> None:
+        self._command("subscribe", channel)
+
+    def unsubscribe(self, channel: str) -> None:
+        self._command("unsubscribe", channel)
+
+    def channels(self) -> Any:
+        """Each channel and how its subscription stands, see OkexWS.channels."""
+        return self._command("channels")
+
+    def quit(self) -> None:
+        """End the program that fills Redis."""
+        self._command("quit")
+
+    def status(self) -> Any:
+        """The last change of the connection's state: {"received", "status", "detail"}; None if nothing runs."""
+        status = self.redis.get(f"{self.prefix}status")
+        return status and json.loads(status)
+
+    def clear(self) -> None:
+        """Forget everything that is kept under this name."""
+        for key in self.redis.scan_iter(f"{self.prefix}*"):
+            self.redis.unlink(key)
+
+    def _command(self, op: str, *channels: str, timeout: int = 10) -> Any:
+        id = uuid4().hex
+        self.redis.rpush(f"{self.prefix}commands", _compact({"id": id, "op": op, "channels": channels}))
+        answer = self.redis.blpop([f"{self.prefix}answers/{id}"], timeout=timeout)
+        if answer is None:
+            raise TimeoutError(f"nothing answered to {op} within {timeout} s: is okex_ws.py --redis running?")
+        answer = json.loads(answer[1])
+        if not answer["ok"]:
+            raise ValueError(answer["error"])
+        return answer["result"]
+
+
+SINKS: dict[str, Any] = {"jsonl": JsonLines, "sqlite": SQLite, "redis": RedisSink}  # by option
+
+
+class Writer:
+    """A sink behind a bounded queue, on a thread of its own, so that no reading thread waits for a disk or a server."""
+
+    def __init__(self, option: str, sink: Any) -> None:
+        self.option, self.sink = option, sink
+        self.queue: deque[bytes] = deque()  # marshalled: a fifth of the memory of objects, and nothing for the GC
+        self.put_bytes = self.taken_bytes = 0
+        self.wake = threading.Event()  # there is something to do
+        self.closing = threading.Event()
+        self.failing = False
+        self.thread = threading.Thread(target=self._run, name=f"okex_ws {option}", daemon=True)
+        self.thread.start()
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that are not written yet."""
+        return self.put_bytes - self.taken_bytes
+
+    def put(self, *item: Any) -> None:
+        """Queue (received, channel, rows), or (received, "", (status, detail)). One thread at a time."""
+        data = marshal.dumps(item)
+        self.queue.append(data)
+        self.put_bytes += len(data)
+        if not self.wake.is_set():
+            self.wake.set()
+
+    def _run(self) -> None:
+        linger, flush = getattr(self.sink, "linger", Sink.linger), getattr(self.sink, "flush", lambda: None)
+        last = False
+        while not last:
+            self.wake.wait(1.0)
+            self.closing.wait(linger)
+            self.wake.clear()
+            last = self.closing.is_set()
+            while self.queue:
+                begin, before = time.monotonic(), self.backlog
+                for _ in range(min(len(self.queue), BATCH_MOST)):
+                    received, channel, rows = marshal.loads(self.queue[0])
+                    if channel:
+                        self._insist(self.sink.write, received, channel, rows)
+                    elif hasattr(self.sink, "status"):
+                        self._insist(self.sink.status, received, *rows)
+                    self.taken_bytes += len(self.queue.popleft())
+                self._insist(flush)
+                if before < self.backlog < QUEUE_MOST * 3 // 4:  # a flood: leave the processor to the reading threads
+                    self.closing.wait(min(1.0, 9 * (time.monotonic() - begin)))
+            self._insist(flush)
+        self._insist(self.sink.close)
+
+    def _insist(self, call: Callable[..., Any], *args: Any) -> None:
+        """Call until it succeeds."""
+        wait = 0.1
+        while True:
+            try:
+                call(*args)
+            except Exception as error:
+                if not self.failing:
+                    log.warning(
+                        "--%s: %s. Trying again; meanwhile rows wait in memory.", self.option, explain(error, "")
+                    )
+                self.failing = True
+                time.sleep(wait)
+                wait = min(2 * wait, 1.0)
+            else:
+                if self.failing:
+                    log.warning("--%s works again.", self.option)
+                self.failing = False
+                return
+
+    def close(self) -> bool:
+        """Write what is queued, within a deadline that is shorter while the sink fails. Whether all was written."""
+        self.closing.set()
+        self.wake.set()
+        begin, said = time.monotonic(), False
+        while self.thread.is_alive() and time.monotonic() - begin < (DRAIN_FAILING if self.failing else DRAIN_MOST):
+            self.thread.join(0.05)
+            if not said and time.monotonic() - begin > 0.5:
+                said = True
+                message = "Writing %d more messages to --%s, for at most %.0f s. Ctrl-C again gives up."
+                log.warning(message, len(self.queue), self.option, DRAIN_FAILING if self.failing else DRAIN_MOST)
+        if self.thread.is_alive():
+            log.error("--%s: %d messages could not be written in time, and are lost.", self.option, len(self.queue))
+        return not self.thread.is_alive()
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -1545,7 +1963,17 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--ping-every", type=positive, metavar="SECONDS", help="default: 30 for v1, 25 for v3, 20 for v5")
     add("--seconds", type=positive, metavar="N", help="stop by itself after so long")
     add("--count", type=whole, metavar="N", help="stop by itself after so many rows")
-    add("--jsonl", choices=["-"], help="print each row as one line of JSON")
+    for option, sink in SINKS.items():
+        help = (sink.__doc__ or option).splitlines()[0]
+        add(f"--{option}", metavar="URL" if "://" in help else "FILE", help=help)
+    add("--name", default="default", help="with --redis: the NAME in its keys")
+    add(
+        "--history",
+        type=whole,
+        default=1000,
+        metavar="N",
+        help="with --redis: rows kept of each channel (default: 1000)",
+    )
     add("--quiet", action="store_true", help="on stderr only what goes wrong")
     add("--trace", action="store_true", help="on stderr every message both ways")
     add("--version", action="version", version=f"okex_ws {__version__}")
@@ -1560,38 +1988,72 @@ class Run:
     """One run of the command line: its clients, the first on the main thread, and the ways it can end."""
 
     def __init__(self, args: argparse.Namespace, url: str | None) -> None:
-        groups: dict[tuple[str, type[Dialect]], list[str]] = {}
-        for channel in args.channels:
-            where = endpoint(channel, url, args.region, args.simulated)
-            groups.setdefault((where, dialect_of(channel)), []).append(channel)
-        options = {"region": args.region, "simulated": args.simulated, "proxy": args.proxy, "depth": args.depth}
-        self.clients = [
-            OkexWS(channels, self.handle, url=url, ping_every=args.ping_every, **options)
-            for channels in groups.values()
-        ]
-        for client in self.clients:
-            client.on_status = self.hear  # type: ignore[method-assign]
-        self.seconds: float | None = args.seconds
+        self.args, self.url = args, url
         self.left: int | None = args.count
-        self.output: Handler = json_rows if args.jsonl else print_rows
-        self.lock = threading.Lock()  # one row after another, from all reading threads
+        self.lock = threading.Lock()  # one message after another, from all reading threads
         self.status: int | None = None  # the exit status, once something has ended the run
+        self.running = False
         self.ended = threading.Event()
         self.began = time.monotonic()
+        self.waits: Counter[str] = Counter()  # how often a sink's queue was full
+        self.clients: dict[tuple[str, type[Dialect]], OkexWS] = {}
+        self.subscribe(args.channels)
+        targets = {option: getattr(args, option) for option in SINKS}
+        self.output: Handler | None = (
+            json_rows if targets["jsonl"] == "-" else None if any(targets.values()) else print_rows
+        )
+        options = {"name": args.name, "history": args.history, "command": self.command}
+        self.writers = [
+            Writer(option, SINKS[option](target, **options))
+            for option, target in targets.items()
+            if target not in (None, "-")
+        ]
+
+    def subscribe(self, channels: Iterable[str]) -> None:
+        for channel in channels:
+            where = endpoint(channel, self.url, self.args.region, self.args.simulated), dialect_of(channel)
+            if where in self.clients:
+                self.clients[where].subscribe(channel)
+                continue
+            names = ("region", "simulated", "proxy", "depth", "ping_every")
+            client = OkexWS(channel, self.handle, url=self.url, **{name: getattr(self.args, name) for name in names})
+            client.on_status = self.hear  # type: ignore[method-assign]
+            self.clients[where] = client
+            if self.running:
+                client.start()
+
+    def command(self, op: str, channels: list[str]) -> Any:
+        """What other programs may ask for, see RedisSink."""
+        if op == "subscribe":
+            self.subscribe(channels)
+        elif op == "unsubscribe":
+            for client in self.clients.values():
+                client.unsubscribe(*(channel for channel in channels if channel in client.channels))
+        elif op == "channels":
+            return {
+                channel: state for client in list(self.clients.values()) for channel, state in client.channels.items()
+            }
+        elif op == "quit":
+            self.stop(0)
+        else:
+            raise ValueError(f"no op {op!r}: there are subscribe, unsubscribe, channels and quit")
+        return None
 
     def run(self) -> int:
         if threading.current_thread() is threading.main_thread():
             self.catch_signals()
-        if self.seconds:
-            timer = threading.Timer(self.seconds, self.stop, [0])
+        if self.args.seconds:
+            timer = threading.Timer(self.args.seconds, self.stop, [0])
             timer.daemon = True
             timer.start()
-        for client in self.clients[1:]:
+        first, *others = self.clients.values()
+        self.running = True
+        for client in others:
             client.start()
         try:
-            self.clients[0].run()
+            first.run()
         except Exception as error:
-            log.error("Stopped: %s.", explain(error, self.clients[0].url))
+            log.error("Stopped: %s.", explain(error, first.url))
         self.stop(1)
         self.finish()
         return self.status or 0
@@ -1600,7 +2062,7 @@ class Run:
         """End the run with this exit status, unless another one came first. From any thread, at once."""
         if self.status is None:
             self.status = status
-        for client in self.clients:
+        for client in list(self.clients.values()):
             client.close()
 
     def catch_signals(self) -> None:
@@ -1617,10 +2079,14 @@ class Run:
 
         def watch() -> None:
             status = 130 if inbox.recv(1)[0] == signal.SIGINT else 0
+            first = time.monotonic()
             self.stop(status)
             if not self.ended.wait(EXIT_GRACE):
                 self.finish()
                 os._exit(status)
+            while inbox.recv(1) and time.monotonic() - first < EXIT_GRACE:
+                pass  # a double press
+            os._exit(status)
 
         threading.Thread(target=watch, name="okex_ws signals", daemon=True).start()
 
@@ -1629,35 +2095,64 @@ class Run:
             if self.status is not None:
                 return
             rows = rows[: self.left]
-            try:
-                self.output(channel, rows)
-            except OSError as error:
-                if not isinstance(error, BrokenPipeError):
-                    log.error("Cannot write to stdout: %s.", error)
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
-                self.stop(0 if isinstance(error, BrokenPipeError) else 1)
+            if self.output:
+                self.print(self.output, channel, rows)
+            received = time.time()
+            for writer in self.writers:
+                if writer.backlog > QUEUE_MOST:
+                    self.wait_for(writer)
+                writer.put(received, channel, rows)
             if self.left is not None:
                 self.left -= len(rows)
                 if not self.left:
                     self.stop(0)
 
+    def print(self, output: Handler, channel: str, rows: list[Any]) -> None:
+        try:
+            output(channel, rows)
+        except OSError as error:
+            if not isinstance(error, BrokenPipeError):
+                log.error("Cannot write to stdout: %s.", error)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+            self.stop(0 if isinstance(error, BrokenPipeError) else 1)
+
+    def wait_for(self, writer: Writer) -> None:
+        if not self.waits[writer.option]:
+            log.warning(
+                "--%s is too slow, and its queue is full: receiving waits for it. Said once, counted each time.",
+                writer.option,
+            )
+        self.waits[writer.option] += 1
+        while writer.backlog > QUEUE_MOST and self.status is None:
+            time.sleep(0.01)
+
     def hear(self, status: str, detail: str) -> None:
-        if status == REFUSED and all(s == "refused" for client in self.clients for s in client.channels.values()):
+        with self.lock:
+            for writer in self.writers:
+                writer.put(time.time(), "", (status, detail))
+        if status == REFUSED and set(self.command("channels", []).values()) == {"refused"} and not self.args.redis:
             log.error("Every channel was refused: nothing to wait for.")
             self.stop(1)
         if status == EXIT and detail != "closed":
             self.stop(1)
 
     def finish(self) -> None:
+        """Once: write what is queued, and sum up."""
         if self.ended.is_set():
             return
         self.ended.set()
-        counts = sum((client.counts for client in self.clients), Counter[str]())
-        reconnects = counts["connects"] - sum(1 for client in self.clients if client.counts["connects"])
-        trouble = "".join(f", {n} {what}" for what, n in counts.items() if what not in ("rows", "messages", "connects"))
+        lost = [writer for writer in self.writers if not writer.close()]
+        if lost and not self.status:
+            self.status = 1
+        clients = list(self.clients.values())
+        counts = sum((client.counts for client in clients), Counter[str]())
+        reconnects = counts["connects"] - sum(1 for client in clients if client.counts["connects"])
+        trouble = [f"{n} {what}" for what, n in counts.items() if what not in ("rows", "messages", "connects")]
+        trouble += [f"{n} waits for --{option}" for option, n in self.waits.items()]
         log.info(
             "%d rows in %d messages over %.1f s, %d reconnects%s.",
-            *(counts["rows"], counts["messages"], time.monotonic() - self.began, reconnects, trouble),
+            *(counts["rows"], counts["messages"], time.monotonic() - self.began, reconnects),
+            "".join(f", {what}" for what in trouble),
         )
 
 
@@ -1682,7 +2177,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         run = Run(args, start_stand_in() if args.offline else args.url)
-    except (ValueError, ImportError) as error:
+    except (ImportError, OSError, ValueError) as error:
         print(f"okex_ws.py: {error}", file=sys.stderr)
         return 2
     return run.run()

@@ -41,13 +41,13 @@ def finish(*arguments, **options):
 
 
 def until(stream, text, within=15.0):
-    """Read lines until one holds `text`; return what was read."""
+    """Read what has been printed until it holds `text`; return it."""
     end, read = time.monotonic() + within, ""
     while text not in read:
         assert time.monotonic() < end and select.select([stream], [], [], within)[0], f"{text!r} not in {read!r}"
-        line = stream.readline()
-        assert line, f"the stream ended without {text!r}: {read!r}"
-        read += line
+        data = os.read(stream.fileno(), 65536)  # not readline, whose buffer select knows nothing of
+        assert data, f"the stream ended without {text!r}: {read!r}"
+        read += data.decode()
     return read
 
 

@@ -18,6 +18,7 @@ from exchange import Exchange, deflate
 import okex_ws
 from okex_ws import CONNECTED, DISCONNECTED, EXIT, REFUSED, SUBSCRIBED, OkexWS, explain
 
+SPACING = okex_ws.CONNECT_SPACING
 V1_TRADES = "ok_sub_futureusd_btc_trade_quarter"
 CHANNELS = {
     "v1": ["ok_sub_futureusd_btc_trade_quarter", "ok_sub_spot_ltc_btc_ticker"],
@@ -244,7 +245,6 @@ def test_gives_up_on_a_peer_that_never_answers_the_handshake(exchange, connect, 
 def test_waits_longer_from_try_to_try_and_starts_over_when_data_flows(connect, exchange, monkeypatch):
     waits = []
     monkeypatch.setattr(random, "uniform", lambda low, high: waits.append((low, high)) or 0.0)
-    monkeypatch.setattr(okex_ws, "CONNECT_SPACING", 0.0)
     exchange.http_status = 503
     client = connect("trades:BTC-USDT")
     wait_for(lambda: len(waits) >= 8)
@@ -258,6 +258,7 @@ def test_waits_longer_from_try_to_try_and_starts_over_when_data_flows(connect, e
 
 def test_connects_at_most_three_times_a_second_however_many_clients(exchange, connect, monkeypatch):
     monkeypatch.setattr(random, "uniform", lambda low, high: 0.0)
+    monkeypatch.setattr(okex_ws, "CONNECT_SPACING", SPACING)
     times = []
     before = OkexWS._before_connect
     monkeypatch.setattr(OkexWS, "_before_connect", lambda ws: times.append(time.monotonic()) or before(ws))
