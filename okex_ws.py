@@ -26,6 +26,9 @@ on a daemon thread of its own. One more daemon thread, `send_heartbeat`, sends t
 from __future__ import annotations
 
 import argparse
+import base64
+import hashlib
+import hmac
 import importlib
 import itertools
 import json
@@ -49,9 +52,11 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from itertools import islice, zip_longest
 from math import inf, isfinite
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
@@ -66,7 +71,7 @@ except ImportError as error:  # PyPI has another package called websocket, which
     ) from None
 
 __all__ = [
-    *("OkexWS", "OrderBook", "BookOutOfSync"),
+    *("OkexWS", "Credentials", "LoginError", "OrderError", "OrderBook", "BookOutOfSync"),
     *("RedisFeed", "Sink", "SINKS", "main"),
     *("V1", "V3", "V5", "dialect_of", "endpoint", "fields", "inflate", "print_rows"),
 ]
@@ -124,9 +129,61 @@ HINTS = {
     }.items()
     for code in codes.split()
 }
-PASSING = {"20014", "20049", "30026", "30043", "60014", "64007"}  # refusals worth another try
+CLOCK = {"30005", "30008", "60004", "60006"}  # refusals because of a timestamp
+ALREADY = {"30042", "60031"}  # "refusals" that say that we are logged in
+PASSING = {"20014", "20049", "30026", "30043", "60014", "63999", "64007"}  # refusals worth another try
 
 log = logging.getLogger("okex_ws")  # Ping, pong and subscriptions at INFO, trouble at WARNING, frames at DEBUG
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Secrets: known here, so that they can be kept out of everything that is printed.
+
+hidden: set[str] = set()  # keys
+signatures: deque[str] = deque(maxlen=16)  # the latest; one is good for 30 s
+
+
+def masked(text: str) -> str:
+    for secret in (*hidden, *signatures):
+        text = text.replace(secret, "***")
+    return text
+
+
+class Mask(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        if hidden:
+            record.msg, record.args = masked(record.getMessage()), None
+            if record.exc_info:
+                record.exc_text = masked(logging.Formatter().formatException(record.exc_info))
+        return True
+
+
+log.addFilter(Mask())
+
+
+class Credentials:
+    """An API key of the exchange. v1 needs no passphrase. Nothing of it shows in a repr, a log or an error."""
+
+    VARIABLES = ("OKX_API_KEY", "OKX_SECRET_KEY", "OKX_PASSPHRASE")
+
+    def __init__(self, api_key: str, secret_key: str, passphrase: str = "") -> None:
+        self.api_key, self.secret_key, self.passphrase = api_key, secret_key, passphrase
+        for secret in (api_key, secret_key, passphrase):
+            if len(secret) >= 4:  # no key of the exchange is as short, and every "a" would become ***
+                hidden.update((secret, _compact(secret)[1:-1]))
+
+    def __repr__(self) -> str:
+        return "Credentials(***)"
+
+    @classmethod
+    def from_environment(cls) -> Credentials:
+        """From OKX_API_KEY, OKX_SECRET_KEY and OKX_PASSPHRASE; what is not set is empty."""
+        return cls(*(os.environ.get(name, "") for name in cls.VARIABLES))
+
+    def missing(self, passphrase: bool = True) -> list[str]:
+        """The variables that would have to be set."""
+        values = (self.api_key, self.secret_key, self.passphrase or not passphrase)
+        return [name for name, value in zip(self.VARIABLES, values) if not value]
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -195,6 +252,16 @@ class Notice(NamedTuple):
     message: str
 
 
+class Reply(NamedTuple):
+    """The answer to an order request; `data` has an object for each order in it."""
+
+    id: str
+    op: str
+    code: str
+    message: str
+    data: list[Any]
+
+
 class Push(NamedTuple):
     """Data of one channel. `action` is "snapshot", "update", or "" where the exchange sends none."""
 
@@ -213,7 +280,7 @@ class Malformed(NamedTuple):
     reason: str
 
 
-Event = Ping | Pong | Subscribed | Unsubscribed | LoggedIn | Refused | Notice | Push | Unknown | Malformed
+Event = Ping | Pong | Subscribed | Unsubscribed | LoggedIn | Refused | Notice | Reply | Push | Unknown | Malformed
 
 
 class Dialect:
@@ -225,7 +292,9 @@ class Dialect:
     pong: str
     ping_every: float  # seconds; every generation drops a connection that was quiet for 30
     request_most: int  # bytes of arguments in one request
+    passphrase = True  # whether its login takes one
     BOOKS: re.Pattern[str]  # channels that are order books
+    PRIVATE: re.Pattern[str]  # channels, by name without argument, that need a login
 
     @classmethod
     def url(cls, channel: str, region: str = "global", simulated: bool = False) -> str:
@@ -233,7 +302,8 @@ class Dialect:
         raise NotImplementedError
 
     @classmethod
-    def subscribe(cls, channels: Sequence[str], id: str = "") -> str:
+    def subscribe(cls, channels: Sequence[str], id: str = "", credentials: Credentials | None = None) -> str:
+        """The request for these channels. Only v1 looks at the credentials, and signs for private channels."""
         return cls._request("subscribe", channels, id)
 
     @classmethod
@@ -243,6 +313,29 @@ class Dialect:
     @classmethod
     def _request(cls, op: str, channels: Sequence[str], id: str) -> str:
         raise NotImplementedError
+
+    @classmethod
+    def order(cls, op: str, args: list[dict[str, Any]], id: str) -> str:
+        raise ValueError(f"{cls.name} takes no orders over WebSocket")
+
+    @classmethod
+    def instrument(cls, id: str) -> str:
+        raise ValueError(f"{cls.name} takes no orders over WebSocket")
+
+    @classmethod
+    def private(cls, channel: str) -> bool:
+        return bool(cls.PRIVATE.fullmatch(channel.partition(":")[0]))
+
+    @classmethod
+    def login(cls, credentials: Credentials, now: float) -> str:
+        """The login request, signed for this epoch second."""
+        raise NotImplementedError
+
+    @staticmethod
+    def _sign(credentials: Credentials, timestamp: str) -> str:
+        """v3 and v5: base64 of HMAC-SHA256 over the timestamp and a fixed request."""
+        text = f"{timestamp}GET/users/self/verify".encode()
+        return base64.b64encode(hmac.digest(credentials.secret_key.encode(), text, "sha256")).decode()
 
     @classmethod
     def key(cls, channel: str) -> str:
@@ -294,7 +387,9 @@ class V1(Dialect):
     pong = '{"event":"pong"}'
     ping_every = 30.0
     request_most = 4096
+    passphrase = False
     BOOKS = re.compile(r"ok_sub_\w+?_depth(_(this|next)_week|_quarter)?(?P<whole>_\d+)?")
+    PRIVATE = re.compile(r"ok_sub_futureusd_(trades|userinfo|positions)|ok_sub_spot_\w+_(order|balance)")
 
     @classmethod
     def url(cls, channel: str, region: str = "global", simulated: bool = False) -> str:
@@ -304,6 +399,29 @@ class V1(Dialect):
     def _request(cls, op: str, channels: Sequence[str], id: str) -> str:
         event = {"subscribe": "addChannel", "unsubscribe": "removeChannel"}[op]
         return _compact([{"event": event, "channel": channel} for channel in channels])
+
+    @classmethod
+    def subscribe(cls, channels: Sequence[str], id: str = "", credentials: Credentials | None = None) -> str:
+        def request(channel: str) -> dict[str, Any]:
+            signed = {"parameters": cls._signed(credentials)} if credentials and cls.private(channel) else {}
+            return {"event": "addChannel", "channel": channel, **signed}
+
+        return _compact([request(channel) for channel in channels])
+
+    @classmethod
+    def sign(cls, parameters: dict[str, str], secret_key: str) -> str:
+        """MD5 over the parameters in order and the secret, in upper case."""
+        pairs = [f"{name}={parameters[name]}" for name in sorted(parameters)]
+        return hashlib.md5("&".join([*pairs, f"secret_key={secret_key}"]).encode()).hexdigest().upper()
+
+    @classmethod
+    def login(cls, credentials: Credentials, now: float) -> str:
+        return _compact({"event": "login", "parameters": cls._signed(credentials)})
+
+    @classmethod
+    def _signed(cls, credentials: Credentials) -> dict[str, str]:
+        parameters = {"api_key": credentials.api_key}
+        return parameters | {"sign": cls.sign(parameters, credentials.secret_key)}
 
     @classmethod
     def _read(cls, item: dict[str, Any]) -> list[Event]:
@@ -344,6 +462,7 @@ class V3(Dialect):
     request_most = 4096
 
     BOOKS = re.compile(r"\w+/depth(?P<whole>5)?(_l2_tbt)?:.+")
+    PRIVATE = re.compile(r"(spot|margin|futures|swap|option)/((margin_)?account|position|order(_algo)?)")
     UNFILTERED = {"futures/instruments", "option/instruments", "system/status"}
 
     @classmethod
@@ -353,6 +472,12 @@ class V3(Dialect):
     @classmethod
     def _request(cls, op: str, channels: Sequence[str], id: str) -> str:
         return _compact({"op": op, "args": list(channels)})
+
+    @classmethod
+    def login(cls, credentials: Credentials, now: float) -> str:
+        timestamp = str(int(now))
+        sign = cls._sign(credentials, timestamp)
+        return _compact({"op": "login", "args": [credentials.api_key, credentials.passphrase, timestamp, sign]})
 
     @classmethod
     def _read(cls, item: dict[str, Any]) -> list[Event]:
@@ -401,10 +526,14 @@ class V5(Dialect):
     ping_every = 20.0
     request_most = 64 << 10
 
-    PRIVATE = re.compile(r"account|account-greeks|positions|orders|balance_and_position|liquidation-warning")
+    ACCOUNT = re.compile(r"account|account-greeks|positions|orders|balance_and_position|liquidation-warning")
     BUSINESS = re.compile(
         r"(mark-price-|index-)?candle\w+|trades-all|orders-algo|algo-.+|grid-.+|deposit-info|withdrawal-info|rfqs|quotes"
         r"|(public-)?struc-block-trades|public-block-trades|block-tickers|sprd-.+"
+    )
+    PRIVATE = re.compile(
+        rf"{ACCOUNT.pattern}|orders-algo|algo-.+|grid-.+|deposit-info|withdrawal-info|rfqs|quotes|struc-block-trades"
+        r"|sprd-(orders|trades)|books(50)?-l2-tbt"
     )
     BOOKS = re.compile(r"(sprd-)?((books(50)?(-l2-tbt|-elp|-rpi)?(-all)?)|(?P<whole>books5|bbo-tbt)):.+")
     NOT_IDENTITY = ("channel", "uid", "extraParams")  # the exchange adds uid to a push, and may leave extraParams out
@@ -414,7 +543,7 @@ class V5(Dialect):
         if region not in REGIONS:
             raise ValueError(f"no region {region!r}: choose one of {', '.join(REGIONS)}")
         name = channel.partition(":")[0]
-        path = "private" if cls.PRIVATE.fullmatch(name) else "business" if cls.BUSINESS.fullmatch(name) else "public"
+        path = "private" if cls.ACCOUNT.fullmatch(name) else "business" if cls.BUSINESS.fullmatch(name) else "public"
         return f"{REGIONS[region][simulated]}/ws/v5/{path}"
 
     @classmethod
@@ -450,12 +579,33 @@ class V5(Dialect):
         return _compact({"id": id, **request} if id else request)
 
     @classmethod
+    def login(cls, credentials: Credentials, now: float) -> str:
+        timestamp = str(int(now))
+        arg = {"apiKey": credentials.api_key, "passphrase": credentials.passphrase, "timestamp": timestamp}
+        return _compact({"op": "login", "args": [arg | {"sign": cls._sign(credentials, timestamp)}]})
+
+    @classmethod
+    def order(cls, op: str, args: list[dict[str, Any]], id: str) -> str:
+        """An order operation: order, cancel-order, amend-order, their batch- forms, mass-cancel."""
+        return _compact({"id": id, "op": op, "args": args})
+
+    @classmethod
+    def instrument(cls, id: str) -> str:
+        """The REST path of what the exchange says about an instrument."""
+        kinds = {1: "SPOT", 2: "SWAP" if id.endswith("-SWAP") else "FUTURES", 4: "OPTION"}
+        return f"/api/v5/public/instruments?instType={kinds.get(id.count('-'), 'SPOT')}&instId={id}"
+
+    @classmethod
     def _read(cls, item: dict[str, Any]) -> list[Event]:
         if "arg" in item and "data" in item:
             if not isinstance(item["data"], list):
                 raise ValueError("data is not a list")
             return [Push(cls.channel(item["arg"]), item["data"], item.get("action", ""))]
         event = item.get("event")
+        if "op" in item and "code" in item:
+            if not isinstance(item["data"], list):
+                raise ValueError("data is not a list")
+            return [Reply(str(item["id"]), str(item["op"]), str(item["code"]), str(item["msg"]), item["data"])]
         if event == "subscribe":
             return [Subscribed(cls.channel(item["arg"]))]
         if event == "unsubscribe":
@@ -820,6 +970,23 @@ class Subscription:
         self.state, self.due, self.request, self.again = "leaving", 0.0, "", again
 
 
+class LoginError(Exception):
+    """The exchange refused the login. Trying again would not help, and could lock the key out."""
+
+
+class OrderError(Exception):
+    """An order request failed, wholly or in part.
+
+    `code` and `message` are the exchange's, `data` its answer for each order (see sCode and sMsg in them). `unknown`
+    is true where nobody knows what became of the order: ask the exchange before you send it again.
+    """
+
+    def __init__(self, code: str, message: str, data: Sequence[Any] = (), unknown: bool = False) -> None:
+        self.code, self.message, self.data, self.unknown = code, message, list(data), unknown
+        legs = (f"{leg.get('sCode')} {leg.get('sMsg')}" for leg in self.data if isinstance(leg, dict))
+        super().__init__(masked("; ".join(filter(None, [f"{code} {message}".strip(), *legs]))))
+
+
 class OkexWS(WebSocketApp):
     """A connection to the exchange that comes back by itself, with its subscriptions, until `close()`.
 
@@ -827,6 +994,7 @@ class OkexWS(WebSocketApp):
     handler     called as handler(channel, rows) for each message, in order, on the reading thread; a row is
                 an object with the exchange's own names (see `fields` for rows that the exchange sends as lists)
     url         another host, or another URL altogether, see `endpoint`
+    credentials for private channels and orders, if not those of the environment, see Credentials
     region, simulated   which of OKX's hosts, see REGIONS
     proxy       http://, socks5:// or socks5h://[user:password@]host:port
     depth       for order books, give the handler this many levels a side after each change, as one row
@@ -847,6 +1015,7 @@ class OkexWS(WebSocketApp):
         handler: Handler | None = None,
         *,
         url: str | None = None,
+        credentials: Credentials | None = None,
         region: str = "global",
         simulated: bool = False,
         proxy: str | None = None,
@@ -854,7 +1023,7 @@ class OkexWS(WebSocketApp):
         ping_every: float | None = None,
     ) -> None:
         wanted = [channels] if isinstance(channels, str) else list(channels)
-        first = wanted[0] if wanted else "status"
+        first = wanted[0] if wanted else "account" if credentials else "status"
         self._where = (url, region, simulated)
         self.dialect = dialect_of(first)
         self.ping_every = ping_every or self.dialect.ping_every
@@ -864,6 +1033,15 @@ class OkexWS(WebSocketApp):
         self.latency: float | None = None
         self.counts: Counter[str] = Counter()
 
+        self._credentials = credentials or Credentials.from_environment()
+        self._trades = credentials is not None and not wanted  # logs in, though no channel needs it
+        self._login = ""  # on this connection: "", "sent", "done"
+        self._login_due = 0.0  # monotonic: when the login should have been answered
+        self._logged_in = threading.Event()
+        self._answers: dict[str, SimpleQueue[Reply | Refused | str]] = {}  # by id of an order request under way
+        self._codes: dict[str, int] = {}  # instIdCode by instId
+        self._clocks = ("", 0.0)  # when the connection was made: by the server's handshake, and here
+        self._reader = 0  # ident of the thread that runs run()
         self._subscriptions: dict[str, Subscription] = {}  # by Dialect.key
         self._lock = threading.RLock()  # guards _subscriptions and what is sent about them
         self._requests: list[float] = []  # monotonic times of this connection's requests
@@ -889,6 +1067,8 @@ class OkexWS(WebSocketApp):
             Unsubscribed: self._unsubscribed,
             Refused: self._refused,
             Notice: self._notice,
+            LoggedIn: self._login_accepted,
+            Reply: self._answered,
             Unknown: lambda event: self._once(f"Ignored a message of an unknown kind: {quote(event.kind)}."),
         }
         self.subscribe(*wanted)
@@ -909,8 +1089,9 @@ class OkexWS(WebSocketApp):
         """Connect, read, and reconnect until `close()`. Call it on the main thread, or use `start()`.
 
         Raises ssl.SSLCertVerificationError if the very first connection meets a certificate that is not valid,
-        and KeyboardInterrupt on Ctrl-C. Everything else is retried.
+        LoginError, and KeyboardInterrupt on Ctrl-C. Everything else is retried.
         """
+        self._reader = threading.get_ident()
         threading.Thread(target=send_heartbeat, args=(self,), name="okex_ws heartbeat", daemon=True).start()
         try:
             while not self._stop.is_set():
@@ -938,12 +1119,15 @@ class OkexWS(WebSocketApp):
     def subscribe(self, *channels: str) -> None:
         """Want these channels, now and after every reconnect. One that was refused is asked for again.
 
-        Raises ValueError for a channel of another generation or endpoint: that takes an OkexWS of its own.
+        Raises ValueError for a channel of another generation or endpoint, which takes an OkexWS of its own, and
+        for a private channel without keys.
         """
         for channel in channels:
             where = endpoint(channel, *self._where)
             if where != self.url or dialect_of(channel) is not self.dialect:
                 raise ValueError(f"{channel} is served at {where}, this client connects to {self.url}")
+            if self.dialect.private(channel):
+                self._demand_keys(channel)
         with self._lock:
             for channel in channels:
                 subscription = self._subscriptions.get(self.dialect.key(channel))
@@ -972,6 +1156,44 @@ class OkexWS(WebSocketApp):
                     self._subscriptions.pop(key, None)
         self._flush()
 
+    def request(self, op: str, args: dict[str, Any] | list[dict[str, Any]], timeout: float = 10.0) -> list[Any]:
+        """Send an order request of v5 and return the exchange's answer, an object for each order.
+
+        ws.request("order", {"instId": "BTC-USDT", "tdMode": "cash", "side": "buy", "ordType": "market", "sz": "1"})
+
+        `op` is order, cancel-order, amend-order, batch-orders, batch-cancel-orders, batch-amend-orders, mass-cancel.
+        For `instId` the exchange wants `instIdCode` since 2026; it is looked up once. Nothing is ever sent twice.
+        Raises OrderError if the exchange refuses it, even in part, or if nobody knows what became of it. Call it
+        from any thread but the handler's, which has to read the answer.
+        """
+        if threading.get_ident() == self._reader:
+            raise RuntimeError("request() would wait for itself: call it from another thread than the handler's")
+        self._demand_keys(op)
+        orders = [self._with_code(order) for order in ([args] if isinstance(args, dict) else args)]
+        id = f"o{next(self._ids)}"
+        text = self.dialect.order(op, orders, id)
+        if not self._logged_in.wait(timeout):
+            raise OrderError("", "not logged in: nothing was sent")
+        answer = self._answers[id] = SimpleQueue()
+        try:
+            self.send(text)
+            reply = answer.get(timeout=timeout)
+        except Empty:
+            raise OrderError("", f"no answer within {timeout:g} s: its fate is unknown", unknown=True) from None
+        except websocket.WebSocketConnectionClosedException as error:
+            raise OrderError("", f"{error}: nothing was sent") from None
+        except Exception as error:
+            raise OrderError("", f"{explain(error, self.url)}: its fate is unknown", unknown=True) from None
+        finally:
+            del self._answers[id]
+        if isinstance(reply, str):
+            raise OrderError("", f"{reply}: its fate is unknown", unknown=True)
+        if isinstance(reply, Refused):
+            raise OrderError(reply.code, " ".join(filter(None, [reply.message, HINTS.get(reply.code)])))
+        if reply.code != "0":
+            raise OrderError(reply.code, reply.message, reply.data)
+        return reply.data
+
     def on_status(self, status: str, detail: str) -> None:
         """Hear what happens to the connection. Override it, or assign a function of (status, detail)."""
 
@@ -987,6 +1209,13 @@ class OkexWS(WebSocketApp):
             raise
 
     # The life of a connection.
+
+    def _demand_keys(self, what: str) -> None:
+        missing = self._credentials.missing(self.dialect.passphrase)
+        if missing:
+            raise ValueError(f"{what} needs an API key: set {', '.join(missing)}")
+        if self.url.startswith("ws:") and not is_loopback(self.url):
+            raise ValueError(f"{what} needs an API key, which is not sent over {self.url}: use wss://")
 
     def _run_in_background(self) -> None:
         try:
@@ -1032,6 +1261,9 @@ class OkexWS(WebSocketApp):
                     self._tick(ticked)
         finally:
             self._open = False
+            self._logged_in.clear()
+            for answer in list(self._answers.values()):
+                answer.put("the connection was lost before the answer came")
             for book in list(self.books.values()):
                 book.invalidate("disconnected")
             if sock.connected:  # say goodbye, but do not wait for the answer as websocket-client would
@@ -1052,6 +1284,8 @@ class OkexWS(WebSocketApp):
         """What is due on the reading thread once a second."""
         if now - self._heard > self.ping_every + SILENCE_MARGIN:
             self._hang_up(f"nothing arrived for {self.ping_every + SILENCE_MARGIN:.0f} s")
+        if self._login == "sent" and now > self._login_due:
+            self._hang_up(f"the login was not answered within {CONFIRM_TIMEOUT:.0f} s")
         with self._lock:
             for key, subscription in list(self._subscriptions.items()):
                 if now < subscription.due or not subscription.request:
@@ -1069,6 +1303,9 @@ class OkexWS(WebSocketApp):
             self._open = self._connected = True
             self._heard = time.monotonic()
             self._requests.clear()
+            self._login = ""
+            assert self.sock is not None
+            self._clocks = ((self.sock.getheaders() or {}).get("date", ""), time.time())
             for key, subscription in list(self._subscriptions.items()):
                 if subscription.state == "leaving" and not subscription.again:
                     del self._subscriptions[key]
@@ -1098,6 +1335,68 @@ class OkexWS(WebSocketApp):
         except Exception:
             log.exception("on_status failed on %s.", status)
 
+    # Login and orders.
+
+    def _log_in(self, now: float) -> None:
+        assert self.sock is not None
+        if not (isinstance(self.sock.sock, ssl.SSLSocket) or is_loopback(self.url)):  # after a redirect, perhaps
+            self._fatal = LoginError("the connection is not encrypted: no keys were sent")
+            self._hang_up(str(self._fatal))
+            return
+        text = self.dialect.login(self._credentials, time.time())
+        signatures.extend(re.findall(r'"([^"]{20,})"', text))
+        self._login, self._login_due = "sent", now + CONFIRM_TIMEOUT
+        with suppress(Exception):  # the connection is gone; on_open of the next one starts afresh
+            self.send(text)
+
+    def _login_accepted(self, _: LoggedIn) -> None:
+        with self._lock:
+            for subscription in self._subscriptions.values():  # v1 answers a signed addChannel like this
+                if (
+                    subscription.state == "sent"
+                    and self._login == "done"
+                    and self.dialect.private(subscription.channel)
+                ):
+                    subscription.state = "confirmed"
+            self._login = "done"
+        log.info("Logged in.")
+        self._logged_in.set()
+        self._flush()
+
+    def _login_refused(self, event: Refused, why: str) -> None:
+        if event.code in ALREADY:
+            self._login_accepted(LoggedIn())
+            return
+        if event.code not in PASSING:
+            checks = "check the region, and live or simulated trading"
+            if event.code in CLOCK:
+                checks = clock_difference(*self._clocks)
+            key = f"…{self._credentials.api_key[-4:]}"
+            self._fatal = LoginError(masked(f"the exchange refused the login with the key {key}: {why}; {checks}"))
+        self._hang_up(f"the login failed: {why}")
+
+    def _answered(self, event: Reply) -> None:
+        answer = self._answers.get(event.id)
+        if answer:
+            answer.put(event)
+        else:
+            log.warning("An answer to %s that nobody waits for any more: %s %s", event.op, event.code, event.data)
+
+    def _with_code(self, order: dict[str, Any]) -> dict[str, Any]:
+        """An order with the integer that the exchange wants since 2026 in the place of instId."""
+        if "instId" not in order:
+            return order
+        instrument = order["instId"]
+        if instrument not in self._codes:
+            try:
+                (found,) = self._rest(self.dialect.instrument(instrument))
+                self._codes[instrument] = int(found["instIdCode"])
+            except Exception as error:
+                why = f"no instIdCode for {instrument}: {explain(error, self.url)}: nothing was sent"
+                raise OrderError("", why) from None
+        rest = {name: value for name, value in order.items() if name != "instId"}
+        return {"instIdCode": self._codes[instrument], **rest}
+
     # Subscriptions.
 
     def _flush(self) -> None:
@@ -1106,7 +1405,12 @@ class OkexWS(WebSocketApp):
             if not self._open:
                 return
             now = time.monotonic()
-            for state, request in (("leaving", self.dialect.unsubscribe), ("wanted", self.dialect.subscribe)):
+            if self._login != "done" and (self._trades or any(map(self.dialect.private, self.channels))):
+                if not self._login and self._may_request(now):
+                    self._log_in(now)
+                return
+            subscribe = partial(self.dialect.subscribe, credentials=self._credentials)
+            for state, request in (("leaving", self.dialect.unsubscribe), ("wanted", subscribe)):
                 due = [s for s in self._subscriptions.values() if s.state == state and not s.request and s.due <= now]
                 for batch in self._batches(due):
                     if not self._may_request(now):
@@ -1168,7 +1472,13 @@ class OkexWS(WebSocketApp):
 
     def _refused(self, event: Refused) -> None:
         hint = HINTS.get(event.code, "")
-        why = f"{event.code} {quote(event.message)}" + (f" ({hint})" if hint else "")
+        why = f"{event.code} {quote(masked(event.message))}" + (f" ({hint})" if hint else "")
+        if event.id in self._answers:
+            self._answers[event.id].put(event)
+            return
+        if self._login == "sent" and event.channel in ("", "login") and not event.id:
+            self._login_refused(event, why)
+            return
         with self._lock:
             refused = self._meant(event)
             shared = len(refused) > 1 and not event.channel
@@ -1349,6 +1659,8 @@ def on_error(ws: OkexWS, error: BaseException) -> None:
 
 def on_close(ws: OkexWS, code: int | None, reason: str | None) -> None:
     """The connection is closed; `code` and `reason` if the exchange said why."""
+    if code == 4001 and ws._login == "sent" and not ws._fatal:
+        ws._fatal = LoginError(f"the exchange closed the connection instead of logging in: {HINTS['4001']}")
     if code:
         hint = HINTS.get(str(code), "")
         ws._reason = f"closed by the exchange with code {code}" + f" {quote(reason or hint)}".rstrip()
@@ -1391,6 +1703,17 @@ def explain(error: BaseException, url: str) -> str:
     if isinstance(error, websocket.WebSocketTimeoutException | TimeoutError):
         return f"{host} did not answer within {CONNECT_TIMEOUT:.0f} s"
     return detail
+
+
+def clock_difference(date: str, now: float) -> str:
+    """How far this machine's clock is from the date that a server's handshake gave at the same time."""
+    from email.utils import parsedate_to_datetime
+
+    try:
+        ahead = now - parsedate_to_datetime(date).timestamp()
+    except (TypeError, ValueError):
+        return "the server's clock is not known"
+    return f"this machine's clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the server's"
 
 
 def is_loopback(url: str) -> bool:
@@ -1987,8 +2310,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 class Run:
     """One run of the command line: its clients, the first on the main thread, and the ways it can end."""
 
-    def __init__(self, args: argparse.Namespace, url: str | None) -> None:
-        self.args, self.url = args, url
+    def __init__(self, args: argparse.Namespace, url: str | None, credentials: Credentials | None = None) -> None:
+        self.args, self.url, self.credentials = args, url, credentials
         self.left: int | None = args.count
         self.lock = threading.Lock()  # one message after another, from all reading threads
         self.status: int | None = None  # the exit status, once something has ended the run
@@ -2016,7 +2339,8 @@ class Run:
                 self.clients[where].subscribe(channel)
                 continue
             names = ("region", "simulated", "proxy", "depth", "ping_every")
-            client = OkexWS(channel, self.handle, url=self.url, **{name: getattr(self.args, name) for name in names})
+            options = {name: getattr(self.args, name) for name in names}
+            client = OkexWS(channel, self.handle, url=self.url, credentials=self.credentials, **options)
             client.on_status = self.hear  # type: ignore[method-assign]
             self.clients[where] = client
             if self.running:
@@ -2156,15 +2480,15 @@ class Run:
         )
 
 
-def start_stand_in() -> str:
-    """Start the stand-in exchange of the tests folder on a free port of this machine, and return its URL."""
+def start_stand_in() -> tuple[str, Credentials]:
+    """Start the stand-in exchange of the tests folder on a free port of this machine; its URL and its key."""
     folder = Path(__file__).resolve().parent / "tests"
     if not (folder / "exchange.py").exists():
         raise ValueError("--offline needs tests/exchange.py from the repository beside okex_ws.py")
     sys.path.insert(0, str(folder))
-    url: str = importlib.import_module("exchange").Exchange().start().url
-    log.info("Offline: a stand-in exchange at %s. Its prices are made up.", url)
-    return url
+    exchange = importlib.import_module("exchange").Exchange().start()
+    log.info("Offline: a stand-in exchange at %s. Its prices are made up.", exchange.url)
+    return exchange.url, Credentials(*exchange.keys)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -2176,7 +2500,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with suppress(AttributeError):  # a console without UTF-8 gets escapes, not an exception
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        run = Run(args, start_stand_in() if args.offline else args.url)
+        run = Run(args, *start_stand_in()) if args.offline else Run(args, args.url)
     except (ImportError, OSError, ValueError) as error:
         print(f"okex_ws.py: {error}", file=sys.stderr)
         return 2

@@ -62,8 +62,10 @@ class Client(okex_ws.OkexWS):
 
 @pytest.fixture(autouse=True)
 def unhurried(monkeypatch):
-    """Tests are no storm: let each connect at once."""
+    """Tests are no storm: let each connect at once. And none masks the words of another."""
     monkeypatch.setattr(okex_ws, "CONNECT_SPACING", 0.0)
+    okex_ws.hidden.clear()
+    okex_ws.signatures.clear()
 
 
 @pytest.fixture

@@ -349,11 +349,12 @@ def test_a_refusal_finds_its_channel_among_hundreds(exchange, connect):
 
 def test_a_shared_refusal_that_names_nobody_is_sorted_out_one_by_one(exchange, connect, monkeypatch):
     monkeypatch.setattr(okex_ws, "REQUESTS_PER_OPEN", 1)  # all channels in one request
-    client = connect("trades:BTC-USDT", "books-l2-tbt:BTC-USDT", "tickers:BTC-USDT")  # one of them needs a login
+    unnamed = exchange.unnamed = "index-tickers:BTC-USDT"
+    client = connect("trades:BTC-USDT", unnamed, "tickers:BTC-USDT")
     wait_for(lambda: "refused" in client.channels.values() and "sent" not in client.channels.values())
     assert client.channels == {
         "trades:BTC-USDT": "confirmed",
-        "books-l2-tbt:BTC-USDT": "refused",
+        unnamed: "refused",
         "tickers:BTC-USDT": "confirmed",
     }
 

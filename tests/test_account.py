@@ -1,0 +1,582 @@
+"""The account side: logins that are known to have happened, orders that get their own answer, secrets that stay so."""
+
+import contextlib
+import io
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from conftest import Client, wait_for
+from exchange import Exchange
+from test_cli import finish, program, until
+
+import okex_ws
+from okex_ws import (
+    CONNECTED,
+    DISCONNECTED,
+    EXIT,
+    SUBSCRIBED,
+    V1,
+    V3,
+    V5,
+    Credentials,
+    LoginError,
+    OkexWS,
+    OrderError,
+    Reply,
+    dialect_of,
+)
+
+PRIVATE = {
+    "v1": "ok_sub_futureusd_userinfo",
+    "v3": "spot/account:USDT",
+    "v5": "orders:instType=ANY",
+}
+GENERATIONS = pytest.mark.parametrize("generation", PRIVATE)
+BUY = {"instId": "BTC-USDT", "tdMode": "cash", "side": "buy", "ordType": "limit", "px": "1", "sz": "0.01"}
+
+
+@pytest.fixture
+def keys(exchange):
+    return Credentials(*exchange.keys)
+
+
+@pytest.fixture
+def trader(exchange, connect, keys):
+    client = connect("orders:instType=ANY", credentials=keys)
+    wait_for(lambda: client.saw(SUBSCRIBED))
+    return client
+
+
+def in_thread(call, *args):
+    """Start call(*args) on a thread; returns a function that waits for its result, or raises what it raised."""
+    outcome = []
+
+    def run():
+        try:
+            outcome.append((call(*args), None))
+        except Exception as error:
+            outcome.append((None, error))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+
+    def result():
+        thread.join(15)
+        value, error = outcome[0]
+        if error:
+            raise error
+        return value
+
+    return result
+
+
+def spoken(exchange, number=None):
+    """What clients asked for, in order: op and event names, without pings."""
+    names = []
+    for connection, text in list(exchange.requests):
+        if number in (None, connection) and text not in ("ping", '{"event":"ping"}'):
+            message = json.loads(text)
+            for request in message if isinstance(message, list) else [message]:
+                names.append(request.get("op") or request["event"])
+    return names
+
+
+# -- Signing, against vectors computed elsewhere
+
+
+def test_v1_signs_with_md5():
+    keys = Credentials("c821db84-6fbd-11e4-a9e3-c86000d26d7c", "SECRET0123456789")
+    sign = "03C713CC12A207535118B286B606F6EE"
+    parameters = {"api_key": keys.api_key, "sign": sign}
+    assert json.loads(V1.login(keys, 0.0)) == {"event": "login", "parameters": parameters}
+    order = {"api_key": keys.api_key, "symbol": "bch_btc", "type": "buy", "price": "50", "amount": "0.02"}
+    assert V1.sign(order, keys.secret_key) == "15C5FE8D67A501B39C936C1B0877945D"
+    private, public = "ok_sub_spot_btc_usdt_order", "ok_sub_spot_btc_usdt_ticker"
+    assert json.loads(V1.subscribe([private, public], "", keys)) == [
+        {"event": "addChannel", "channel": private, "parameters": parameters},
+        {"event": "addChannel", "channel": public},
+    ]
+
+
+def test_v3_and_v5_sign_with_hmac_sha256():
+    keys = Credentials("key", "22582BD0CFF14C41EDBF1AB98506286D", "pass")
+    v3 = ["key", "pass", "1538054050", "+LdIr8lkkvhr5hoA3g9TMC0+uQJ849ftAcocA/ouu4M="]
+    assert json.loads(V3.login(keys, 1538054050.9)) == {"op": "login", "args": v3}
+    sign = "5/36BgGV6m/6pmdc20zdqk0mzF5ZalmzzPD2fo3wavU="
+    v5 = {"apiKey": "key", "passphrase": "pass", "timestamp": "1704876947", "sign": sign}
+    assert json.loads(V5.login(keys, 1704876947.2)) == {"op": "login", "args": [v5]}
+
+
+@pytest.mark.parametrize(
+    ("channel", "private"),
+    [
+        ("account", True),
+        ("account:ccy=BTC", True),
+        ("positions:instType=ANY", True),
+        ("balance_and_position", True),
+        ("liquidation-warning:instType=ANY", True),
+        ("orders-algo:instType=ANY", True),
+        ("grid-positions:algoId=1", True),
+        ("deposit-info", True),
+        ("books-l2-tbt:BTC-USDT", True),
+        ("books:BTC-USDT", False),
+        ("candle1m:BTC-USDT", False),
+        ("trades-all:BTC-USDT", False),
+        ("public-block-trades:BTC-USDT", False),
+        ("liquidation-orders:instType=SWAP", False),
+        ("spot/account:USDT", True),
+        ("spot/margin_account:BTC-USDT", True),
+        ("futures/position:BTC-USD-191227", True),
+        ("swap/order_algo:BTC-USD-SWAP", True),
+        ("spot/ticker:BTC-USDT", False),
+        ("ok_sub_futureusd_trades", True),
+        ("ok_sub_futureusd_btc_trade_quarter", False),
+        ("ok_sub_spot_btc_usdt_order", True),
+        ("ok_sub_spot_btc_usdt_deals", False),
+    ],
+)
+def test_knows_which_channels_need_a_login(channel, private):
+    assert dialect_of(channel).private(channel) is private
+
+
+# -- Login
+
+
+@GENERATIONS
+def test_logs_in_before_it_subscribes(exchange, connect, keys, generation):
+    client = connect(PRIVATE[generation], credentials=keys)
+    wait_for(lambda: client.channels[PRIVATE[generation]] == "confirmed")
+    assert spoken(exchange)[:2] == ["login", "addChannel" if generation == "v1" else "subscribe"]
+
+
+@GENERATIONS
+def test_private_rows_arrive(exchange, connect, keys, generation):
+    client = connect("account" if generation == "v5" else PRIVATE[generation], credentials=keys)
+    channel, row = wait_for(lambda: client.rows)[0]
+    assert channel == client.rows[0][0] and row
+
+
+@pytest.mark.parametrize("order", ["trades first", "private first"])
+def test_one_login_serves_public_and_private_channels_alike(exchange, connect, keys, order):
+    channels = ["books:BTC-USDT", "books-l2-tbt:ETH-USDT"]
+    client = connect(*(channels if order == "trades first" else channels[::-1]), credentials=keys)
+    wait_for(lambda: list(client.channels.values()) == ["confirmed", "confirmed"])
+    assert spoken(exchange) == ["login", "subscribe", "subscribe"]
+
+
+def test_a_private_channel_that_is_wanted_later_brings_the_login(exchange, connect, keys):
+    client = connect("books:BTC-USDT", credentials=keys)
+    wait_for(lambda: client.rows)
+    assert "login" not in spoken(exchange)
+    client.subscribe("books50-l2-tbt:ETH-USDT")
+    wait_for(lambda: list(client.channels.values()) == ["confirmed", "confirmed"])
+    assert spoken(exchange) == ["subscribe", "login", "subscribe"]
+
+
+def test_public_channels_are_read_without_showing_the_key(exchange, connect, keys):
+    client = connect("trades:BTC-USDT", credentials=keys)
+    wait_for(lambda: client.rows)
+    assert spoken(exchange) == ["subscribe"]
+
+
+def test_fifty_reconnects_log_in_once_each_before_anything_private(exchange, connect, impatient, keys):
+    client = connect("orders:instType=ANY", "account", credentials=keys)
+    for turn in range(1, 51):
+        wait_for(lambda: client.saw(SUBSCRIBED, 2 * turn))  # noqa: B023
+        exchange.sessions[-1].drop()
+    wait_for(lambda: client.saw(SUBSCRIBED, 102))
+    for number in range(1, 52):
+        assert spoken(exchange, number) == ["login", "subscribe", "subscribe"]
+
+
+@GENERATIONS
+@pytest.mark.parametrize("wrong", ["key", "secret", "passphrase"])
+def test_a_refused_login_is_final_and_says_what_to_check(exchange, connect, impatient, generation, wrong, caplog):
+    values = dict(zip(("key", "secret", "passphrase"), exchange.keys))
+    if generation == "v1" and wrong == "passphrase":
+        pytest.skip("v1 has none")
+    values[wrong] = "wrong-" + values[wrong]
+    okex_ws.hidden.clear()
+    client = connect(PRIVATE[generation], credentials=Credentials(*values.values()))
+    client.thread.join(10)
+    assert isinstance(client.error, LoginError)
+    assert "…89ab" in str(client.error) and "region" in str(client.error) and "API key" in str(client.error)
+    assert spoken(exchange) == ["login"] and exchange.handshakes == 1
+    assert client.statuses[-1] == (EXIT, str(client.error))
+    for text in (str(client.error), caplog.text, str(client.statuses)):
+        assert not any(secret in text for secret in values.values())
+
+
+def test_a_clock_that_is_off_is_named_with_the_difference(exchange, connect, keys):
+    exchange.skew = 300.0
+    client = connect("account", credentials=keys)
+    client.thread.join(10)
+    assert re.search(r"this machine's clock is (299|300|301) s behind the server's", str(client.error))
+
+
+def test_a_close_instead_of_an_answer_is_a_refusal_too(exchange, connect, keys):
+    exchange.ignored = "login"
+    client = connect("account", credentials=keys)
+    wait_for(lambda: spoken(exchange))
+    exchange.sessions[-1].close(4001, "Login failed")
+    client.thread.join(10)
+    assert isinstance(client.error, LoginError)
+
+
+def test_a_login_that_is_not_answered_is_tried_on_a_new_connection(exchange, connect, impatient, keys, monkeypatch):
+    monkeypatch.setattr(okex_ws, "CONFIRM_TIMEOUT", 0.2)
+    exchange.ignored = "login"
+    client = connect("account", credentials=keys)
+    wait_for(lambda: client.saw(DISCONNECTED))
+    assert "login was not answered" in dict(client.statuses)[DISCONNECTED]
+    exchange.ignored = ""
+    wait_for(lambda: client.rows)
+
+
+def test_a_late_login_is_waited_for(exchange, connect, keys):
+    exchange.ignored = "login"
+    client = connect("account", credentials=keys)
+    wait_for(lambda: spoken(exchange))
+    session = exchange.sessions[-1]
+    session.logged_in = True
+    exchange.ignored = ""
+    session.send('{"event":"login","code":"0","msg":"","connId":"a4d3ae55"}')
+    wait_for(lambda: client.rows)
+    assert spoken(exchange) == ["login", "subscribe"]
+
+
+def test_many_logins_do_not_wear_the_mask_off(keys, exchange):
+    okex_ws.signatures.extend(f"signature {n}" for n in range(99))
+    assert okex_ws.masked(" ".join(exchange.keys)) == "*** *** ***"
+
+
+def test_a_connection_lost_during_the_login_starts_afresh(exchange, connect, impatient, keys):
+    exchange.ignored = "login"
+    client = connect("account", credentials=keys)
+    wait_for(lambda: spoken(exchange))
+    exchange.ignored = ""
+    exchange.sessions[-1].drop()
+    wait_for(lambda: client.rows)
+    assert spoken(exchange, 2) == ["login", "subscribe"]
+
+
+@pytest.mark.parametrize("code", ["60014", "64007"])
+def test_a_passing_refusal_of_the_login_is_tried_again(exchange, connect, impatient, keys, code):
+    exchange.ignored = "login"
+    client = connect("account", credentials=keys)
+    wait_for(lambda: spoken(exchange))
+    exchange.ignored = ""
+    exchange.sessions[-1].send(json.dumps({"event": "error", "code": code, "msg": "try again"}))
+    wait_for(lambda: client.saw(CONNECTED, 2) and client.rows)
+
+
+def test_logged_in_already_is_no_refusal(exchange, connect, keys):
+    exchange.ignored = "login"
+    client = connect("account", credentials=keys)
+    wait_for(lambda: spoken(exchange))
+    exchange.sessions[-1].logged_in = True
+    exchange.ignored = ""
+    exchange.sessions[-1].send('{"event":"error","code":"60031","msg":"Repeated login","connId":"a"}')
+    wait_for(lambda: client.rows)
+
+
+@pytest.mark.parametrize("channel", PRIVATE.values())
+def test_a_private_channel_without_keys_is_refused_before_connecting(monkeypatch, channel):
+    for name in Credentials.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    needed = "OKX_API_KEY, OKX_SECRET_KEY" + ("" if channel.startswith("ok_") else ", OKX_PASSPHRASE")
+    with pytest.raises(ValueError, match=re.escape(f"{channel} needs an API key: set {needed}") + "$"):
+        OkexWS([channel])
+    monkeypatch.setenv("OKX_API_KEY", "k")
+    with pytest.raises(ValueError, match="set OKX_SECRET_KEY"):
+        OkexWS([channel])
+
+
+def test_keys_come_from_the_environment(exchange, connect, monkeypatch):
+    for name, value in zip(Credentials.VARIABLES, exchange.keys):
+        monkeypatch.setenv(name, value)
+    client = connect("account")
+    wait_for(lambda: client.rows)
+
+
+def test_keys_are_not_sent_in_the_clear(keys):
+    with pytest.raises(ValueError, match="use wss://"):
+        OkexWS(["account"], url="ws://example.com", credentials=keys)
+
+
+def test_keys_are_not_sent_where_a_redirect_led_to_plain_text(exchange, keys, monkeypatch):
+    monkeypatch.setattr(okex_ws, "is_loopback", lambda url: False)  # as if it were another machine
+    client = Client([], url=exchange.url, credentials=keys)
+    client._where = ("wss://", "global", False)
+    client.start()
+    client.thread.join(10)
+    assert isinstance(client.error, LoginError) and "not encrypted" in str(client.error)
+    assert exchange.requests == []
+
+
+# -- Orders
+
+
+def test_an_order_is_placed_amended_and_cancelled(exchange, trader):
+    (placed,) = trader.request("order", {**BUY, "clOrdId": "b15"})
+    assert placed["sCode"] == "0" and placed["clOrdId"] == "b15"
+    same = {"instId": "BTC-USDT", "ordId": placed["ordId"]}
+    assert trader.request("amend-order", {**same, "newPx": "2"})[0]["ordId"] == placed["ordId"]
+    assert trader.request("cancel-order", same)[0]["sCode"] == "0"
+    wait_for(lambda: len(trader.rows) >= 3)
+    assert [(row["state"], row["px"]) for _, row in trader.rows] == [("live", "1.0"), ("live", "2"), ("canceled", "2")]
+
+
+def test_a_marketable_order_fills_and_is_told_on_every_private_channel(exchange, connect, keys):
+    client = connect("orders:instType=SPOT", "positions:instType=ANY", "balance_and_position", credentials=keys)
+    wait_for(lambda: client.saw(SUBSCRIBED, 3))
+    client.request("order", {**BUY, "ordType": "market"})
+    wait_for(lambda: {"filled"} & {row.get("state") for _, row in client.rows})
+    wait_for(lambda: {channel for channel, _ in client.rows} == set(client.channels))
+    assert ("positions:instType=ANY", "0.01") in [(channel, row.get("pos")) for channel, row in client.rows]
+
+
+def test_a_resting_order_fills_when_the_market_comes_to_it(exchange, trader):
+    book = exchange.instrument("BTC-USDT")
+    px = book.price(book.middle - 2)
+    trader.request("order", {**BUY, "px": px})
+    wait_for(lambda: trader.rows and trader.rows[-1][1]["state"] == "filled")
+
+
+def test_orders_need_no_channel(exchange, connect, keys):
+    client = connect(credentials=keys)
+    assert client.request("order", BUY)[0]["sCode"] == "0"
+    assert spoken(exchange) == ["login", "order"]
+
+
+def test_the_integer_for_an_instrument_is_looked_up_once(exchange, trader):
+    for _ in range(3):
+        trader.request("order", BUY)
+    trader.request("batch-orders", [BUY, {**BUY, "instId": "ETH-USDT-SWAP"}])
+    assert exchange.fetched == [
+        "/api/v5/public/instruments?instType=SPOT&instId=BTC-USDT",
+        "/api/v5/public/instruments?instType=SWAP&instId=ETH-USDT-SWAP",
+    ]
+    assert all(
+        "instId" not in order
+        for _, text in exchange.requests
+        if "order" in text
+        for order in json.loads(text)["args"]
+        if "px" in order
+    )
+    with pytest.raises(OrderError, match=r"no instIdCode for NOPE-USDT.*nothing was sent"):
+        trader.request("order", {**BUY, "instId": "NOPE-USDT"})
+
+
+@pytest.mark.parametrize(
+    ("id", "path"),
+    [
+        ("BTC-USDT", "SPOT"),
+        ("BTC-USDT-SWAP", "SWAP"),
+        ("BTC-USD-261225", "FUTURES"),
+        ("BTC-USD-261225-80000-C", "OPTION"),
+    ],
+)
+def test_knows_where_an_instrument_is_listed(id, path):
+    assert V5.instrument(id) == f"/api/v5/public/instruments?instType={path}&instId={id}"
+
+
+def test_a_refused_order_raises_with_code_and_reason(trader):
+    with pytest.raises(OrderError, match="51000 Parameter side or sz error") as caught:
+        trader.request("order", {**BUY, "side": "hold"})
+    assert (caught.value.code, caught.value.data[0]["sCode"], caught.value.unknown) == ("1", "51000", False)
+    with pytest.raises(OrderError, match="51400"):
+        trader.request("cancel-order", {"instId": "BTC-USDT", "ordId": "404"})
+
+
+def test_one_bad_leg_of_a_batch_raises_with_every_leg(trader):
+    with pytest.raises(OrderError, match=r"^2; 0 ; 51000 Parameter") as caught:
+        trader.request("batch-orders", [BUY, {**BUY, "side": "hold"}])
+    assert [leg["sCode"] for leg in caught.value.data] == ["0", "51000"]
+
+
+def test_two_orders_answered_in_swapped_order_get_their_own_answers(exchange, trader):
+    trader.request("order", BUY)  # so that nothing has to be looked up
+    exchange.ignored = '"op":"order"'
+    first = in_thread(trader.request, "order", {**BUY, "clOrdId": "first"})
+    second = in_thread(trader.request, "order", {**BUY, "clOrdId": "second"})
+    waiting = wait_for(
+        lambda: (
+            [json.loads(t) for _, t in exchange.requests if "first" in t or "second" in t][1:]
+            and exchange.requests[-2:]
+        )
+    )
+    for _, text in reversed(waiting):
+        request = json.loads(text)
+        leg = {"ordId": "1", "clOrdId": request["args"][0]["clOrdId"], "sCode": "0", "sMsg": ""}
+        reply = {"id": request["id"], "op": "order", "code": "0", "msg": "", "data": [leg]}
+        exchange.sessions[-1].send(json.dumps(reply))
+    assert (first()[0]["clOrdId"], second()[0]["clOrdId"]) == ("first", "second")
+
+
+def test_an_error_that_carries_the_id_of_an_order_is_its_answer(exchange, trader):
+    trader.request("order", BUY)
+    exchange.sessions[-1].logged_in = False
+    with pytest.raises(OrderError, match="60011 Please log in"):
+        trader.request("order", BUY)
+
+
+def test_a_drop_while_an_order_waits_says_at_once_that_its_fate_is_unknown(exchange, trader, impatient):
+    trader.request("order", BUY)
+    exchange.ignored = '"op":"order"'
+    waiting = in_thread(trader.request, "order", BUY, 60.0)
+    wait_for(lambda: spoken(exchange).count("order") == 2)
+    exchange.sessions[-1].drop()
+    with pytest.raises(OrderError, match="fate is unknown") as caught:
+        waiting()
+    assert caught.value.unknown
+    wait_for(lambda: trader.saw(SUBSCRIBED, 2))
+    assert spoken(exchange).count("order") == 2  # nothing is sent again
+
+
+def test_an_answer_that_does_not_come_is_an_unknown_fate(exchange, trader, caplog):
+    trader.request("order", BUY)
+    exchange.ignored = '"op":"order"'
+    with pytest.raises(OrderError, match=r"no answer within 0\.2 s: its fate is unknown") as caught:
+        trader.request("order", BUY, timeout=0.2)
+    assert caught.value.unknown
+    id = json.loads(exchange.requests[-1][1])["id"]
+    exchange.sessions[-1].send(json.dumps({"id": id, "op": "order", "code": "0", "msg": "", "data": []}))
+    wait_for(lambda: "nobody waits for any more" in caplog.text)
+
+
+def test_without_a_connection_nothing_is_sent(exchange, connect, keys):
+    exchange.http_status = 503
+    client = connect(credentials=keys)
+    with pytest.raises(OrderError, match="not logged in: nothing was sent") as caught:
+        client.request("order", {"instIdCode": 1}, timeout=0.2)
+    assert not caught.value.unknown
+
+
+def test_the_handlers_own_thread_is_refused_instead_of_waiting_for_itself(exchange, connect, keys):
+    client = connect("account", credentials=keys)
+    outcome = []
+
+    def handler(channel, rows):
+        try:
+            client.request("order", BUY)
+        except Exception as error:
+            outcome.append(error)
+
+    client.handler = handler
+    exchange.sessions and exchange.sessions[-1].drop()
+    error = wait_for(lambda: outcome, within=20)[0]
+    assert isinstance(error, RuntimeError) and "another thread" in str(error)
+
+
+def test_orders_go_over_v5_only_and_need_keys(keys, monkeypatch):
+    with pytest.raises(ValueError, match="v3 takes no orders"):
+        OkexWS(["spot/ticker:BTC-USDT"], url="wss://x", credentials=keys).request("order", {"instIdCode": 1})
+    for name in Credentials.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ValueError, match="order needs an API key"):
+        OkexWS(["trades:BTC-USDT"]).request("order", BUY)
+
+
+def test_reads_an_answer():
+    text = (
+        '{"id":"1512","op":"order","code":"0","msg":"","data":[{"ordId":"12345689","clOrdId":"b15","ts":"1",'
+        '"sCode":"0","sMsg":""}],"inTime":"1695190491421339","outTime":"1695190491423240"}'
+    )
+    leg = {"ordId": "12345689", "clOrdId": "b15", "ts": "1", "sCode": "0", "sMsg": ""}
+    assert V5.parse(text) == [Reply("1512", "order", "0", "", [leg])]
+
+
+# -- On the command line
+
+
+def test_offline_has_an_account():
+    status, out, err = finish("--offline", "account", "orders:instType=ANY", "--count", "1", "--jsonl", "-")
+    assert status == 0 and json.loads(out)["row"]["totalEq"] == "10000"
+    assert "Logged in." in err
+
+
+def test_a_refused_login_is_exit_status_1(exchange):
+    wrong = dict(zip(Credentials.VARIABLES, ("wrong-key", *exchange.keys[1:])))
+    status, _, err = finish("account", "trades:BTC-USDT", "--url", exchange.url, env=wrong)
+    assert status == 1 and "refused the login" in err and "Traceback" not in err
+    assert not any(secret in err for secret in wrong.values())
+
+
+def test_missing_keys_are_wrong_usage(exchange):
+    status, _, err = finish("account", "--url", exchange.url, env=dict.fromkeys(Credentials.VARIABLES, ""))
+    assert status == 2 and "set OKX_API_KEY, OKX_SECRET_KEY, OKX_PASSPHRASE" in err.splitlines()[-1]
+
+
+def test_no_secret_is_printed_whatever_is_asked_for(exchange, tmp_path, impatient):
+    environment = dict(zip(Credentials.VARIABLES, exchange.keys))
+    arguments = ("account", "orders:instType=ANY", "--url", exchange.url, "--trace", "--jsonl", tmp_path / "rows")
+    process = program(*arguments, env=environment)
+    said = until(process.stderr, "account subscribed")
+    session = exchange.sessions[-1]
+    login = next(text for _, text in exchange.requests if "login" in text)
+    session.send(json.dumps({"event": "error", "code": "60012", "msg": f"Invalid request: {login}"}))
+    session.send(f"nonsense {login}")
+    session.send(json.dumps({"event": login}))
+    said += until(process.stderr, "unknown kind")
+    process.terminate()
+    out, err = process.communicate(timeout=10)
+    said += out + err + (tmp_path / "rows").read_text()
+    assert said.count("***") >= 8
+    for secret in (*exchange.keys, json.loads(login)["args"][0]["sign"]):
+        assert secret not in said
+
+
+def test_no_secret_is_in_a_repr_or_a_traceback(keys, exchange, caplog):
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    okex_ws.log.addHandler(handler)
+    try:
+        raise ValueError(f"oh no {exchange.keys[1]}")
+    except ValueError:
+        okex_ws.log.exception("with %s", exchange.keys[0])
+    finally:
+        okex_ws.log.removeHandler(handler)
+    text = stream.getvalue() + repr(keys) + str(keys) + f"{keys}" + repr(OkexWS(["account"], credentials=keys))
+    assert "oh no ***" in text and "with ***" in text
+    assert not any(secret in text for secret in exchange.keys)
+
+
+def test_the_strategy_of_the_readme_places_its_order(monkeypatch):
+    readme = (Path(okex_ws.__file__).parent / "README.md").read_text()
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", readme, re.S) if "account.request" in block]
+    assert len(code.splitlines()) == 15
+    with Exchange(every=0.05) as exchange:
+        monkeypatch.setitem(okex_ws.REGIONS, "global", (exchange.url, exchange.url, f"http{exchange.url[2:]}"))
+        for name, value in zip(Credentials.VARIABLES, exchange.keys):
+            monkeypatch.setenv(name, value)
+        printed, names = io.StringIO(), {}
+        with contextlib.redirect_stdout(printed):
+            exec(code, names)
+            wait_for(lambda: '"state":"live"' in printed.getvalue())
+        for ws in (names["market"], names["account"]):
+            ws.close()
+        assert "placed: [{'ordId'" in printed.getvalue()
+        assert [order["instId"] for order in exchange.account.orders.values()] == ["BTC-USDT"]
+
+
+def test_a_script_that_reads_its_keys_from_the_environment_ends_with_the_login_error(exchange):
+    code = f"import okex_ws; okex_ws.OkexWS(['account'], url={exchange.url!r}).run()"
+    environment = os.environ | dict(zip(Credentials.VARIABLES, ("wrong", "wrong-secret", "wrong-pass")))
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(okex_ws.__file__).parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert run.returncode == 1 and "LoginError: the exchange refused the login" in run.stderr.splitlines()[-1]
+    assert "wrong-secret" not in run.stderr and "wrong-pass" not in run.stderr
