@@ -1,6 +1,7 @@
 """The sinks: every row, in order, once, whatever happens to disks, servers and this process."""
 
 import json
+import marshal
 import os
 import shutil
 import signal
@@ -157,7 +158,7 @@ def test_rows_reach_a_sink_in_order_on_a_thread_of_its_own():
     sink = Memory()
     writer = Writer("memory", sink)
     for n in range(5000):
-        writer.put(1.0, "c", [n])
+        writer.put(marshal.dumps((1.0, "c", [n])))
     assert writer.close()
     assert sink.rows == list(range(5000)) and sink.closed
     assert writer.backlog == 0
@@ -168,7 +169,7 @@ def test_a_failing_sink_is_tried_again_and_loses_nothing(caplog):
     writer = Writer("memory", sink)
     sink.error = OSError(28, "No space left on device")
     for n in range(50):
-        writer.put(1.0, "c", [n])
+        writer.put(marshal.dumps((1.0, "c", [n])))
     wait_for(lambda: writer.failing)
     sink.error = None
     wait_for(lambda: len(sink.rows) == 50)
@@ -186,7 +187,7 @@ def test_what_cannot_be_written_in_time_is_said_aloud(monkeypatch, caplog):
     for name, sink in (("hanging", hanging), ("failing", failing)):
         writer = Writer(name, sink)
         for n in range(3):
-            writer.put(1.0, "c", [n])
+            writer.put(marshal.dumps((1.0, "c", [n])))
         wait_for(lambda: len(writer.queue) == 3 and (writer.failing or sink is hanging))  # noqa: B023
         assert not writer.close()
         assert f"--{name}: 3 messages could not be written in time, and are lost" in caplog.text
@@ -207,8 +208,8 @@ def test_a_sink_needs_no_more_than_write_and_close():
 
     sink = Plain()
     writer = Writer("plain", sink)
-    writer.put(1.0, "c", [1])
-    writer.put(1.0, "", ("CONNECTED", "url"))
+    writer.put(marshal.dumps((1.0, "c", [1])))
+    writer.put(marshal.dumps((1.0, "", ("CONNECTED", "url"))))
     assert writer.close()
     assert sink.rows == [1, "closed"]
 

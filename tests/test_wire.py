@@ -28,7 +28,7 @@ from okex_ws import (
     endpoint,
     fields,
     inflate,
-    named,
+    namer,
     quote,
 )
 
@@ -277,17 +277,19 @@ def test_inflate_raises_nothing_but_value_error(data):
         inflate(data)
 
 
-@given(st.text(min_size=1), st.data())
-def test_inflate_refuses_a_stream_that_is_cut_short_or_followed_by_more(text, data):
+@given(st.text(min_size=1), st.data(), st.booleans())
+def test_inflate_refuses_a_stream_that_is_cut_short(text, data, long):
     whole = deflate(text)
     cut = data.draw(st.integers(0, len(whole) - 1))
-    for damaged in (whole[:cut], whole + b"more"):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(okex_ws, "INFLATE_FREELY", 0 if long else 1 << 20)
         with pytest.raises(ValueError, match="DEFLATE"):
-            inflate(damaged)
+            inflate(whole[:cut])
 
 
 def test_a_bomb_is_an_error_and_not_memory(monkeypatch):
     monkeypatch.setattr(okex_ws, "MESSAGE_MOST", 1 << 20)
+    monkeypatch.setattr(okex_ws, "INFLATE_FREELY", (1 << 20) // 1032)
     with pytest.raises(ValueError, match="inflates to more"):
         inflate(deflate("0" * (1 << 20) + "0"))
     assert len(inflate(deflate("0" * (1 << 20)))) == 1 << 20
@@ -382,11 +384,12 @@ def test_what_cannot_be_a_url_is_said_before_connecting(url):
 
 def test_list_rows_get_names_and_keep_every_value():
     names = fields("ok_sub_futureusd_btc_trade_quarter")
-    row = named(names, TRADES_1[0])
+    (row,) = namer(names)(TRADES_1)
     assert (row["price"], row["amount"], row["type"]) == ("999.49", "12.0", "ask")
-    assert list(named(names, [1, 2, 3]).values()) == [1, 2, 3]
-    assert list(named(names, list(range(9))).values()) == list(range(9))
-    assert named(names, {"already": "named"}) == {"already": "named"}
+    short, long, named_already, odd = namer(names)([[1, 2, 3], list(range(9)), {"already": "named"}, None])
+    assert list(short.values()) == [1, 2, 3]
+    assert list(long.values()) == list(range(9))
+    assert (named_already, odd) == ({"already": "named"}, None)
     assert fields("candle1m:BTC-USDT")[-1] == "confirm"
     assert fields("index-candle1m:BTC-USDT") == ("ts", "o", "h", "l", "c", "confirm")
     assert fields("ok_sub_spot_bch_btc_kline_1min")[:5] == ("timestamp", "open", "high", "low", "close")
