@@ -30,7 +30,6 @@ import base64
 import hashlib
 import hmac
 import importlib
-import itertools
 import json
 import logging
 import marshal
@@ -53,7 +52,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
-from itertools import islice, zip_longest
+from itertools import count, islice, zip_longest
 from math import inf, isfinite
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -70,28 +69,28 @@ except ImportError as error:  # PyPI has another package called websocket, which
     ) from None
 
 __all__ = [
-    *("OkexWS", "Credentials", "LoginError", "OrderError", "OrderBook", "BookOutOfSync"),
-    *("RedisFeed", "Sink", "SINKS", "main"),
-    *("V1", "V3", "V5", "dialect_of", "endpoint", "fields", "inflate", "print_rows"),
-]
+    "OkexWS", "Credentials", "LoginError", "OrderError", "OrderBook", "BookOutOfSync", "RedisFeed", "Sink", "SINKS",
+    "V1", "V3", "V5", "dialect_of", "endpoint", "fields", "inflate", "print_rows", "main",
+]  # fmt: skip
 __version__ = "1.0.0"
 
 CONNECT_TIMEOUT = 10.0  # seconds, for each step of connecting: TCP, TLS, handshake
 CONFIRM_TIMEOUT = 10.0  # seconds until a subscription that nobody confirmed is reported
 SILENCE_MARGIN = 10.0  # seconds beyond ping_every in which something, a pong at least, must arrive
-RETRY_MOST = 30.0  # seconds between two tries to connect, at most
-RETRY_CHANNEL_MOST = 60.0  # seconds between two tries to get a channel that is not confirmed, at most
+MAX_RETRY = 30.0  # seconds between two tries to connect, at most
+MAX_CHANNEL_RETRY = 60.0  # seconds between two tries to get a channel that is not confirmed, at most
 CONNECT_SPACING = 0.34  # seconds; OKX accepts 3 connects a second per IP (docs-v5 overview, 2026)
 REQUESTS_PER_HOUR = 480  # subscribe + unsubscribe + login on one connection (docs-v5 overview, 2026)
 REQUESTS_PER_OPEN = 100  # up to so many channels are asked for one by one, so that refusals are told apart
-PENDING_MOST = 10_000  # updates kept while a book's snapshot is fetched: 100 s of the fastest channel
-QUEUE_MOST = 128 << 20  # bytes that wait for one sink before the reading threads wait for it
-BATCH_MOST = 1000  # messages that a sink takes between two flushes
-DRAIN_MOST, DRAIN_FAILING = 30.0, 3.0  # seconds for a sink to write what is queued at the end; while it fails
+MAX_PENDING = 10_000  # updates kept while a book's snapshot is fetched: 100 s of the fastest channel
+MAX_QUEUE = 128 << 20  # bytes that wait for one sink before the reading threads wait for it
+MAX_BATCH = 1000  # messages that a sink takes between two flushes
+MAX_DRAIN = 30.0  # seconds at the end for a sink to write what is queued
+MAX_DRAIN_FAILING = 3.0  # the same for a sink that fails
 CHUNK = 1 << 16  # bytes to receive at once, at most
-BUSY = 1 << 14  # bytes that had arrived at once: a flood; TLS never has more
-MESSAGE_MOST = 16 << 20  # bytes of one inflated message; the largest real one, a full book, has about 0.1 MB
-INFLATE_FREELY = MESSAGE_MOST // 1032  # bytes that cannot inflate to more, as DEFLATE is made
+BUSY = 1 << 14  # bytes; so much at once means that more is waiting; a TLS record holds no more
+MAX_MESSAGE = 16 << 20  # bytes of one inflated message; the largest real one, a full book, has about 0.1 MB
+INFLATE_FREELY = MAX_MESSAGE // 1032  # bytes; DEFLATE expands 1032 times at most, so these need no bound
 RAW = -zlib.MAX_WBITS  # DEFLATE without a zlib header
 
 # OKX hosts by region: live, simulated trading, REST. Port 8443 closed on 2026-10-31; 443 is the default.
@@ -111,7 +110,7 @@ HINTS = {
         " 30013 30015 30027 60005 60007 60009 60024 4001",
         "keys are made per region, and for live or simulated trading: check --region and --simulated": "60032",
         "this key is for another generation of the API": "30016",
-        "the account is frozen, or has not opened this product": "10100 20002 20003 20004 20005",
+        "the account is frozen, or has not opened this product": "10100 20001 20002 20003 20004 20005",
         "this connection belongs to another user": "10003 10004",
         "this API is not public": "10216",
         "this key may not be used from this IP address": "20019",
@@ -124,7 +123,8 @@ HINTS = {
         "the argument uly is gone, use instFamily": "64000",
         "too many requests or channels: ask less often, or spread them over connections": "20049 30026 60014 4003"
         " 4008 4009 channel-conn-count-error",
-        "the exchange did not understand the request": "20001 30039 60019 4002 1009",
+        "the exchange did not understand the request": "30039 60019 4002",
+        "the request was too large": "1009",
         "an error inside the exchange": "20014 30043 63999 64007 4006",
         "nothing was exchanged for 30 seconds": "4004",
         "this program or its network reads too slowly": "4005",
@@ -134,7 +134,7 @@ HINTS = {
 }
 CLOCK = {"30005", "30008", "60004", "60006"}  # refusals because of a timestamp
 ALREADY = {"30042", "60031"}  # "refusals" that say that we are logged in
-PASSING = {"20014", "20049", "30026", "30043", "60014", "63999", "64007"}  # refusals worth another try
+TRANSIENT = {"20014", "20049", "30026", "30043", "60014", "63999", "64007"}  # refusals worth another try
 
 log = logging.getLogger("okex_ws")  # Ping, pong and subscriptions at INFO, trouble at WARNING, frames at DEBUG
 
@@ -142,26 +142,25 @@ log = logging.getLogger("okex_ws")  # Ping, pong and subscriptions at INFO, trou
 # ---------------------------------------------------------------------------------------------------------------
 # Secrets: known here, so that they can be kept out of everything that is printed.
 
-hidden: set[str] = set()  # keys
+secrets: set[str] = set()  # keys
 signatures: deque[str] = deque(maxlen=16)  # the latest; one is good for 30 s
 
 
 def masked(text: str) -> str:
-    for secret in (*hidden, *signatures):
+    for secret in (*secrets, *signatures):
         text = text.replace(secret, "***")
     return text
 
 
-class Mask(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        if hidden:
-            record.msg, record.args = masked(record.getMessage()), None
-            if record.exc_info:
-                record.exc_text = masked(logging.Formatter().formatException(record.exc_info))
-        return True
+def mask(record: logging.LogRecord) -> bool:
+    if secrets:
+        record.msg, record.args = masked(record.getMessage()), None
+        if record.exc_info:
+            record.exc_text = masked(logging.Formatter().formatException(record.exc_info))
+    return True
 
 
-log.addFilter(Mask())
+log.addFilter(mask)
 
 
 class Credentials:
@@ -173,7 +172,7 @@ class Credentials:
         self.api_key, self.secret_key, self.passphrase = api_key, secret_key, passphrase
         for secret in (api_key, secret_key, passphrase):
             if len(secret) >= 4:  # no key of the exchange is as short, and every "a" would become ***
-                hidden.update((secret, _compact(secret)[1:-1]))
+                secrets.update((secret, _compact(secret)[1:-1]))
 
     def __repr__(self) -> str:
         return "Credentials(***)"
@@ -193,6 +192,23 @@ class Credentials:
 # Wire: text or bytes in, values out. No socket, thread, clock, file or print.
 
 
+try:
+    from orjson import loads as decode  # three times as fast, if it is there
+except ImportError:
+    _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
+
+    def decode(text: str) -> Any:  # type: ignore[misc]
+        """json.loads without what it does around its scanner, which is a third of its time on a small message."""
+        try:
+            value, end = _scan(text, 0)
+        except StopIteration:
+            end = -1
+        return value if end == len(text) else json.loads(text)
+
+
+_compact = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def inflate(data: bytes) -> bytes:
     """Decompress one binary frame of v1 or v3: a complete raw DEFLATE stream, without a zlib header.
 
@@ -202,17 +218,17 @@ def inflate(data: bytes) -> bytes:
         if len(data) < INFLATE_FREELY:
             return zlib.decompress(data, RAW)
         stream = zlib.decompressobj(RAW)
-        inflated = stream.decompress(data, MESSAGE_MOST + 1)
+        inflated = stream.decompress(data, MAX_MESSAGE + 1)
     except zlib.error as error:
         raise ValueError(f"not raw DEFLATE: {error}") from None
-    if len(inflated) > MESSAGE_MOST:
-        raise ValueError(f"inflates to more than {MESSAGE_MOST} bytes")
+    if len(inflated) > MAX_MESSAGE:
+        raise ValueError(f"inflates to more than {MAX_MESSAGE} bytes")
     if not stream.eof:
         raise ValueError("not raw DEFLATE: cut short")
     return inflated
 
 
-def quote(text: str | bytes, most: int = 200) -> str:
+def printable(text: str | bytes, most: int = 200) -> str:
     """Text from outside made fit for a terminal or a log: shortened, control characters escaped."""
     if isinstance(text, bytes):
         text = text[: most + 1].decode("utf-8", "backslashreplace")
@@ -285,6 +301,7 @@ class Malformed(NamedTuple):
     reason: str
 
 
+CONFIRMATIONS: dict[str, type[Subscribed | Unsubscribed]] = {"subscribe": Subscribed, "unsubscribe": Unsubscribed}
 Event = Ping | Pong | Subscribed | Unsubscribed | LoggedIn | Refused | Notice | Reply | Push | Unknown | Malformed
 
 
@@ -293,10 +310,10 @@ class Dialect:
 
     name: str
     retired: str = ""  # when the exchange gave this generation up
-    ping: str
-    pong: str
+    URL: str
+    ping, pong = "ping", "pong"
     ping_every: float  # seconds; every generation drops a connection that was quiet for 30
-    request_most: int  # bytes of arguments in one request
+    max_request = 4096  # bytes of arguments in one request
     passphrase = True  # whether its login takes one
     BOOKS: re.Pattern[str]  # channels that are order books
     PRIVATE: re.Pattern[str]  # channels, by name without argument, that need a login
@@ -304,7 +321,7 @@ class Dialect:
     @classmethod
     def url(cls, channel: str, region: str = "global", simulated: bool = False) -> str:
         """The exchange's own URL for this channel."""
-        raise NotImplementedError
+        return cls.URL
 
     @classmethod
     def subscribe(cls, channels: Sequence[str], id: str = "", credentials: Credentials | None = None) -> str:
@@ -383,15 +400,11 @@ class V1(Dialect):
     retired = "2019"
     ping = '{"event":"ping"}'
     pong = '{"event":"pong"}'
+    URL = "wss://real.okex.com:10441/ws/v1"
     ping_every = 30.0
-    request_most = 4096
     passphrase = False
     BOOKS = re.compile(r"ok_sub_\w+?_depth(_(this|next)_week|_quarter)?(?P<whole>_\d+)?")
     PRIVATE = re.compile(r"ok_sub_futureusd_(trades|userinfo|positions)|ok_sub_spot_\w+_(order|balance)")
-
-    @classmethod
-    def url(cls, channel: str, region: str = "global", simulated: bool = False) -> str:
-        return "wss://real.okex.com:10441/ws/v1"
 
     @classmethod
     def _request(cls, op: str, channels: Sequence[str], id: str) -> str:
@@ -460,18 +473,11 @@ class V3(Dialect):
 
     name = "v3"
     retired = "2021"
-    ping = "ping"
-    pong = "pong"
+    URL = "wss://real.okex.com:8443/ws/v3"
     ping_every = 25.0
-    request_most = 4096
-
     BOOKS = re.compile(r"\w+/depth(?P<whole>5)?(_l2_tbt)?:.+")
     PRIVATE = re.compile(r"(spot|margin|futures|swap|option)/((margin_)?account|position|order(_algo)?)")
     UNFILTERED = {"futures/instruments", "option/instruments", "system/status"}
-
-    @classmethod
-    def url(cls, channel: str, region: str = "global", simulated: bool = False) -> str:
-        return "wss://real.okex.com:8443/ws/v3"
 
     @classmethod
     def _request(cls, op: str, channels: Sequence[str], id: str) -> str:
@@ -493,10 +499,8 @@ class V3(Dialect):
                 pushes.setdefault(channel, Push(channel, [], action)).rows.append(row)
             return list(pushes.values())
         event = item.get("event")
-        if event == "subscribe":
-            return [Subscribed(str(item["channel"]))]
-        if event == "unsubscribe":
-            return [Unsubscribed(str(item["channel"]))]
+        if event in CONFIRMATIONS:
+            return [CONFIRMATIONS[event](str(item["channel"]))]
         if event == "error":
             # {"event":"error","message":"Channel : spot/tickr doesn't exist","errorCode":30040}
             named = re.search(r"Channel : (\S+)", item["message"])
@@ -525,20 +529,16 @@ class V5(Dialect):
     """
 
     name = "v5"
-    ping = "ping"
-    pong = "pong"
     ping_every = 20.0
-    request_most = 64 << 10
+    max_request = 64 << 10
 
     ACCOUNT = re.compile(r"account|account-greeks|positions|orders|balance_and_position|liquidation-warning")
+    _PRIVATE_BUSINESS = "orders-algo|algo-.+|grid-.+|deposit-info|withdrawal-info|rfqs|quotes|struc-block-trades"
     BUSINESS = re.compile(
-        r"(mark-price-|index-)?candle\w+|trades-all|orders-algo|algo-.+|grid-.+|deposit-info|withdrawal-info|rfqs|quotes"
-        r"|(public-)?struc-block-trades|public-block-trades|block-tickers|sprd-.+"
+        rf"(mark-price-|index-)?candle\w+|trades-all|{_PRIVATE_BUSINESS}"
+        r"|public-(struc-)?block-trades|block-tickers|sprd-.+"
     )
-    PRIVATE = re.compile(
-        rf"{ACCOUNT.pattern}|orders-algo|algo-.+|grid-.+|deposit-info|withdrawal-info|rfqs|quotes|struc-block-trades"
-        r"|sprd-(orders|trades)|books(50)?-l2-tbt"
-    )
+    PRIVATE = re.compile(rf"{ACCOUNT.pattern}|{_PRIVATE_BUSINESS}|sprd-(orders|trades)|books(50)?-l2-tbt")
     BOOKS = re.compile(r"(sprd-)?((books(50)?(-l2-tbt|-elp|-rpi)?(-all)?)|(?P<whole>books5|bbo-tbt)):.+")
     NOT_IDENTITY = ("channel", "uid", "extraParams")  # the exchange adds uid to a push, and may leave extraParams out
 
@@ -588,7 +588,7 @@ class V5(Dialect):
 
     @classmethod
     def order(cls, op: str, args: list[dict[str, Any]], id: str) -> str:
-        """An order operation: order, cancel-order, amend-order, their batch- forms, mass-cancel."""
+        """An order operation: order, cancel-order, amend-order, or one of their batch- forms."""
         return _compact({"id": id, "op": op, "args": args})
 
     @classmethod
@@ -608,10 +608,8 @@ class V5(Dialect):
         event = item.get("event")
         if rows.__class__ is list and "op" in item:
             return [Reply(str(item["id"]), str(item["op"]), str(item["code"]), str(item["msg"]), rows)]
-        if event == "subscribe":
-            return [Subscribed(cls.channel(item["arg"]))]
-        if event == "unsubscribe":
-            return [Unsubscribed(cls.channel(item["arg"]))]
+        if event in CONFIRMATIONS:
+            return [CONFIRMATIONS[event](cls.channel(item["arg"]))]
         if event == "error":
             # {"id":"ob1","event":"error","code":"60018","msg":"… channel:books,instId:NOPE-USDT doesn't exist."}
             named = re.search(r"channel:([\w-]+)(?:,instId:([\w-]+))? doesn't exist", item["msg"])
@@ -629,27 +627,10 @@ class V5(Dialect):
         return [Unknown(f"event {event}" if event else f"object with {', '.join(item)}")]
 
 
-try:
-    from orjson import loads as decode  # three times as fast, if it is there
-except ImportError:
-    _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
-
-    def decode(text: str) -> Any:  # type: ignore[misc]
-        """json.loads without what it does around its scanner, which is a third of its time on a small message."""
-        try:
-            value, end = _scan(text, 0)
-        except StopIteration:
-            end = -1
-        return value if end == len(text) else json.loads(text)
-
-
-_compact = json.JSONEncoder(separators=(",", ":")).encode
-
-
 def dialect_of(channel: str) -> type[Dialect]:
     """The generation that a channel's name belongs to. Raises ValueError for what cannot be a channel."""
     if not channel.isprintable() or " " in channel:
-        raise ValueError(f"{quote(channel)!r} is not a channel: it has a space or a control character")
+        raise ValueError(f"{printable(channel)!r} is not a channel: it has a space or a control character")
     if re.match(r"ok_|\w+_forecast_price$", channel):
         return V1
     if re.match(r"[a-z]+/[a-z]", channel):
@@ -665,9 +646,9 @@ def endpoint(channel: str, url: str | None = None, region: str = "global", simul
     if url is None:
         return own
     parts = urlsplit(url)
-    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+    if parts.scheme not in ("ws", "wss") or not parts.hostname or parts.port == 0:
         raise ValueError(f"{url!r} is not a WebSocket URL: it must start with ws:// or wss:// and name a host")
-    return url if parts.path.strip("/") else url.rstrip("/") + urlsplit(own).path
+    return url if parts.path.strip("/") else parts._replace(path=urlsplit(own).path).geturl()
 
 
 # Rows that arrive as bare lists, with names: v1's in the words of its documentation, v5's as in its REST API.
@@ -702,7 +683,7 @@ def namer(names: tuple[str, ...]) -> Callable[..., list[Any]]:
 
 
 # ---------------------------------------------------------------------------------------------------------------
-# Order book: pure, too, but for the lock that lets other threads read it.
+# Order book: pure as well, apart from the lock that lets other threads read it.
 
 
 class BookOutOfSync(Exception):
@@ -717,7 +698,7 @@ class BookSide:
     is one assignment. Prices are compared as numbers: 1E-8 is 0.00000001.
     """
 
-    __slots__ = ("levels", "order", "prices", "room", "sign")
+    __slots__ = ("capacity", "levels", "order", "prices", "sign")
 
     def __init__(self, sign: int, levels: Iterable[list[Any]] = ()) -> None:
         self.sign = sign  # -1 for bids, so that the smallest key is the best
@@ -728,9 +709,9 @@ class BookSide:
             raise ValueError(f"a price is not a number: {', '.join(self.levels)}")
         if len(self.prices) < len(self.levels):  # a price spelled in two ways
             self.levels = {price: self.levels[price] for price in self.prices.values()}
-        self.room = self._room()
+        self.capacity = self._capacity()
 
-    def _room(self) -> int:
+    def _capacity(self) -> int:
         """With more levels than this, the deleted ones are cleared away."""
         return 200 + len(self.order) * 3 // 2
 
@@ -741,14 +722,14 @@ class BookSide:
             levels[level[0]] = level
         if len(levels) > known:  # what is new stands last in a dict
             for price in list(islice(reversed(levels), len(levels) - known)):
-                self._place(price)
-            if len(levels) > self.room:
+                self._insert(price)
+            if len(levels) > self.capacity:
                 self.order = [key for key in self.order if not deleted(levels[self.prices[key]])]
                 self.prices = {key: self.prices[key] for key in self.order}
                 self.levels = {price: levels[price] for price in self.prices.values()}
-                self.room = self._room()
+                self.capacity = self._capacity()
 
-    def _place(self, price: str) -> None:
+    def _insert(self, price: str) -> None:
         key = self.sign * float(price)
         if not isfinite(key):
             raise ValueError(price)
@@ -759,7 +740,7 @@ class BookSide:
         self.prices[key] = price
 
     def trim(self) -> bool:
-        """Forget the deleted levels that come before the best one. Whether there were any."""
+        """Remove the deleted levels that come before the best one. Returns whether there were any."""
         gone = 0
         for key in self.order:
             if not deleted(self.levels[self.prices[key]]):
@@ -782,9 +763,12 @@ class BookSide:
 
 
 def deleted(level: list[Any]) -> bool:
-    """Whether a level's size is 0. Raises ValueError or TypeError for what is no size."""
+    """Whether a level's size is 0. Raises ValueError or TypeError if it is no number.
+
+    A size as sent by the exchange begins with a digit, and then that digit is trusted: float() is slow.
+    """
     size = level[1]
-    if size == "0" or (size.__class__ is str and "1" <= size < ":"):  # which tells most sizes without float()
+    if size == "0" or (size.__class__ is str and "1" <= size < ":"):
         return bool(size == "0")
     amount = float(size)
     if not 0 <= amount < inf:
@@ -804,6 +788,7 @@ class OrderBook:
         self.whole = whole
         self._lock = threading.RLock()
         self._reason = "no snapshot yet"  # why the book is not ready; "" when it is
+        self._first = True  # whether the next row without an action is the whole book (v1)
         self._last: dict[str, Any] = {}  # the last row
         self._sequence: int | None = None
         self._bridging = False  # the snapshot came by REST: the first update may begin before it and end after it
@@ -819,7 +804,7 @@ class OrderBook:
         """
         with self._lock:
             try:
-                if action == "snapshot" or self.whole or (self._reason and action == ""):
+                if action == "snapshot" or self.whole or (self._first and action == ""):
                     self._replace(row)
                     self._bridging = False
                 elif self._reason:
@@ -859,6 +844,7 @@ class OrderBook:
         """Distrust the book until its next snapshot."""
         with self._lock:
             self._invalidate(reason)
+            self._first = True
 
     @property
     def ready(self) -> bool:
@@ -906,7 +892,7 @@ class OrderBook:
             self._demand_ready()
             try:
                 return self._bids.top(n), self._asks.top(n)
-            except (TypeError, ValueError) as error:  # a size that is none
+            except (IndexError, TypeError, ValueError) as error:  # a level without a size, or of no number
                 self._invalidate(f"unreadable level: {error!r}")
                 raise BookOutOfSync(self._reason) from None
 
@@ -917,12 +903,11 @@ class OrderBook:
             raise BookOutOfSync(self._reason)
 
     def _invalidate(self, reason: str) -> None:
-        self._reason = reason
-        self._pending = []
+        self._reason, self._pending = reason, []
 
     def _replace(self, row: Any) -> None:
         self._bids, self._asks = BookSide(-1, row["bids"]), BookSide(1, row["asks"])
-        self._pending, self._reason, self._sequence = [], "", row.get("seqId")
+        self._pending, self._reason, self._sequence, self._first = [], "", row.get("seqId"), False
 
     def _follows(self, row: Any) -> bool:
         """Whether an update is to be applied, by its sequence numbers; out of sync if it leaves a gap.
@@ -945,7 +930,7 @@ class OrderBook:
         return True
 
     def _await_snapshot(self, row: Any) -> None:
-        if "seqId" not in row or len(self._pending) >= PENDING_MOST:
+        if "seqId" not in row or len(self._pending) >= MAX_PENDING:
             raise BookOutOfSync("updates, but no snapshot")
         self._pending.append(row)
 
@@ -979,7 +964,7 @@ Handler = Callable[[str, list[Any]], None]
 
 @dataclass(slots=True)
 class Subscription:
-    """One channel's way: wanted → sent → confirmed or refused; leaving from an unsubscribe until it is confirmed."""
+    """One channel's life: wanted → sent → confirmed or refused; leaving from an unsubscribe until it is confirmed."""
 
     channel: str  # as the user wrote it
     prepare: Callable[[list[Any], str], list[Any]] | None = None  # makes of (rows, action) what the handler gets
@@ -991,14 +976,19 @@ class Subscription:
     again: bool = False  # to be wanted again after it has left
     fetching: bool = False  # a thread is fetching the book's snapshot
     failures: int = 0  # of late; each makes the wait for the next try longer
-    failed: float = float("-inf")  # monotonic: when the last one was
+    failed: float = -inf  # monotonic: when the last one was
 
-    def ask_again(self) -> float:
-        """Want it again after 0, 1, 3, 7, … seconds, at most a minute, and from the start after a calm minute."""
+    @property
+    def asked(self) -> bool:
+        """Whether the exchange was asked for it, and may send it at any time."""
+        return self.state in ("sent", "confirmed", "leaving") or (self.state == "wanted" and self.failed > -inf)
+
+    def retry(self) -> float:
+        """Want it again after 0, 1, 3, 7, … seconds, at most a minute; from the start after two without a failure."""
         now = time.monotonic()
-        self.failures = self.failures + 1 if now - self.failed < 2 * RETRY_CHANNEL_MOST else 0
+        self.failures = self.failures + 1 if now - self.failed < 2 * MAX_CHANNEL_RETRY else 0
         self.failed = now
-        wait = min(RETRY_CHANNEL_MOST, 2.0 ** min(self.failures, 10) - 1)
+        wait = min(MAX_CHANNEL_RETRY, 2.0 ** min(self.failures, 10) - 1)
         self.state, self.due, self.request, self.again = "wanted", now + wait, "", False
         return wait
 
@@ -1031,7 +1021,8 @@ class OkexWS(WebSocketApp):
     handler     called as handler(channel, rows) for each message, in order, on the reading thread; a row is
                 an object with the exchange's own names (see `fields` for rows that the exchange sends as lists)
     url         another host, or another URL altogether, see `endpoint`
-    credentials for private channels and orders, if not those of the environment, see Credentials
+    credentials for private channels, if not those of the environment, see Credentials; with credentials and no
+                channels, it connects to where orders go, see `request`
     region, simulated   which of OKX's hosts, see REGIONS
     proxy       http://, socks5:// or socks5h://[user:password@]host:port
     depth       for order books, give the handler this many levels a side after each change, as one row
@@ -1073,8 +1064,7 @@ class OkexWS(WebSocketApp):
 
         self._credentials = credentials or Credentials.from_environment()
         self._trades = credentials is not None and not wanted  # logs in, though no channel needs it
-        self._login = ""  # on this connection: "", "sent", "done"
-        self._login_due = 0.0  # monotonic: when the login should have been answered
+        self._login_due = 0.0  # monotonic: when the login under way should have been answered; 0 if none is
         self._logged_in = threading.Event()
         self._answers: dict[str, SimpleQueue[Reply | Refused | str]] = {}  # by id of an order request under way
         self._codes: dict[str, int] = {}  # instIdCode by instId
@@ -1083,13 +1073,12 @@ class OkexWS(WebSocketApp):
         self._subscriptions: dict[str, Subscription] = {}  # by Dialect.key
         self._lock = threading.RLock()  # guards _subscriptions and what is sent about them
         self._requests: list[float] = []  # monotonic times of this connection's requests
-        self._ids = itertools.count(1)
+        self._ids = count(1)
         self._stop = threading.Event()  # set by close(): run() ends
         self._open = False  # between on_open and the end of the connection
-        self._connected = False  # whether the latest try to connect came as far as on_open
         self._heard = 0.0  # monotonic: when anything last arrived
         self._pinged = 0.0  # monotonic: when the last ping left
-        self._tries = 0  # connections since data last flowed
+        self._tries = 0  # connections since data or a pong last arrived
         self._reason = ""  # why the connection ended, in words
         self._fatal: BaseException | None = None  # what no retry can mend; run() raises it
         self._said: set[str] = set()  # what is said only once
@@ -1108,14 +1097,15 @@ class OkexWS(WebSocketApp):
             Notice: self._notice,
             LoggedIn: self._login_accepted,
             Reply: self._answered,
-            Unknown: lambda event: self._once(f"Ignored a message of an unknown kind: {quote(event.kind)}."),
+            Unknown: lambda event: self._once(f"Ignored a message of an unknown kind: {printable(event.kind)}."),
         }
         self.subscribe(*wanted)
         if self.dialect.retired and url is None:
             log.warning(
                 "The exchange retired %s in %s: pass --url for a server that still speaks it, --offline for the"
                 " stand-in, or a v5 channel such as trades:BTC-USDT.",
-                *(self.dialect.name, self.dialect.retired),
+                self.dialect.name,
+                self.dialect.retired,
             )
 
     @property
@@ -1135,13 +1125,13 @@ class OkexWS(WebSocketApp):
         try:
             while not self._stop.is_set():
                 self._wait_for_turn()
-                self._reason, self._connected = "", False
+                self._reason, connects = "", self.counts["connects"]
                 # Their check of UTF-8 is pure Python, a hundred times as slow as the one decode() of on_data.
                 self.run_forever(skip_utf8_validation=True, **self._proxy)
                 if self._fatal:
                     raise self._fatal
                 if not self._stop.is_set():
-                    self._disconnected()
+                    self._disconnected(self.counts["connects"] > connects)
         finally:
             self._stop.set()
             self._tell(EXIT, explain(self._fatal, self.url) if self._fatal else "closed")
@@ -1193,7 +1183,7 @@ class OkexWS(WebSocketApp):
                 if subscription and subscription.book:
                     self.books.pop(subscription.channel, None)
                     subscription.book.invalidate("unsubscribed")
-                if subscription and self._open and subscription.state in ("sent", "confirmed", "leaving"):
+                if subscription and self._open and subscription.asked:
                     subscription.leave(again=False)
                 else:
                     self._subscriptions.pop(key, None)
@@ -1204,10 +1194,11 @@ class OkexWS(WebSocketApp):
 
         ws.request("order", {"instId": "BTC-USDT", "tdMode": "cash", "side": "buy", "ordType": "market", "sz": "1"})
 
-        `op` is order, cancel-order, amend-order, batch-orders, batch-cancel-orders, batch-amend-orders, mass-cancel.
+        `op` is order, cancel-order, amend-order, batch-orders, batch-cancel-orders or batch-amend-orders.
         For `instId` the exchange wants `instIdCode` since 2026; it is looked up once. Nothing is ever sent twice.
         Raises OrderError if the exchange refuses it, even in part, or if nobody knows what became of it. Call it
-        from any thread but the handler's, which has to read the answer.
+        from any thread but the handler's, which has to read the answer, on a client that logs in: one that has
+        private channels, or OkexWS([], credentials=…).
         """
         if threading.get_ident() == self._reader:
             raise RuntimeError("request() would wait for itself: call it from another thread than the handler's")
@@ -1215,6 +1206,8 @@ class OkexWS(WebSocketApp):
         orders = [self._with_code(order) for order in ([args] if isinstance(args, dict) else args)]
         id = f"o{next(self._ids)}"
         text = self.dialect.order(op, orders, id)
+        if not self._logs_in:
+            raise ValueError("this client does not log in: orders take one with private channels, or none at all")
         if not self._logged_in.wait(timeout):
             raise OrderError("", "not logged in: nothing was sent")
         answer = self._answers[id] = SimpleQueue()
@@ -1252,6 +1245,10 @@ class OkexWS(WebSocketApp):
             raise
 
     # The life of a connection.
+
+    @property
+    def _logs_in(self) -> bool:
+        return self._trades or any(map(self.dialect.private, self.channels))
 
     def _demand_keys(self, what: str) -> None:
         missing = self._credentials.missing(self.dialect.passphrase)
@@ -1330,47 +1327,32 @@ class OkexWS(WebSocketApp):
         """What is due on the reading thread once a second."""
         if now - self._heard > self.ping_every + SILENCE_MARGIN:
             self._hang_up(f"nothing arrived for {self.ping_every + SILENCE_MARGIN:.0f} s")
-        if self._login == "sent" and now > self._login_due:
+        if self._login_due and now > self._login_due:
             self._hang_up(f"the login was not answered within {CONFIRM_TIMEOUT:.0f} s")
         with self._lock:
             for key, subscription in list(self._subscriptions.items()):
                 if now < subscription.due or not subscription.request:
                     continue
                 if subscription.state == "sent":
-                    wait = subscription.ask_again()
+                    wait = subscription.retry()
                     message = "%s is not confirmed after %.0f s. Asking again in %.0f s."
                     log.warning(message, subscription.channel, CONFIRM_TIMEOUT, wait)
+                elif subscription.state == "leaving" and subscription.again and subscription.book:
+                    # What still comes of the old subscription could be taken for the new book.
+                    self._hang_up(f"{subscription.channel} was not unsubscribed within {CONFIRM_TIMEOUT:.0f} s")
                 elif subscription.state == "leaving":
                     self._left(key, subscription)
         self._flush()
 
-    def _opened(self) -> None:
-        with self._lock:
-            self._open = self._connected = True
-            self._heard = time.monotonic()
-            self._requests.clear()
-            self._login = ""
-            assert self.sock is not None
-            self._clocks = ((self.sock.getheaders() or {}).get("date", ""), time.time())
-            for key, subscription in list(self._subscriptions.items()):
-                if subscription.state == "leaving" and not subscription.again:
-                    del self._subscriptions[key]
-                elif subscription.state != "refused":
-                    subscription.state, subscription.due, subscription.request = "wanted", 0.0, ""
-        self.counts["connects"] += 1
-        log.info("Connected to %s.", self.url)
-        self._tell(CONNECTED, self.url)
-        self._flush()
-
-    def _disconnected(self) -> None:
-        delay = random.uniform(0, min(RETRY_MOST, 2.0 ** min(self._tries, 5)))
+    def _disconnected(self, connected: bool) -> None:
+        delay = random.uniform(0, min(MAX_RETRY, 2.0 ** min(self._tries, 5)))
         if self._reason == UPGRADE and self._tries == 0:
             delay = 0.0
         self._tries += 1
         reason = self._reason or "connection lost"
-        if not self._connected and urlsplit(self.url).port == 8443:
+        if not connected and urlsplit(self.url).port == 8443:
             reason += " (OKX closed port 8443 on 2026-10-31: leave the port out)"
-        what = "Disconnected from" if self._connected else "Cannot connect to"
+        what = "Disconnected from" if connected else "Cannot connect to"
         log.warning("%s %s: %s. Next try in %.1f s.", what, self.url, reason, delay)
         self._tell(DISCONNECTED, reason)
         self._stop.wait(delay)
@@ -1391,29 +1373,26 @@ class OkexWS(WebSocketApp):
             return
         text = self.dialect.login(self._credentials, time.time())
         signatures.extend(re.findall(r'"([^"]{20,})"', text))
-        self._login, self._login_due = "sent", now + CONFIRM_TIMEOUT
+        self._login_due = now + CONFIRM_TIMEOUT
         with suppress(Exception):  # the connection is gone; on_open of the next one starts afresh
             self.send(text)
 
     def _login_accepted(self, _: LoggedIn) -> None:
         with self._lock:
             for subscription in self._subscriptions.values():  # v1 answers a signed addChannel like this
-                if (
-                    subscription.state == "sent"
-                    and self._login == "done"
-                    and self.dialect.private(subscription.channel)
-                ):
+                again = self._logged_in.is_set()
+                if again and subscription.state == "sent" and self.dialect.private(subscription.channel):
                     subscription.state = "confirmed"
-            self._login = "done"
+            self._logged_in.set()
+            self._login_due = 0.0
         log.info("Logged in.")
-        self._logged_in.set()
         self._flush()
 
     def _login_refused(self, event: Refused, why: str) -> None:
         if event.code in ALREADY:
             self._login_accepted(LoggedIn())
             return
-        if event.code not in PASSING:
+        if event.code not in TRANSIENT:
             checks = "check the region, and live or simulated trading"
             if event.code in CLOCK:
                 checks = clock_difference(*self._clocks)
@@ -1451,8 +1430,8 @@ class OkexWS(WebSocketApp):
             if not self._open:
                 return
             now = time.monotonic()
-            if self._login != "done" and (self._trades or any(map(self.dialect.private, self.channels))):
-                if not self._login and self._may_request(now):
+            if self._logs_in and not self._logged_in.is_set():
+                if not self._login_due and self._may_request(now):
                     self._log_in(now)
                 return
             subscribe = partial(self.dialect.subscribe, credentials=self._credentials)
@@ -1478,7 +1457,7 @@ class OkexWS(WebSocketApp):
         for subscription in subscriptions:
             cost = len(self.dialect.subscribe([subscription.channel]).encode())
             apart = subscription.alone or (batch and batch[-1].alone)
-            if batch and (len(batch) == size or length + cost > self.dialect.request_most or apart):
+            if batch and (len(batch) == size or length + cost > self.dialect.max_request or apart):
                 yield batch
                 batch, length = [], 0
             batch.append(subscription)
@@ -1499,7 +1478,7 @@ class OkexWS(WebSocketApp):
             subscription = self._subscriptions.get(event.channel)
             if subscription and subscription.state == "sent":
                 subscription.state = "confirmed"
-        log.info("%s subscribed.", quote(subscription.channel if subscription else event.channel))
+        log.info("%s subscribed.", printable(subscription.channel if subscription else event.channel))
         self._tell(SUBSCRIBED, subscription.channel if subscription else event.channel)
 
     def _unsubscribed(self, event: Unsubscribed) -> None:
@@ -1507,22 +1486,22 @@ class OkexWS(WebSocketApp):
             subscription = self._subscriptions.get(event.channel)
             if subscription and subscription.state == "leaving":
                 self._left(event.channel, subscription)
-        log.info("%s unsubscribed.", quote(event.channel))
+        log.info("%s unsubscribed.", printable(event.channel))
 
     def _left(self, key: str, subscription: Subscription) -> None:
         if subscription.again:
-            subscription.ask_again()
+            subscription.retry()
             self._flush()
         else:
             del self._subscriptions[key]
 
     def _refused(self, event: Refused) -> None:
         hint = HINTS.get(event.code, "")
-        why = f"{event.code} {quote(masked(event.message))}" + (f" ({hint})" if hint else "")
+        why = f"{event.code} {printable(masked(event.message))}" + (f" ({hint})" if hint else "")
         if event.id in self._answers:
             self._answers[event.id].put(event)
             return
-        if self._login == "sent" and event.channel in ("", "login") and not event.id:
+        if self._login_due and event.channel in ("", "login") and not event.id:
             self._login_refused(event, why)
             return
         with self._lock:
@@ -1531,12 +1510,12 @@ class OkexWS(WebSocketApp):
             for subscription in refused:
                 if shared:  # one of these is at fault, and nothing says which: ask for each by itself
                     subscription.alone = True
-                    subscription.ask_again()
-                elif event.code in PASSING:
-                    subscription.ask_again()
+                    subscription.retry()
+                elif event.code in TRANSIENT:
+                    subscription.retry()
                 else:
                     subscription.state = "refused"
-        names = ", ".join(s.channel for s in refused) or quote(event.channel) or "a request"
+        names = ", ".join(s.channel for s in refused) or printable(event.channel) or "a request"
         if shared:
             log.warning("The exchange refused one of %d channels: %s. Asking for each by itself.", len(refused), why)
             return
@@ -1586,13 +1565,13 @@ class OkexWS(WebSocketApp):
         for n, row in enumerate(rows):
             try:
                 book.apply(row, action)
+                if self.depth and book.ready and (row["bids"] or row["asks"] or action != "update"):
+                    bids, asks = book.top(self.depth)
+                    views.append({"bids": bids, "asks": asks, "ts": book.timestamp})
             except BookOutOfSync as error:
                 self._resync(subscription, book, str(error))
                 rows = rows[:n]
                 break
-            if self.depth and book.ready and (row["bids"] or row["asks"] or action != "update"):
-                bids, asks = book.top(self.depth)
-                views.append({"bids": bids, "asks": asks, "ts": book.timestamp})
         if book.waiting and not subscription.fetching:
             subscription.fetching = True
             threading.Thread(target=self._fetch_snapshot, args=(subscription, book), daemon=True).start()
@@ -1626,7 +1605,7 @@ class OkexWS(WebSocketApp):
                     why = explain(error, self.url)
                 log.warning("%s: no snapshot by REST: %s. Next try in %.0f s.", subscription.channel, why, wait)
                 self._stop.wait(wait)
-                wait = min(RETRY_MOST, 2 * wait)
+                wait = min(MAX_RETRY, 2 * wait)
         except BookOutOfSync as error:
             self._resync(subscription, book, str(error))
         finally:
@@ -1634,8 +1613,9 @@ class OkexWS(WebSocketApp):
 
     def _rest(self, path: str) -> Any:
         """GET a public resource of v5's REST API: its data."""
-        url, region, simulated = self._where
-        server = REGIONS[region][2] if url is None else f"http{url[2:]}".removesuffix(urlsplit(url).path)
+        parts = urlsplit(self.url)
+        host, simulated = f"{parts.scheme}://{parts.netloc}", self._where[2]
+        server = next((rest for *hosts, rest in REGIONS.values() if host in hosts), f"http{host[2:]}")
         answer = fetch_json(server + path, {"x-simulated-trading": "1"} if simulated else {}, self._proxy)
         if answer["code"] != "0":
             raise ValueError(f"{answer['code']} {answer['msg']}")
@@ -1647,7 +1627,7 @@ class OkexWS(WebSocketApp):
         log.info("Pong received. %.1f ms", self.latency)
 
     def _notice(self, event: Notice) -> None:
-        log.warning("Notice from the exchange: %s %s", event.code, quote(event.message))
+        log.warning("Notice from the exchange: %s %s", event.code, printable(event.message))
         if event.code == "64008":  # the connection closes within 60 s (docs-v5 overview)
             self._hang_up(UPGRADE)
 
@@ -1658,7 +1638,7 @@ class OkexWS(WebSocketApp):
 
     def _malformed(self, reason: str, message: str | bytes) -> None:
         self.counts["malformed"] += 1
-        log.warning("Malformed message, dropped: %s: %s", quote(reason), quote(message))
+        log.warning("Malformed message, dropped: %s: %s", printable(reason), printable(message))
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -1680,7 +1660,7 @@ class Reader:
         self.connection: Any = ws.sock
         self.buffer = b""
         self.fast = self.fits(self.connection)
-        self.theirs = not self.fast  # whether websocket-client is to read next
+        self.delegated = not self.fast  # whether websocket-client is to read next
 
     @staticmethod
     def fits(connection: Any) -> bool:
@@ -1690,7 +1670,7 @@ class Reader:
 
     def step(self) -> bool:
         """Receive something and pass it on; False at the end. Raises a timeout if nothing comes."""
-        if not self.theirs:
+        if not self.delegated:
             chunk = self.connection.sock.recv(CHUNK)
             self.ws.busy = len(chunk) >= BUSY
             if chunk:
@@ -1701,7 +1681,7 @@ class Reader:
         elif not self.read():
             return False
         elif self.fast and not self.connection.cont_frame.recving_frames:  # not between two fragments
-            self.theirs = False
+            self.delegated = False
             frames = self.connection.frame_buffer
             self.buffer, frames.recv_buffer = b"".join(frames.recv_buffer), []
             self.cut()
@@ -1736,12 +1716,28 @@ class Reader:
             self.hand_over()
 
     def hand_over(self) -> None:
-        self.theirs, self.connection.frame_buffer.recv_buffer, self.buffer = True, [self.buffer], b""
+        self.delegated, self.connection.frame_buffer.recv_buffer, self.buffer = True, [self.buffer], b""
 
 
 def on_open(ws: OkexWS) -> None:
     """Connected: subscribe to everything that is wanted."""
-    ws._opened()
+    with ws._lock:
+        ws._open = True
+        ws._heard = time.monotonic()
+        ws._requests.clear()
+        ws._login_due = 0.0
+        assert ws.sock is not None
+        ws._clocks = ((ws.sock.getheaders() or {}).get("date", ""), time.time())
+        for key, subscription in list(ws._subscriptions.items()):
+            if subscription.state == "leaving" and not subscription.again:
+                del ws._subscriptions[key]
+            elif subscription.state != "refused":
+                subscription.state, subscription.due = "wanted", 0.0
+                subscription.request, subscription.again = "", False
+    ws.counts["connects"] += 1
+    log.info("Connected to %s.", ws.url)
+    ws._tell(CONNECTED, ws.url)
+    ws._flush()
 
 
 def on_data(ws: OkexWS, data: bytes, opcode: int, _final: bool) -> None:
@@ -1784,11 +1780,11 @@ def on_error(ws: OkexWS, error: BaseException) -> None:
 
 def on_close(ws: OkexWS, code: int | None, reason: str | None) -> None:
     """The connection is closed; `code` and `reason` if the exchange said why."""
-    if code == 4001 and ws._login == "sent" and not ws._fatal:
+    if code == 4001 and ws._login_due and not ws._fatal:
         ws._fatal = LoginError(f"the exchange closed the connection instead of logging in: {HINTS['4001']}")
     if code:
         hint = HINTS.get(str(code), "")
-        ws._reason = f"closed by the exchange with code {code}" + f" {quote(reason or hint)}".rstrip()
+        ws._reason = f"closed by the exchange with code {code}" + f" {printable(reason or hint)}".rstrip()
 
 
 def send_heartbeat(ws: OkexWS) -> None:
@@ -1811,7 +1807,7 @@ def send_heartbeat(ws: OkexWS) -> None:
 def explain(error: BaseException, url: str) -> str:
     """Why a connection could not be made, or ended, in words that tell DNS, TCP, TLS, proxy and HTTP apart."""
     host = urlsplit(url).netloc.rpartition("@")[2]
-    detail = quote(str(error)).rstrip(".") or type(error).__name__
+    detail = printable(str(error)).rstrip(".") or type(error).__name__
     if isinstance(error, websocket.WebSocketAddressException):
         return f"DNS cannot resolve {host}: {detail}"
     if isinstance(error, websocket.WebSocketBadStatusException):
@@ -1826,7 +1822,7 @@ def explain(error: BaseException, url: str) -> str:
     if isinstance(error, ConnectionRefusedError):
         return f"{host} refused the connection"
     if isinstance(error, websocket.WebSocketTimeoutException | TimeoutError):
-        return f"{host} did not answer within {CONNECT_TIMEOUT:.0f} s"
+        return f"{host} did not answer in time"
     return detail
 
 
@@ -1911,10 +1907,10 @@ def describe(channel: str, row: Any) -> tuple[str, str]:
 
     if isinstance(row, dict):
         if isinstance(row.get("candle"), list):  # v3: {"candle":["2019-04-16T10:49:00.000Z","162.03", …]}
-            (row,) = namer(("time", "open", "high", "low", "close", "volume"))([row["candle"]])
+            row = dict(zip(("time", "open", "high", "low", "close", "volume"), row["candle"]))
         side = SIDES.get(str(pick(SIDE)), "")
         if side and pick(PRICE) != "" and TRADE.match(channel):
-            return f"{pick(PRICE):>12} {pick(SIZE):>14} {side}", GREEN if side == "buy" else RED
+            return f"{pick(PRICE)!s:>12} {pick(SIZE)!s:>14} {side}", GREEN if side == "buy" else RED
         if row.keys() == {"bids", "asks", "ts"}:  # see OkexWS.depth
             bid, ask = (" x ".join(map(str, side[0])) if side else "none" for side in (row["bids"], row["asks"]))
             both = row["bids"] and row["asks"]
@@ -1931,12 +1927,11 @@ def describe(channel: str, row: Any) -> tuple[str, str]:
 def print_rows(channel: str, rows: list[Any]) -> None:
     """Print a line per row: local time, channel, and what matters in it. In colour on a terminal that wants it."""
     colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    now = time.time()
-    clock = f"{time.strftime('%H:%M:%S', time.localtime(now))}.{int(now * 1000) % 1000:03d}"
+    clock = datetime.now().time().isoformat("milliseconds")
     lines = []
     for row in rows:
         text, colour = describe(channel, row)
-        line = quote(f"{clock}  {channel}  {text}", sys.maxsize)
+        line = printable(f"{clock}  {channel}  {text}", sys.maxsize)
         lines.append(f"{colour}{line}{PLAIN}\n" if colours and colour else f"{line}\n")
     sys.stdout.write("".join(lines))
     sys.stdout.flush()
@@ -1964,14 +1959,14 @@ class Sink:
     def __init__(self, target: str, **_: Any) -> None: ...
 
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
-        """Take the rows of one message, received at this epoch second. What raises is called again, after a while."""
+        """Take the rows of one message, received at this epoch second. If it raises, it is called again."""
         raise NotImplementedError
 
     def status(self, received: float, status: str, detail: str) -> None:
         """Take a change of the connection's state, in its place between the rows."""
 
     def flush(self) -> None:
-        """Make lasting what was taken, all or nothing. Called after some rows, and at least once a second."""
+        """Persist what was taken, all or nothing. Called after each batch, and at least once a second."""
 
     def close(self) -> None: ...
 
@@ -2091,7 +2086,7 @@ class RedisSink(Sink):
         threading.Thread(target=self._serve_commands, name="okex_ws commands", daemon=True).start()
 
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
-        self.batch.append((received, channel, rows))
+        self.batch.append((received, channel, [row if isinstance(row, dict) else {"value": row} for row in rows]))
 
     def status(self, received: float, status: str, detail: str) -> None:
         self.state, self.told = _compact({"received": received, "status": status, "detail": detail}), 0.0
@@ -2141,7 +2136,9 @@ class RedisSink(Sink):
                     candles[key] = (begin, version, text)
         for key, row in latest.items():
             pipeline.delete(key)
-            pipeline.hset(key, mapping={k: v if isinstance(v, str) else _compact(v) for k, v in dict(row).items()})
+            if row:
+                values = {name: value if isinstance(value, str) else _compact(value) for name, value in row.items()}
+                pipeline.hset(key, mapping=values)
             pipeline.xtrim(f"{key}/history", maxlen=self.history, approximate=False)
         return numbers, candles
 
@@ -2167,27 +2164,25 @@ class RedisSink(Sink):
                     while not self.closed.is_set():
                         published = pubsub.get_message(timeout=0.1)
                         for text in filter(None, (published and published["data"], self.redis.lpop(mailbox))):
-                            self._obey(text)
+                            self._execute(text)
             except Exception as error:  # Redis is gone: the writer says so, and this waits for it to come back
                 log.debug("Commands by Redis: %s", error)
                 self.closed.wait(1.0)
 
-    def _obey(self, text: str) -> None:
+    def _execute(self, text: str) -> None:
         answer: dict[str, Any] = {"id": None, "ok": False}
         try:
             request = json.loads(text)
             answer["id"] = request.get("id")
-            if request["op"] == "quit":
-                answer |= {"ok": True, "result": None}
-            else:
-                answer |= {"ok": True, "result": self.command(request["op"], request.get("channels", []))}
+            quit = request["op"] == "quit"  # obeyed after the answer
+            answer |= {"ok": True, "result": None if quit else self.command(request["op"], request.get("channels", []))}
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            answer |= {"ok": False, "error": str(error) or repr(error)}
-        log.info("Command by Redis: %s: %s", quote(text), "done" if answer["ok"] else answer["error"])
+            answer["error"] = str(error) or repr(error)
+        log.info("Command by Redis: %s: %s", printable(text), "done" if answer["ok"] else answer["error"])
         key = f"{self.prefix}answers/{answer['id']}"
         pipeline = self.redis.pipeline()
         pipeline.rpush(key, _compact(answer)).expire(key, 60).publish(key, _compact(answer)).execute()
-        if answer["ok"] and request["op"] == "quit":
+        if answer["ok"] and quit:
             self.command("quit", [])
 
     def close(self) -> None:
@@ -2199,10 +2194,13 @@ def candle_begin(channel: str, row: Any) -> int | None:
     """When the candle in a row begins, in ms; None if it is no candle."""
     if "candle" not in channel and "_kline_" not in channel:
         return None
-    begin = row.get("ts") or row.get("timestamp") or row["candle"][0]
-    if str(begin).isdecimal():
-        return int(begin)
-    return int(datetime.fromisoformat(begin.replace("Z", "+00:00")).timestamp() * 1000)
+    try:
+        begin = str(row.get("ts") or row.get("timestamp") or row["candle"][0])
+        if begin.isdecimal():
+            return int(begin)
+        return int(datetime.fromisoformat(begin.replace("Z", "+00:00")).timestamp() * 1000)
+    except (LookupError, TypeError, ValueError):
+        return None
 
 
 class RedisFeed:
@@ -2310,17 +2308,18 @@ class Writer:
             self.wake.clear()
             last = self.closing.is_set()
             while self.queue:
-                begin = time.monotonic()
-                for _ in range(min(len(self.queue), BATCH_MOST)):
-                    received, channel, rows = marshal.loads(self.queue[0])
+                begin, batch = time.monotonic(), min(len(self.queue), MAX_BATCH)
+                for i in range(batch):
+                    received, channel, rows = marshal.loads(self.queue[i])
                     if channel:
                         self._insist(self.sink.write, received, channel, rows)
                     elif hasattr(self.sink, "status"):
                         self._insist(self.sink.status, received, *rows)
-                    self.taken_bytes += len(self.queue.popleft())
                 self._insist(flush)
-                while self.busy() and self.backlog < QUEUE_MOST * 3 // 4 and time.monotonic() - begin < 1.0:
-                    if self.closing.wait(0.05):  # threads share one processor, and the exchange does not wait
+                for _ in range(batch):
+                    self.taken_bytes += len(self.queue.popleft())
+                while self.busy() and self.backlog < MAX_QUEUE * 3 // 4 and time.monotonic() - begin < 1.0:
+                    if self.closing.wait(0.05):  # Python threads take turns, and the exchange does not wait
                         break
             self._insist(flush)
         self._insist(self.sink.close)
@@ -2333,9 +2332,8 @@ class Writer:
                 call(*args)
             except Exception as error:
                 if not self.failing:
-                    log.warning(
-                        "--%s: %s. Trying again; meanwhile rows wait in memory.", self.option, explain(error, "")
-                    )
+                    why = str(error).rstrip(".") or type(error).__name__
+                    log.warning("--%s: %s. Trying again; meanwhile rows wait in memory.", self.option, printable(why))
                 self.failing = True
                 time.sleep(wait)
                 wait = min(2 * wait, 1.0)
@@ -2354,12 +2352,12 @@ class Writer:
         """`end()`, and wait for it until a deadline that is shorter while the sink fails. Whether all was written."""
         self.end()
         begin, said = time.monotonic(), False
-        while self.thread.is_alive() and time.monotonic() - begin < (DRAIN_FAILING if self.failing else DRAIN_MOST):
+        while self.thread.is_alive() and time.monotonic() - begin < (MAX_DRAIN_FAILING if self.failing else MAX_DRAIN):
             self.thread.join(0.05)
             if not said and time.monotonic() - begin > 0.5:
                 said = True
                 message = "Writing %d more messages to --%s, for at most %.0f s. Ctrl-C again gives up."
-                log.warning(message, len(self.queue), self.option, DRAIN_FAILING if self.failing else DRAIN_MOST)
+                log.warning(message, len(self.queue), self.option, MAX_DRAIN_FAILING if self.failing else MAX_DRAIN)
         if self.thread.is_alive():
             log.error("--%s: %d messages could not be written in time, and are lost.", self.option, len(self.queue))
         return not self.thread.is_alive()
@@ -2441,12 +2439,12 @@ class Run:
 
     def __init__(self, args: argparse.Namespace, url: str | None, credentials: Credentials | None = None) -> None:
         self.args, self.url, self.credentials = args, url, credentials
-        self.left: int | None = args.count
         self.lock = threading.Lock()  # one message after another, from all reading threads
         self.status: int | None = None  # the exit status, once something has ended the run
         self.running = False
         self.rows = 0
-        self.ended = threading.Event()
+        self.ended = threading.Event()  # finish() has begun
+        self.finishing = threading.Lock()
         self.began = time.monotonic()
         self.waits: Counter[str] = Counter()  # how often a sink's queue was full
         self.clients: dict[tuple[str, type[Dialect]], OkexWS] = {}
@@ -2535,9 +2533,8 @@ class Run:
             status = 130 if inbox.recv(1)[0] == signal.SIGINT else 0
             first = time.monotonic()
             self.stop(status)
-            if not self.ended.wait(EXIT_GRACE):
-                self.finish()
-                os._exit(status)
+            if not self.ended.wait(EXIT_GRACE):  # the main thread cannot do it
+                threading.Thread(target=self.finish_and_exit, daemon=True).start()
             while inbox.recv(1) and time.monotonic() - first < EXIT_GRACE:
                 pass  # a double press
             os._exit(status)
@@ -2548,29 +2545,27 @@ class Run:
         with self.lock:
             if self.status is not None:
                 return
-            rows = rows[: self.left]
+            rows = rows[: self.args.count and self.args.count - self.rows]
             self.rows += len(rows)
             if self.output:
-                self.print(self.output, channel, rows)
+                self.show(self.output, channel, rows)
             if self.writers:
-                self.pass_on(channel, rows)
-            if self.left is not None:
-                self.left -= len(rows)
-                if not self.left:
-                    self.stop(0)
+                self.enqueue(channel, rows)
+            if self.rows == self.args.count:
+                self.stop(0)
 
-    def pass_on(self, channel: str, rows: Any) -> None:
+    def enqueue(self, channel: str, rows: Any) -> None:
         """Queue for every sink, waiting for one whose queue is full. Under the lock."""
         item = marshal.dumps((time.time(), channel, rows))
         for writer in self.writers:
-            if writer.backlog > QUEUE_MOST:
+            if writer.backlog > MAX_QUEUE:
                 self.wait_for(writer)
             writer.put(item)
 
     def busy(self) -> bool:
         return any(client.busy for client in list(self.clients.values()))
 
-    def print(self, output: Handler, channel: str, rows: list[Any]) -> None:
+    def show(self, output: Handler, channel: str, rows: list[Any]) -> None:
         try:
             output(channel, rows)
         except OSError as error:
@@ -2586,12 +2581,12 @@ class Run:
                 writer.option,
             )
         self.waits[writer.option] += 1
-        while writer.backlog > QUEUE_MOST and self.status is None:
+        while writer.backlog > MAX_QUEUE and self.status is None:
             time.sleep(0.01)
 
     def hear(self, status: str, detail: str) -> None:
         with self.lock:
-            self.pass_on("", (status, detail))
+            self.enqueue("", (status, detail))
         if status == REFUSED and set(self.command("channels", []).values()) == {"refused"} and not self.args.redis:
             log.error("Every channel was refused: nothing to wait for.")
             self.stop(1)
@@ -2600,14 +2595,22 @@ class Run:
 
     def finish(self) -> None:
         """Once: write what is queued, and sum up."""
-        if self.ended.is_set():
-            return
-        self.ended.set()
-        for writer in self.writers:
-            writer.end()
-        lost = [writer for writer in self.writers if not writer.close()]
-        if lost and not self.status:
-            self.status = 1
+        with self.finishing:  # so that the main thread does not leave while another one is at it
+            if self.ended.is_set():
+                return
+            self.ended.set()
+            for writer in self.writers:
+                writer.end()
+            lost = [writer for writer in self.writers if not writer.close()]
+            if lost and not self.status:
+                self.status = 1
+            self.sum_up()
+
+    def finish_and_exit(self) -> None:
+        self.finish()
+        os._exit(self.status or 0)
+
+    def sum_up(self) -> None:
         clients = list(self.clients.values())
         counts = sum((client.counts for client in clients), Counter[str]())
         reconnects = counts["connects"] - sum(1 for client in clients if client.counts["connects"])
@@ -2615,7 +2618,10 @@ class Run:
         trouble += [f"{n} waits for --{option}" for option, n in self.waits.items()]
         log.info(
             "%d rows in %d messages over %.1f s, %d reconnects%s.",
-            *(self.rows, counts["messages"], time.monotonic() - self.began, reconnects),
+            self.rows,
+            counts["messages"],
+            time.monotonic() - self.began,
+            reconnects,
             "".join(f", {what}" for what in trouble),
         )
 

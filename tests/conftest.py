@@ -64,7 +64,7 @@ class Client(okex_ws.OkexWS):
 def unhurried(monkeypatch):
     """Tests are no storm: let each connect at once. And none masks the words of another."""
     monkeypatch.setattr(okex_ws, "CONNECT_SPACING", 0.0)
-    okex_ws.hidden.clear()
+    okex_ws.secrets.clear()
     okex_ws.signatures.clear()
 
 

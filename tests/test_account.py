@@ -203,7 +203,7 @@ def test_a_refused_login_is_final_and_says_what_to_check(exchange, connect, impa
     if generation == "v1" and wrong == "passphrase":
         pytest.skip("v1 has none")
     values[wrong] = "wrong-" + values[wrong]
-    okex_ws.hidden.clear()
+    okex_ws.secrets.clear()
     client = connect(PRIVATE[generation], credentials=Credentials(*values.values()))
     client.thread.join(10)
     assert isinstance(client.error, LoginError)
@@ -483,6 +483,12 @@ def test_orders_go_over_v5_only_and_need_keys(keys, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ValueError, match="order needs an API key"):
         OkexWS(["trades:BTC-USDT"]).request("order", BUY)
+
+
+def test_a_client_that_does_not_log_in_says_so_instead_of_waiting(keys):
+    client = OkexWS(["trades:BTC-USDT"], credentials=keys)
+    with pytest.raises(ValueError, match="does not log in"):
+        client.request("order", {"instIdCode": 1})
 
 
 def test_reads_an_answer():

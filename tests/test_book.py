@@ -1,5 +1,6 @@
 """The order book: right, or not ready. Never wrong."""
 
+import json
 import random
 import re
 import threading
@@ -226,6 +227,21 @@ def test_an_odd_row_is_distrusted_and_nothing_worse(odd, action):
     assert not book.ready
 
 
+@pytest.mark.parametrize("level", [("101",), ("101", "x"), ("101", None)])
+def test_a_level_that_cannot_be_read_is_no_quote_and_what_follows_no_book(level):
+    book = OrderBook()
+    book.apply(row([("99", "1")], [("102", "1")]))  # v1
+    with pytest.raises(BookOutOfSync):
+        book.apply(row([], [level]))
+        book.top(5)
+    with pytest.raises(BookOutOfSync):
+        book.apply(row([("97", "1")], []))
+    assert not book.ready
+    book.invalidate("subscribed anew")
+    book.apply(row([("97", "1")], []))
+    assert book.top(5) == ([["97", "1"]], [])
+
+
 @pytest.mark.parametrize(
     ("bids", "asks", "checksum"),
     [
@@ -383,7 +399,7 @@ def test_a_late_snapshot_does_not_disturb_a_book_that_is_ready():
 
 
 def test_updates_do_not_pile_up_for_ever(monkeypatch):
-    monkeypatch.setattr(okex_ws, "PENDING_MOST", 3)
+    monkeypatch.setattr(okex_ws, "MAX_PENDING", 3)
     book = waiting_book(v5(20, 22), v5(22, 23), v5(23, 24))
     with pytest.raises(BookOutOfSync, match="no snapshot"):
         book.apply(v5(24, 25), "update")
@@ -462,6 +478,35 @@ def test_a_gap_costs_only_the_channel_that_has_it(exchange, connect, caplog):
         gaps = [b for a, b in pairwise(rows) if b["prevSeqId"] != a["seqId"]]
         assert len(gaps) == (channel == "books:LTC-USDT")
     assert caplog.text.count("sequence gap") == 1
+
+
+def test_an_unreadable_level_costs_only_its_channel(exchange, connect):
+    client = connect("books:BTC-USDT", depth=5)
+    wait_for(lambda: client.rows)
+    with exchange.lock:
+        sequence = client.books["books:BTC-USDT"]._sequence
+        update = v5(sequence, sequence + 1, [("1", "x")])
+        exchange.sessions[-1].send(
+            json.dumps({"arg": V5.argument("books:BTC-USDT"), "action": "update", "data": [update]})
+        )
+        exchange.sessions[-1].send(
+            json.dumps({"arg": V5.argument("books:BTC-USDT"), "action": "update", "data": [v5(1, 2)]})
+        )
+    wait_for(lambda: client.saw(GAP))
+    wait_for(client.more_rows())
+    assert client.counts["connects"] == 1
+
+
+def test_a_v1_book_that_was_not_unsubscribed_is_not_taken_for_a_new_one(exchange, connect, impatient, monkeypatch):
+    client = connect("ok_sub_spot_bch_btc_depth")
+    book = client.books["ok_sub_spot_bch_btc_depth"]
+    wait_for(lambda: book.ready)
+    exchange.ignored = "removeChannel"
+    monkeypatch.setattr(okex_ws, "CONFIRM_TIMEOUT", 0.0)
+    client._resync(client._subscriptions["ok_sub_spot_bch_btc_depth"], book, "for a test")
+    wait_for(lambda: client.saw(CONNECTED, 2))
+    assert "was not unsubscribed" in dict(client.statuses)[DISCONNECTED]
+    wait_for(lambda: book.ready)
 
 
 def test_a_book_that_never_comes_right_is_not_asked_for_in_a_storm(exchange, connect, monkeypatch):

@@ -101,8 +101,10 @@ def test_the_library_prints_the_same(capsys):
     okex_ws.print_rows(
         "trades:BTC-USDT", [{"px": "83753", "sz": "0.000011", "side": "sell"}, {"odd": "\x1b[2J"}, None, 7]
     )
+    okex_ws.print_rows("trades:BTC-USDT", [{"px": None, "sz": "1", "side": "sell"}])
     out = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"\S+  trades:BTC-USDT +83753 +0.000011 sell", out[0])
+    assert re.fullmatch(r"\S+  trades:BTC-USDT +None +1 sell", out.pop())
     assert [line.rpartition("  ")[2] for line in out[1:]] == ['{"odd":"\\u001b[2J"}', "null", "7"]
 
 

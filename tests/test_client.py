@@ -317,6 +317,27 @@ def test_subscribing_twice_asks_once(exchange, connect):
     assert subscribed(exchange, 1) == ["trades:BTC-USDT"]
 
 
+def test_rows_stop_at_once_though_the_exchange_goes_on(exchange, connect):
+    client = connect("trades:BTC-USDT")
+    wait_for(lambda: client.rows)
+    exchange.ignored = "unsubscribe"
+    client.unsubscribe("trades:BTC-USDT")
+    wait_for(lambda: "unsubscribe" in exchange.requests[-1][1])
+    seen, messages = len(client.rows), client.counts["messages"]
+    wait_for(lambda: client.counts["messages"] > messages + 5)
+    assert len(client.rows) <= seen + 1  # one could have been on its way to the handler
+
+
+def test_a_channel_that_was_never_confirmed_can_be_given_up(exchange, connect, monkeypatch, caplog):
+    monkeypatch.setattr(okex_ws, "CONFIRM_TIMEOUT", 0.0)
+    exchange.ignored = '"subscribe"'
+    client = connect("trades:BTC-USDT")
+    wait_for(lambda: "not confirmed" in caplog.text)
+    client.unsubscribe("trades:BTC-USDT")  # the exchange may have taken the request all the same
+    wait_for(lambda: '"unsubscribe"' in exchange.requests[-1][1])
+    wait_for(lambda: client.channels == {})
+
+
 def test_a_channel_dropped_and_wanted_again_flows_again(exchange, connect):
     client = connect("trades:BTC-USDT")
     wait_for(lambda: client.rows)
@@ -395,13 +416,13 @@ def test_data_is_as_good_as_a_confirmation(exchange, connect, monkeypatch, caplo
 
 def test_the_waits_for_a_channel_grow():
     subscription = okex_ws.Subscription("trades:BTC-USDT")
-    assert [subscription.ask_again() for _ in range(12)] == [0, 1, 3, 7, 15, 31, *[60] * 6]
+    assert [subscription.retry() for _ in range(12)] == [0, 1, 3, 7, 15, 31, *[60] * 6]
     subscription.failed -= 200  # after a while without trouble
-    assert subscription.ask_again() == 0
+    assert subscription.retry() == 0
 
 
 def test_a_passing_refusal_is_tried_again(exchange, connect, monkeypatch):
-    monkeypatch.setattr(okex_ws, "RETRY_CHANNEL_MOST", 0.0)
+    monkeypatch.setattr(okex_ws, "MAX_CHANNEL_RETRY", 0.0)
     exchange.ignored = "subscribe"
     client = connect("trades:BTC-USDT")
     text = wait_for(lambda: exchange.requests)[0][1]
@@ -460,6 +481,27 @@ def test_keeps_pinging_over_reconnects_from_one_daemon_thread(connect, impatient
         wait_for(client.more_rows())
     assert heartbeat.is_alive() and heartbeat.daemon and heartbeat is not threading.main_thread()
     assert caplog.text.count("Ping not sent") == 1
+
+
+def test_a_ping_that_cannot_be_sent_is_tried_again_every_second(caplog):
+    caplog.set_level(logging.INFO)
+    client = OkexWS([], url="ws://127.0.0.1:1")
+    outcomes = [OSError("no"), OSError("no"), None, OSError("no"), None]
+    sent, waits = [], []
+
+    def send(text):
+        sent.append(text)
+        if outcome := outcomes.pop(0):
+            raise outcome
+
+    def wait(seconds):
+        waits.append(seconds)
+        return not outcomes
+
+    client.send, client._stop.wait = send, wait
+    okex_ws.send_heartbeat(client)
+    assert waits == [20, 1, 1, 20, 1, 20] and sent == ["ping"] * 5
+    assert [record.message.split(",")[0] for record in caplog.records] == ["Ping not sent", "Ping sent."] * 2
 
 
 def test_no_ping_slips_into_the_handshake(exchange, connect):

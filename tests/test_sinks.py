@@ -179,8 +179,8 @@ def test_a_failing_sink_is_tried_again_and_loses_nothing(caplog):
 
 
 def test_what_cannot_be_written_in_time_is_said_aloud(monkeypatch, caplog):
-    monkeypatch.setattr(okex_ws, "DRAIN_MOST", 0.7)
-    monkeypatch.setattr(okex_ws, "DRAIN_FAILING", 0.2)
+    monkeypatch.setattr(okex_ws, "MAX_DRAIN", 0.7)
+    monkeypatch.setattr(okex_ws, "MAX_DRAIN_FAILING", 0.2)
     hanging, failing = Memory(), Memory()
     hanging.hang.clear()
     failing.error = OSError("gone")
@@ -193,6 +193,36 @@ def test_what_cannot_be_written_in_time_is_said_aloud(monkeypatch, caplog):
         assert f"--{name}: 3 messages could not be written in time, and are lost" in caplog.text
     assert "for at most" in caplog.text
     hanging.hang.set()
+
+
+def test_what_was_taken_but_not_made_lasting_counts_as_lost(monkeypatch, caplog):
+    monkeypatch.setattr(okex_ws, "MAX_DRAIN_FAILING", 0.2)
+    sink = Memory()
+    sink.flush = lambda: 1 / 0
+    writer = Writer("memory", sink)
+    for n in range(3):
+        writer.put(marshal.dumps((1.0, "c", [n])))
+    wait_for(lambda: writer.failing)
+    assert writer.backlog and not writer.close()
+    assert "3 messages could not be written in time" in caplog.text
+
+
+def test_the_main_thread_does_not_leave_while_another_one_writes_what_is_queued():
+    run = okex_ws.Run(okex_ws.parse_arguments([]), None)
+    sink = Memory()
+    run.writers = [Writer("memory", sink)]
+    sink.hang.clear()
+    run.writers[0].put(marshal.dumps((1.0, "c", [1])))
+    threads = [threading.Thread(target=run.finish) for _ in range(2)]  # that of signals, and the main one
+    for thread in threads:
+        thread.start()
+    wait_for(run.ended.is_set)
+    threads[1].join(0.1)
+    assert all(thread.is_alive() for thread in threads)
+    sink.hang.set()
+    for thread in threads:
+        thread.join(10)
+    assert sink.rows == [1]
 
 
 def test_a_sink_needs_no_more_than_write_and_close():
@@ -316,7 +346,7 @@ def test_kill_minus_nine_costs_at_most_the_last_second(tmp_path):
 
 
 def test_a_sink_that_is_too_slow_makes_the_reader_wait_and_drops_nothing(exchange, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(okex_ws, "QUEUE_MOST", 20_000)
+    monkeypatch.setattr(okex_ws, "MAX_QUEUE", 20_000)
     sink = Memory()
     sink.hang.clear()
     monkeypatch.setitem(okex_ws.SINKS, "slow", lambda target, **_: sink)
@@ -425,6 +455,14 @@ def test_redis_keeps_the_latest_row_and_a_trimmed_history(sink, feed):
     assert feed.get("tickers:BTC-USDT") == {"last": "14", "n": "14", "deep": "[1,null]"}
     assert [row["n"] for row in feed.get("tickers:BTC-USDT", 3)] == [12, 13, 14]
     assert len(feed.get("tickers:BTC-USDT", 99)) == 10
+
+
+def test_redis_keeps_rows_of_odd_shapes(sink, feed):
+    sink.write(1.0, "odd:X", [None, "text", ["x"], {}])
+    sink.write(1.0, "candle1m:X", [{}, {"ts": []}, {"candle": []}, ["1", "2"]])
+    sink.flush()
+    assert feed.get("odd:X", 9) == [{"value": None}, {"value": "text"}, {"value": ["x"]}, {}]
+    assert len(feed.get("candle1m:X", 9)) == 4 and feed.get("odd:X") is None
 
 
 def test_redis_keeps_each_instrument_of_a_channel_that_has_several(sink, feed):

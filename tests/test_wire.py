@@ -29,7 +29,7 @@ from okex_ws import (
     fields,
     inflate,
     namer,
-    quote,
+    printable,
 )
 
 BTC_TICKER = {"high": "10000", "last": "111", "buy": "115", "sell": "115", "timestamp": 1500444626000}
@@ -288,7 +288,7 @@ def test_inflate_refuses_a_stream_that_is_cut_short(text, data, long):
 
 
 def test_a_bomb_is_an_error_and_not_memory(monkeypatch):
-    monkeypatch.setattr(okex_ws, "MESSAGE_MOST", 1 << 20)
+    monkeypatch.setattr(okex_ws, "MAX_MESSAGE", 1 << 20)
     monkeypatch.setattr(okex_ws, "INFLATE_FREELY", (1 << 20) // 1032)
     with pytest.raises(ValueError, match="inflates to more"):
         inflate(deflate("0" * (1 << 20) + "0"))
@@ -357,6 +357,7 @@ def test_each_channel_goes_to_its_own_endpoint(channel, dialect, path):
     assert endpoint(channel, "ws://127.0.0.1:9000") == "ws://127.0.0.1:9000" + path
     assert endpoint(channel, "ws://127.0.0.1:9000/") == "ws://127.0.0.1:9000" + path
     assert endpoint(channel, "ws://127.0.0.1:9000/mine?x=1") == "ws://127.0.0.1:9000/mine?x=1"
+    assert endpoint(channel, "ws://127.0.0.1:9000?x=1") == f"ws://127.0.0.1:9000{path}?x=1"
 
 
 def test_v5_hosts_follow_region_and_simulation_and_name_no_port():
@@ -399,7 +400,7 @@ def test_list_rows_get_names_and_keep_every_value():
 
 @given(st.text() | st.binary())
 def test_quoted_text_cannot_touch_the_terminal(text):
-    quoted = quote(text, 50)
+    quoted = printable(text, 50)
     assert quoted.isprintable()
     assert len(quoted) <= 51 * 10
 
