@@ -23,13 +23,12 @@ on a daemon thread of its own. One more daemon thread, `send_heartbeat`, sends t
 `unsubscribe` and `close` may be called from any thread, the handler's included.
 """
 
-from __future__ import annotations
-
 import argparse
 import base64
 import hashlib
 import hmac
 import importlib
+import ipaddress
 import json
 import logging
 import marshal
@@ -87,6 +86,7 @@ MAX_QUEUE = 128 << 20  # bytes that wait for one sink before the reading threads
 MAX_BATCH = 1000  # messages that a sink takes between two flushes
 MAX_DRAIN = 30.0  # seconds at the end for a sink to write what is queued
 MAX_DRAIN_FAILING = 3.0  # the same for a sink that fails
+REDIS_TIMEOUT = 5  # seconds for Redis to answer
 CHUNK = 1 << 16  # bytes to receive at once, at most
 BUSY = 1 << 14  # bytes; so much at once means that more is waiting; a TLS record holds no more
 MAX_MESSAGE = 16 << 20  # bytes of one inflated message; the largest real one, a full book, has about 0.1 MB
@@ -146,6 +146,14 @@ secrets: set[str] = set()  # keys
 signatures: deque[str] = deque(maxlen=16)  # the latest; one is good for 30 s
 
 
+def hide(secret: str) -> None:
+    """Keep a secret out of what is printed: as it is, as JSON writes it, and as JSON in JSON does."""
+    if len(secret) >= 4:  # no key of the exchange is as short, and every "a" would become ***
+        for _ in range(3):
+            secrets.add(secret)
+            secret = _compact(secret)[1:-1]
+
+
 def masked(text: str) -> str:
     for secret in (*secrets, *signatures):
         text = text.replace(secret, "***")
@@ -171,14 +179,13 @@ class Credentials:
     def __init__(self, api_key: str, secret_key: str, passphrase: str = "") -> None:
         self.api_key, self.secret_key, self.passphrase = api_key, secret_key, passphrase
         for secret in (api_key, secret_key, passphrase):
-            if len(secret) >= 4:  # no key of the exchange is as short, and every "a" would become ***
-                secrets.update((secret, _compact(secret)[1:-1]))
+            hide(secret)
 
     def __repr__(self) -> str:
         return "Credentials(***)"
 
     @classmethod
-    def from_environment(cls) -> Credentials:
+    def from_environment(cls) -> "Credentials":
         """From OKX_API_KEY, OKX_SECRET_KEY and OKX_PASSPHRASE; what is not set is empty."""
         return cls(*(os.environ.get(name, "") for name in cls.VARIABLES))
 
@@ -229,9 +236,10 @@ def inflate(data: bytes) -> bytes:
 
 
 def printable(text: str | bytes, most: int = 200) -> str:
-    """Text from outside made fit for a terminal or a log: shortened, control characters escaped."""
+    """Text from outside made fit for a terminal or a log: without secrets, shortened, control characters escaped."""
     if isinstance(text, bytes):
-        text = text[: most + 1].decode("utf-8", "backslashreplace")
+        text = text.decode("utf-8", "backslashreplace")
+    text = masked(text)
     if len(text) > most:
         text = text[:most] + "…"
     if text.isprintable():
@@ -823,25 +831,28 @@ class OrderBook:
                 self._invalidate(f"unreadable row: {error!r}")
                 raise BookOutOfSync(self._reason) from None
 
-    def bridge(self, row: Any) -> bool:
+    def bridge(self, row: Any, waiting: list[Any]) -> bool:
         """Take a snapshot that was fetched by REST, then the updates that waited for it (change log, 2026-02-12).
 
-        False if it is older than the first of them: fetch another. True if it was taken, or is not needed any more.
+        `waiting` is what the property was before the snapshot was asked for. False if other updates wait by now, or
+        if it is older than the first of them.
         """
         with self._lock:
-            if not self._reason or not self._pending:
-                return True
-            if row["seqId"] < self._pending[0]["prevSeqId"]:
+            if not waiting or waiting is not self._pending or row["seqId"] < waiting[0]["prevSeqId"]:
                 return False
-            pending = self._pending
             self.apply(row, "snapshot")
             self._bridging = True
-            for update in pending:
+            for update in waiting:
                 self.apply(update, "update")
             return True
 
     def invalidate(self, reason: str) -> None:
         """Distrust the book until its next snapshot."""
+        with self._lock:
+            self._invalidate(reason)
+
+    def renew(self, reason: str) -> None:
+        """The same for a new subscription: in v1, the next row will be the whole book."""
         with self._lock:
             self._invalidate(reason)
             self._first = True
@@ -851,9 +862,9 @@ class OrderBook:
         return not self._reason
 
     @property
-    def waiting(self) -> bool:
-        """Whether updates have come, but no snapshot."""
-        return bool(self._pending)
+    def waiting(self) -> list[Any]:
+        """The updates that have come without a snapshot; another list after each subscription or gap."""
+        return self._pending
 
     @property
     def timestamp(self) -> str | int:
@@ -917,9 +928,9 @@ class OrderBook:
         """
         previous, sequence, last = row["prevSeqId"], row["seqId"], self._sequence
         if self._bridging and last is not None:
-            if sequence <= last:
+            if previous <= sequence <= last:
                 return False
-            if previous <= last:
+            if previous <= last < sequence:
                 last = previous
         self._bridging = False
         if previous != last:
@@ -932,6 +943,8 @@ class OrderBook:
     def _await_snapshot(self, row: Any) -> None:
         if "seqId" not in row or len(self._pending) >= MAX_PENDING:
             raise BookOutOfSync("updates, but no snapshot")
+        if row["seqId"] < row["prevSeqId"]:  # a snapshot could be from before or after it
+            raise BookOutOfSync("the sequence was reset before there was a snapshot")
         self._pending.append(row)
 
     def _check(self, row: Any) -> None:
@@ -1085,7 +1098,9 @@ class OkexWS(WebSocketApp):
         self._parse = self.dialect.parse
         self._trace = log.isEnabledFor(logging.DEBUG)
         server = endpoint(first, *self._where)
+        hide(urlsplit(server).password or "")
         self._proxy = proxy_options(proxy, server)
+        self._local = proxy is None and is_loopback(urlsplit(server).hostname or "")  # nobody else is on the way
         callbacks: dict[str, Any] = {"on_open": on_open, "on_data": on_data, "on_error": on_error, "on_close": on_close}
         super().__init__(server, header=self._before_connect, **callbacks)
         self._dispatch: dict[type, Callable[[Any], None]] = {
@@ -1120,14 +1135,20 @@ class OkexWS(WebSocketApp):
         Raises ssl.SSLCertVerificationError if the very first connection meets a certificate that is not valid,
         LoginError, and KeyboardInterrupt on Ctrl-C. Everything else is retried.
         """
+        if self._reader:
+            raise RuntimeError("this client ran before: make another one")
         self._reader = threading.get_ident()
+        log.info("Connecting to %s.", self.url)
         threading.Thread(target=send_heartbeat, args=(self,), name="okex_ws heartbeat", daemon=True).start()
         try:
-            while not self._stop.is_set():
-                self._wait_for_turn()
+            while not self._wait_for_turn():
                 self._reason, connects = "", self.counts["connects"]
                 # Their check of UTF-8 is pure Python, a hundred times as slow as the one decode() of on_data.
-                self.run_forever(skip_utf8_validation=True, **self._proxy)
+                try:
+                    self.run_forever(skip_utf8_validation=True, **self._proxy)
+                except Exception as error:  # 1.8.0 stumbles over a close frame that is not UTF-8
+                    on_error(self, error)
+                    self.sock = None
                 if self._fatal:
                     raise self._fatal
                 if not self._stop.is_set():
@@ -1162,6 +1183,7 @@ class OkexWS(WebSocketApp):
                 subscription = self._subscriptions.get(self.dialect.key(channel))
                 if subscription and subscription.state == "leaving":
                     subscription.again = True
+                    subscription.due = min(subscription.due, time.monotonic() + CONFIRM_TIMEOUT)
                 elif subscription is None or subscription.state == "refused":
                     subscription = self._subscriptions[self.dialect.key(channel)] = Subscription(channel)
                     kind, names = self.dialect.book(channel), fields(channel)
@@ -1180,13 +1202,13 @@ class OkexWS(WebSocketApp):
             for channel in channels:
                 key = self.dialect.key(channel)
                 subscription = self._subscriptions.get(key)
-                if subscription and subscription.book:
-                    self.books.pop(subscription.channel, None)
-                    subscription.book.invalidate("unsubscribed")
                 if subscription and self._open and subscription.asked:
                     subscription.leave(again=False)
                 else:
                     self._subscriptions.pop(key, None)
+                if subscription and subscription.book:  # after leave(): see the end of _keep_book
+                    self.books.pop(subscription.channel, None)
+                    subscription.book.renew("unsubscribed")
         self._flush()
 
     def request(self, op: str, args: dict[str, Any] | list[dict[str, Any]], timeout: float = 10.0) -> list[Any]:
@@ -1203,7 +1225,7 @@ class OkexWS(WebSocketApp):
         if threading.get_ident() == self._reader:
             raise RuntimeError("request() would wait for itself: call it from another thread than the handler's")
         self._demand_keys(op)
-        orders = [self._with_code(order) for order in ([args] if isinstance(args, dict) else args)]
+        orders = [self._with_code(order, timeout) for order in ([args] if isinstance(args, dict) else args)]
         id = f"o{next(self._ids)}"
         text = self.dialect.order(op, orders, id)
         if not self._logs_in:
@@ -1225,8 +1247,8 @@ class OkexWS(WebSocketApp):
         if isinstance(reply, str):
             raise OrderError("", f"{reply}: its fate is unknown", unknown=True)
         if isinstance(reply, Refused):
-            raise OrderError(reply.code, " ".join(filter(None, [reply.message, HINTS.get(reply.code)])))
-        if reply.code != "0":
+            raise OrderError(reply.code, reply.message)
+        if reply.code != "0" or any(str(leg.get("sCode", "0")) != "0" for leg in reply.data):
             raise OrderError(reply.code, reply.message, reply.data)
         return reply.data
 
@@ -1254,7 +1276,7 @@ class OkexWS(WebSocketApp):
         missing = self._credentials.missing(self.dialect.passphrase)
         if missing:
             raise ValueError(f"{what} needs an API key: set {', '.join(missing)}")
-        if self.url.startswith("ws:") and not is_loopback(self.url):
+        if self.url.startswith("ws:") and not self._local:
             raise ValueError(f"{what} needs an API key, which is not sent over {self.url}: use wss://")
 
     def _run_in_background(self) -> None:
@@ -1263,12 +1285,13 @@ class OkexWS(WebSocketApp):
         except Exception as error:
             log.error("Stopped for good: %s.", explain(error, self.url))
 
-    def _wait_for_turn(self) -> None:
+    def _wait_for_turn(self) -> bool:
+        """Space the connects of all clients. True if it is time to stop."""
         with OkexWS._turn:
             now = time.monotonic()
             at = max(now, OkexWS._next_connect)
             OkexWS._next_connect = at + CONNECT_SPACING
-        self._stop.wait(at - now)
+        return self._stop.wait(at - now)
 
     def _before_connect(self) -> list[str]:
         # websocket-client asks for the headers right before it connects: the one place to set a timeout for
@@ -1308,7 +1331,7 @@ class OkexWS(WebSocketApp):
             for answer in list(self._answers.values()):
                 answer.put("the connection was lost before the answer came")
             for book in list(self.books.values()):
-                book.invalidate("disconnected")
+                book.renew("disconnected")
             if sock.connected:  # say goodbye, but do not wait for the answer as websocket-client would
                 with suppress(Exception):
                     sock.send_close()
@@ -1340,8 +1363,11 @@ class OkexWS(WebSocketApp):
                 elif subscription.state == "leaving" and subscription.again and subscription.book:
                     # What still comes of the old subscription could be taken for the new book.
                     self._hang_up(f"{subscription.channel} was not unsubscribed within {CONFIRM_TIMEOUT:.0f} s")
-                elif subscription.state == "leaving":
+                elif subscription.state == "leaving" and subscription.again:
                     self._left(key, subscription)
+                elif subscription.state == "leaving":
+                    subscription.due = inf  # and what still comes is dropped
+                    log.warning("%s: not confirmed to be unsubscribed.", subscription.channel)
         self._flush()
 
     def _disconnected(self, connected: bool) -> None:
@@ -1357,9 +1383,21 @@ class OkexWS(WebSocketApp):
         self._tell(DISCONNECTED, reason)
         self._stop.wait(delay)
 
+    def _watch_reader(self) -> None:
+        """What is due on the heartbeat's thread: no book is to be trusted while the handler keeps the reader busy."""
+        quiet = time.monotonic() - self._heard
+        if self._open and quiet > self.ping_every + 1.5 * SILENCE_MARGIN:  # _tick would have come earlier
+            for channel, book in list(self.books.items()):
+                if book.ready:
+                    why = f"nothing was read for {quiet:.0f} s: does the handler block?"
+                    book.invalidate(why)
+                    self.counts["gaps"] += 1
+                    log.warning("%s: %s", channel, why)
+                    self._tell(GAP, f"{channel}: {why}")
+
     def _tell(self, status: str, detail: str) -> None:
         try:
-            self.on_status(status, detail)
+            self.on_status(status, masked(detail))
         except Exception:
             log.exception("on_status failed on %s.", status)
 
@@ -1367,7 +1405,14 @@ class OkexWS(WebSocketApp):
 
     def _log_in(self, now: float) -> None:
         assert self.sock is not None
-        if not (isinstance(self.sock.sock, ssl.SSLSocket) or is_loopback(self.url)):  # after a redirect, perhaps
+        try:
+            sock = self.sock and self.sock.sock
+            peer = sock.getpeername()[0] if sock else ""  # after a redirect, not that of the URL
+        except OSError:
+            sock = None
+        if not sock:
+            return  # the connection is gone; on_open of the next one starts afresh
+        if not isinstance(sock, ssl.SSLSocket) and not (self._local and is_loopback(peer)):
             self._fatal = LoginError("the connection is not encrypted: no keys were sent")
             self._hang_up(str(self._fatal))
             return
@@ -1407,14 +1452,14 @@ class OkexWS(WebSocketApp):
         else:
             log.warning("An answer to %s that nobody waits for any more: %s %s", event.op, event.code, event.data)
 
-    def _with_code(self, order: dict[str, Any]) -> dict[str, Any]:
+    def _with_code(self, order: dict[str, Any], timeout: float) -> dict[str, Any]:
         """An order with the integer that the exchange wants since 2026 in the place of instId."""
         if "instId" not in order:
             return order
         instrument = order["instId"]
         if instrument not in self._codes:
             try:
-                (found,) = self._rest(self.dialect.instrument(instrument))
+                (found,) = self._rest(self.dialect.instrument(instrument), timeout)
                 self._codes[instrument] = int(found["instIdCode"])
             except Exception as error:
                 why = f"no instIdCode for {instrument}: {explain(error, self.url)}: nothing was sent"
@@ -1486,6 +1531,12 @@ class OkexWS(WebSocketApp):
             subscription = self._subscriptions.get(event.channel)
             if subscription and subscription.state == "leaving":
                 self._left(event.channel, subscription)
+            elif subscription and subscription.state in ("sent", "confirmed"):
+                subscription.retry()
+                if subscription.book:
+                    subscription.book.renew("unsubscribed by the exchange")
+                log.warning("%s: unsubscribed by the exchange. Asking for it again.", subscription.channel)
+                return
         log.info("%s unsubscribed.", printable(event.channel))
 
     def _left(self, key: str, subscription: Subscription) -> None:
@@ -1515,6 +1566,8 @@ class OkexWS(WebSocketApp):
                     subscription.retry()
                 else:
                     subscription.state = "refused"
+                if subscription.book:
+                    subscription.book.renew(f"refused: {why}")
         names = ", ".join(s.channel for s in refused) or printable(event.channel) or "a request"
         if shared:
             log.warning("The exchange refused one of %d channels: %s. Asking for each by itself.", len(refused), why)
@@ -1549,6 +1602,8 @@ class OkexWS(WebSocketApp):
             channel = subscription.channel
             if subscription.prepare is not None:
                 rows = subscription.prepare(rows, action)
+        else:  # nobody asked for it, and its name is not known to be one
+            channel = printable(channel)
         self._tries = 0
         try:
             self.handler(channel, rows)
@@ -1575,13 +1630,16 @@ class OkexWS(WebSocketApp):
         if book.waiting and not subscription.fetching:
             subscription.fetching = True
             threading.Thread(target=self._fetch_snapshot, args=(subscription, book), daemon=True).start()
+        if subscription.state == "leaving":  # since a moment ago, by another thread
+            book.renew("unsubscribed")
         return views if self.depth else rows
 
     def _resync(self, subscription: Subscription, book: OrderBook, why: str) -> None:
         """A book is out of sync: subscribe to that one channel anew."""
         with self._lock:
-            book.invalidate(why)
-            if self._subscriptions.get(self.dialect.key(subscription.channel)) is not subscription:
+            book.renew(why)
+            wanted = self._subscriptions.get(self.dialect.key(subscription.channel)) is subscription
+            if not wanted or subscription.state == "leaving":
                 return
             subscription.leave(again=True)
         self.counts["gaps"] += 1
@@ -1593,11 +1651,13 @@ class OkexWS(WebSocketApp):
         """Get by REST what a book begins with where v5 sends no snapshot, as OKX announced (change log, 2026-02-12)."""
         path, wait = self.dialect.snapshot(subscription.channel), 1.0
         try:
-            while path and book.waiting and not self._stop.is_set():
+            while path and (waiting := book.waiting) and not self._stop.is_set():
                 try:
-                    if book.bridge(self._rest(path)[0]):
+                    if book.bridge(self._rest(path)[0], waiting):
                         log.info("%s: the snapshot came by REST.", subscription.channel)
                         return
+                    if book.waiting is not waiting:
+                        continue
                     why = "it is older than the first update"
                 except BookOutOfSync:
                     raise
@@ -1611,12 +1671,13 @@ class OkexWS(WebSocketApp):
         finally:
             subscription.fetching = False
 
-    def _rest(self, path: str) -> Any:
+    def _rest(self, path: str, timeout: float = CONNECT_TIMEOUT) -> Any:
         """GET a public resource of v5's REST API: its data."""
         parts = urlsplit(self.url)
         host, simulated = f"{parts.scheme}://{parts.netloc}", self._where[2]
         server = next((rest for *hosts, rest in REGIONS.values() if host in hosts), f"http{host[2:]}")
-        answer = fetch_json(server + path, {"x-simulated-trading": "1"} if simulated else {}, self._proxy)
+        headers = {"x-simulated-trading": "1"} if simulated else {}
+        answer = fetch_json(server + path, headers, self._proxy, min(timeout, CONNECT_TIMEOUT))
         if answer["code"] != "0":
             raise ValueError(f"{answer['code']} {answer['msg']}")
         return answer["data"]
@@ -1775,7 +1836,7 @@ def on_error(ws: OkexWS, error: BaseException) -> None:
         ws._fatal = error  # websocket-client swallows it; run() raises it again
     elif isinstance(error, ssl.SSLCertVerificationError) and not ws.counts["connects"]:
         ws._fatal = error
-    ws._hang_up(explain(error, ws.url))
+    ws._hang_up(explain(error, ws.url, None if ws._local else ws._proxy))
 
 
 def on_close(ws: OkexWS, code: int | None, reason: str | None) -> None:
@@ -1790,6 +1851,7 @@ def on_close(ws: OkexWS, code: int | None, reason: str | None) -> None:
 def send_heartbeat(ws: OkexWS) -> None:
     """Send the ping every `ws.ping_every` seconds for the life of the client, and retry until the send succeeds."""
     while not ws._stop.wait(ws.ping_every):
+        ws._watch_reader()
         failed = False
         while not ws._stop.is_set():
             try:
@@ -1804,12 +1866,13 @@ def send_heartbeat(ws: OkexWS) -> None:
                 ws._stop.wait(1.0)
 
 
-def explain(error: BaseException, url: str) -> str:
+def explain(error: BaseException, url: str, proxy: dict[str, Any] | None = None) -> str:
     """Why a connection could not be made, or ended, in words that tell DNS, TCP, TLS, proxy and HTTP apart."""
     host = urlsplit(url).netloc.rpartition("@")[2]
+    next_hop = f"the proxy {proxy['http_proxy_host']}:{proxy['http_proxy_port']}" if proxy else host
     detail = printable(str(error)).rstrip(".") or type(error).__name__
     if isinstance(error, websocket.WebSocketAddressException):
-        return f"DNS cannot resolve {host}: {detail}"
+        return f"DNS cannot resolve {next_hop}: {detail}"
     if isinstance(error, websocket.WebSocketBadStatusException):
         hint = {403: ", this address or region may be blocked: try a proxy, or another region", 404: ", wrong path"}
         return f"{host} answered HTTP {error.status_code}{hint.get(error.status_code, '')}"
@@ -1820,9 +1883,9 @@ def explain(error: BaseException, url: str) -> str:
     if isinstance(error, ssl.SSLError):
         return f"TLS with {host} failed: {detail}"
     if isinstance(error, ConnectionRefusedError):
-        return f"{host} refused the connection"
+        return f"{next_hop} refused the connection"
     if isinstance(error, websocket.WebSocketTimeoutException | TimeoutError):
-        return f"{host} did not answer in time"
+        return f"{next_hop} did not answer in time"
     return detail
 
 
@@ -1837,17 +1900,23 @@ def clock_difference(date: str, now: float) -> str:
     return f"this machine's clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the server's"
 
 
-def is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    return host in ("localhost", "::1") or host.startswith("127.")
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def proxy_options(proxy: str | None, url: str) -> dict[str, Any]:
-    """What run_forever wants to hear about a proxy. It reads http_proxy and https_proxy itself, not all_proxy."""
-    if proxy is None and is_loopback(url):  # no_proxy=* does not count there unless a proxy is named
-        return {"http_proxy_host": "none", "http_no_proxy": ["*"], "proxy_type": "http"}
-    if proxy is None and not (os.environ.get("https_proxy") or os.environ.get("HTTPS_PROXY")):
-        proxy = os.environ.get("all_proxy") or os.environ.get("ALL_PROXY")
+    """What run_forever wants to hear about a proxy: the one asked for, or that of the environment."""
+    parts = urlsplit(url)
+    if proxy is None and is_loopback(parts.hostname or ""):  # no_proxy=* does not count unless a proxy is named
+        return {"http_proxy_host": "none", "http_proxy_port": 0, "http_no_proxy": ["*"], "proxy_type": "http"}
+    no_proxy = None if proxy is None else ["-"]  # asked for by name: no_proxy, and 1.8's own for loopback, do not count
+    if proxy is None:
+        names = ("https_proxy" if parts.scheme == "wss" else "http_proxy", "all_proxy")
+        values = (os.environ.get(spelling) for name in names for spelling in (name, name.upper()))
+        proxy = next(filter(None, values), None)
     if not proxy:
         return {}
     parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
@@ -1863,19 +1932,19 @@ def proxy_options(proxy: str | None, url: str) -> dict[str, Any]:
         "http_proxy_port": parts.port,
         "http_proxy_auth": (unquote(parts.username), unquote(parts.password or "")) if parts.username else None,
         "http_proxy_timeout": CONNECT_TIMEOUT,
-        "http_no_proxy": ["-"],  # asked for by name: no_proxy, and 1.8's built-in one for loopback, do not count
+        "http_no_proxy": no_proxy,
         "proxy_type": parts.scheme,
     }
 
 
-def fetch_json(url: str, headers: dict[str, str], proxy: dict[str, Any]) -> Any:
-    """GET a JSON document. The connection is made as the WebSocket's is: same proxy, certificates and timeout."""
+def fetch_json(url: str, headers: dict[str, str], proxy: dict[str, Any], timeout: float) -> Any:
+    """GET a JSON document. The connection is made as the WebSocket's is: same proxy, same certificates."""
     from http.client import HTTPConnection  # slow to import, and most runs never need it
 
     from websocket._http import connect, proxy_info
 
     options = websocket.sock_opt([], {})
-    options.timeout = CONNECT_TIMEOUT
+    options.timeout = timeout  # for each step
     sock, (host, port, path) = connect(f"ws{url[4:]}", options, proxy_info(**proxy), None)  # type: ignore[no-untyped-call]
     with closing(HTTPConnection(host, port)) as connection:
         connection.sock = sock
@@ -1959,7 +2028,11 @@ class Sink:
     def __init__(self, target: str, **_: Any) -> None: ...
 
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
-        """Take the rows of one message, received at this epoch second. If it raises, it is called again."""
+        """Take the rows of one message, received at this epoch second.
+
+        If it raises, it is called again after a pause; but what looks like a bug (TypeError, KeyError, …) costs the
+        message.
+        """
         raise NotImplementedError
 
     def status(self, received: float, status: str, detail: str) -> None:
@@ -1971,17 +2044,32 @@ class Sink:
     def close(self) -> None: ...
 
 
+def moved(path: str, was: os.stat_result) -> bool:
+    """Whether a path leads to another file by now, or to none, as it does after a log was rotated."""
+    try:
+        if os.path.samestat(os.stat(path), was):
+            return False
+    except FileNotFoundError:
+        pass
+    log.warning("%s was moved or removed: going on with a new file.", path)
+    return True
+
+
 class JsonLines(Sink):
     """append a JSON line per row to FILE; - prints them"""
 
     def __init__(self, target: str, **_: Any) -> None:
-        self.file = open(target, "ab+", buffering=0)  # noqa: SIM115
-        self.lines: list[str] = []
-        self.regular = stat.S_ISREG(os.fstat(self.file.fileno()).st_mode)
-        if self.regular:
-            self._repair(target)
+        self.target, self.lines = target, list[str]()
+        self._open()
 
-    def _repair(self, target: str) -> None:
+    def _open(self) -> None:
+        self.file = open(self.target, "ab+", buffering=0)  # noqa: SIM115
+        self.stat = os.fstat(self.file.fileno())
+        self.regular = stat.S_ISREG(self.stat.st_mode)
+        if self.regular:
+            self._repair()
+
+    def _repair(self) -> None:
         """Cut off a line that an earlier run did not live to finish."""
         end = at = self.file.seek(0, os.SEEK_END)
         while at:
@@ -1993,7 +2081,7 @@ class JsonLines(Sink):
                 break
             at = begin
         if at < end:
-            log.warning("%s: cut off %d bytes of an unfinished line.", target, end - at)
+            log.warning("%s: cut off %d bytes of an unfinished line.", self.target, end - at)
             self.file.truncate(at)
 
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
@@ -2002,6 +2090,9 @@ class JsonLines(Sink):
     def flush(self) -> None:
         if not self.lines:
             return
+        if self.regular and moved(self.target, self.stat):
+            self.file.close()
+            self._open()
         data = memoryview("".join(self.lines).encode())
         end = self.file.seek(0, os.SEEK_END) if self.regular else 0
         try:
@@ -2021,24 +2112,31 @@ class SQLite(Sink):
     """insert rows into the table `rows` (received, channel, row) of an SQLite FILE"""
 
     def __init__(self, target: str, **_: Any) -> None:
+        self.target, self.rows = target, list[tuple[float, str, str]]()
+        self._open()
+
+    def _open(self) -> None:
         import sqlite3
 
-        self.rows: list[tuple[float, str, str]] = []
         try:
-            self.db = sqlite3.connect(target, timeout=5, check_same_thread=False)
+            self.db = sqlite3.connect(self.target, timeout=5, check_same_thread=False)
             self.db.executescript(
                 "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
                 "CREATE TABLE IF NOT EXISTS rows (received REAL, channel TEXT, row TEXT);"
                 "CREATE INDEX IF NOT EXISTS rows_by_channel ON rows (channel, received);"
             )
+            self.stat = os.stat(self.target)
         except sqlite3.Error as error:
-            raise OSError(f"{target}: {error}") from None
+            raise OSError(f"{self.target}: {error}") from None
 
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
         self.rows += [(received, channel, _compact(row)) for row in rows]
 
     def flush(self) -> None:
         if self.rows:
+            if moved(self.target, self.stat):
+                self.db.close()
+                self._open()
             with self.db:  # one transaction
                 self.db.executemany("INSERT INTO rows VALUES (?, ?, ?)", self.rows)
             self.rows.clear()
@@ -2055,7 +2153,8 @@ def connect_redis(url: str) -> Any:
     except ImportError:
         raise ImportError("Redis needs the package redis: pip install redis") from None
     # Its own retries could write a batch twice.
-    return redis.Redis.from_url(url, decode_responses=True, socket_connect_timeout=3, retry=Retry(NoBackoff(), 0))
+    timeouts = {"socket_connect_timeout": 3, "socket_timeout": REDIS_TIMEOUT, "retry": Retry(NoBackoff(), 0)}
+    return redis.Redis.from_url(url, decode_responses=True, encoding_errors="backslashreplace", **timeouts)
 
 
 class RedisSink(Sink):
@@ -2083,6 +2182,8 @@ class RedisSink(Sink):
         self.candles: dict[str, tuple[int, int, str]] = {}  # by key, the one that forms: begin in ms, version, row
         self.state, self.told = "", 0.0  # the status, and when (monotonic) it was last set
         self.closed = threading.Event()
+        if self.redis.delete(f"{self.prefix}commands"):
+            log.warning("Commands by Redis that were given before this start are dropped.")
         threading.Thread(target=self._serve_commands, name="okex_ws commands", daemon=True).start()
 
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
@@ -2096,10 +2197,11 @@ class RedisSink(Sink):
         if self.batch:
             pipeline = self.redis.pipeline(transaction=True)
             rows, candles = self._fill(pipeline)
-            mark, number = f"{self.prefix}batch", f"{self.process} {self.number}"
-            pipeline.set(mark, number, ex=3600)
-            if not self.uncertain or self.redis.get(mark) != number:
+            mark = f"{self.prefix}batch/{self.process}"
+            pipeline.set(mark, self.number, ex=3600)
+            if not self.uncertain or self.redis.get(mark) != str(self.number):
                 self.uncertain = True
+                self.candles = {}  # unless it succeeds, they are not known
                 pipeline.execute()
             self.uncertain, self.rows, self.candles = False, rows, candles
             self.number += 1
@@ -2175,7 +2277,10 @@ class RedisSink(Sink):
             request = json.loads(text)
             answer["id"] = request.get("id")
             quit = request["op"] == "quit"  # obeyed after the answer
-            answer |= {"ok": True, "result": None if quit else self.command(request["op"], request.get("channels", []))}
+            channels = request.get("channels", [])
+            if not isinstance(channels, list):
+                raise TypeError("channels must be a list")
+            answer |= {"ok": True, "result": None if quit else self.command(request["op"], channels)}
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             answer["error"] = str(error) or repr(error)
         log.info("Command by Redis: %s: %s", printable(text), "done" if answer["ok"] else answer["error"])
@@ -2259,7 +2364,7 @@ class RedisFeed:
         for key in self.redis.scan_iter(f"{self.prefix}*"):
             self.redis.unlink(key)
 
-    def _command(self, op: str, *channels: str, timeout: int = 10) -> Any:
+    def _command(self, op: str, *channels: str, timeout: int = REDIS_TIMEOUT - 1) -> Any:
         id = os.urandom(8).hex()
         self.redis.rpush(f"{self.prefix}commands", _compact({"id": id, "op": op, "channels": channels}))
         answer = self.redis.blpop([f"{self.prefix}answers/{id}"], timeout=timeout)
@@ -2284,6 +2389,7 @@ class Writer:
         self.wake = threading.Event()  # there is something to do
         self.closing = threading.Event()
         self.failing = False
+        self.refused = 0  # messages that the sink cannot take
         self.thread = threading.Thread(target=self._run, name=f"okex_ws {option}", daemon=True)
         self.thread.start()
 
@@ -2311,10 +2417,7 @@ class Writer:
                 begin, batch = time.monotonic(), min(len(self.queue), MAX_BATCH)
                 for i in range(batch):
                     received, channel, rows = marshal.loads(self.queue[i])
-                    if channel:
-                        self._insist(self.sink.write, received, channel, rows)
-                    elif hasattr(self.sink, "status"):
-                        self._insist(self.sink.status, received, *rows)
+                    self._insist(self._pass_on, received, channel, rows)
                 self._insist(flush)
                 for _ in range(batch):
                     self.taken_bytes += len(self.queue.popleft())
@@ -2323,6 +2426,17 @@ class Writer:
                         break
             self._insist(flush)
         self._insist(self.sink.close)
+
+    def _pass_on(self, received: float, channel: str, rows: Any) -> None:
+        try:
+            if channel:
+                self.sink.write(received, channel, rows)
+            elif hasattr(self.sink, "status"):
+                self.sink.status(received, *rows)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):  # it would be so for ever
+            if not self.refused:
+                log.exception("--%s cannot take a message: dropped. Said once, counted each time.", self.option)
+            self.refused += 1
 
     def _insist(self, call: Callable[..., Any], *args: Any) -> None:
         """Call until it succeeds."""
@@ -2409,7 +2523,12 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--region", choices=REGIONS, default="global", help="the account's: my.okx.com is eea, app.okx.com is us")
     add("--simulated", action="store_true", help="the exchange's hosts for simulated trading")
     add("--proxy", metavar="URL", help="http://, socks5:// or socks5h://[user:password@]host:port")
-    add("--depth", type=whole, metavar="N", help="show order books as their best N levels a side, after each change")
+    add(
+        "--depth",
+        type=whole,
+        metavar="N",
+        help="order books as rows of their best N levels a side; printed, the best one",
+    )
     add("--ping-every", type=positive, metavar="SECONDS", help="default: 30 for v1, 25 for v3, 20 for v5")
     add("--seconds", type=positive, metavar="N", help="stop by itself after so long")
     add("--count", type=whole, metavar="N", help="stop by itself after so many rows")
@@ -2453,6 +2572,8 @@ class Run:
         self.output: Handler | None = (
             json_rows if targets["jsonl"] == "-" else None if any(targets.values()) else print_rows
         )
+        if self.output and not sys.stdout:
+            raise ValueError("stdout is closed: there is nothing to print to")
         options = {"name": args.name, "history": args.history, "command": self.command}
         self.writers = [
             Writer(option, SINKS[option](target, **options), self.busy)
@@ -2535,8 +2656,10 @@ class Run:
             self.stop(status)
             if not self.ended.wait(EXIT_GRACE):  # the main thread cannot do it
                 threading.Thread(target=self.finish_and_exit, daemon=True).start()
-            while inbox.recv(1) and time.monotonic() - first < EXIT_GRACE:
-                pass  # a double press
+            inbox.settimeout(MAX_DRAIN + 1 if self.writers else EXIT_GRACE)  # stderr may be blocked, too
+            with suppress(TimeoutError):
+                while inbox.recv(1) and time.monotonic() - first < EXIT_GRACE:
+                    pass  # a double press
             os._exit(status)
 
         threading.Thread(target=watch, name="okex_ws signals", daemon=True).start()
@@ -2616,6 +2739,9 @@ class Run:
         reconnects = counts["connects"] - sum(1 for client in clients if client.counts["connects"])
         trouble = [f"{n} {what}" for what, n in counts.items() if what not in ("messages", "connects")]
         trouble += [f"{n} waits for --{option}" for option, n in self.waits.items()]
+        trouble += [
+            f"{writer.refused} messages refused by --{writer.option}" for writer in self.writers if writer.refused
+        ]
         log.info(
             "%d rows in %d messages over %.1f s, %d reconnects%s.",
             self.rows,
@@ -2650,8 +2776,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ImportError, OSError, ValueError) as error:
         print(f"okex_ws.py: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     return run.run()
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # leave this out where you paste the file into a script of your own
     sys.exit(main())

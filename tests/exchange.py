@@ -9,6 +9,7 @@ is a random walk of its own, seeded with its name, that steps only while somebod
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import hmac
 import json
@@ -368,7 +369,8 @@ class V5(Generation):
     idle_limit = 30.0  # seconds without a push to a client that is silent itself
 
     ENDPOINTS = {
-        "public": r"trades|tickers|books|books(50)?-l2-tbt|books5|bbo-tbt|index-tickers|mark-price|funding-rate",
+        "public": r"trades|tickers|books|books(50)?-l2-tbt|books5|bbo-tbt|index-tickers|mark-price|funding-rate|status"
+        r"|liquidation-orders",
         "business": r"(mark-price-|index-)?candle(1s|[135]m|15m|30m|[1246]H|12H|[1235]D|1W|[13]M)|trades-all",
         "private": r"orders|account|positions|balance_and_position",
     }
@@ -447,6 +449,10 @@ class V5(Generation):
             return Feed("", lambda *_: session.exchange.account.state(arg))
         if home == "business" and session.endpoint != "business":
             raise Refusal("64001", "This channel has been migrated to the '/business' URL.")
+        if home == session.endpoint and arg == {"channel": "status"}:
+            return Feed("", lambda *_: "")  # no maintenance is planned
+        if home == session.endpoint and arg == {"channel": "liquidation-orders", "instType": "SWAP"}:
+            return Feed("BTC-USDT-SWAP", lambda i, _: compact({"arg": arg, "data": self.liquidations(i)}))
         if home != session.endpoint or not instrument or set(arg) != {"channel", "instId"}:
             where = f"channel:{kind},instId:{name}" if name else f"channel:{kind}"
             raise Refusal("60018", f"Subscribe failed, wrong URL or {where} doesn't exist.")
@@ -463,6 +469,16 @@ class V5(Generation):
         return [row | {"tradeId": str(t["id"]), "px": t["price"], "sz": t["size"], "side": t["side"]} for t in i.trades]
 
     trades_all = trades
+
+    def liquidations(self, i: Instrument) -> list[Any]:
+        details = [
+            {"bkLoss": "0", "bkPx": t["price"], "ccy": "", "posSide": "short", "side": t["side"], "sz": t["size"]}
+            | {"ts": now_ms()}
+            for t in i.trades
+        ]
+        underlying = i.name.removesuffix("-SWAP")
+        kind = {"instFamily": underlying, "instId": i.name, "instType": "SWAP", "uly": underlying}
+        return [{"details": details, **kind}]
 
     def tickers(self, i: Instrument, first: bool) -> list[Any]:
         (bid, bid_size), (ask, ask_size), last = i.levels("bids", 1)[0], i.levels("asks", 1)[0], i.trades[-1]
@@ -893,7 +909,9 @@ class Exchange:
 
 
 def main() -> None:
-    with Exchange() as exchange:
+    parser = argparse.ArgumentParser(description="A stand-in for the exchange. Prints its URLs; Ctrl-C ends it.")
+    parser.add_argument("--port", type=int, default=0, help="to listen at on 127.0.0.1 (default: a free one)")
+    with Exchange(port=parser.parse_args().port) as exchange:
         for path in PATHS:
             print(exchange.url + path, flush=True)
         with suppress(KeyboardInterrupt):

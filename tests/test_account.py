@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -485,6 +486,55 @@ def test_orders_go_over_v5_only_and_need_keys(keys, monkeypatch):
         OkexWS(["trades:BTC-USDT"]).request("order", BUY)
 
 
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("ws://127.evil.example", {}),
+        ("ws://localhost.evil.example", {}),
+        ("ws://localhost", {"proxy": "http://proxy.example:3128"}),
+    ],
+)
+def test_what_only_looks_like_this_machine_gets_no_keys(keys, url, options):
+    with pytest.raises(ValueError, match="not sent over"):
+        OkexWS(["account"], url=url, credentials=keys, **options)
+
+
+def test_a_leg_that_failed_is_a_failure_whatever_the_code_says(exchange, trader):
+    exchange.ignored = '"op":"batch-orders"'
+    result = in_thread(trader.request, "batch-orders", [{**BUY}, {**BUY}])
+    text = wait_for(lambda: [text for _, text in exchange.requests if "batch-orders" in text])[0]
+    legs = [{"sCode": "0", "sMsg": ""}, {"sCode": "51000", "sMsg": "Parameter px error"}]
+    exchange.sessions[-1].send(
+        json.dumps({"id": json.loads(text)["id"], "op": "batch-orders", "code": "0", "msg": "", "data": legs})
+    )
+    with pytest.raises(OrderError, match="51000 Parameter px error"):
+        result()
+
+
+def test_secrets_are_hidden_however_they_are_written(caplog):
+    caplog.set_level(logging.DEBUG)
+    secret = 'pass"word\\é with quotes'
+    Credentials("key-key-key", "secret-secret", secret)
+    once = json.dumps(secret, ensure_ascii=True)
+    for text in (secret, once, json.dumps({"msg": once}), okex_ws.printable("x" * 190 + "secret-secret")):
+        okex_ws.log.warning("%s", text)
+    assert "word" not in caplog.text and "secre" not in caplog.text
+
+
+def test_what_status_says_holds_no_secret(keys):
+    heard = []
+    client = OkexWS([], credentials=keys)
+    client.on_status = lambda status, detail: heard.append(detail)
+    client._tell(DISCONNECTED, f"closed with {keys.secret_key}")
+    assert heard == ["closed with ***"]
+
+
+def test_a_password_in_the_url_is_not_printed(caplog):
+    OkexWS([], url="wss://me:hunter22@ws.example/private")
+    okex_ws.log.warning("to %s", "wss://me:hunter22@ws.example/private")
+    assert "hunter22" not in caplog.text
+
+
 def test_a_client_that_does_not_log_in_says_so_instead_of_waiting(keys):
     client = OkexWS(["trades:BTC-USDT"], credentials=keys)
     with pytest.raises(ValueError, match="does not log in"):
@@ -558,15 +608,22 @@ def test_no_secret_is_in_a_repr_or_a_traceback(keys, exchange, caplog):
 def test_the_strategy_of_the_readme_places_its_order(monkeypatch):
     readme = (Path(okex_ws.__file__).parent / "README.md").read_text()
     (code,) = [block for block in re.findall(r"```python\n(.*?)```", readme, re.S) if "account.request" in block]
-    assert len(code.splitlines()) == 15
+    assert len(code.splitlines()) <= 16
     with Exchange(every=0.05) as exchange:
         monkeypatch.setitem(okex_ws.REGIONS, "global", (exchange.url, exchange.url, f"http{exchange.url[2:]}"))
         for name, value in zip(Credentials.VARIABLES, exchange.keys):
             monkeypatch.setenv(name, value)
-        printed, names = io.StringIO(), {}
-        with contextlib.redirect_stdout(printed):
+        printed, names, pause = io.StringIO(), {}, time.sleep
+
+        def sleep(seconds):
+            if threading.current_thread() is threading.main_thread() and '"state":"live"' in printed.getvalue():
+                raise KeyboardInterrupt
+            pause(min(seconds, 0.05))
+
+        monkeypatch.setattr(time, "sleep", sleep)
+        with contextlib.redirect_stdout(printed), pytest.raises(KeyboardInterrupt):
             exec(code, names)
-            wait_for(lambda: '"state":"live"' in printed.getvalue())
+        monkeypatch.setattr(time, "sleep", pause)
         for ws in (names["market"], names["account"]):
             ws.close()
         assert "placed: [{'ordId'" in printed.getvalue()

@@ -9,6 +9,7 @@ from functools import partial
 from itertools import pairwise
 
 import pytest
+import websocket
 from conftest import wait_for
 from hypothesis import given
 from hypothesis import strategies as st
@@ -104,7 +105,7 @@ def test_in_v1_the_first_message_is_the_book_and_the_rest_are_changes():
     book.apply(row([("5", "1"), ("4", "1")], [("9", "1")], timestamp=1490337551299))
     book.apply(row([("5", 0), ("3", "1")], []))
     assert book.top(9) == ([["4", "1"], ["3", "1"]], [["9", "1"]])
-    book.invalidate("disconnected")
+    book.renew("disconnected")
     book.apply(row([("2", "1")], []))
     assert book.top(9) == ([["2", "1"]], [])
 
@@ -237,7 +238,7 @@ def test_a_level_that_cannot_be_read_is_no_quote_and_what_follows_no_book(level)
     with pytest.raises(BookOutOfSync):
         book.apply(row([("97", "1")], []))
     assert not book.ready
-    book.invalidate("subscribed anew")
+    book.renew("subscribed anew")
     book.apply(row([("97", "1")], []))
     assert book.top(5) == ([["97", "1"]], [])
 
@@ -360,7 +361,7 @@ def rest(sequence, bids=(("99", "1"),), asks=(("101", "1"),)):
 
 def test_waits_for_a_snapshot_and_bridges_to_it():
     book = waiting_book(v5(20, 22, [("97", "1")]), v5(22, 25, [("98", "1")]), v5(25, 30, [("96", "1")]))
-    assert book.bridge(rest(25))
+    assert book.bridge(rest(25), book.waiting)
     assert book.top(9)[0] == [["99", "1"], ["96", "1"]]  # 22 and 25 are in the snapshot already
     book.apply(v5(30, 31, [("95", "1")]), "update")
     assert book.ready
@@ -368,15 +369,15 @@ def test_waits_for_a_snapshot_and_bridges_to_it():
 
 def test_a_snapshot_older_than_the_first_update_is_not_taken():
     book = waiting_book(v5(20, 22))
-    assert not book.bridge(rest(19))
+    assert not book.bridge(rest(19), book.waiting)
     assert not book.ready and book.waiting
-    assert book.bridge(rest(20))
+    assert book.bridge(rest(20), book.waiting)
     assert book.ready
 
 
 def test_a_snapshot_in_the_middle_of_an_update_is_bridged_once():
     book = waiting_book(v5(20, 22))
-    assert book.bridge(rest(24))
+    assert book.bridge(rest(24), book.waiting)
     book.apply(v5(22, 23, [("1", "1")]), "update")  # older than the snapshot
     book.apply(v5(23, 27, [("98", "1")]), "update")  # spans it
     book.apply(v5(27, 28), "update")
@@ -388,14 +389,45 @@ def test_a_snapshot_in_the_middle_of_an_update_is_bridged_once():
 def test_a_gap_behind_the_snapshot_is_a_gap():
     book = waiting_book(v5(20, 22), v5(23, 25))
     with pytest.raises(BookOutOfSync, match="gap"):
-        book.bridge(rest(21))
+        book.bridge(rest(21), book.waiting)
     assert not book.ready and not book.waiting
 
 
 def test_a_late_snapshot_does_not_disturb_a_book_that_is_ready():
     book = ready_book()
-    assert book.bridge(rest(5))
+    assert not book.bridge(rest(5), book.waiting)
     assert book.best_bid == ("99", "1") and book.ready
+
+
+def test_a_snapshot_for_updates_of_an_earlier_subscription_is_not_taken():
+    book = waiting_book(v5(20, 22))
+    earlier = book.waiting
+    book.renew("disconnected")
+    book.apply(v5(3, 5), "update")  # numbered anew
+    assert not book.bridge(rest(25), earlier) and not book.ready
+
+
+@pytest.mark.parametrize("bids", [[("100", "0")], []])
+def test_a_maintenance_reset_right_behind_the_snapshot_is_taken(bids):
+    book = waiting_book(v5(10, 15))
+    assert book.bridge(rest(15), book.waiting)
+    book.apply(v5(15, 3, bids), "update")
+    book.apply(v5(3, 5, [("98", "2")]), "update")
+    assert book.ready and ["98", "2"] in book.top(9)[0]
+
+
+@pytest.mark.parametrize(("previous", "sequence"), [(20, 3), (12, 3)])
+def test_a_reset_that_does_not_follow_from_the_snapshot_is_a_gap(previous, sequence):
+    book = waiting_book(v5(10, 15))
+    assert book.bridge(rest(15), book.waiting)
+    with pytest.raises(BookOutOfSync, match="gap"):
+        book.apply(v5(previous, sequence), "update")
+
+
+def test_a_reset_before_there_is_a_snapshot_is_out_of_sync():
+    book = waiting_book(v5(10, 15))
+    with pytest.raises(BookOutOfSync, match="reset"):
+        book.apply(v5(15, 3), "update")
 
 
 def test_updates_do_not_pile_up_for_ever(monkeypatch):
@@ -457,6 +489,47 @@ def test_a_lost_connection_empties_the_book_until_the_next_snapshot(exchange, co
     exchange.sessions[-1].drop()
     wait_for(lambda: book.ready)
     assert not client.saw(GAP)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"event": "error", "code": "60018", "msg": "channel:books,instId:BTC-USDT doesn't exist"},
+        {"event": "unsubscribe", "arg": {"channel": "books", "instId": "BTC-USDT"}},
+    ],
+)
+def test_a_book_that_the_exchange_gives_up_does_not_answer(exchange, connect, message):
+    client = connect("books:BTC-USDT")
+    book = client.books["books:BTC-USDT"]
+    wait_for(lambda: book.ready)
+    exchange.silent = True
+    exchange.sessions[-1].frame(json.dumps(message).encode(), websocket.ABNF.OPCODE_TEXT)
+    wait_for(lambda: not book.ready)
+
+
+def test_a_book_is_not_ready_while_the_handler_blocks(exchange, connect, monkeypatch):
+    monkeypatch.setattr(okex_ws, "SILENCE_MARGIN", 0.2)
+    block = threading.Event()
+    client = connect("books:BTC-USDT", ping_every=0.05)
+    book = client.books["books:BTC-USDT"]
+    wait_for(lambda: book.ready)
+    client.handler = lambda channel, rows: block.wait()
+    wait_for(lambda: not book.ready)
+    assert "does the handler block" in dict(client.statuses)[GAP]
+    client.handler = lambda channel, rows: None
+    block.set()
+    wait_for(lambda: book.ready)
+
+
+def test_a_book_given_up_while_a_snapshot_arrives_is_not_ready(exchange, connect):
+    client = connect("books:BTC-USDT")
+    book = client.books["books:BTC-USDT"]
+    wait_for(lambda: book.ready)
+    subscription = client._subscriptions["books:BTC-USDT"]
+    client.unsubscribe("books:BTC-USDT")
+    # The reading thread had looked at the state just before:
+    client._keep_book(subscription, book, [row([["1", "1"]], [["2", "1"]], seqId=1, prevSeqId=-1)], "snapshot")
+    assert not book.ready
 
 
 def test_a_gap_costs_only_the_channel_that_has_it(exchange, connect, caplog):

@@ -307,6 +307,26 @@ def test_the_file_alone_works_and_offline_says_what_it_needs(tmp_path, exchange)
     assert lost.returncode == 2 and "tests/exchange.py" in lost.stderr.splitlines()[-1]
 
 
+def test_the_file_can_be_pasted_into_a_script(tmp_path, exchange):
+    above, guard = SCRIPT.read_text().rstrip().rsplit("\n\n\n", 1)
+    assert len(guard.splitlines()) == 2 and "__main__" in guard
+    script = tmp_path / "mine.py"
+    script.write_text(
+        f"""import os
+PAIR = os.environ["PAIR"]
+{above}
+def handler(channel, rows):
+    print(channel, rows[0]["px"])
+    ws.close()
+ws = OkexWS(["trades:" + PAIR], handler, url="{exchange.url}")
+ws.run()
+"""
+    )
+    environment = {**os.environ, "PAIR": "BTC-USDT"}
+    run = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=30)
+    assert re.fullmatch(r"trades:BTC-USDT [\d.]+\n", run.stdout), run.stderr
+
+
 @pytest.mark.parametrize("shadow", [None, "def enableTrace(): pass\n"])
 def test_a_missing_websocket_client_is_told_in_one_line(tmp_path, shadow):
     if shadow:  # the other package called websocket

@@ -328,6 +328,22 @@ def test_rows_stop_at_once_though_the_exchange_goes_on(exchange, connect):
     assert len(client.rows) <= seen + 1  # one could have been on its way to the handler
 
 
+def test_rows_do_not_come_back_when_nobody_confirms_that_they_end(exchange, connect, monkeypatch, caplog):
+    client = connect("candle1m:BTC-USDT", url=exchange.url)
+    wait_for(lambda: client.rows)
+    monkeypatch.setattr(okex_ws, "CONFIRM_TIMEOUT", 0.0)
+    exchange.ignored = "unsubscribe"
+    client.unsubscribe("candle1m:BTC-USDT")
+    wait_for(lambda: "not confirmed to be unsubscribed" in caplog.text)
+    seen, messages = len(client.rows), client.counts["messages"]
+    wait_for(lambda: client.counts["messages"] > messages + 5)
+    assert len(client.rows) == seen
+    exchange.ignored = ""
+    client.subscribe("candle1m:BTC-USDT")
+    wait_for(client.more_rows())
+    assert all(isinstance(row, dict) for _, row in client.rows)
+
+
 def test_a_channel_that_was_never_confirmed_can_be_given_up(exchange, connect, monkeypatch, caplog):
     monkeypatch.setattr(okex_ws, "CONFIRM_TIMEOUT", 0.0)
     exchange.ignored = '"subscribe"'
@@ -549,6 +565,21 @@ def test_close_ends_run_at_once_whatever_it_does(exchange, monkeypatch):
     assert ended(never.start())
 
 
+def test_close_while_it_waits_for_its_turn_connects_no_more(exchange, monkeypatch):
+    client = OkexWS(["trades:BTC-USDT"], url=exchange.url)
+    client._stop.set()
+    client.run()
+    assert not exchange.handshakes
+
+
+def test_a_client_runs_once(exchange, connect):
+    client = connect("trades:BTC-USDT")
+    wait_for(lambda: client.rows)
+    with pytest.raises(RuntimeError, match="make another one"):
+        client.run()
+    wait_for(client.more_rows())
+
+
 def test_close_works_from_the_handler(exchange):
     client = Client(["trades:BTC-USDT"], url=exchange.url)
     calls = []
@@ -690,6 +721,23 @@ def test_a_proxy_that_cannot_be_is_an_error_at_once(proxy):
 def test_says_in_words_what_failed(error, words):
     line = explain(error, "wss://me:secret@ws.okx.com/ws/v5/public")
     assert words in line and "secret" not in line
+
+
+def test_names_the_proxy_that_failed(connect, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
+    for options in ({}, {"proxy": f"http://127.0.0.1:{port}"}):
+        client = connect("trades:BTC-USDT", url="wss://ws.example", **options)
+        wait_for(lambda: client.saw(DISCONNECTED))  # noqa: B023
+        assert dict(client.statuses)[DISCONNECTED] == f"the proxy 127.0.0.1:{port} refused the connection"
+
+
+def test_no_proxy_of_the_environment_counts(monkeypatch):
+    monkeypatch.setenv("all_proxy", "http://127.0.0.1:1")
+    options = okex_ws.proxy_options(None, "wss://ws.example")
+    assert options["http_proxy_host"] == "127.0.0.1" and options["http_no_proxy"] is None
+    assert okex_ws.proxy_options("http://127.0.0.1:1", "wss://ws.example")["http_no_proxy"] == ["-"]
 
 
 def test_says_that_the_exchange_closed_port_8443(monkeypatch, caplog):

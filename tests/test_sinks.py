@@ -225,6 +225,43 @@ def test_the_main_thread_does_not_leave_while_another_one_writes_what_is_queued(
     assert sink.rows == [1]
 
 
+def test_a_message_that_a_sink_cannot_take_costs_no_other(caplog):
+    sink = Memory()
+    take = sink.write
+
+    def write(received, channel, rows):
+        take(received, channel, [row["n"] for row in rows])
+
+    sink.write = write
+    writer = Writer("memory", sink)
+    for row in ({"n": 1}, None, {}, {"n": 2}):
+        writer.put(marshal.dumps((1.0, "c", [row])))
+    assert writer.close()
+    assert sink.rows == [1, 2] and writer.refused == 2
+    assert caplog.text.count("cannot take a message") == 1
+
+
+@pytest.mark.parametrize("kind", [JsonLines, SQLite])
+def test_a_file_that_is_moved_away_is_followed_by_a_new_one(tmp_path, kind, caplog):
+    path, old = tmp_path / "rows", tmp_path / "old"
+    sink = kind(str(path))
+    stored = (lambda path: [received for received, _, _ in table(path)]) if kind is SQLite else received_times
+    sink.write(1, "c", [{}])
+    sink.flush()
+    if kind is SQLite:  # as the manual of SQLite asks: not while it has a log beside it
+        sink.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    path.rename(old)
+    sink.write(2, "c", [{}])
+    sink.flush()
+    sink.close()
+    assert stored(old) == [1] and stored(path) == [2]
+    assert "was moved or removed" in caplog.text
+
+
+def received_times(path):
+    return [line["received"] for line in json_lines(path)]
+
+
 def test_a_sink_needs_no_more_than_write_and_close():
     class Plain:
         def __init__(self):
@@ -597,6 +634,22 @@ def test_other_programs_give_commands(tmp_path, exchange, redis_server):
     assert process.returncode == 0, err
     feed.clear()
     assert feed.redis.keys("*") == []
+
+
+def test_commands_from_before_the_start_are_not_obeyed(redis_server, feed, caplog):
+    feed.redis.rpush("okex/test/commands", json.dumps({"id": "1", "op": "quit"}))
+    given = []
+    sink = RedisSink(redis_server.url, name="test", history=10, command=lambda op, channels: given.append(op))
+    feed._command("channels")
+    sink.close()
+    assert given == ["channels"] and "before this start" in caplog.text
+
+
+def test_a_command_of_an_odd_shape_is_answered(sink, feed):
+    for channels in ("trades:BTC-USDT", 7, None):
+        feed.redis.rpush("okex/test/commands", json.dumps({"id": "1", "op": "subscribe", "channels": channels}))
+        answer = json.loads(feed.redis.blpop("okex/test/answers/1", timeout=4)[1])
+        assert not answer["ok"] and "must be a list" in answer["error"]
 
 
 def test_a_command_that_nobody_answers_is_an_error(feed):
