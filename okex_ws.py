@@ -19,8 +19,9 @@ As a library, or pasted into a trading script:
     OkexWS(["trades:BTC-USDT"], handler).run()
 
 Threads: `run()` connects, reads and calls the handler on the thread that called it; `start()` does so
-on a daemon thread of its own. One more daemon thread, `send_heartbeat`, sends the ping. `subscribe`,
-`unsubscribe` and `close` may be called from any thread, the handler's included.
+on a daemon thread of its own. One more daemon thread, `send_heartbeat`, sends the ping, and trusts no order
+book while the handler blocks. `subscribe`, `unsubscribe` and `close` may be called from any thread, the
+handler's included.
 """
 
 import argparse
@@ -74,7 +75,7 @@ __all__ = [
 __version__ = "1.0.0"
 
 CONNECT_TIMEOUT = 10.0  # seconds, for each step of connecting: TCP, TLS, handshake
-CONFIRM_TIMEOUT = 10.0  # seconds until a subscription that nobody confirmed is reported
+CONFIRM_TIMEOUT = 10.0  # seconds until a subscription, its end, or a login that nobody confirmed is reported
 SILENCE_MARGIN = 10.0  # seconds beyond ping_every in which something, a pong at least, must arrive
 MAX_RETRY = 30.0  # seconds between two tries to connect, at most
 MAX_CHANNEL_RETRY = 60.0  # seconds between two tries to get a channel that is not confirmed, at most
@@ -142,7 +143,7 @@ log = logging.getLogger("okex_ws")  # Ping, pong and subscriptions at INFO, trou
 # ---------------------------------------------------------------------------------------------------------------
 # Secrets: known here, so that they can be kept out of everything that is printed.
 
-secrets: set[str] = set()  # keys
+secrets: set[str] = set()  # keys and passwords
 signatures: deque[str] = deque(maxlen=16)  # the latest; one is good for 30 s
 
 
@@ -648,14 +649,28 @@ def dialect_of(channel: str) -> type[Dialect]:
     raise ValueError(f"{channel!r} is not a channel: v5 channels look like trades:BTC-USDT")
 
 
+def bare(url: str) -> str:
+    """A URL without user and password."""
+    return re.sub(r"//.*@", "//", url)
+
+
+def port(url: str, default: int = 0) -> int:
+    """The port in a URL. Raises ValueError, without the password that urlsplit would show."""
+    try:
+        number = urlsplit(url).port
+    except ValueError:
+        raise ValueError(f"{bare(url)} has no valid port; / ? # in a password are written %2F %3F %23") from None
+    return default if number is None else number
+
+
 def endpoint(channel: str, url: str | None = None, region: str = "global", simulated: bool = False) -> str:
     """The URL to connect to for a channel. A `url` without a path is a host, and gets the exchange's path."""
     own = dialect_of(channel).url(channel, region, simulated)
     if url is None:
         return own
     parts = urlsplit(url)
-    if parts.scheme not in ("ws", "wss") or not parts.hostname or parts.port == 0:
-        raise ValueError(f"{url!r} is not a WebSocket URL: it must start with ws:// or wss:// and name a host")
+    if parts.scheme not in ("ws", "wss") or not parts.hostname or not port(url, 443):
+        raise ValueError(f"{bare(url)} is not a WebSocket URL: it must start with ws:// or wss:// and name a host")
     return url if parts.path.strip("/") else parts._replace(path=urlsplit(own).path).geturl()
 
 
@@ -796,7 +811,7 @@ class OrderBook:
         self.whole = whole
         self._lock = threading.RLock()
         self._reason = "no snapshot yet"  # why the book is not ready; "" when it is
-        self._first = True  # whether the next row without an action is the whole book (v1)
+        self._first = True  # no snapshot since the subscription: in v1 the next row is one, in v5 it may come by REST
         self._last: dict[str, Any] = {}  # the last row
         self._sequence: int | None = None
         self._bridging = False  # the snapshot came by REST: the first update may begin before it and end after it
@@ -941,7 +956,7 @@ class OrderBook:
         return True
 
     def _await_snapshot(self, row: Any) -> None:
-        if "seqId" not in row or len(self._pending) >= MAX_PENDING:
+        if not self._first or "seqId" not in row or len(self._pending) >= MAX_PENDING:
             raise BookOutOfSync("updates, but no snapshot")
         if row["seqId"] < row["prevSeqId"]:  # a snapshot could be from before or after it
             raise BookOutOfSync("the sequence was reset before there was a snapshot")
@@ -983,7 +998,9 @@ class Subscription:
     prepare: Callable[[list[Any], str], list[Any]] | None = None  # makes of (rows, action) what the handler gets
     book: OrderBook | None = None
     state: str = "wanted"
-    due: float = 0.0  # monotonic: when the next request may leave, or when the last should have been confirmed
+    due: float = (
+        0.0  # monotonic: when the next request may leave, or when the last should be confirmed; inf: never mind
+    )
     request: str = ""  # id of the request that it was last sent in; "" if none was
     alone: bool = False  # to be sent in a request of its own, because a shared one was refused
     again: bool = False  # to be wanted again after it has left
@@ -1089,7 +1106,7 @@ class OkexWS(WebSocketApp):
         self._ids = count(1)
         self._stop = threading.Event()  # set by close(): run() ends
         self._open = False  # between on_open and the end of the connection
-        self._heard = 0.0  # monotonic: when anything last arrived
+        self._heard = 0.0  # monotonic: when something last arrived and was handled
         self._pinged = 0.0  # monotonic: when the last ping left
         self._tries = 0  # connections since data or a pong last arrived
         self._reason = ""  # why the connection ended, in words
@@ -1175,7 +1192,7 @@ class OkexWS(WebSocketApp):
         for channel in channels:
             where = endpoint(channel, *self._where)
             if where != self.url or dialect_of(channel) is not self.dialect:
-                raise ValueError(f"{channel} is served at {where}, this client connects to {self.url}")
+                raise ValueError(f"{channel} is served at {bare(where)}, this client connects to {bare(self.url)}")
             if self.dialect.private(channel):
                 self._demand_keys(channel)
         with self._lock:
@@ -1202,7 +1219,9 @@ class OkexWS(WebSocketApp):
             for channel in channels:
                 key = self.dialect.key(channel)
                 subscription = self._subscriptions.get(key)
-                if subscription and self._open and subscription.asked:
+                if subscription and self._open and subscription.state == "leaving":
+                    subscription.again = False
+                elif subscription and self._open and subscription.asked:
                     subscription.leave(again=False)
                 else:
                     self._subscriptions.pop(key, None)
@@ -1253,7 +1272,7 @@ class OkexWS(WebSocketApp):
         return reply.data
 
     def on_status(self, status: str, detail: str) -> None:
-        """Hear what happens to the connection. Override it, or assign a function of (status, detail)."""
+        """Hear what happens to the connection, from any thread. Override it, or assign a function of both."""
 
     def send(self, data: bytes | str, opcode: int = ABNF.OPCODE_TEXT) -> None:
         """Send one message. Raises WebSocketConnectionClosedException while there is no connection."""
@@ -1277,7 +1296,7 @@ class OkexWS(WebSocketApp):
         if missing:
             raise ValueError(f"{what} needs an API key: set {', '.join(missing)}")
         if self.url.startswith("ws:") and not self._local:
-            raise ValueError(f"{what} needs an API key, which is not sent over {self.url}: use wss://")
+            raise ValueError(f"{what} needs an API key, which is not sent over {bare(self.url)}: use wss://")
 
     def _run_in_background(self) -> None:
         try:
@@ -1376,7 +1395,7 @@ class OkexWS(WebSocketApp):
             delay = 0.0
         self._tries += 1
         reason = self._reason or "connection lost"
-        if not connected and urlsplit(self.url).port == 8443:
+        if not connected and port(self.url) == 8443:
             reason += " (OKX closed port 8443 on 2026-10-31: leave the port out)"
         what = "Disconnected from" if connected else "Cannot connect to"
         log.warning("%s %s: %s. Next try in %.1f s.", what, self.url, reason, delay)
@@ -1393,7 +1412,8 @@ class OkexWS(WebSocketApp):
                     book.invalidate(why)
                     self.counts["gaps"] += 1
                     log.warning("%s: %s", channel, why)
-                    self._tell(GAP, f"{channel}: {why}")
+                    # on_status may want what the handler holds, and pings must go on.
+                    threading.Thread(target=self._tell, args=(GAP, f"{channel}: {why}"), daemon=True).start()
 
     def _tell(self, status: str, detail: str) -> None:
         try:
@@ -1404,13 +1424,12 @@ class OkexWS(WebSocketApp):
     # Login and orders.
 
     def _log_in(self, now: float) -> None:
-        assert self.sock is not None
+        sock = self.sock and self.sock.sock
         try:
-            sock = self.sock and self.sock.sock
-            peer = sock.getpeername()[0] if sock else ""  # after a redirect, not that of the URL
+            peer = sock and sock.getpeername()[0]  # after a redirect, not that of the URL
         except OSError:
-            sock = None
-        if not sock:
+            peer = None
+        if not peer:
             return  # the connection is gone; on_open of the next one starts afresh
         if not isinstance(sock, ssl.SSLSocket) and not (self._local and is_loopback(peer)):
             self._fatal = LoginError("the connection is not encrypted: no keys were sent")
@@ -1424,8 +1443,8 @@ class OkexWS(WebSocketApp):
 
     def _login_accepted(self, _: LoggedIn) -> None:
         with self._lock:
+            again = self._logged_in.is_set()
             for subscription in self._subscriptions.values():  # v1 answers a signed addChannel like this
-                again = self._logged_in.is_set()
                 if again and subscription.state == "sent" and self.dialect.private(subscription.channel):
                     subscription.state = "confirmed"
             self._logged_in.set()
@@ -1548,9 +1567,9 @@ class OkexWS(WebSocketApp):
 
     def _refused(self, event: Refused) -> None:
         hint = HINTS.get(event.code, "")
-        why = f"{event.code} {printable(masked(event.message))}" + (f" ({hint})" if hint else "")
-        if event.id in self._answers:
-            self._answers[event.id].put(event)
+        why = f"{event.code} {printable(event.message)}" + (f" ({hint})" if hint else "")
+        if answer := self._answers.get(event.id):
+            answer.put(event)
             return
         if self._login_due and event.channel in ("", "login") and not event.id:
             self._login_refused(event, why)
@@ -1620,14 +1639,14 @@ class OkexWS(WebSocketApp):
         for n, row in enumerate(rows):
             try:
                 book.apply(row, action)
-                if self.depth and book.ready and (row["bids"] or row["asks"] or action != "update"):
+                if self.depth and book.ready and (action != "update" or row.get("bids") or row.get("asks")):
                     bids, asks = book.top(self.depth)
                     views.append({"bids": bids, "asks": asks, "ts": book.timestamp})
             except BookOutOfSync as error:
                 self._resync(subscription, book, str(error))
                 rows = rows[:n]
                 break
-        if book.waiting and not subscription.fetching:
+        if book.waiting and not subscription.fetching and self.dialect.snapshot(subscription.channel):
             subscription.fetching = True
             threading.Thread(target=self._fetch_snapshot, args=(subscription, book), daemon=True).start()
         if subscription.state == "leaving":  # since a moment ago, by another thread
@@ -1836,7 +1855,7 @@ def on_error(ws: OkexWS, error: BaseException) -> None:
         ws._fatal = error  # websocket-client swallows it; run() raises it again
     elif isinstance(error, ssl.SSLCertVerificationError) and not ws.counts["connects"]:
         ws._fatal = error
-    ws._hang_up(explain(error, ws.url, None if ws._local else ws._proxy))
+    ws._hang_up(explain(error, ws.url, ws._proxy))
 
 
 def on_close(ws: OkexWS, code: int | None, reason: str | None) -> None:
@@ -1869,7 +1888,8 @@ def send_heartbeat(ws: OkexWS) -> None:
 def explain(error: BaseException, url: str, proxy: dict[str, Any] | None = None) -> str:
     """Why a connection could not be made, or ended, in words that tell DNS, TCP, TLS, proxy and HTTP apart."""
     host = urlsplit(url).netloc.rpartition("@")[2]
-    next_hop = f"the proxy {proxy['http_proxy_host']}:{proxy['http_proxy_port']}" if proxy else host
+    used = proxy and proxy is not DIRECT
+    next_hop = f"the proxy {proxy['http_proxy_host']}:{proxy['http_proxy_port']}" if proxy and used else host
     detail = printable(str(error)).rstrip(".") or type(error).__name__
     if isinstance(error, websocket.WebSocketAddressException):
         return f"DNS cannot resolve {next_hop}: {detail}"
@@ -1907,12 +1927,17 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+# websocket-client would ask the environment once more; and no_proxy=* does not count unless a proxy is named.
+DIRECT = {"http_proxy_host": "none", "http_proxy_port": 0, "http_no_proxy": ["*"], "proxy_type": "http"}
+
+
 def proxy_options(proxy: str | None, url: str) -> dict[str, Any]:
     """What run_forever wants to hear about a proxy: the one asked for, or that of the environment."""
     parts = urlsplit(url)
-    if proxy is None and is_loopback(parts.hostname or ""):  # no_proxy=* does not count unless a proxy is named
-        return {"http_proxy_host": "none", "http_proxy_port": 0, "http_no_proxy": ["*"], "proxy_type": "http"}
-    no_proxy = None if proxy is None else ["-"]  # asked for by name: no_proxy, and 1.8's own for loopback, do not count
+    host, without = parts.hostname or "", os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    exceptions = [name.strip().lstrip(".") for name in without.split(",") if name.strip()]
+    if proxy is None and (is_loopback(host) or any(e == "*" or f".{host}".endswith(f".{e}") for e in exceptions)):
+        return DIRECT
     if proxy is None:
         names = ("https_proxy" if parts.scheme == "wss" else "http_proxy", "all_proxy")
         values = (os.environ.get(spelling) for name in names for spelling in (name, name.upper()))
@@ -1920,7 +1945,8 @@ def proxy_options(proxy: str | None, url: str) -> dict[str, Any]:
     if not proxy:
         return {}
     parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    if parts.scheme not in ("http", "socks4", "socks4a", "socks5", "socks5h") or not parts.hostname or not parts.port:
+    schemes = ("http", "socks4", "socks4a", "socks5", "socks5h")
+    if parts.scheme not in schemes or not parts.hostname or not port(parts.geturl()):
         raise ValueError("a proxy is written http://host:port, socks5://host:port or socks5h://host:port")
     if parts.scheme != "http":
         try:
@@ -1929,10 +1955,10 @@ def proxy_options(proxy: str | None, url: str) -> dict[str, Any]:
             raise ImportError("SOCKS proxies need the package python-socks: pip install python-socks") from None
     return {
         "http_proxy_host": parts.hostname,
-        "http_proxy_port": parts.port,
+        "http_proxy_port": port(parts.geturl()),
         "http_proxy_auth": (unquote(parts.username), unquote(parts.password or "")) if parts.username else None,
         "http_proxy_timeout": CONNECT_TIMEOUT,
-        "http_no_proxy": no_proxy,
+        "http_no_proxy": ["-"],  # its own idea of no_proxy, and what 1.8.0 has for loopback, do not count
         "proxy_type": parts.scheme,
     }
 
@@ -2091,8 +2117,9 @@ class JsonLines(Sink):
         if not self.lines:
             return
         if self.regular and moved(self.target, self.stat):
-            self.file.close()
+            old = self.file
             self._open()
+            old.close()
         data = memoryview("".join(self.lines).encode())
         end = self.file.seek(0, os.SEEK_END) if self.regular else 0
         try:
@@ -2119,13 +2146,14 @@ class SQLite(Sink):
         import sqlite3
 
         try:
-            self.db = sqlite3.connect(self.target, timeout=5, check_same_thread=False)
-            self.db.executescript(
+            db = sqlite3.connect(self.target, timeout=5, check_same_thread=False)
+            db.executescript(
                 "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
+                "PRAGMA wal_autocheckpoint=1;"  # so that the file holds nearly everything, wherever it is moved
                 "CREATE TABLE IF NOT EXISTS rows (received REAL, channel TEXT, row TEXT);"
                 "CREATE INDEX IF NOT EXISTS rows_by_channel ON rows (channel, received);"
             )
-            self.stat = os.stat(self.target)
+            self.db, self.stat = db, os.stat(self.target)
         except sqlite3.Error as error:
             raise OSError(f"{self.target}: {error}") from None
 
@@ -2135,8 +2163,9 @@ class SQLite(Sink):
     def flush(self) -> None:
         if self.rows:
             if moved(self.target, self.stat):
-                self.db.close()
+                old = self.db
                 self._open()
+                old.close()
             with self.db:  # one transaction
                 self.db.executemany("INSERT INTO rows VALUES (?, ?, ?)", self.rows)
             self.rows.clear()
@@ -2152,6 +2181,7 @@ def connect_redis(url: str) -> Any:
         from redis.retry import Retry
     except ImportError:
         raise ImportError("Redis needs the package redis: pip install redis") from None
+    port(url)
     # Its own retries could write a batch twice.
     timeouts = {"socket_connect_timeout": 3, "socket_timeout": REDIS_TIMEOUT, "retry": Retry(NoBackoff(), 0)}
     return redis.Redis.from_url(url, decode_responses=True, encoding_errors="backslashreplace", **timeouts)
@@ -2203,6 +2233,8 @@ class RedisSink(Sink):
                 self.uncertain = True
                 self.candles = {}  # unless it succeeds, they are not known
                 pipeline.execute()
+            else:
+                candles = {}  # what was computed came on top of what had been applied
             self.uncertain, self.rows, self.candles = False, rows, candles
             self.number += 1
             self.batch.clear()
@@ -2222,6 +2254,7 @@ class RedisSink(Sink):
                 if begin is None:
                     numbers[key] += 1
                     pipeline.xadd(f"{key}/history", entry | {"n": numbers[key]})
+                if not begin:
                     pipeline.publish(key, text)
                     continue
                 if key not in candles:
@@ -2296,16 +2329,18 @@ class RedisSink(Sink):
 
 
 def candle_begin(channel: str, row: Any) -> int | None:
-    """When the candle in a row begins, in ms; None if it is no candle."""
+    """When the candle in a row begins, in ms; 0 if that makes no sense; None if the channel is none of candles."""
     if "candle" not in channel and "_kline_" not in channel:
         return None
     try:
-        begin = str(row.get("ts") or row.get("timestamp") or row["candle"][0])
-        if begin.isdecimal():
-            return int(begin)
-        return int(datetime.fromisoformat(begin.replace("Z", "+00:00")).timestamp() * 1000)
+        text = str(row.get("ts") or row.get("timestamp") or row["candle"][0])
+        if text.isdecimal():
+            begin = int(text)
+        else:
+            begin = int(datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() * 1000)
     except (LookupError, TypeError, ValueError):
-        return None
+        return 0
+    return begin if begin < (time.time() + 86400) * 1000 else 0  # one of the far future would shut out all others
 
 
 class RedisFeed:
@@ -2421,11 +2456,16 @@ class Writer:
                 self._insist(flush)
                 for _ in range(batch):
                     self.taken_bytes += len(self.queue.popleft())
-                while self.busy() and self.backlog < MAX_QUEUE * 3 // 4 and time.monotonic() - begin < 1.0:
-                    if self.closing.wait(0.05):  # Python threads take turns, and the exchange does not wait
-                        break
+                now = time.monotonic()
+                rest = now + 6 * (now - begin)  # threads of Python take turns, and the exchange does not wait
+                while self.busy() and (self._young() or time.monotonic() < rest) and not self.closing.wait(0.05):
+                    pass
             self._insist(flush)
         self._insist(self.sink.close)
+
+    def _young(self) -> bool:
+        """Whether what waits may wait a little longer."""
+        return not self.queue or time.time() - float(marshal.loads(self.queue[0])[0]) < 0.7
 
     def _pass_on(self, received: float, channel: str, rows: Any) -> None:
         try:
@@ -2433,6 +2473,8 @@ class Writer:
                 self.sink.write(received, channel, rows)
             elif hasattr(self.sink, "status"):
                 self.sink.status(received, *rows)
+        except OSError:
+            raise
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):  # it would be so for ever
             if not self.refused:
                 log.exception("--%s cannot take a message: dropped. Said once, counted each time.", self.option)
@@ -2462,10 +2504,10 @@ class Writer:
         self.closing.set()
         self.wake.set()
 
-    def close(self) -> bool:
+    def close(self, begin: float = inf) -> bool:
         """`end()`, and wait for it until a deadline that is shorter while the sink fails. Whether all was written."""
         self.end()
-        begin, said = time.monotonic(), False
+        begin, said = min(begin, time.monotonic()), False
         while self.thread.is_alive() and time.monotonic() - begin < (MAX_DRAIN_FAILING if self.failing else MAX_DRAIN):
             self.thread.join(0.05)
             if not said and time.monotonic() - begin > 0.5:
@@ -2607,7 +2649,7 @@ class Run:
                 channel: state for client in list(self.clients.values()) for channel, state in client.channels.items()
             }
         elif op == "quit":
-            self.stop(0)
+            self.end(0)
         else:
             raise ValueError(f"no op {op!r}: there are subscribe, unsubscribe, channels and quit")
         return None
@@ -2616,7 +2658,7 @@ class Run:
         if threading.current_thread() is threading.main_thread():
             self.catch_signals()
         if self.args.seconds:
-            timer = threading.Timer(self.args.seconds, self.stop, [0])
+            timer = threading.Timer(self.args.seconds, self.end, [0])
             timer.daemon = True
             timer.start()
         first, *others = self.clients.values()
@@ -2638,6 +2680,13 @@ class Run:
         for client in list(self.clients.values()):
             client.close()
 
+    def end(self, status: int) -> None:
+        """The same, even if the main thread is stuck in a write that nobody reads."""
+        self.stop(status)
+        if not self.ended.wait(EXIT_GRACE):
+            self.finish()
+            os._exit(self.status or 0)
+
     def catch_signals(self) -> None:
         """Let a thread of its own act on SIGINT and SIGTERM.
 
@@ -2653,10 +2702,8 @@ class Run:
         def watch() -> None:
             status = 130 if inbox.recv(1)[0] == signal.SIGINT else 0
             first = time.monotonic()
-            self.stop(status)
-            if not self.ended.wait(EXIT_GRACE):  # the main thread cannot do it
-                threading.Thread(target=self.finish_and_exit, daemon=True).start()
-            inbox.settimeout(MAX_DRAIN + 1 if self.writers else EXIT_GRACE)  # stderr may be blocked, too
+            threading.Thread(target=self.end, args=(status,), daemon=True).start()
+            inbox.settimeout(EXIT_GRACE + (MAX_DRAIN + 1 if self.writers else 0.2))  # stderr may be blocked, too
             with suppress(TimeoutError):
                 while inbox.recv(1) and time.monotonic() - first < EXIT_GRACE:
                     pass  # a double press
@@ -2722,16 +2769,15 @@ class Run:
             if self.ended.is_set():
                 return
             self.ended.set()
+            if self.lock.acquire(timeout=0.1):  # a message that is being handled is still queued
+                self.lock.release()
+            begin = time.monotonic()
             for writer in self.writers:
                 writer.end()
-            lost = [writer for writer in self.writers if not writer.close()]
+            lost = [writer for writer in self.writers if not writer.close(begin)]
             if lost and not self.status:
                 self.status = 1
             self.sum_up()
-
-    def finish_and_exit(self) -> None:
-        self.finish()
-        os._exit(self.status or 0)
 
     def sum_up(self) -> None:
         clients = list(self.clients.values())
@@ -2774,7 +2820,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         run = Run(args, *start_stand_in()) if args.offline else Run(args, args.url)
     except (ImportError, OSError, ValueError) as error:
-        print(f"okex_ws.py: {error}", file=sys.stderr)
+        print(f"okex_ws.py: {masked(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

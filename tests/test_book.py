@@ -521,6 +521,27 @@ def test_a_book_is_not_ready_while_the_handler_blocks(exchange, connect, monkeyp
     wait_for(lambda: book.ready)
 
 
+def test_a_book_that_was_blocked_comes_back_without_rest(exchange, connect):
+    exchange.rest_status = 404
+    client = connect("books:BTC-USDT")
+    book = client.books["books:BTC-USDT"]
+    wait_for(lambda: book.ready)
+    book.invalidate("the handler blocked")
+    wait_for(lambda: book.ready)
+    assert exchange.fetched == []
+
+
+def test_a_book_without_levels_in_a_row_costs_no_connection(exchange, connect):
+    exchange.snapshots = False
+    client = connect("books:BTC-USDT", depth=1)
+    book = client.books["books:BTC-USDT"]
+    wait_for(lambda: book.ready)
+    subscription = client._subscriptions["books:BTC-USDT"]
+    stale = {"seqId": book._sequence - 1, "prevSeqId": book._sequence - 2}
+    book._bridging = True
+    assert client._keep_book(subscription, book, [stale], "update") == []
+
+
 def test_a_book_given_up_while_a_snapshot_arrives_is_not_ready(exchange, connect):
     client = connect("books:BTC-USDT")
     book = client.books["books:BTC-USDT"]

@@ -328,6 +328,19 @@ def test_rows_stop_at_once_though_the_exchange_goes_on(exchange, connect):
     assert len(client.rows) <= seen + 1  # one could have been on its way to the handler
 
 
+def test_unsubscribing_twice_does_not_hit_the_next_subscription(exchange, connect, caplog):
+    client = connect("trades:BTC-USDT")
+    wait_for(lambda: client.rows)
+    with client._lock:
+        client.unsubscribe("trades:BTC-USDT")
+        client.unsubscribe("trades:BTC-USDT")
+        client.subscribe("trades:BTC-USDT")
+    wait_for(lambda: client.channels == {"trades:BTC-USDT": "confirmed"})
+    wait_for(client.more_rows())
+    assert sum("unsubscribe" in text for _, text in exchange.requests) == 1
+    assert "by the exchange" not in caplog.text
+
+
 def test_rows_do_not_come_back_when_nobody_confirms_that_they_end(exchange, connect, monkeypatch, caplog):
     client = connect("candle1m:BTC-USDT", url=exchange.url)
     wait_for(lambda: client.rows)
@@ -700,7 +713,7 @@ def test_this_machine_is_never_reached_through_the_proxy_of_the_environment(conn
 
 @pytest.mark.parametrize("proxy", ["ftp://127.0.0.1:1", "http://127.0.0.1", "socks5://:1080", "http://h:99999"])
 def test_a_proxy_that_cannot_be_is_an_error_at_once(proxy):
-    with pytest.raises(ValueError, match=r"proxy|Port"):
+    with pytest.raises(ValueError, match=r"proxy|port"):
         OkexWS(["trades:BTC-USDT"], proxy=proxy)
 
 
@@ -733,11 +746,31 @@ def test_names_the_proxy_that_failed(connect, monkeypatch):
         assert dict(client.statuses)[DISCONNECTED] == f"the proxy 127.0.0.1:{port} refused the connection"
 
 
-def test_no_proxy_of_the_environment_counts(monkeypatch):
+@pytest.mark.parametrize(
+    ("without", "direct"),
+    [("", False), ("other", False), ("ws.example", True), ("a, .example", True), ("ample", False), ("*", True)],
+)
+def test_no_proxy_of_the_environment_counts(monkeypatch, without, direct):
     monkeypatch.setenv("all_proxy", "http://127.0.0.1:1")
-    options = okex_ws.proxy_options(None, "wss://ws.example")
-    assert options["http_proxy_host"] == "127.0.0.1" and options["http_no_proxy"] is None
-    assert okex_ws.proxy_options("http://127.0.0.1:1", "wss://ws.example")["http_no_proxy"] == ["-"]
+    monkeypatch.setenv("no_proxy", without)
+    assert (okex_ws.proxy_options(None, "wss://ws.example") is okex_ws.DIRECT) == direct
+    assert okex_ws.proxy_options("http://127.0.0.1:1", "wss://ws.example") is not okex_ws.DIRECT
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"proxy": "http://bob:s3cretpw/x@proxy:8080"},
+        {"url": "wss://bob:s3cretpw#z@host"},
+        {"url": "http://bob:s3cretpw@host"},
+        {"url": "wss://bob:s3cretpw@host:99999"},
+        {"url": "ws://bob:s3cretpw@host", "credentials": okex_ws.Credentials("k", "s", "p")},
+    ],
+)
+def test_a_password_is_in_no_error(options):
+    with pytest.raises(ValueError) as caught:
+        OkexWS(["account"], **options)
+    assert "s3cretpw" not in str(caught.value)
 
 
 def test_says_that_the_exchange_closed_port_8443(monkeypatch, caplog):

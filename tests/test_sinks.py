@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import sqlite3
+import ssl
 import subprocess
 import sys
 import threading
@@ -207,6 +208,41 @@ def test_what_was_taken_but_not_made_lasting_counts_as_lost(monkeypatch, caplog)
     assert "3 messages could not be written in time" in caplog.text
 
 
+def test_the_time_to_write_is_for_all_sinks_together(monkeypatch, caplog):
+    monkeypatch.setattr(okex_ws, "MAX_DRAIN", 0.3)
+    run = okex_ws.Run(okex_ws.parse_arguments([]), None)
+    sinks = [Memory(), Memory()]
+    run.writers = [Writer(name, sink) for name, sink in zip(("one", "two"), sinks)]
+    for sink, writer in zip(sinks, run.writers):
+        sink.hang.clear()
+        writer.put(marshal.dumps((1.0, "c", [1])))
+    begin = time.monotonic()
+    run.finish()
+    assert time.monotonic() - begin < 0.55  # 0.3 each would be 0.6
+    assert run.status == 1 and caplog.text.count("1 messages could not be written in time") == 2
+    for sink in sinks:
+        sink.hang.set()
+
+
+def test_a_network_error_of_a_sink_is_no_bug_of_it():
+    sink = Memory()
+    sink.error = ssl.SSLCertVerificationError("expired")  # an OSError, and a ValueError
+    writer = Writer("memory", sink)
+    writer.put(marshal.dumps((1.0, "c", [1])))
+    wait_for(lambda: writer.failing)
+    sink.error = None
+    assert writer.close() and sink.rows == [1]
+
+
+def test_a_flood_does_not_keep_rows_from_being_written():
+    sink = Memory()
+    writer = Writer("memory", sink, busy=lambda: True)
+    for n in range(5 * okex_ws.MAX_BATCH):
+        writer.put(marshal.dumps((time.time(), "c", [n])))
+    wait_for(lambda: len(sink.rows) == 5 * okex_ws.MAX_BATCH, within=3)
+    assert writer.close()
+
+
 def test_the_main_thread_does_not_leave_while_another_one_writes_what_is_queued():
     run = okex_ws.Run(okex_ws.parse_arguments([]), None)
     sink = Memory()
@@ -248,13 +284,18 @@ def test_a_file_that_is_moved_away_is_followed_by_a_new_one(tmp_path, kind, capl
     stored = (lambda path: [received for received, _, _ in table(path)]) if kind is SQLite else received_times
     sink.write(1, "c", [{}])
     sink.flush()
-    if kind is SQLite:  # as the manual of SQLite asks: not while it has a log beside it
-        sink.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     path.rename(old)
     sink.write(2, "c", [{}])
     sink.flush()
-    sink.close()
     assert stored(old) == [1] and stored(path) == [2]
+    tmp_path.rename(tmp_path.with_suffix(".away"))  # and a disk that is gone for a while
+    sink.write(3, "c", [{}])
+    with pytest.raises(OSError):
+        sink.flush()
+    tmp_path.with_suffix(".away").rename(tmp_path)
+    sink.flush()
+    sink.close()
+    assert stored(path) == [2, 3]
     assert "was moved or removed" in caplog.text
 
 
@@ -499,7 +540,7 @@ def test_redis_keeps_rows_of_odd_shapes(sink, feed):
     sink.write(1.0, "candle1m:X", [{}, {"ts": []}, {"candle": []}, ["1", "2"]])
     sink.flush()
     assert feed.get("odd:X", 9) == [{"value": None}, {"value": "text"}, {"value": ["x"]}, {}]
-    assert len(feed.get("candle1m:X", 9)) == 4 and feed.get("odd:X") is None
+    assert feed.get("candle1m:X", 9) == [] and feed.get("odd:X") is None
 
 
 def test_redis_keeps_each_instrument_of_a_channel_that_has_several(sink, feed):
@@ -512,6 +553,36 @@ def test_redis_keeps_each_instrument_of_a_channel_that_has_several(sink, feed):
         assert feed.get(channel)["instId"] in channel
     assert feed.get("futures/instruments:BTC-USD-191227") and feed.get("spot/ticker:BTC-USDT")
     assert feed.get("ok_sub_spot_btc_usdt_ticker") == {"last": "1"}
+
+
+def test_a_candle_is_one_entry_though_an_answer_was_lost(sink, feed, monkeypatch):
+    sink.write(1.0, "candle1m:X", [candle(60_000, 1)])
+    sink.flush()
+    execute = type(sink.redis.pipeline()).execute
+    lose = [True]
+
+    def lossy(self, *args, **options):
+        result = execute(self, *args, **options)
+        if lose:
+            lose.clear()
+            raise ConnectionError("the answer was lost")
+        return result
+
+    monkeypatch.setattr(type(sink.redis.pipeline()), "execute", lossy)
+    sink.write(1.0, "candle1m:X", [candle(60_000, 2)])
+    with pytest.raises(ConnectionError):
+        sink.flush()
+    sink.flush()
+    for close in (3, 4):
+        sink.write(1.0, "candle1m:X", [candle(60_000, close)])
+        sink.flush()
+    assert [row["c"] for row in feed.get("candle1m:X", 9)] == ["4"]
+
+
+def test_a_candle_of_the_far_future_shuts_out_no_other(sink, feed):
+    sink.write(1.0, "candle1m:X", [candle(10**26, 1), candle(60_000, 2), candle(60_000, 3)])
+    sink.flush()
+    assert [row["c"] for row in feed.get("candle1m:X", 9)] == ["3"]
 
 
 def candle(begin, close, confirm="0"):
