@@ -998,9 +998,7 @@ class Subscription:
     prepare: Callable[[list[Any], str], list[Any]] | None = None  # makes of (rows, action) what the handler gets
     book: OrderBook | None = None
     state: str = "wanted"
-    due: float = (
-        0.0  # monotonic: when the next request may leave, or when the last should be confirmed; inf: never mind
-    )
+    due: float = 0.0  # monotonic: when the next request may leave, or the last should be confirmed; inf: never mind
     request: str = ""  # id of the request that it was last sent in; "" if none was
     alone: bool = False  # to be sent in a request of its own, because a shared one was refused
     again: bool = False  # to be wanted again after it has left
