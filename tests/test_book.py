@@ -514,10 +514,12 @@ def test_a_book_is_not_ready_while_the_handler_blocks(exchange, connect, monkeyp
     book = client.books["books:BTC-USDT"]
     wait_for(lambda: book.ready)
     client.handler = lambda channel, rows: block.wait()
-    wait_for(lambda: not book.ready)
-    assert "does the handler block" in dict(client.statuses)[GAP]
-    client.handler = lambda channel, rows: None
-    block.set()
+    try:
+        wait_for(lambda: client.saw(GAP))
+        assert "does the handler block" in dict(client.statuses)[GAP] and not book.ready
+        client.handler = lambda channel, rows: None
+    finally:
+        block.set()
     wait_for(lambda: book.ready)
 
 

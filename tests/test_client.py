@@ -196,9 +196,9 @@ def test_drops_a_connection_that_is_open_but_silent(exchange, connect, impatient
 
 
 def test_keeps_a_quiet_connection_whose_pongs_arrive(exchange, connect, monkeypatch):
-    monkeypatch.setattr(okex_ws, "SILENCE_MARGIN", 0.5)
+    monkeypatch.setattr(okex_ws, "SILENCE_MARGIN", 0.3)
     exchange.ignored = "subscribe"
-    client = connect("trades:BTC-USDT", ping_every=0.5)
+    client = connect("trades:BTC-USDT", ping_every=0.3)
     wait_for(lambda: sum(text == "ping" for _, text in list(exchange.requests)) >= 6)
     assert not client.saw(DISCONNECTED)
 
