@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -349,11 +350,16 @@ def test_a_missing_socks_package_is_told_in_one_line():
     assert len(lost.stderr.splitlines()) == 1 and "pip install python-socks" in lost.stderr
 
 
+def interruptible(*command):
+    """Start Python in the folder of okex_ws.py. What a shell starts in the background ignores SIGINT; this does not."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    restore = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen([sys.executable, *command], cwd=SCRIPT.parent, preexec_fn=restore, **pipes)
+
+
 def test_ctrl_c_reaches_a_script_that_calls_run(exchange):
     code = f"import okex_ws; okex_ws.OkexWS(['trades:BTC-USDT'], url={exchange.url!r}).run()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=SCRIPT.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = interruptible("-c", code)
     until(process.stdout, "trades:BTC-USDT")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=5)
@@ -361,12 +367,7 @@ def test_ctrl_c_reaches_a_script_that_calls_run(exchange):
 
 
 def test_the_stand_in_runs_by_itself():
-    process = subprocess.Popen(
-        [sys.executable, SCRIPT.parent / "tests" / "exchange.py"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = interruptible("tests/exchange.py")
     urls = [process.stdout.readline().strip() for _ in range(7)]
     try:
         url = next(url for url in urls if url.endswith("/ws/v5/public"))
