@@ -777,7 +777,7 @@ def test_redis_may_go_and_come_back(tmp_path, redis_server):
         redis_server.stop()
         send_rows(exchange, 300, 600)
         path = tmp_path / "rows.jsonl"
-        wait_for(lambda: numbered(599) in [line["row"] for line in json_lines(path)])  # the other sink goes on
+        wait_for(lambda: '"tradeId":"599"' in path.read_text())  # the other sink goes on, in whatever pieces
         said = until(process.stderr, "Trying again")
         redis_server.start()
         send_rows(exchange, 600, 900)
