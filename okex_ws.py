@@ -1265,7 +1265,8 @@ class OkexWS(WebSocketApp):
             raise OrderError("", f"{reply}: its fate is unknown", unknown=True)
         if isinstance(reply, Refused):
             raise OrderError(reply.code, reply.message)
-        if reply.code != "0" or any(str(leg.get("sCode", "0")) != "0" for leg in reply.data):
+        failed = (leg for leg in reply.data if isinstance(leg, dict) and str(leg.get("sCode", "0")) != "0")
+        if reply.code != "0" or any(failed):
             raise OrderError(reply.code, reply.message, reply.data)
         return reply.data
 
@@ -1886,8 +1887,9 @@ def send_heartbeat(ws: OkexWS) -> None:
 def explain(error: BaseException, url: str, proxy: dict[str, Any] | None = None) -> str:
     """Why a connection could not be made, or ended, in words that tell DNS, TCP, TLS, proxy and HTTP apart."""
     host = urlsplit(url).netloc.rpartition("@")[2]
-    used = proxy and proxy is not DIRECT
-    next_hop = f"the proxy {proxy['http_proxy_host']}:{proxy['http_proxy_port']}" if proxy and used else host
+    next_hop = host
+    if proxy and proxy is not DIRECT:
+        next_hop = f"the proxy {proxy['http_proxy_host']}:{proxy['http_proxy_port']}"
     detail = printable(str(error)).rstrip(".") or type(error).__name__
     if isinstance(error, websocket.WebSocketAddressException):
         return f"DNS cannot resolve {next_hop}: {detail}"

@@ -511,6 +511,15 @@ def test_a_leg_that_failed_is_a_failure_whatever_the_code_says(exchange, trader)
         result()
 
 
+def test_an_answer_of_an_odd_shape_is_handed_out_as_it_is(exchange, trader):
+    exchange.ignored = '"op":"order"'
+    result = in_thread(trader.request, "order", {"instIdCode": 1})
+    text = wait_for(lambda: [text for _, text in exchange.requests if '"op":"order"' in text])[0]
+    answer = {"id": json.loads(text)["id"], "op": "order", "code": "0", "msg": "", "data": ["odd", None]}
+    exchange.sessions[-1].send(json.dumps(answer))
+    assert result() == ["odd", None]
+
+
 def test_secrets_are_hidden_however_they_are_written(caplog):
     caplog.set_level(logging.DEBUG)
     secret = 'pass"word\\é with quotes'
