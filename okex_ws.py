@@ -30,32 +30,34 @@ import hashlib
 import hmac
 import importlib
 import ipaddress
-import json
+import itertools
 import logging
 import marshal
 import os
-import random
 import re
-import signal
 import socket
 import ssl
-import stat
 import sys
 import threading
-import time
 import zlib
 from bisect import insort
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
 from functools import partial
-from itertools import count, islice, zip_longest
+from itertools import islice, zip_longest
+from json import JSONDecoder, JSONEncoder
+from json import loads as json_loads
 from math import inf, isfinite
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from random import uniform
+from stat import S_ISREG
+from time import localtime, monotonic, strftime
+from time import sleep as pause
+from time import time as wall_clock
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -137,39 +139,39 @@ CLOCK = {"30005", "30008", "60004", "60006"}  # refusals because of a timestamp
 ALREADY = {"30042", "60031"}  # "refusals" that say that we are logged in
 TRANSIENT = {"20014", "20049", "30026", "30043", "60014", "63999", "64007"}  # refusals worth another try
 
-log = logging.getLogger("okex_ws")  # Ping, pong and subscriptions at INFO, trouble at WARNING, frames at DEBUG
+okex_log = logging.getLogger("okex_ws")  # Ping, pong and subscriptions at INFO, trouble at WARNING, frames at DEBUG
 
 
 # ---------------------------------------------------------------------------------------------------------------
 # Secrets: known here, so that they can be kept out of everything that is printed.
 
-secrets: set[str] = set()  # keys and passwords
-signatures: deque[str] = deque(maxlen=16)  # the latest; one is good for 30 s
+known_secrets: set[str] = set()  # keys and passwords
+recent_signatures: deque[str] = deque(maxlen=16)  # the latest; one is good for 30 s
 
 
-def hide(secret: str) -> None:
+def hide_secret(secret: str) -> None:
     """Keep a secret out of what is printed: as it is, as JSON writes it, and as JSON in JSON does."""
     if len(secret) >= 4:  # no key of the exchange is as short, and every "a" would become ***
         for _ in range(3):
-            secrets.add(secret)
-            secret = _compact(secret)[1:-1]
+            known_secrets.add(secret)
+            secret = to_json(secret)[1:-1]
 
 
-def masked(text: str) -> str:
-    for secret in (*secrets, *signatures):
+def mask_secrets(text: str) -> str:
+    for secret in (*known_secrets, *recent_signatures):
         text = text.replace(secret, "***")
     return text
 
 
-def mask(record: logging.LogRecord) -> bool:
-    if secrets:
-        record.msg, record.args = masked(record.getMessage()), None
+def mask_record(record: logging.LogRecord) -> bool:
+    if known_secrets:
+        record.msg, record.args = mask_secrets(record.getMessage()), None
         if record.exc_info:
-            record.exc_text = masked(logging.Formatter().formatException(record.exc_info))
+            record.exc_text = mask_secrets(logging.Formatter().formatException(record.exc_info))
     return True
 
 
-log.addFilter(mask)
+okex_log.addFilter(mask_record)
 
 
 class Credentials:
@@ -180,7 +182,7 @@ class Credentials:
     def __init__(self, api_key: str, secret_key: str, passphrase: str = "") -> None:
         self.api_key, self.secret_key, self.passphrase = api_key, secret_key, passphrase
         for secret in (api_key, secret_key, passphrase):
-            hide(secret)
+            hide_secret(secret)
 
     def __repr__(self) -> str:
         return "Credentials(***)"
@@ -201,20 +203,20 @@ class Credentials:
 
 
 try:
-    from orjson import loads as decode  # three times as fast, if it is there
+    from orjson import loads as from_json  # three times as fast, if it is there
 except ImportError:
-    _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
+    _scan = JSONDecoder().scan_once  # type: ignore[attr-defined]
 
-    def decode(text: str) -> Any:  # type: ignore[misc]
+    def from_json(text: str) -> Any:  # type: ignore[misc]
         """json.loads without what it does around its scanner, which is a third of its time on a small message."""
         try:
             value, end = _scan(text, 0)
         except StopIteration:
             end = -1
-        return value if end == len(text) else json.loads(text)
+        return value if end == len(text) else json_loads(text)
 
 
-_compact = json.JSONEncoder(separators=(",", ":")).encode
+to_json = JSONEncoder(separators=(",", ":")).encode
 
 
 def inflate(data: bytes) -> bytes:
@@ -236,11 +238,11 @@ def inflate(data: bytes) -> bytes:
     return inflated
 
 
-def printable(text: str | bytes, most: int = 200) -> str:
+def printable_text(text: str | bytes, most: int = 200) -> str:
     """Text from outside made fit for a terminal or a log: without secrets, shortened, control characters escaped."""
     if isinstance(text, bytes):
         text = text.decode("utf-8", "backslashreplace")
-    text = masked(text)
+    text = mask_secrets(text)
     if len(text) > most:
         text = text[:most] + "…"
     if text.isprintable():
@@ -388,7 +390,7 @@ class Dialect:
     def parse(cls, text: str) -> list[Event]:
         """The events in one message. Never raises: what cannot be read becomes a `Malformed`."""
         try:
-            return cls._read(decode(text))
+            return cls._read(from_json(text))
         except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError) as error:
             if text in ("ping", "pong"):
                 return [Ping() if text == "ping" else Pong()]
@@ -418,7 +420,7 @@ class V1(Dialect):
     @classmethod
     def _request(cls, op: str, channels: Sequence[str], id: str) -> str:
         event = {"subscribe": "addChannel", "unsubscribe": "removeChannel"}[op]
-        return _compact([{"event": event, "channel": channel} for channel in channels])
+        return to_json([{"event": event, "channel": channel} for channel in channels])
 
     @classmethod
     def subscribe(cls, channels: Sequence[str], id: str = "", credentials: Credentials | None = None) -> str:
@@ -426,7 +428,7 @@ class V1(Dialect):
             signed = {"parameters": cls._signed(credentials)} if credentials and cls.private(channel) else {}
             return {"event": "addChannel", "channel": channel, **signed}
 
-        return _compact([request(channel) for channel in channels])
+        return to_json([request(channel) for channel in channels])
 
     @classmethod
     def sign(cls, parameters: dict[str, str], secret_key: str) -> str:
@@ -436,7 +438,7 @@ class V1(Dialect):
 
     @classmethod
     def login(cls, credentials: Credentials, now: float) -> str:
-        return _compact({"event": "login", "parameters": cls._signed(credentials)})
+        return to_json({"event": "login", "parameters": cls._signed(credentials)})
 
     @classmethod
     def _signed(cls, credentials: Credentials) -> dict[str, str]:
@@ -450,7 +452,7 @@ class V1(Dialect):
         elif len(message) == 1:
             item = message[0]
         else:  # each by itself, so that a bad one costs no other
-            return [event for item in message for event in cls.parse(_compact([item]))]
+            return [event for item in message for event in cls.parse(to_json([item]))]
         channel, data = item.get("channel", ""), item.get("data")
         if data.__class__ is list and channel and channel.__class__ is str:
             return [Push(channel, data, "")]
@@ -490,13 +492,13 @@ class V3(Dialect):
 
     @classmethod
     def _request(cls, op: str, channels: Sequence[str], id: str) -> str:
-        return _compact({"op": op, "args": list(channels)})
+        return to_json({"op": op, "args": list(channels)})
 
     @classmethod
     def login(cls, credentials: Credentials, now: float) -> str:
         timestamp = str(int(now))
         sign = cls._sign(credentials, timestamp)
-        return _compact({"op": "login", "args": [credentials.api_key, credentials.passphrase, timestamp, sign]})
+        return to_json({"op": "login", "args": [credentials.api_key, credentials.passphrase, timestamp, sign]})
 
     @classmethod
     def _read(cls, item: Any) -> list[Event]:
@@ -587,18 +589,18 @@ class V5(Dialect):
     @classmethod
     def _request(cls, op: str, channels: Sequence[str], id: str) -> str:
         request = {"op": op, "args": [cls.argument(channel) for channel in channels]}
-        return _compact({"id": id, **request} if id else request)
+        return to_json({"id": id, **request} if id else request)
 
     @classmethod
     def login(cls, credentials: Credentials, now: float) -> str:
         timestamp = str(int(now))
         arg = {"apiKey": credentials.api_key, "passphrase": credentials.passphrase, "timestamp": timestamp}
-        return _compact({"op": "login", "args": [arg | {"sign": cls._sign(credentials, timestamp)}]})
+        return to_json({"op": "login", "args": [arg | {"sign": cls._sign(credentials, timestamp)}]})
 
     @classmethod
     def order(cls, op: str, args: list[dict[str, Any]], id: str) -> str:
         """An order operation: order, cancel-order, amend-order, or one of their batch- forms."""
-        return _compact({"id": id, "op": op, "args": args})
+        return to_json({"id": id, "op": op, "args": args})
 
     @classmethod
     def instrument(cls, id: str) -> str:
@@ -639,7 +641,7 @@ class V5(Dialect):
 def dialect_of(channel: str) -> type[Dialect]:
     """The generation that a channel's name belongs to. Raises ValueError for what cannot be a channel."""
     if not channel.isprintable() or " " in channel:
-        raise ValueError(f"{printable(channel)!r} is not a channel: it has a space or a control character")
+        raise ValueError(f"{printable_text(channel)!r} is not a channel: it has a space or a control character")
     if re.match(r"ok_|\w+_forecast_price$", channel):
         return V1
     if re.match(r"[a-z]+/[a-z]", channel):
@@ -649,28 +651,32 @@ def dialect_of(channel: str) -> type[Dialect]:
     raise ValueError(f"{channel!r} is not a channel: v5 channels look like trades:BTC-USDT")
 
 
-def bare(url: str) -> str:
+def passwordless(url: str) -> str:
     """A URL without user and password."""
     return re.sub(r"//.*@", "//", url)
 
 
-def port(url: str, default: int = 0) -> int:
+def port_of(url: str, default: int = 0) -> int:
     """The port in a URL. Raises ValueError, without the password that urlsplit would show."""
     try:
         number = urlsplit(url).port
     except ValueError:
-        raise ValueError(f"{bare(url)} has no valid port; / ? # in a password are written %2F %3F %23") from None
+        raise ValueError(
+            f"{passwordless(url)} has no valid port; / ? # in a password are written %2F %3F %23"
+        ) from None
     return default if number is None else number
 
 
-def endpoint(channel: str, url: str | None = None, region: str = "global", simulated: bool = False) -> str:
+def endpoint_of(channel: str, url: str | None = None, region: str = "global", simulated: bool = False) -> str:
     """The URL to connect to for a channel. A `url` without a path is a host, and gets the exchange's path."""
     own = dialect_of(channel).url(channel, region, simulated)
     if url is None:
         return own
     parts = urlsplit(url)
-    if parts.scheme not in ("ws", "wss") or not parts.hostname or not port(url, 443):
-        raise ValueError(f"{bare(url)} is not a WebSocket URL: it must start with ws:// or wss:// and name a host")
+    if parts.scheme not in ("ws", "wss") or not parts.hostname or not port_of(url, 443):
+        raise ValueError(
+            f"{passwordless(url)} is not a WebSocket URL: it must start with ws:// or wss:// and name a host"
+        )
     return url if parts.path.strip("/") else parts._replace(path=urlsplit(own).path).geturl()
 
 
@@ -684,12 +690,15 @@ FIELDS = [
 ]
 
 
-def fields(channel: str) -> tuple[str, ...]:
+def columns_of(channel: str) -> tuple[str, ...]:
     """Names for the columns of a channel whose rows arrive as bare lists; () where rows name their values."""
     return next((names for pattern, names in FIELDS if pattern.match(channel)), ())
 
 
-def namer(names: tuple[str, ...]) -> Callable[..., list[Any]]:
+fields, endpoint = columns_of, endpoint_of  # the public names, which a script may well give to something else
+
+
+def row_namer(names: tuple[str, ...]) -> Callable[..., list[Any]]:
     """A function that makes objects of list rows. A column beyond the known names is kept, as `column7`."""
     known = len(names)
 
@@ -747,7 +756,7 @@ class BookSide:
             for price in list(islice(reversed(levels), len(levels) - known)):
                 self._insert(price)
             if len(levels) > self.capacity:
-                self.order = [key for key in self.order if not deleted(levels[self.prices[key]])]
+                self.order = [key for key in self.order if not is_deleted(levels[self.prices[key]])]
                 self.prices = {key: self.prices[key] for key in self.order}
                 self.levels = {price: levels[price] for price in self.prices.values()}
                 self.capacity = self._capacity()
@@ -766,7 +775,7 @@ class BookSide:
         """Remove the deleted levels that come before the best one. Returns whether there were any."""
         gone = 0
         for key in self.order:
-            if not deleted(self.levels[self.prices[key]]):
+            if not is_deleted(self.levels[self.prices[key]]):
                 break
             del self.levels[self.prices.pop(key)]
             gone += 1
@@ -780,12 +789,12 @@ class BookSide:
             if len(best) == n:
                 break
             level = levels[prices[key]]
-            if not deleted(level):
+            if not is_deleted(level):
                 best.append(level[:2])
         return best
 
 
-def deleted(level: list[Any]) -> bool:
+def is_deleted(level: list[Any]) -> bool:
     """Whether a level's size is 0. Raises ValueError or TypeError if it is no number.
 
     A size as sent by the exchange begins with a digit, and then that digit is trusted: float() is slow.
@@ -1013,7 +1022,7 @@ class Subscription:
 
     def retry(self) -> float:
         """Want it again after 0, 1, 3, 7, … seconds, at most a minute; from the start after two without a failure."""
-        now = time.monotonic()
+        now = monotonic()
         self.failures = self.failures + 1 if now - self.failed < 2 * MAX_CHANNEL_RETRY else 0
         self.failed = now
         wait = min(MAX_CHANNEL_RETRY, 2.0 ** min(self.failures, 10) - 1)
@@ -1039,7 +1048,7 @@ class OrderError(Exception):
     def __init__(self, code: str, message: str, data: Sequence[Any] = (), unknown: bool = False) -> None:
         self.code, self.message, self.data, self.unknown = code, message, list(data), unknown
         legs = (f"{leg.get('sCode')} {leg.get('sMsg')}" for leg in self.data if isinstance(leg, dict))
-        super().__init__(masked("; ".join(filter(None, [f"{code} {message}".strip(), *legs]))))
+        super().__init__(mask_secrets("; ".join(filter(None, [f"{code} {message}".strip(), *legs]))))
 
 
 class OkexWS(WebSocketApp):
@@ -1101,7 +1110,7 @@ class OkexWS(WebSocketApp):
         self._subscriptions: dict[str, Subscription] = {}  # by Dialect.key
         self._lock = threading.RLock()  # guards _subscriptions and what is sent about them
         self._requests: list[float] = []  # monotonic times of this connection's requests
-        self._ids = count(1)
+        self._ids = itertools.count(1)
         self._stop = threading.Event()  # set by close(): run() ends
         self._open = False  # between on_open and the end of the connection
         self._heard = 0.0  # monotonic: when something last arrived and was handled
@@ -1111,9 +1120,9 @@ class OkexWS(WebSocketApp):
         self._fatal: BaseException | None = None  # what no retry can mend; run() raises it
         self._said: set[str] = set()  # what is said only once
         self._parse = self.dialect.parse
-        self._trace = log.isEnabledFor(logging.DEBUG)
-        server = endpoint(first, *self._where)
-        hide(urlsplit(server).password or "")
+        self._trace = okex_log.isEnabledFor(logging.DEBUG)
+        server = endpoint_of(first, *self._where)
+        hide_secret(urlsplit(server).password or "")
         self._proxy = proxy_options(proxy, server)
         self._local = proxy is None and is_loopback(urlsplit(server).hostname or "")  # nobody else is on the way
         callbacks: dict[str, Any] = {"on_open": on_open, "on_data": on_data, "on_error": on_error, "on_close": on_close}
@@ -1127,11 +1136,11 @@ class OkexWS(WebSocketApp):
             Notice: self._notice,
             LoggedIn: self._login_accepted,
             Reply: self._answered,
-            Unknown: lambda event: self._once(f"Ignored a message of an unknown kind: {printable(event.kind)}."),
+            Unknown: lambda event: self._once(f"Ignored a message of an unknown kind: {printable_text(event.kind)}."),
         }
         self.subscribe(*wanted)
         if self.dialect.retired and url is None:
-            log.warning(
+            okex_log.warning(
                 "The exchange retired %s in %s: pass --url for a server that still speaks it, --offline for the"
                 " stand-in, or a v5 channel such as trades:BTC-USDT.",
                 self.dialect.name,
@@ -1153,7 +1162,7 @@ class OkexWS(WebSocketApp):
         if self._reader:
             raise RuntimeError("this client ran before: make another one")
         self._reader = threading.get_ident()
-        log.info("Connecting to %s.", self.url)
+        okex_log.info("Connecting to %s.", self.url)
         threading.Thread(target=send_heartbeat, args=(self,), name="okex_ws heartbeat", daemon=True).start()
         try:
             while not self._wait_for_turn():
@@ -1188,9 +1197,11 @@ class OkexWS(WebSocketApp):
         for a private channel without keys.
         """
         for channel in channels:
-            where = endpoint(channel, *self._where)
+            where = endpoint_of(channel, *self._where)
             if where != self.url or dialect_of(channel) is not self.dialect:
-                raise ValueError(f"{channel} is served at {bare(where)}, this client connects to {bare(self.url)}")
+                raise ValueError(
+                    f"{channel} is served at {passwordless(where)}, this client connects to {passwordless(self.url)}"
+                )
             if self.dialect.private(channel):
                 self._demand_keys(channel)
         with self._lock:
@@ -1198,15 +1209,15 @@ class OkexWS(WebSocketApp):
                 subscription = self._subscriptions.get(self.dialect.key(channel))
                 if subscription and subscription.state == "leaving":
                     subscription.again = True
-                    subscription.due = min(subscription.due, time.monotonic() + CONFIRM_TIMEOUT)
+                    subscription.due = min(subscription.due, monotonic() + CONFIRM_TIMEOUT)
                 elif subscription is None or subscription.state == "refused":
                     subscription = self._subscriptions[self.dialect.key(channel)] = Subscription(channel)
-                    kind, names = self.dialect.book(channel), fields(channel)
+                    kind, names = self.dialect.book(channel), columns_of(channel)
                     if kind:
                         subscription.book = OrderBook(kind == "whole")
                         subscription.prepare = partial(self._keep_book, subscription, subscription.book)
                     elif names:
-                        subscription.prepare = namer(names)
+                        subscription.prepare = row_namer(names)
                 if subscription.book:
                     self.books[subscription.channel] = subscription.book
         self._flush()
@@ -1277,7 +1288,7 @@ class OkexWS(WebSocketApp):
         """Send one message. Raises WebSocketConnectionClosedException while there is no connection."""
         if not (self.sock and self.sock.connected):  # websocket-client would write into the handshake
             raise websocket.WebSocketConnectionClosedException("not connected")
-        log.debug("> %s", data)
+        okex_log.debug("> %s", data)
         try:
             super().send(data, opcode)
         except Exception:
@@ -1295,18 +1306,18 @@ class OkexWS(WebSocketApp):
         if missing:
             raise ValueError(f"{what} needs an API key: set {', '.join(missing)}")
         if self.url.startswith("ws:") and not self._local:
-            raise ValueError(f"{what} needs an API key, which is not sent over {bare(self.url)}: use wss://")
+            raise ValueError(f"{what} needs an API key, which is not sent over {passwordless(self.url)}: use wss://")
 
     def _run_in_background(self) -> None:
         try:
             self.run()
         except Exception as error:
-            log.error("Stopped for good: %s.", explain(error, self.url))
+            okex_log.error("Stopped for good: %s.", explain(error, self.url))
 
     def _wait_for_turn(self) -> bool:
         """Space the connects of all clients. True if it is time to stop."""
         with OkexWS._turn:
-            now = time.monotonic()
+            now = monotonic()
             at = max(now, OkexWS._next_connect)
             OkexWS._next_connect = at + CONNECT_SPACING
         return self._stop.wait(at - now)
@@ -1337,11 +1348,11 @@ class OkexWS(WebSocketApp):
                 try:
                     if not reader.step():
                         break
-                    self._heard = time.monotonic()
+                    self._heard = monotonic()
                 except (TimeoutError, websocket.WebSocketTimeoutException):
                     self.busy = False
-                if time.monotonic() - ticked >= 1.0:
-                    ticked = time.monotonic()
+                if monotonic() - ticked >= 1.0:
+                    ticked = monotonic()
                     self._tick(ticked)
         finally:
             self._open = self.busy = False
@@ -1377,7 +1388,7 @@ class OkexWS(WebSocketApp):
                 if subscription.state == "sent":
                     wait = subscription.retry()
                     message = "%s is not confirmed after %.0f s. Asking again in %.0f s."
-                    log.warning(message, subscription.channel, CONFIRM_TIMEOUT, wait)
+                    okex_log.warning(message, subscription.channel, CONFIRM_TIMEOUT, wait)
                 elif subscription.state == "leaving" and subscription.again and subscription.book:
                     # What still comes of the old subscription could be taken for the new book.
                     self._hang_up(f"{subscription.channel} was not unsubscribed within {CONFIRM_TIMEOUT:.0f} s")
@@ -1385,40 +1396,40 @@ class OkexWS(WebSocketApp):
                     self._left(key, subscription)
                 elif subscription.state == "leaving":
                     subscription.due = inf  # and what still comes is dropped
-                    log.warning("%s: not confirmed to be unsubscribed.", subscription.channel)
+                    okex_log.warning("%s: not confirmed to be unsubscribed.", subscription.channel)
         self._flush()
 
     def _disconnected(self, connected: bool) -> None:
-        delay = random.uniform(0, min(MAX_RETRY, 2.0 ** min(self._tries, 5)))
+        delay = uniform(0, min(MAX_RETRY, 2.0 ** min(self._tries, 5)))
         if self._reason == UPGRADE and self._tries == 0:
             delay = 0.0
         self._tries += 1
         reason = self._reason or "connection lost"
-        if not connected and port(self.url) == 8443:
+        if not connected and port_of(self.url) == 8443:
             reason += " (OKX closed port 8443 on 2026-10-31: leave the port out)"
         what = "Disconnected from" if connected else "Cannot connect to"
-        log.warning("%s %s: %s. Next try in %.1f s.", what, self.url, reason, delay)
+        okex_log.warning("%s %s: %s. Next try in %.1f s.", what, self.url, reason, delay)
         self._tell(DISCONNECTED, reason)
         self._stop.wait(delay)
 
     def _watch_reader(self) -> None:
         """What is due on the heartbeat's thread: no book is to be trusted while the handler keeps the reader busy."""
-        quiet = time.monotonic() - self._heard
+        quiet = monotonic() - self._heard
         if self._open and quiet > self.ping_every + 1.5 * SILENCE_MARGIN:  # _tick would have come earlier
             for channel, book in list(self.books.items()):
                 if book.ready:
                     why = f"nothing was read for {quiet:.0f} s: does the handler block?"
                     book.invalidate(why)
                     self.counts["gaps"] += 1
-                    log.warning("%s: %s", channel, why)
+                    okex_log.warning("%s: %s", channel, why)
                     # on_status may want what the handler holds, and pings must go on.
                     threading.Thread(target=self._tell, args=(GAP, f"{channel}: {why}"), daemon=True).start()
 
     def _tell(self, status: str, detail: str) -> None:
         try:
-            self.on_status(status, masked(detail))
+            self.on_status(status, mask_secrets(detail))
         except Exception:
-            log.exception("on_status failed on %s.", status)
+            okex_log.exception("on_status failed on %s.", status)
 
     # Login and orders.
 
@@ -1434,8 +1445,8 @@ class OkexWS(WebSocketApp):
             self._fatal = LoginError("the connection is not encrypted: no keys were sent")
             self._hang_up(str(self._fatal))
             return
-        text = self.dialect.login(self._credentials, time.time())
-        signatures.extend(re.findall(r'"([^"]{20,})"', text))
+        text = self.dialect.login(self._credentials, wall_clock())
+        recent_signatures.extend(re.findall(r'"([^"]{20,})"', text))
         self._login_due = now + CONFIRM_TIMEOUT
         with suppress(Exception):  # the connection is gone; on_open of the next one starts afresh
             self.send(text)
@@ -1448,7 +1459,7 @@ class OkexWS(WebSocketApp):
                     subscription.state = "confirmed"
             self._logged_in.set()
             self._login_due = 0.0
-        log.info("Logged in.")
+        okex_log.info("Logged in.")
         self._flush()
 
     def _login_refused(self, event: Refused, why: str) -> None:
@@ -1460,7 +1471,9 @@ class OkexWS(WebSocketApp):
             if event.code in CLOCK:
                 checks = clock_difference(*self._clocks)
             key = f"…{self._credentials.api_key[-4:]}"
-            self._fatal = LoginError(masked(f"the exchange refused the login with the key {key}: {why}; {checks}"))
+            self._fatal = LoginError(
+                mask_secrets(f"the exchange refused the login with the key {key}: {why}; {checks}")
+            )
         self._hang_up(f"the login failed: {why}")
 
     def _answered(self, event: Reply) -> None:
@@ -1468,7 +1481,7 @@ class OkexWS(WebSocketApp):
         if answer:
             answer.put(event)
         else:
-            log.warning("An answer to %s that nobody waits for any more: %s %s", event.op, event.code, event.data)
+            okex_log.warning("An answer to %s that nobody waits for any more: %s %s", event.op, event.code, event.data)
 
     def _with_code(self, order: dict[str, Any], timeout: float) -> dict[str, Any]:
         """An order with the integer that the exchange wants since 2026 in the place of instId."""
@@ -1492,7 +1505,7 @@ class OkexWS(WebSocketApp):
         with self._lock:
             if not self._open:
                 return
-            now = time.monotonic()
+            now = monotonic()
             if self._logs_in and not self._logged_in.is_set():
                 if not self._login_due and self._may_request(now):
                     self._log_in(now)
@@ -1541,7 +1554,7 @@ class OkexWS(WebSocketApp):
             subscription = self._subscriptions.get(event.channel)
             if subscription and subscription.state == "sent":
                 subscription.state = "confirmed"
-        log.info("%s subscribed.", printable(subscription.channel if subscription else event.channel))
+        okex_log.info("%s subscribed.", printable_text(subscription.channel if subscription else event.channel))
         self._tell(SUBSCRIBED, subscription.channel if subscription else event.channel)
 
     def _unsubscribed(self, event: Unsubscribed) -> None:
@@ -1553,9 +1566,9 @@ class OkexWS(WebSocketApp):
                 subscription.retry()
                 if subscription.book:
                     subscription.book.renew("unsubscribed by the exchange")
-                log.warning("%s: unsubscribed by the exchange. Asking for it again.", subscription.channel)
+                okex_log.warning("%s: unsubscribed by the exchange. Asking for it again.", subscription.channel)
                 return
-        log.info("%s unsubscribed.", printable(event.channel))
+        okex_log.info("%s unsubscribed.", printable_text(event.channel))
 
     def _left(self, key: str, subscription: Subscription) -> None:
         if subscription.again:
@@ -1566,7 +1579,7 @@ class OkexWS(WebSocketApp):
 
     def _refused(self, event: Refused) -> None:
         hint = HINTS.get(event.code, "")
-        why = f"{event.code} {printable(event.message)}" + (f" ({hint})" if hint else "")
+        why = f"{event.code} {printable_text(event.message)}" + (f" ({hint})" if hint else "")
         if answer := self._answers.get(event.id):
             answer.put(event)
             return
@@ -1586,12 +1599,14 @@ class OkexWS(WebSocketApp):
                     subscription.state = "refused"
                 if subscription.book:
                     subscription.book.renew(f"refused: {why}")
-        names = ", ".join(s.channel for s in refused) or printable(event.channel) or "a request"
+        names = ", ".join(s.channel for s in refused) or printable_text(event.channel) or "a request"
         if shared:
-            log.warning("The exchange refused one of %d channels: %s. Asking for each by itself.", len(refused), why)
+            okex_log.warning(
+                "The exchange refused one of %d channels: %s. Asking for each by itself.", len(refused), why
+            )
             return
         self.counts["refused"] += 1
-        log.warning("The exchange refused %s: %s.", names, why)
+        okex_log.warning("The exchange refused %s: %s.", names, why)
         self._tell(REFUSED, f"{names}: {why}")
 
     def _meant(self, event: Refused) -> list[Subscription]:
@@ -1621,7 +1636,7 @@ class OkexWS(WebSocketApp):
             if subscription.prepare is not None:
                 rows = subscription.prepare(rows, action)
         else:  # nobody asked for it, and its name is not known to be one
-            channel = printable(channel)
+            channel = printable_text(channel)
         self._tries = 0
         try:
             self.handler(channel, rows)
@@ -1630,7 +1645,7 @@ class OkexWS(WebSocketApp):
             kind = f"The handler failed with {type(error).__name__}"
             if kind not in self._said:
                 self._said.add(kind)
-                log.exception("%s on a message of %s. Said once, counted each time.", kind, channel)
+                okex_log.exception("%s on a message of %s. Said once, counted each time.", kind, channel)
 
     def _keep_book(self, subscription: Subscription, book: OrderBook, rows: list[Any], action: str) -> list[Any]:
         """Apply rows to a book. Returns what the handler gets: the rows, or a view of the book after each change."""
@@ -1661,7 +1676,7 @@ class OkexWS(WebSocketApp):
                 return
             subscription.leave(again=True)
         self.counts["gaps"] += 1
-        log.warning("%s: %s. The book is not valid until it is subscribed to anew.", subscription.channel, why)
+        okex_log.warning("%s: %s. The book is not valid until it is subscribed to anew.", subscription.channel, why)
         self._tell(GAP, f"{subscription.channel}: {why}")
         self._flush()
 
@@ -1672,7 +1687,7 @@ class OkexWS(WebSocketApp):
             while path and (waiting := book.waiting) and not self._stop.is_set():
                 try:
                     if book.bridge(self._rest(path)[0], waiting):
-                        log.info("%s: the snapshot came by REST.", subscription.channel)
+                        okex_log.info("%s: the snapshot came by REST.", subscription.channel)
                         return
                     if book.waiting is not waiting:
                         continue
@@ -1681,7 +1696,7 @@ class OkexWS(WebSocketApp):
                     raise
                 except Exception as error:
                     why = explain(error, self.url)
-                log.warning("%s: no snapshot by REST: %s. Next try in %.0f s.", subscription.channel, why, wait)
+                okex_log.warning("%s: no snapshot by REST: %s. Next try in %.0f s.", subscription.channel, why, wait)
                 self._stop.wait(wait)
                 wait = min(MAX_RETRY, 2 * wait)
         except BookOutOfSync as error:
@@ -1702,22 +1717,22 @@ class OkexWS(WebSocketApp):
 
     def _ponged(self, _: Pong) -> None:
         self._tries = 0
-        self.latency = (time.monotonic() - self._pinged) * 1000
-        log.info("Pong received. %.1f ms", self.latency)
+        self.latency = (monotonic() - self._pinged) * 1000
+        okex_log.info("Pong received. %.1f ms", self.latency)
 
     def _notice(self, event: Notice) -> None:
-        log.warning("Notice from the exchange: %s %s", event.code, printable(event.message))
+        okex_log.warning("Notice from the exchange: %s %s", event.code, printable_text(event.message))
         if event.code == "64008":  # the connection closes within 60 s (docs-v5 overview)
             self._hang_up(UPGRADE)
 
     def _once(self, message: str) -> None:
         if message not in self._said:
             self._said.add(message)
-            log.warning(message)
+            okex_log.warning(message)
 
     def _malformed(self, reason: str, message: str | bytes) -> None:
         self.counts["malformed"] += 1
-        log.warning("Malformed message, dropped: %s: %s", printable(reason), printable(message))
+        okex_log.warning("Malformed message, dropped: %s: %s", printable_text(reason), printable_text(message))
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -1802,11 +1817,11 @@ def on_open(ws: OkexWS) -> None:
     """Connected: subscribe to everything that is wanted."""
     with ws._lock:
         ws._open = True
-        ws._heard = time.monotonic()
+        ws._heard = monotonic()
         ws._requests.clear()
         ws._login_due = 0.0
         assert ws.sock is not None
-        ws._clocks = ((ws.sock.getheaders() or {}).get("date", ""), time.time())
+        ws._clocks = ((ws.sock.getheaders() or {}).get("date", ""), wall_clock())
         for key, subscription in list(ws._subscriptions.items()):
             if subscription.state == "leaving" and not subscription.again:
                 del ws._subscriptions[key]
@@ -1814,7 +1829,7 @@ def on_open(ws: OkexWS) -> None:
                 subscription.state, subscription.due = "wanted", 0.0
                 subscription.request, subscription.again = "", False
     ws.counts["connects"] += 1
-    log.info("Connected to %s.", ws.url)
+    okex_log.info("Connected to %s.", ws.url)
     ws._tell(CONNECTED, ws.url)
     ws._flush()
 
@@ -1838,7 +1853,7 @@ def on_message(ws: OkexWS, message: str | bytes) -> None:
         ws._malformed(str(error), message)
         return
     if ws._trace:
-        log.debug("< %s", text)
+        okex_log.debug("< %s", text)
     for event in ws._parse(text):
         if event.__class__ is Push:
             ws._deliver(event)
@@ -1863,7 +1878,7 @@ def on_close(ws: OkexWS, code: int | None, reason: str | None) -> None:
         ws._fatal = LoginError(f"the exchange closed the connection instead of logging in: {HINTS['4001']}")
     if code:
         hint = HINTS.get(str(code), "")
-        ws._reason = f"closed by the exchange with code {code}" + f" {printable(reason or hint)}".rstrip()
+        ws._reason = f"closed by the exchange with code {code}" + f" {printable_text(reason or hint)}".rstrip()
 
 
 def send_heartbeat(ws: OkexWS) -> None:
@@ -1873,13 +1888,13 @@ def send_heartbeat(ws: OkexWS) -> None:
         failed = False
         while not ws._stop.is_set():
             try:
-                ws._pinged = time.monotonic()
+                ws._pinged = monotonic()
                 ws.send(ws.dialect.ping)
-                log.info("Ping sent.")
+                okex_log.info("Ping sent.")
                 break
             except Exception as error:
                 if not failed:
-                    log.warning("Ping not sent, trying again every second: %s.", explain(error, ws.url))
+                    okex_log.warning("Ping not sent, trying again every second: %s.", explain(error, ws.url))
                 failed = True
                 ws._stop.wait(1.0)
 
@@ -1890,7 +1905,7 @@ def explain(error: BaseException, url: str, proxy: dict[str, Any] | None = None)
     next_hop = host
     if proxy and proxy is not DIRECT:
         next_hop = f"the proxy {proxy['http_proxy_host']}:{proxy['http_proxy_port']}"
-    detail = printable(str(error)).rstrip(".") or type(error).__name__
+    detail = printable_text(str(error)).rstrip(".") or type(error).__name__
     if isinstance(error, websocket.WebSocketAddressException):
         return f"DNS cannot resolve {next_hop}: {detail}"
     if isinstance(error, websocket.WebSocketBadStatusException):
@@ -1946,7 +1961,7 @@ def proxy_options(proxy: str | None, url: str) -> dict[str, Any]:
         return {}
     parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     schemes = ("http", "socks4", "socks4a", "socks5", "socks5h")
-    if parts.scheme not in schemes or not parts.hostname or not port(parts.geturl()):
+    if parts.scheme not in schemes or not parts.hostname or not port_of(parts.geturl()):
         raise ValueError("a proxy is written http://host:port, socks5://host:port or socks5h://host:port")
     if parts.scheme != "http":
         try:
@@ -1955,7 +1970,7 @@ def proxy_options(proxy: str | None, url: str) -> dict[str, Any]:
             raise ImportError("SOCKS proxies need the package python-socks: pip install python-socks") from None
     return {
         "http_proxy_host": parts.hostname,
-        "http_proxy_port": port(parts.geturl()),
+        "http_proxy_port": port_of(parts.geturl()),
         "http_proxy_auth": (unquote(parts.username), unquote(parts.password or "")) if parts.username else None,
         "http_proxy_timeout": CONNECT_TIMEOUT,
         "http_no_proxy": ["-"],  # its own idea of no_proxy, and what 1.8.0 has for loopback, do not count
@@ -1978,7 +1993,7 @@ def fetch_json(url: str, headers: dict[str, str], proxy: dict[str, Any], timeout
         response = connection.getresponse()
         if response.status != 200:
             raise OSError(f"{host} answered HTTP {response.status}")
-        return json.load(response)
+        return from_json(response.read().decode())
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -1994,7 +2009,7 @@ SIDES = {"buy": "buy", "bid": "buy", "sell": "sell", "ask": "sell"}
 GREEN, RED, PLAIN = "\033[32m", "\033[31m", "\033[0m"
 
 
-def describe(channel: str, row: Any) -> tuple[str, str]:
+def describe_row(channel: str, row: Any) -> tuple[str, str]:
     """A row in a few words for a person, and the colour that they deserve."""
 
     def pick(names: tuple[str, ...]) -> Any:
@@ -2016,17 +2031,18 @@ def describe(channel: str, row: Any) -> tuple[str, str]:
         if pick(OPEN) != "" and pick(CLOSE) != "":
             volume = f"  volume {pick(VOLUME)}" if pick(VOLUME) != "" else ""
             return f"open {pick(OPEN)}  high {pick(HIGH)}  low {pick(LOW)}  close {pick(CLOSE)}{volume}", ""
-    return _compact(row), ""
+    return to_json(row), ""
 
 
 def print_rows(channel: str, rows: list[Any]) -> None:
     """Print a line per row: local time, channel, and what matters in it. In colour on a terminal that wants it."""
     colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    clock = datetime.now().time().isoformat("milliseconds")
+    now = wall_clock()
+    clock = f"{strftime('%H:%M:%S', localtime(now))}.{int(now % 1 * 1000):03d}"
     lines = []
     for row in rows:
-        text, colour = describe(channel, row)
-        line = printable(f"{clock}  {channel}  {text}", sys.maxsize)
+        text, colour = describe_row(channel, row)
+        line = printable_text(f"{clock}  {channel}  {text}", sys.maxsize)
         lines.append(f"{colour}{line}{PLAIN}\n" if colours and colour else f"{line}\n")
     sys.stdout.write("".join(lines))
     sys.stdout.flush()
@@ -2034,13 +2050,13 @@ def print_rows(channel: str, rows: list[Any]) -> None:
 
 def json_rows(channel: str, rows: list[Any]) -> None:
     """Print a JSON line per row: {"received": epoch seconds, "channel": …, "row": …}."""
-    received = time.time()
+    received = wall_clock()
     sys.stdout.write("".join(json_line(received, channel, row) for row in rows))
     sys.stdout.flush()
 
 
 def json_line(received: float, channel: str, row: Any) -> str:
-    return _compact({"received": received, "channel": channel, "row": row}) + "\n"
+    return to_json({"received": received, "channel": channel, "row": row}) + "\n"
 
 
 class Sink:
@@ -2070,14 +2086,14 @@ class Sink:
     def close(self) -> None: ...
 
 
-def moved(path: str, was: os.stat_result) -> bool:
+def was_moved(path: str, was: os.stat_result) -> bool:
     """Whether a path leads to another file by now, or to none, as it does after a log was rotated."""
     try:
         if os.path.samestat(os.stat(path), was):
             return False
     except FileNotFoundError:
         pass
-    log.warning("%s was moved or removed: going on with a new file.", path)
+    okex_log.warning("%s was moved or removed: going on with a new file.", path)
     return True
 
 
@@ -2091,7 +2107,7 @@ class JsonLines(Sink):
     def _open(self) -> None:
         self.file = open(self.target, "ab+", buffering=0)  # noqa: SIM115
         self.stat = os.fstat(self.file.fileno())
-        self.regular = stat.S_ISREG(self.stat.st_mode)
+        self.regular = S_ISREG(self.stat.st_mode)
         if self.regular:
             self._repair()
 
@@ -2107,7 +2123,7 @@ class JsonLines(Sink):
                 break
             at = begin
         if at < end:
-            log.warning("%s: cut off %d bytes of an unfinished line.", self.target, end - at)
+            okex_log.warning("%s: cut off %d bytes of an unfinished line.", self.target, end - at)
             self.file.truncate(at)
 
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
@@ -2116,7 +2132,7 @@ class JsonLines(Sink):
     def flush(self) -> None:
         if not self.lines:
             return
-        if self.regular and moved(self.target, self.stat):
+        if self.regular and was_moved(self.target, self.stat):
             old = self.file
             self._open()
             old.close()
@@ -2158,11 +2174,11 @@ class SQLite(Sink):
             raise OSError(f"{self.target}: {error}") from None
 
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
-        self.rows += [(received, channel, _compact(row)) for row in rows]
+        self.rows += [(received, channel, to_json(row)) for row in rows]
 
     def flush(self) -> None:
         if self.rows:
-            if moved(self.target, self.stat):
+            if was_moved(self.target, self.stat):
                 old = self.db
                 self._open()
                 old.close()
@@ -2181,7 +2197,7 @@ def connect_redis(url: str) -> Any:
         from redis.retry import Retry
     except ImportError:
         raise ImportError("Redis needs the package redis: pip install redis") from None
-    port(url)
+    port_of(url)
     # Its own retries could write a batch twice.
     timeouts = {"socket_connect_timeout": 3, "socket_timeout": REDIS_TIMEOUT, "retry": Retry(NoBackoff(), 0)}
     return redis.Redis.from_url(url, decode_responses=True, encoding_errors="backslashreplace", **timeouts)
@@ -2213,14 +2229,14 @@ class RedisSink(Sink):
         self.state, self.told = "", 0.0  # the status, and when (monotonic) it was last set
         self.closed = threading.Event()
         if self.redis.delete(f"{self.prefix}commands"):
-            log.warning("Commands by Redis that were given before this start are dropped.")
+            okex_log.warning("Commands by Redis that were given before this start are dropped.")
         threading.Thread(target=self._serve_commands, name="okex_ws commands", daemon=True).start()
 
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
         self.batch.append((received, channel, [row if isinstance(row, dict) else {"value": row} for row in rows]))
 
     def status(self, received: float, status: str, detail: str) -> None:
-        self.state, self.told = _compact({"received": received, "status": status, "detail": detail}), 0.0
+        self.state, self.told = to_json({"received": received, "status": status, "detail": detail}), 0.0
         self.redis.publish(f"{self.prefix}status", self.state)
 
     def flush(self) -> None:
@@ -2238,9 +2254,9 @@ class RedisSink(Sink):
             self.uncertain, self.rows, self.candles = False, rows, candles
             self.number += 1
             self.batch.clear()
-        if self.state and time.monotonic() - self.told > self.ALIVE / 3:
+        if self.state and monotonic() - self.told > self.ALIVE / 3:
             self.redis.set(f"{self.prefix}status", self.state, ex=self.ALIVE)
-            self.told = time.monotonic()
+            self.told = monotonic()
 
     def _fill(self, pipeline: Any) -> tuple[Counter[str], dict[str, tuple[int, int, str]]]:
         """The batch as commands; returns what `rows` and `candles` are once they are applied."""
@@ -2248,7 +2264,7 @@ class RedisSink(Sink):
         latest: dict[str, Any] = {}
         for received, channel, rows in self.batch:
             for row in rows:
-                key, text, begin = self._key(channel, row), _compact(row), candle_begin(channel, row)
+                key, text, begin = self._key(channel, row), to_json(row), candle_begin(channel, row)
                 latest[key] = row
                 entry = {"received": received, "row": text}
                 if begin is None:
@@ -2272,7 +2288,7 @@ class RedisSink(Sink):
         for key, row in latest.items():
             pipeline.delete(key)
             if row:
-                values = {name: value if isinstance(value, str) else _compact(value) for name, value in row.items()}
+                values = {name: value if isinstance(value, str) else to_json(value) for name, value in row.items()}
                 pipeline.hset(key, mapping=values)
             pipeline.xtrim(f"{key}/history", maxlen=self.history, approximate=False)
         return numbers, candles
@@ -2301,13 +2317,13 @@ class RedisSink(Sink):
                         for text in filter(None, (published and published["data"], self.redis.lpop(mailbox))):
                             self._execute(text)
             except Exception as error:  # Redis is gone: the writer says so, and this waits for it to come back
-                log.debug("Commands by Redis: %s", error)
+                okex_log.debug("Commands by Redis: %s", error)
                 self.closed.wait(1.0)
 
     def _execute(self, text: str) -> None:
         answer: dict[str, Any] = {"id": None, "ok": False}
         try:
-            request = json.loads(text)
+            request = from_json(text)
             answer["id"] = request.get("id")
             quit = request["op"] == "quit"  # obeyed after the answer
             channels = request.get("channels", [])
@@ -2316,10 +2332,10 @@ class RedisSink(Sink):
             answer |= {"ok": True, "result": None if quit else self.command(request["op"], channels)}
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             answer["error"] = str(error) or repr(error)
-        log.info("Command by Redis: %s: %s", printable(text), "done" if answer["ok"] else answer["error"])
+        okex_log.info("Command by Redis: %s: %s", printable_text(text), "done" if answer["ok"] else answer["error"])
         key = f"{self.prefix}answers/{answer['id']}"
         pipeline = self.redis.pipeline()
-        pipeline.rpush(key, _compact(answer)).expire(key, 60).publish(key, _compact(answer)).execute()
+        pipeline.rpush(key, to_json(answer)).expire(key, 60).publish(key, to_json(answer)).execute()
         if answer["ok"] and quit:
             self.command("quit", [])
 
@@ -2337,10 +2353,12 @@ def candle_begin(channel: str, row: Any) -> int | None:
         if text.isdecimal():
             begin = int(text)
         else:
+            from datetime import datetime  # here, since a script may have another datetime
+
             begin = int(datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() * 1000)
     except (LookupError, TypeError, ValueError):
         return 0
-    return begin if begin < (time.time() + 86400) * 1000 else 0  # one of the far future would shut out all others
+    return begin if begin < (wall_clock() + 86400) * 1000 else 0  # one of the far future would shut out all others
 
 
 class RedisFeed:
@@ -2355,7 +2373,7 @@ class RedisFeed:
         if n is None:
             return self.redis.hgetall(self.prefix + channel) or None
         entries = self.redis.xrevrange(f"{self.prefix}{channel}/history", count=n)
-        return [json.loads(values["row"]) for _, values in reversed(entries)]
+        return [from_json(values["row"]) for _, values in reversed(entries)]
 
     def listen(self, channel: str) -> Iterator[Any]:
         """Every row from now on. Raises LookupError when rows were trimmed away before they could be read."""
@@ -2373,7 +2391,7 @@ class RedisFeed:
                     if number and n > number + 1:
                         raise LookupError(f"{n - number - 1} rows were trimmed away unread: use a larger --history")
                     number = n
-                    yield json.loads(values["row"])
+                    yield from_json(values["row"])
 
     def subscribe(self, channel: str) -> None:
         self._command("subscribe", channel)
@@ -2392,7 +2410,7 @@ class RedisFeed:
     def status(self) -> Any:
         """The last change of the connection's state: {"received", "status", "detail"}; None if nothing runs."""
         status = self.redis.get(f"{self.prefix}status")
-        return status and json.loads(status)
+        return status and from_json(status)
 
     def clear(self) -> None:
         """Forget everything that is kept under this name."""
@@ -2401,11 +2419,11 @@ class RedisFeed:
 
     def _command(self, op: str, *channels: str, timeout: int = REDIS_TIMEOUT - 1) -> Any:
         id = os.urandom(8).hex()
-        self.redis.rpush(f"{self.prefix}commands", _compact({"id": id, "op": op, "channels": channels}))
+        self.redis.rpush(f"{self.prefix}commands", to_json({"id": id, "op": op, "channels": channels}))
         answer = self.redis.blpop([f"{self.prefix}answers/{id}"], timeout=timeout)
         if answer is None:
             raise TimeoutError(f"nothing answered to {op} within {timeout} s: is okex_ws.py --redis running?")
-        answer = json.loads(answer[1])
+        answer = from_json(answer[1])
         if not answer["ok"]:
             raise ValueError(answer["error"])
         return answer["result"]
@@ -2449,23 +2467,23 @@ class Writer:
             self.wake.clear()
             last = self.closing.is_set()
             while self.queue:
-                begin, batch = time.monotonic(), min(len(self.queue), MAX_BATCH)
+                begin, batch = monotonic(), min(len(self.queue), MAX_BATCH)
                 for i in range(batch):
                     received, channel, rows = marshal.loads(self.queue[i])
                     self._insist(self._pass_on, received, channel, rows)
                 self._insist(flush)
                 for _ in range(batch):
                     self.taken_bytes += len(self.queue.popleft())
-                now = time.monotonic()
+                now = monotonic()
                 rest = now + 6 * (now - begin)  # threads of Python take turns, and the exchange does not wait
-                while self.busy() and (self._young() or time.monotonic() < rest) and not self.closing.wait(0.05):
+                while self.busy() and (self._young() or monotonic() < rest) and not self.closing.wait(0.05):
                     pass
             self._insist(flush)
         self._insist(self.sink.close)
 
     def _young(self) -> bool:
         """Whether what waits may wait a little longer."""
-        return not self.queue or time.time() - float(marshal.loads(self.queue[0])[0]) < 0.7
+        return not self.queue or wall_clock() - float(marshal.loads(self.queue[0])[0]) < 0.7
 
     def _pass_on(self, received: float, channel: str, rows: Any) -> None:
         try:
@@ -2477,7 +2495,7 @@ class Writer:
             raise
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):  # it would be so for ever
             if not self.refused:
-                log.exception("--%s cannot take a message: dropped. Said once, counted each time.", self.option)
+                okex_log.exception("--%s cannot take a message: dropped. Said once, counted each time.", self.option)
             self.refused += 1
 
     def _insist(self, call: Callable[..., Any], *args: Any) -> None:
@@ -2489,13 +2507,15 @@ class Writer:
             except Exception as error:
                 if not self.failing:
                     why = str(error).rstrip(".") or type(error).__name__
-                    log.warning("--%s: %s. Trying again; meanwhile rows wait in memory.", self.option, printable(why))
+                    okex_log.warning(
+                        "--%s: %s. Trying again; meanwhile rows wait in memory.", self.option, printable_text(why)
+                    )
                 self.failing = True
-                time.sleep(wait)
+                pause(wait)
                 wait = min(2 * wait, 1.0)
             else:
                 if self.failing:
-                    log.warning("--%s works again.", self.option)
+                    okex_log.warning("--%s works again.", self.option)
                 self.failing = False
                 return
 
@@ -2507,15 +2527,19 @@ class Writer:
     def close(self, begin: float = inf) -> bool:
         """`end()`, and wait for it until a deadline that is shorter while the sink fails. Whether all was written."""
         self.end()
-        begin, said = min(begin, time.monotonic()), False
-        while self.thread.is_alive() and time.monotonic() - begin < (MAX_DRAIN_FAILING if self.failing else MAX_DRAIN):
+        begin, said = min(begin, monotonic()), False
+        while self.thread.is_alive() and monotonic() - begin < (MAX_DRAIN_FAILING if self.failing else MAX_DRAIN):
             self.thread.join(0.05)
-            if not said and time.monotonic() - begin > 0.5:
+            if not said and monotonic() - begin > 0.5:
                 said = True
                 message = "Writing %d more messages to --%s, for at most %.0f s. Ctrl-C again gives up."
-                log.warning(message, len(self.queue), self.option, MAX_DRAIN_FAILING if self.failing else MAX_DRAIN)
+                okex_log.warning(
+                    message, len(self.queue), self.option, MAX_DRAIN_FAILING if self.failing else MAX_DRAIN
+                )
         if self.thread.is_alive():
-            log.error("--%s: %d messages could not be written in time, and are lost.", self.option, len(self.queue))
+            okex_log.error(
+                "--%s: %d messages could not be written in time, and are lost.", self.option, len(self.queue)
+            )
         return not self.thread.is_alive()
 
 
@@ -2606,7 +2630,7 @@ class Run:
         self.rows = 0
         self.ended = threading.Event()  # finish() has begun
         self.finishing = threading.Lock()
-        self.began = time.monotonic()
+        self.began = monotonic()
         self.waits: Counter[str] = Counter()  # how often a sink's queue was full
         self.clients: dict[tuple[str, type[Dialect]], OkexWS] = {}
         self.subscribe(args.channels)
@@ -2625,7 +2649,7 @@ class Run:
 
     def subscribe(self, channels: Iterable[str]) -> None:
         for channel in channels:
-            where = endpoint(channel, self.url, self.args.region, self.args.simulated), dialect_of(channel)
+            where = endpoint_of(channel, self.url, self.args.region, self.args.simulated), dialect_of(channel)
             if where in self.clients:
                 self.clients[where].subscribe(channel)
                 continue
@@ -2668,7 +2692,7 @@ class Run:
         try:
             first.run()
         except Exception as error:
-            log.error("Stopped: %s.", explain(error, first.url))
+            okex_log.error("Stopped: %s.", explain(error, first.url))
         self.stop(1)
         self.finish()
         return self.status or 0
@@ -2693,6 +2717,8 @@ class Run:
         The main thread may be where no Python code runs, in getaddrinfo or in a write to a paused terminal, so
         that neither a handler nor KeyboardInterrupt would come through.
         """
+        import signal
+
         inbox, self.outbox = socket.socketpair()  # kept: the signal module holds on to the number alone
         self.outbox.setblocking(False)
         signal.set_wakeup_fd(self.outbox.fileno())
@@ -2701,11 +2727,11 @@ class Run:
 
         def watch() -> None:
             status = 130 if inbox.recv(1)[0] == signal.SIGINT else 0
-            first = time.monotonic()
+            first = monotonic()
             threading.Thread(target=self.end, args=(status,), daemon=True).start()
             inbox.settimeout(EXIT_GRACE + (MAX_DRAIN + 1 if self.writers else 0.2))  # stderr may be blocked, too
             with suppress(TimeoutError):
-                while inbox.recv(1) and time.monotonic() - first < EXIT_GRACE:
+                while inbox.recv(1) and monotonic() - first < EXIT_GRACE:
                     pass  # a double press
             os._exit(status)
 
@@ -2726,7 +2752,7 @@ class Run:
 
     def enqueue(self, channel: str, rows: Any) -> None:
         """Queue for every sink, waiting for one whose queue is full. Under the lock."""
-        item = marshal.dumps((time.time(), channel, rows))
+        item = marshal.dumps((wall_clock(), channel, rows))
         for writer in self.writers:
             if writer.backlog > MAX_QUEUE:
                 self.wait_for(writer)
@@ -2740,25 +2766,25 @@ class Run:
             output(channel, rows)
         except OSError as error:
             if not isinstance(error, BrokenPipeError):
-                log.error("Cannot write to stdout: %s.", error)
+                okex_log.error("Cannot write to stdout: %s.", error)
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
             self.stop(0 if isinstance(error, BrokenPipeError) else 1)
 
     def wait_for(self, writer: Writer) -> None:
         if not self.waits[writer.option]:
-            log.warning(
+            okex_log.warning(
                 "--%s is too slow, and its queue is full: receiving waits for it. Said once, counted each time.",
                 writer.option,
             )
         self.waits[writer.option] += 1
         while writer.backlog > MAX_QUEUE and self.status is None:
-            time.sleep(0.01)
+            pause(0.01)
 
     def hear(self, status: str, detail: str) -> None:
         with self.lock:
             self.enqueue("", (status, detail))
         if status == REFUSED and set(self.command("channels", []).values()) == {"refused"} and not self.args.redis:
-            log.error("Every channel was refused: nothing to wait for.")
+            okex_log.error("Every channel was refused: nothing to wait for.")
             self.stop(1)
         if status == EXIT and detail != "closed":
             self.stop(1)
@@ -2771,7 +2797,7 @@ class Run:
             self.ended.set()
             if self.lock.acquire(timeout=0.1):  # a message that is being handled is still queued
                 self.lock.release()
-            begin = time.monotonic()
+            begin = monotonic()
             for writer in self.writers:
                 writer.end()
             lost = [writer for writer in self.writers if not writer.close(begin)]
@@ -2788,11 +2814,11 @@ class Run:
         trouble += [
             f"{writer.refused} messages refused by --{writer.option}" for writer in self.writers if writer.refused
         ]
-        log.info(
+        okex_log.info(
             "%d rows in %d messages over %.1f s, %d reconnects%s.",
             self.rows,
             counts["messages"],
-            time.monotonic() - self.began,
+            monotonic() - self.began,
             reconnects,
             "".join(f", {what}" for what in trouble),
         )
@@ -2805,7 +2831,7 @@ def start_stand_in() -> tuple[str, Credentials]:
         raise ValueError("--offline needs tests/exchange.py from the repository beside okex_ws.py")
     sys.path.insert(0, str(folder))
     exchange = importlib.import_module("exchange").Exchange().start()
-    log.info("Offline: a stand-in exchange at %s. Its prices are made up.", exchange.url)
+    okex_log.info("Offline: a stand-in exchange at %s. Its prices are made up.", exchange.url)
     return exchange.url, Credentials(*exchange.keys)
 
 
@@ -2813,14 +2839,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_arguments(argv)
     console = logging.StreamHandler()
     console.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    log.handlers, log.propagate, logging.raiseExceptions = [console], False, False
-    log.setLevel(logging.DEBUG if args.trace else logging.WARNING if args.quiet else logging.INFO)
+    okex_log.handlers, okex_log.propagate, logging.raiseExceptions = [console], False, False
+    okex_log.setLevel(logging.DEBUG if args.trace else logging.WARNING if args.quiet else logging.INFO)
     with suppress(AttributeError):  # a console without UTF-8 gets escapes, not an exception
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         run = Run(args, *start_stand_in()) if args.offline else Run(args, args.url)
     except (ImportError, OSError, ValueError) as error:
-        print(f"okex_ws.py: {masked(str(error))}", file=sys.stderr)
+        print(f"okex_ws.py: {mask_secrets(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -1,6 +1,5 @@
 """Fixtures: a stand-in exchange, and clients that are closed when their test ends."""
 
-import random
 import threading
 import time
 
@@ -64,8 +63,8 @@ class Client(okex_ws.OkexWS):
 def unhurried(monkeypatch):
     """Tests are no storm: let each connect at once. And none masks the words of another."""
     monkeypatch.setattr(okex_ws, "CONNECT_SPACING", 0.0)
-    okex_ws.secrets.clear()
-    okex_ws.signatures.clear()
+    okex_ws.known_secrets.clear()
+    okex_ws.recent_signatures.clear()
 
 
 @pytest.fixture
@@ -95,4 +94,4 @@ def connect(exchange):
 @pytest.fixture
 def impatient(monkeypatch):
     """Reconnect at once, whatever the dice say."""
-    monkeypatch.setattr(random, "uniform", lambda low, high: min(0.01, high))
+    monkeypatch.setattr(okex_ws, "uniform", lambda low, high: min(0.01, high))

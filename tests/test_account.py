@@ -204,7 +204,7 @@ def test_a_refused_login_is_final_and_says_what_to_check(exchange, connect, impa
     if generation == "v1" and wrong == "passphrase":
         pytest.skip("v1 has none")
     values[wrong] = "wrong-" + values[wrong]
-    okex_ws.secrets.clear()
+    okex_ws.known_secrets.clear()
     client = connect(PRIVATE[generation], credentials=Credentials(*values.values()))
     client.thread.join(10)
     assert isinstance(client.error, LoginError)
@@ -254,8 +254,8 @@ def test_a_late_login_is_waited_for(exchange, connect, keys):
 
 
 def test_many_logins_do_not_wear_the_mask_off(keys, exchange):
-    okex_ws.signatures.extend(f"signature {n}" for n in range(99))
-    assert okex_ws.masked(" ".join(exchange.keys)) == "*** *** ***"
+    okex_ws.recent_signatures.extend(f"signature {n}" for n in range(99))
+    assert okex_ws.mask_secrets(" ".join(exchange.keys)) == "*** *** ***"
 
 
 def test_a_connection_lost_during_the_login_starts_afresh(exchange, connect, impatient, keys):
@@ -525,8 +525,8 @@ def test_secrets_are_hidden_however_they_are_written(caplog):
     secret = 'pass"word\\é with quotes'
     Credentials("key-key-key", "secret-secret", secret)
     once = json.dumps(secret, ensure_ascii=True)
-    for text in (secret, once, json.dumps({"msg": once}), okex_ws.printable("x" * 190 + "secret-secret")):
-        okex_ws.log.warning("%s", text)
+    for text in (secret, once, json.dumps({"msg": once}), okex_ws.printable_text("x" * 190 + "secret-secret")):
+        okex_ws.okex_log.warning("%s", text)
     assert "word" not in caplog.text and "secre" not in caplog.text
 
 
@@ -540,7 +540,7 @@ def test_what_status_says_holds_no_secret(keys):
 
 def test_a_password_in_the_url_is_not_printed(caplog):
     OkexWS([], url="wss://me:hunter22@ws.example/private")
-    okex_ws.log.warning("to %s", "wss://me:hunter22@ws.example/private")
+    okex_ws.okex_log.warning("to %s", "wss://me:hunter22@ws.example/private")
     assert "hunter22" not in caplog.text
 
 
@@ -602,13 +602,13 @@ def test_no_secret_is_printed_whatever_is_asked_for(exchange, tmp_path, impatien
 def test_no_secret_is_in_a_repr_or_a_traceback(keys, exchange, caplog):
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
-    okex_ws.log.addHandler(handler)
+    okex_ws.okex_log.addHandler(handler)
     try:
         raise ValueError(f"oh no {exchange.keys[1]}")
     except ValueError:
-        okex_ws.log.exception("with %s", exchange.keys[0])
+        okex_ws.okex_log.exception("with %s", exchange.keys[0])
     finally:
-        okex_ws.log.removeHandler(handler)
+        okex_ws.okex_log.removeHandler(handler)
     text = stream.getvalue() + repr(keys) + str(keys) + f"{keys}" + repr(OkexWS(["account"], credentials=keys))
     assert "oh no ***" in text and "with ***" in text
     assert not any(secret in text for secret in exchange.keys)

@@ -3,7 +3,6 @@
 import gc
 import json
 import logging
-import random
 import socket
 import ssl
 import threading
@@ -204,7 +203,7 @@ def test_keeps_a_quiet_connection_whose_pongs_arrive(exchange, connect, monkeypa
 
 
 def test_reconnects_at_once_when_an_upgrade_is_announced(exchange, connect, monkeypatch):
-    monkeypatch.setattr(random, "uniform", lambda low, high: 60.0)  # any other reason would wait for a minute
+    monkeypatch.setattr(okex_ws, "uniform", lambda low, high: 60.0)  # any other reason would wait for a minute
     client = connect("trades:BTC-USDT")
     wait_for(lambda: client.rows)
     exchange.sessions[-1].send('{"event":"notice","code":"64008","msg":"service upgrade","connId":"a"}')
@@ -246,7 +245,7 @@ def test_gives_up_on_a_peer_that_never_answers_the_handshake(exchange, connect, 
 
 def test_waits_longer_from_try_to_try_and_starts_over_when_data_flows(connect, exchange, monkeypatch):
     waits = []
-    monkeypatch.setattr(random, "uniform", lambda low, high: waits.append((low, high)) or 0.0)
+    monkeypatch.setattr(okex_ws, "uniform", lambda low, high: waits.append((low, high)) or 0.0)
     exchange.http_status = 503
     client = connect("trades:BTC-USDT")
     wait_for(lambda: len(waits) >= 8)
@@ -259,7 +258,7 @@ def test_waits_longer_from_try_to_try_and_starts_over_when_data_flows(connect, e
 
 
 def test_connects_at_most_three_times_a_second_however_many_clients(exchange, connect, monkeypatch):
-    monkeypatch.setattr(random, "uniform", lambda low, high: 0.0)
+    monkeypatch.setattr(okex_ws, "uniform", lambda low, high: 0.0)
     monkeypatch.setattr(okex_ws, "CONNECT_SPACING", SPACING)
     times = []
     before = OkexWS._before_connect
@@ -558,7 +557,7 @@ def test_close_ends_run_at_once_whatever_it_does(exchange, monkeypatch):
         client.thread.join(2)
         return not client.thread.is_alive()
 
-    monkeypatch.setattr(random, "uniform", lambda low, high: 60.0)
+    monkeypatch.setattr(okex_ws, "uniform", lambda low, high: 60.0)
     streaming = Client(["trades:BTC-USDT"], url=exchange.url).start()
     wait_for(lambda: streaming.rows)
     assert ended(streaming) and streaming.statuses[-1] == (EXIT, "closed") and streaming.error is None
@@ -774,7 +773,7 @@ def test_a_password_is_in_no_error(options):
 
 
 def test_says_that_the_exchange_closed_port_8443(monkeypatch, caplog):
-    monkeypatch.setattr(random, "uniform", lambda low, high: 60.0)
+    monkeypatch.setattr(okex_ws, "uniform", lambda low, high: 60.0)
     client = Client(["trades:BTC-USDT"], url="ws://127.0.0.1:8443").start()
     wait_for(lambda: client.saw(DISCONNECTED))
     client.close()

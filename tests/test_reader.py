@@ -289,7 +289,7 @@ import sys
 if sys.argv[1] == "json":
     sys.modules["orjson"] = None
 import okex_ws
-assert (okex_ws.decode.__module__ == "okex_ws") == (sys.argv[1] == "json")
+assert (okex_ws.from_json.__module__ == "okex_ws") == (sys.argv[1] == "json")
 for line in sys.stdin.read().split("\\n"):
     for dialect in (okex_ws.V1, okex_ws.V3, okex_ws.V5):
         print([type(e).__name__ if isinstance(e, okex_ws.Malformed) else e for e in dialect.parse(line)])

@@ -28,8 +28,8 @@ from okex_ws import (
     endpoint,
     fields,
     inflate,
-    namer,
-    printable,
+    printable_text,
+    row_namer,
 )
 
 BTC_TICKER = {"high": "10000", "last": "111", "buy": "115", "sell": "115", "timestamp": 1500444626000}
@@ -385,9 +385,9 @@ def test_what_cannot_be_a_url_is_said_before_connecting(url):
 
 def test_list_rows_get_names_and_keep_every_value():
     names = fields("ok_sub_futureusd_btc_trade_quarter")
-    (row,) = namer(names)(TRADES_1)
+    (row,) = row_namer(names)(TRADES_1)
     assert (row["price"], row["amount"], row["type"]) == ("999.49", "12.0", "ask")
-    short, long, named_already, odd = namer(names)([[1, 2, 3], list(range(9)), {"already": "named"}, None])
+    short, long, named_already, odd = row_namer(names)([[1, 2, 3], list(range(9)), {"already": "named"}, None])
     assert list(short.values()) == [1, 2, 3]
     assert list(long.values()) == list(range(9))
     assert (named_already, odd) == ({"already": "named"}, None)
@@ -400,7 +400,7 @@ def test_list_rows_get_names_and_keep_every_value():
 
 @given(st.text() | st.binary())
 def test_quoted_text_cannot_touch_the_terminal(text):
-    quoted = printable(text, 50)
+    quoted = printable_text(text, 50)
     assert quoted.isprintable()
     assert len(quoted) <= 51 * 10
 
