@@ -164,7 +164,7 @@ class Generation:
         raise NotImplementedError
 
 
-class V1(Generation):
+class ServerV1(Generation):
     compressed = True
 
     def receive(self, session: Session, text: str) -> None:
@@ -265,7 +265,7 @@ KLINES = "1min 3min 5min 15min 30min 1hour 2hour 4hour 6hour 12hour day 3day wee
 CANDLES = "60 180 300 900 1800 3600 7200 14400 21600 43200 86400 604800".split()
 
 
-class V3(Generation):
+class ServerV3(Generation):
     compressed = True
 
     def receive(self, session: Session, text: str) -> None:
@@ -365,7 +365,7 @@ def checksum(i: Instrument) -> int:
     return crc - (1 << 32) if crc >= 1 << 31 else crc
 
 
-class V5(Generation):
+class ServerV5(Generation):
     idle_limit = 30.0  # seconds without a push to a client that is silent itself
 
     ENDPOINTS = {
@@ -626,13 +626,13 @@ def kind_of(name: str) -> str:
 
 
 PATHS: dict[str, tuple[Generation, str]] = {
-    "/websocket": (V1(), ""),
-    "/websocket/okexapi": (V1(), ""),
-    "/ws/v1": (V1(), ""),
-    "/ws/v3": (V3(), ""),
-    "/ws/v5/public": (V5(), "public"),
-    "/ws/v5/private": (V5(), "private"),
-    "/ws/v5/business": (V5(), "business"),
+    "/websocket": (ServerV1(), ""),
+    "/websocket/okexapi": (ServerV1(), ""),
+    "/ws/v1": (ServerV1(), ""),
+    "/ws/v3": (ServerV3(), ""),
+    "/ws/v5/public": (ServerV5(), "public"),
+    "/ws/v5/private": (ServerV5(), "private"),
+    "/ws/v5/business": (ServerV5(), "business"),
 }
 
 
@@ -644,6 +644,7 @@ class Session:
 
     def __init__(self, exchange: Exchange, path: str, handler: BaseHTTPRequestHandler) -> None:
         self.exchange = exchange
+        self.path = path
         self.generation, self.endpoint = PATHS[path]
         self.number = next(exchange.numbers)
         self.feeds: dict[str, Feed] = {}
@@ -670,8 +671,10 @@ class Session:
                 text = frame.data.decode()
                 self.active = time.monotonic()
                 with self.exchange.lock:
+                    # Decided first: who sees the request in the list may turn the switch.
+                    ignored = self.exchange.ignored and self.exchange.ignored in text
                     self.exchange.requests.append((self.number, text))
-                    if not self.exchange.ignored or self.exchange.ignored not in text:
+                    if not ignored:
                         self.generation.receive(self, text)
 
     def receive(self, most: int) -> bytes:
@@ -682,10 +685,10 @@ class Session:
 
     def add(self, name: str, feed: Feed) -> None:
         """Subscribe: what the channel holds now follows at once, a whole book where it has one."""
-        self.feeds[name] = feed
         first = feed.message(self.exchange.instrument(feed.instrument or "BTC-USDT"), True)
         if self.exchange.snapshots or '"action":"snapshot"' not in first:
             self.send(first)
+        self.feeds[name] = feed  # last: who sees it listed knows that what it held is sent
 
     def send(self, text: str) -> None:
         """Push one message the way that this generation does."""
@@ -761,10 +764,11 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Upgrade", "websocket")
         self.send_header("Connection", "Upgrade")
         self.send_header("Sec-WebSocket-Accept", b64encode(sha1(key.encode()).digest()).decode())
-        self.end_headers()
         session = Session(exchange, self.path.partition("?")[0], self)
-        with exchange.lock:
-            exchange.sessions.append(session)
+        with session.sending:  # listed before the client knows that it is connected, and silent until then
+            with exchange.lock:
+                exchange.sessions.append(session)
+            self.end_headers()
         try:
             session.run()
         except (OSError, ValueError, WebSocketProtocolException):
@@ -868,7 +872,7 @@ class Exchange:
         """The data of a REST resource, None if there is none."""
         if path == "/api/v5/market/books" and query.get("instId") in self.instruments:
             i, most = self.instruments[query["instId"]], min(int(query.get("sz", 1)), 400)
-            book = V5().book(i, i.levels("asks", most), i.levels("bids", most))
+            book = ServerV5().book(i, i.levels("asks", most), i.levels("bids", most))
             return self.stale_books.pop(0) if self.stale_books else book
         name = query.get("instId", "")
         if (

@@ -115,22 +115,22 @@ def test_json_lines_are_what_was_sent_in_order_from_every_endpoint():
         process = program(*names, "--url", exchange.url, "--jsonl", "-")
         wait_for(lambda: len(exchange.sessions) == 4 and all(s.feeds for s in list(exchange.sessions)))
         sent = {name: [] for name in names}
-        by_path = {s.endpoint + type(s.generation).__name__: s for s in exchange.sessions}
+        by_path = {s.path: s for s in exchange.sessions}
         for n in range(50):
             trade = {"instId": "BTC-USDT", "px": f"8375{n}.1", "sz": "1E-8", "seqId": 82083114838 + n, "x": [None, "é"]}
             sent[names[0]].append(trade)
             arg = {"channel": "trades", "instId": "BTC-USDT"}
-            by_path["publicV5"].send(json.dumps({"arg": arg, "data": [trade]}))
+            by_path["/ws/v5/public"].send(json.dumps({"arg": arg, "data": [trade]}))
             candle = [str(n), "1", "2", "0.5", "1.5", "10", "11", "12", "1"]
             sent[names[1]].append(candle)
             arg = {"channel": "candle1m", "instId": "BTC-USDT"}
-            by_path["businessV5"].send(json.dumps({"arg": arg, "data": [candle]}))
+            by_path["/ws/v5/business"].send(json.dumps({"arg": arg, "data": [candle]}))
             trade = {"instrument_id": "ETH-USDT", "price": "146.2", "side": "buy", "trade_id": str(n)}
             sent[names[2]].append(trade)
-            by_path["V3"].send(json.dumps({"table": "spot/trade", "data": [trade]}))
+            by_path["/ws/v3"].send(json.dumps({"table": "spot/trade", "data": [trade]}))
             trade = [str(n), "999.49", "12.0", "15:25:03", "ask", "1.2006"]
             sent[names[3]].append(trade)
-            by_path["V1"].send(json.dumps([{"channel": names[3], "data": [trade]}]))
+            by_path["/ws/v1"].send(json.dumps([{"channel": names[3], "data": [trade]}]))
         got = {name: [] for name in names}
         while any(values(got[name][-1:]) != values(sent[name][-1:]) for name in names):
             line = json.loads(process.stdout.readline())

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 import pytest
 import websocket
 from conftest import wait_for
-from exchange import V5, Exchange, deflate
+from exchange import Exchange, ServerV5, deflate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -298,7 +298,7 @@ for line in sys.stdin.read().split("\\n"):
 
 def test_reads_the_same_with_and_without_orjson():
     pytest.importorskip("orjson")
-    book = V5().books(Exchange(every=None).instrument("BTC-USDT"), True)
+    book = ServerV5().books(Exchange(every=None).instrument("BTC-USDT"), True)
     lines = [
         json.dumps({"arg": {"channel": "books", "instId": "BTC-USDT"}, "action": "snapshot", "data": book}),
         '{"arg":{"channel":"a"},"data":[1e-8,"\\ud83d\\ude00",-1,0.1,12345678901234567,null,true]}',
