@@ -161,7 +161,9 @@ def test_logs_in_before_it_subscribes(exchange, connect, keys, generation):
 def test_private_rows_arrive(exchange, connect, keys, generation):
     client = connect("account" if generation == "v5" else PRIVATE[generation], credentials=keys)
     channel, row = wait_for(lambda: client.rows)[0]
-    assert channel == client.rows[0][0] and row
+    shown = {"v1": ("balance", 0.2567), "v3": ("balance", "2.21"), "v5": ("totalEq", "10000")}
+    name, value = shown[generation]
+    assert channel in client.channels and row[name] == value
 
 
 @pytest.mark.parametrize("order", ["trades first", "private first"])
@@ -550,13 +552,15 @@ def test_a_client_that_does_not_log_in_says_so_instead_of_waiting(keys):
         client.request("order", {"instIdCode": 1})
 
 
-def test_reads_an_answer():
+def test_the_answer_to_a_batch_keeps_its_id_and_what_became_of_each_order():
     text = (
-        '{"id":"1512","op":"order","code":"0","msg":"","data":[{"ordId":"12345689","clOrdId":"b15","ts":"1",'
-        '"sCode":"0","sMsg":""}],"inTime":"1695190491421339","outTime":"1695190491423240"}'
+        '{"id":"1512","op":"batch-orders","code":"2","msg":"","data":[{"ordId":"12345689","clOrdId":"b15","ts":"1",'
+        '"sCode":"0","sMsg":""},{"ordId":"","clOrdId":"b16","ts":"1","sCode":"51008","sMsg":"Insufficient balance"}],'
+        '"inTime":"1695190491421339","outTime":"1695190491423240"}'
     )
-    leg = {"ordId": "12345689", "clOrdId": "b15", "ts": "1", "sCode": "0", "sMsg": ""}
-    assert V5.parse(text) == [Reply("1512", "order", "0", "", [leg])]
+    done = {"ordId": "12345689", "clOrdId": "b15", "ts": "1", "sCode": "0", "sMsg": ""}
+    failed = {"ordId": "", "clOrdId": "b16", "ts": "1", "sCode": "51008", "sMsg": "Insufficient balance"}
+    assert V5.parse(text) == [Reply("1512", "batch-orders", "2", "", [done, failed])]
 
 
 # -- On the command line

@@ -124,21 +124,23 @@ SAMPLE = (
 )
 
 
-def test_every_kind_of_frame_in_one_chunk():
+SAMPLE_MESSAGES = [TRADE, deflate(TRADE), "x" * 200, "abc", "masked", "", "last"]
+
+
+def test_no_kind_of_frame_is_lost_or_read_in_another_way():
     result = same(SAMPLE)
-    messages = [TRADE, deflate(TRADE), "x" * 200, "abc", "masked", "", "last"]
-    assert result["messages"] == messages
+    assert result["messages"] == SAMPLE_MESSAGES
     assert result["ended"] == ["closed by the exchange with code 4004 No data received in 30s."]
     assert [payload for opcode, payload in result["heard"] if opcode == PONG] == [b"", b"in between"]
     assert result["counts"]["malformed"] == 1 and result["counts"]["messages"] == 8
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 4, 5, 7, 11, 64, 129, 131])
-def test_frames_cut_at_every_boundary(chunk):
-    assert same(SAMPLE, chunk)["messages"][0] == TRADE
+def test_no_frame_is_lost_however_small_the_pieces_are_that_arrive(chunk):
+    assert same(SAMPLE, chunk)["messages"] == SAMPLE_MESSAGES
 
 
-def test_a_cut_at_each_single_place():
+def test_no_frame_is_lost_wherever_one_read_ends_and_the_next_begins():
     stream = frame(TRADE) + frame("y" * 130) + frame(b"", PING) + frame("z")
     messages = []
 
@@ -181,7 +183,7 @@ def test_a_cut_at_each_single_place():
 
 
 @pytest.mark.parametrize("length", [125, 126, 127, 65535, 65536, 70_000, 300_000])
-def test_frames_of_every_length(length):
+def test_no_length_of_a_frame_is_misread(length):
     stream = frame("1") + frame("x" * length) + frame(b"y" * length, BINARY) + frame("2")
     for chunk in (1 << 16, 1000):
         assert [len(message) for message in same(stream, chunk)["messages"]] == [1, length, length, 1]
@@ -255,7 +257,7 @@ def test_an_unknown_websocket_client_is_read_with_its_own_loop(exchange, connect
     assert caplog.text.count("reading is slower") == 1
 
 
-def test_knows_when_websocket_client_is_built_otherwise():
+def test_a_websocket_client_that_is_built_otherwise_is_not_reached_into():
     connection = websocket.WebSocket()
     assert okex_ws.Reader.fits(connection)
     connection.frame_buffer.recv_buffer = bytearray()
