@@ -8,7 +8,7 @@
     python okex_ws.py               # live trades of BTC-USDT from OKX (v5)
     python okex_ws.py --offline     # the same program against a stand-in exchange on this machine
 
-As a library, or pasted into a trading script:
+As a library, beside your script, or pasted into it:
 
     from okex_ws import OkexWS
 
@@ -18,10 +18,12 @@ As a library, or pasted into a trading script:
 
     OkexWS(["trades:BTC-USDT"], handler).run()
 
-Threads: `run()` connects, reads and calls the handler on the thread that called it; `start()` does so
-on a daemon thread of its own. One more daemon thread, `send_heartbeat`, sends the ping, and trusts no order
-book while the handler blocks. `subscribe`, `unsubscribe` and `close` may be called from any thread, the
-handler's included.
+Threads: `run()` connects, reads and calls the handler on the thread that called it; `start()` does so on a daemon
+thread. One more daemon thread, `send_heartbeat`, sends the ping. `subscribe`, `unsubscribe`, `close` and the order
+books may be used from any thread, the handler's included.
+
+Sections: the client at a glance; connection; subscriptions; wire; reading; order books; account; network; output;
+command line. Each begins with a line of dashes and its name.
 """
 
 import argparse
@@ -43,6 +45,8 @@ import zlib
 from bisect import insort
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from decimal import Decimal
@@ -52,7 +56,6 @@ from json import JSONDecoder, JSONEncoder
 from json import loads as json_loads
 from math import inf, isfinite
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from random import uniform
 from stat import S_ISREG
 from time import localtime, monotonic, strftime
@@ -76,147 +79,64 @@ __all__ = [
 ]  # fmt: skip
 __version__ = "1.0.0"
 
-CONNECT_TIMEOUT = 10.0  # seconds, for each step of connecting: TCP, TLS, handshake
-CONFIRM_TIMEOUT = 10.0  # seconds until a subscription, its end, or a login that nobody confirmed is reported
-SILENCE_MARGIN = 10.0  # seconds beyond ping_every in which something, a pong at least, must arrive
-MAX_RETRY = 30.0  # seconds between two tries to connect, at most
-MAX_CHANNEL_RETRY = 60.0  # seconds between two tries to get a channel that is not confirmed, at most
-CONNECT_SPACING = 0.34  # seconds; OKX accepts 3 connects a second per IP (docs-v5 overview, 2026)
-REQUESTS_PER_HOUR = 480  # subscribe + unsubscribe + login on one connection (docs-v5 overview, 2026)
-REQUESTS_PER_OPEN = 100  # up to so many channels are asked for one by one, so that refusals are told apart
-MAX_PENDING = 10_000  # updates kept while a book's snapshot is fetched: 100 s of the fastest channel
-MAX_QUEUE = 128 << 20  # bytes that wait for one sink before the reading threads wait for it
-MAX_BATCH = 1000  # messages that a sink takes between two flushes
-MAX_DRAIN = 30.0  # seconds at the end for a sink to write what is queued
-MAX_DRAIN_FAILING = 3.0  # the same for a sink that fails
-REDIS_TIMEOUT = 5  # seconds for Redis to answer
-CHUNK = 1 << 16  # bytes to receive at once, at most
-BUSY = 1 << 14  # bytes; so much at once means that more is waiting; a TLS record holds no more
 MAX_MESSAGE = 16 << 20  # bytes of one inflated message; the largest real one, a full book, has about 0.1 MB
 INFLATE_FREELY = MAX_MESSAGE // 1032  # bytes; DEFLATE expands 1032 times at most, so these need no bound
 RAW = -zlib.MAX_WBITS  # DEFLATE without a zlib header
 
-# OKX hosts by region: live, simulated trading, REST. Port 8443 closed on 2026-10-31; 443 is the default.
-REGIONS = {
-    "global": ("wss://ws.okx.com", "wss://wspap.okx.com", "https://openapi.okx.com"),
-    "eea": ("wss://wseea.okx.com", "wss://wseeapap.okx.com", "https://eea.okx.com"),
-    "us": ("wss://wsus.okx.com", "wss://wsuspap.okx.com", "https://us.okx.com"),
-}
+CONNECTED, SUBSCRIBED, DISCONNECTED = "CONNECTED", "SUBSCRIBED", "DISCONNECTED"  # what on_status hears
+GAP, REFUSED, EXIT = "GAP", "REFUSED", "EXIT"
 
-# What to do about the exchange's error and close codes (v1: 1xxxx and 2xxxx, v3: 3xxxx, v5: 6xxxx and 400x).
-HINTS = {
-    code: hint
-    for hint, codes in {
-        "check the spelling of the channel and its instrument": "10000 10001 10008 10015 20006 20007 20028 20103"
-        " 20116 30040 60012 60013 60018 60027 60033",
-        "check the API key, secret and passphrase": "10002 10005 10017 20020 20024 20026 30001 30002 30004 30006"
-        " 30013 30015 30027 60005 60007 60009 60024 4001",
-        "keys are made per region, and for live or simulated trading: check --region and --simulated": "60032",
-        "this key is for another generation of the API": "30016",
-        "the account is frozen, or has not opened this product": "10100 20001 20002 20003 20004 20005",
-        "this connection belongs to another user": "10003 10004",
-        "this API is not public": "10216",
-        "this key may not be used from this IP address": "20019",
-        "check the clock of this machine": "30005 30008 60004 60006",
-        "this channel needs a login; books, books5 and bbo-tbt are public": "30041 60011",
-        "already logged in on this connection": "30042 60031",
-        "this channel needs a higher fee tier; books and books5 need none": "64003",
-        "books-l2-tbt cannot be combined with books or books50-l2-tbt on one instrument": "64004",
-        "this channel lives on another endpoint: public, private or business": "30000 60008 60028 64001 64002",
-        "the argument uly is gone, use instFamily": "64000",
-        "too many requests or channels: ask less often, or spread them over connections": "20049 30026 60014 4003"
-        " 4008 4009 channel-conn-count-error",
-        "the exchange did not understand the request": "30039 60019 4002",
-        "the request was too large": "1009",
-        "an error inside the exchange": "20014 30043 63999 64007 4006",
-        "nothing was exchanged for 30 seconds": "4004",
-        "this program or its network reads too slowly": "4005",
-        "the API key was changed or deleted": "4007",
-    }.items()
-    for code in codes.split()
-}
-CLOCK = {"30005", "30008", "60004", "60006"}  # refusals because of a timestamp
-ALREADY = {"30042", "60031"}  # "refusals" that say that we are logged in
-TRANSIENT = {"20014", "20049", "30026", "30043", "60014", "63999", "64007"}  # refusals worth another try
-
-okex_log = logging.getLogger("okex_ws")  # Ping, pong and subscriptions at INFO, trouble at WARNING, frames at DEBUG
+okex_log = logging.getLogger("okex_ws")  # Ping, pong, subscriptions at INFO, trouble at WARNING, frames at DEBUG
 
 
 # ---------------------------------------------------------------------------------------------------------------
-# Secrets: known here, so that they can be kept out of everything that is printed.
-
-known_secrets: set[str] = set()  # keys and passwords
-recent_signatures: deque[str] = deque(maxlen=16)  # the latest; one is good for 30 s
+# The client at a glance: the callbacks of the WebSocketApp, and the heartbeat's thread.
 
 
-def hide_secret(secret: str) -> None:
-    """Keep a secret out of what is printed: as it is, as JSON writes it, and as JSON in JSON does."""
-    if len(secret) >= 4:  # no key of the exchange is as short, and every "a" would become ***
-        for _ in range(3):
-            known_secrets.add(secret)
-            secret = to_json(secret)[1:-1]
+def on_open(ws: "OkexWS") -> None:
+    """Connected: log in, if a channel needs it, and subscribe to everything that is wanted."""
+    ws._begin()
+    ws.counts["connects"] += 1
+    okex_log.info("Connected to %s.", ws.url)
+    ws._notify(CONNECTED, ws.url)
+    ws._send_due()
 
 
-def mask_secrets(text: str) -> str:
-    for secret in (*known_secrets, *recent_signatures):
-        text = text.replace(secret, "***")
-    return text
-
-
-def mask_record(record: logging.LogRecord) -> bool:
-    if known_secrets:
-        record.msg, record.args = mask_secrets(record.getMessage()), None
-        if record.exc_info:
-            record.exc_text = mask_secrets(logging.Formatter().formatException(record.exc_info))
-    return True
-
-
-okex_log.addFilter(mask_record)
-
-
-class Credentials:
-    """An API key of the exchange. v1 needs no passphrase. Nothing of it shows in a repr, a log or an error."""
-
-    VARIABLES = ("OKX_API_KEY", "OKX_SECRET_KEY", "OKX_PASSPHRASE")
-
-    def __init__(self, api_key: str, secret_key: str, passphrase: str = "") -> None:
-        self.api_key, self.secret_key, self.passphrase = api_key, secret_key, passphrase
-        for secret in (api_key, secret_key, passphrase):
-            hide_secret(secret)
-
-    def __repr__(self) -> str:
-        return "Credentials(***)"
-
-    @classmethod
-    def from_environment(cls) -> "Credentials":
-        """From OKX_API_KEY, OKX_SECRET_KEY and OKX_PASSPHRASE; what is not set is empty."""
-        return cls(*(os.environ.get(name, "") for name in cls.VARIABLES))
-
-    def missing(self, passphrase: bool = True) -> list[str]:
-        """The variables that would have to be set."""
-        values = (self.api_key, self.secret_key, self.passphrase or not passphrase)
-        return [name for name, value in zip(self.VARIABLES, values) if not value]
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# Wire: text or bytes in, values out. No socket, thread, clock, file or print.
-
-
-try:
-    from orjson import loads as from_json  # three times as fast, if it is there
-except ImportError:
-    _scan = JSONDecoder().scan_once  # type: ignore[attr-defined]
-
-    def from_json(text: str) -> Any:  # type: ignore[misc]
-        """json.loads without what it does around its scanner, which is a third of its time on a small message."""
-        try:
-            value, end = _scan(text, 0)
-        except StopIteration:
-            end = -1
-        return value if end == len(text) else json_loads(text)
-
-
-to_json = JSONEncoder(separators=(",", ":")).encode
+def on_message(ws: "OkexWS", message: str | bytes) -> None:
+    """One message: inflate it, tell pong, confirmation and channel data apart, and act on each event in it."""
+    try:
+        text = ws._inflate(message).decode() if isinstance(message, bytes) else message
+    except ValueError as error:
+        ws.malformed(str(error), message)
+        return
+    if ws.tracing:
+        okex_log.debug("< %s", text)
+    for event in ws.dialect.parse(text):
+        match event:
+            case Push():
+                ws._deliver(event)
+            case Pong():
+                ws._ponged()
+            case Subscribed():
+                ws._confirmed(event)
+            case Unsubscribed():
+                ws._unsubscribed(event)
+            case Refused():
+                ws._refused(event)
+            case LoggedIn():
+                ws._logged_in()
+            case LoginRefused():
+                ws._login_refused(event)
+            case Reply():
+                ws._answered(event)
+            case Notice():
+                ws._noticed(event)
+            case Ping():
+                ws.send(ws.dialect.pong)
+            case Malformed():
+                ws.malformed(event.reason, text)
+            case Unknown():
+                ws._say_once(f"Ignored a message of an unknown kind: {printable_text(event.kind)}.")
 
 
 def inflate(data: bytes) -> bytes:
@@ -236,6 +156,940 @@ def inflate(data: bytes) -> bytes:
     if not stream.eof:
         raise ValueError("not raw DEFLATE: cut short")
     return inflated
+
+
+def send_heartbeat(ws: "OkexWS") -> None:
+    """Send the ping every `ws.ping_every` seconds for the life of the client, and retry until the send succeeds."""
+    while not ws._stop.wait(ws.ping_every):
+        ws._watch_reader()
+        failed = False
+        while not ws._stop.is_set():
+            try:
+                ws._watchdog.pinging(monotonic())
+                ws.send(ws.dialect.ping)
+                okex_log.info("Ping sent.")
+                break
+            except Exception as error:
+                if not failed:
+                    okex_log.warning("Ping not sent, trying again every second: %s.", explain(error, ws.url))
+                failed = True
+                ws._stop.wait(1.0)
+
+
+def on_error(ws: "OkexWS", error: BaseException) -> None:
+    """The connection failed, or could not be made. What no retry can mend is kept, and `run()` raises it."""
+    interrupted = isinstance(error, KeyboardInterrupt | SystemExit)  # websocket-client swallows these
+    untrusted = isinstance(error, ssl.SSLCertVerificationError) and not ws.counts["connects"]
+    if interrupted or untrusted:
+        ws._fatal = error
+    ws._hang_up(explain(error, ws.url, ws._proxy))
+
+
+def on_close(ws: "OkexWS", code: int | None, reason: str | None) -> None:
+    """The connection is closed; `code` and `reason` if the exchange said why."""
+    if code:
+        ws._closed_by_exchange(str(code), reason or "")
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# The connection: one WebSocketApp that comes back by itself, and passes what arrives to its parts.
+
+CONNECT_TIMEOUT = 10.0  # seconds, for each step of connecting: TCP, TLS, handshake
+SILENCE_MARGIN = 10.0  # seconds beyond ping_every in which something, a pong at least, must arrive
+MAX_RETRY = 30.0  # seconds between two tries to connect, at most
+CONNECT_SPACING = 0.34  # seconds; OKX accepts 3 connects a second per IP (docs-v5 overview, 2026)
+UPGRADE = "the exchange announced a service upgrade"
+
+Handler = Callable[[str, list[Any]], None]
+
+
+class OkexWS(WebSocketApp):
+    """A connection to the exchange that comes back by itself, with its subscriptions, until `close()`.
+
+    channels    names of one generation and one endpoint, e.g. ["trades:BTC-USDT", "tickers:ETH-USDT"]
+    handler     called as handler(channel, rows) for each message, in order, on the reading thread; a row is
+                an object with the exchange's own names (see `fields` for rows that the exchange sends as lists)
+    url         another host, or another URL altogether, see `endpoint`
+    credentials for private channels, if not those of the environment, see Credentials; with credentials and no
+                channels, it connects to where orders go, see `request`
+    region, simulated   which of OKX's hosts, see REGIONS
+    proxy       http://, socks5:// or socks5h://[user:password@]host:port
+    depth       for order books, give the handler this many levels a side after each change, as one row
+                {"bids": [[price, size], …], "asks": […], "ts": …}, instead of the change
+    ping_every  seconds between pings, if not the generation's own
+
+    `books[channel]` is the live OrderBook of a book channel.
+    Assign or override `on_status(status, detail)` to hear CONNECTED, SUBSCRIBED, DISCONNECTED, GAP, REFUSED and EXIT.
+    `counts` counts messages, connects and what went wrong.
+    """
+
+    # The card's functions, bound when the class is made: those of a script that this is pasted into do not replace
+    # them.
+    receive = on_message
+    _inflate = staticmethod(inflate)
+    _on_open = on_open
+    _on_error = on_error
+    _on_close = on_close
+    _send_heartbeat = send_heartbeat
+
+    def __init__(
+        self,
+        channels: str | Iterable[str],
+        handler: Handler | None = None,
+        *,
+        url: str | None = None,
+        credentials: "Credentials | None" = None,
+        region: str = "global",
+        simulated: bool = False,
+        proxy: str | None = None,
+        depth: int | None = None,
+        ping_every: float | None = None,
+    ) -> None:
+        wanted = [channels] if isinstance(channels, str) else list(channels)
+        first = wanted[0] if wanted else "account" if credentials else "status"
+        self.dialect = dialect_of(first)
+        self.handler = handler or print_rows
+        self.depth = depth
+        self.ping_every = ping_every or self.dialect.ping_every
+        self.counts: Counter[str] = Counter()  # written by the reading thread, but for what is rare
+        self.books: dict[str, OrderBook] = {}  # by channel, as its user wrote it
+
+        # The parts: each has its own lock where it needs one, and none knows the socket.
+        self._endpoint_of = partial(endpoint_of, url=url, region=region, simulated=simulated)
+        server = self._endpoint_of(first)
+        self._proxy = proxy_options(proxy, server)  # what websocket-client is told about a proxy
+        self._stop = threading.Event()  # set by close(): run() ends
+        self._subscriptions = Subscriptions(self.dialect)
+        self._login = Login(self.dialect, credentials, server, direct=proxy is None)
+        self._login.trades = credentials is not None and not wanted
+        self._orders = Orders(self.dialect)
+        self._rest = Rest(server, simulated, self._proxy)
+        self._snapshots = Snapshots(self._rest, self._stop)
+        self._watchdog = Watchdog(self.ping_every)
+        self._backoff = Backoff()
+
+        # Written by the reading thread, unless said otherwise.
+        self._sending = threading.Lock()  # held while due requests are taken and sent, so that they leave in order
+        self._reader = 0  # ident of the thread that runs run()
+        self._open = False  # between on_open and the end of the connection
+        self._reason = ""  # why the connection ended, in words; the first thread that knows writes it
+        self._fatal: BaseException | None = None  # what no retry can mend; run() raises it
+        self._said: set[str] = set()  # what is said only once
+        self.tracing = False  # whether messages are logged; the reader looks it up for each chunk of them
+        callbacks: dict[str, Any] = {"on_open": OkexWS._on_open, "on_data": Reader.on_data}
+        callbacks |= {"on_error": OkexWS._on_error, "on_close": OkexWS._on_close}
+        super().__init__(server, header=self._before_connect, **callbacks)
+        self.subscribe(*wanted)
+        if self.dialect.retired and url is None:
+            message = "The exchange retired %s in %s: pass --url for a server that still speaks it, --offline for the"
+            message += " stand-in, or a v5 channel such as trades:BTC-USDT."
+            okex_log.warning(message, self.dialect.name, self.dialect.retired)
+
+    # Public calls.
+
+    @property
+    def latency(self) -> float | None:
+        """The last ping's round trip in milliseconds; None before the first pong."""
+        return self._watchdog.latency
+
+    @property
+    def channels(self) -> dict[str, str]:
+        """Each channel and how its subscription stands: wanted, sent, confirmed, refused or leaving."""
+        return {subscription.channel: subscription.state for subscription in self._subscriptions}
+
+    def run(self) -> None:
+        """Connect, read, and reconnect until `close()`. Call it on the main thread, or use `start()`.
+
+        Raises ssl.SSLCertVerificationError if the very first connection meets a certificate that is not valid,
+        LoginError, and KeyboardInterrupt on Ctrl-C. Everything else is retried.
+        """
+        if self._reader:
+            raise RuntimeError("this client ran before: make another one")
+        self._reader = threading.get_ident()
+        okex_log.info("Connecting to %s.", self.url)
+        threading.Thread(target=self._send_heartbeat, name="okex_ws heartbeat", daemon=True).start()
+        try:
+            while not self._stop.wait(self._backoff.turn(monotonic())):
+                connected = self._connect()
+                if self._fatal:
+                    raise self._fatal
+                if not self._stop.is_set():
+                    self._wait_to_reconnect(connected)
+        finally:
+            self._stop.set()
+            self._notify(EXIT, explain(self._fatal, self.url) if self._fatal else "closed")
+
+    def start(self) -> None:
+        """`run()` on a daemon thread: for scripts whose main thread is busy with a strategy."""
+        threading.Thread(target=self._run_in_background, name="okex_ws reader", daemon=True).start()
+
+    def close(self, **_: Any) -> None:
+        """End `run()`: at once if it reads or waits, after the attempt if it is connecting. From any thread."""
+        self._stop.set()
+        self._hang_up()
+
+    def subscribe(self, *channels: str) -> None:
+        """Want these channels, now and after every reconnect. One that was refused is asked for again.
+
+        Raises ValueError for a channel of another generation or endpoint, which takes an OkexWS of its own, and
+        for a private channel without keys.
+        """
+        for channel in channels:
+            where = self._endpoint_of(channel)
+            if where != self.url or dialect_of(channel) is not self.dialect:
+                here = passwordless(self.url)
+                raise ValueError(f"{channel} is served at {passwordless(where)}, this client connects to {here}")
+            if self.dialect.private(channel):
+                self._login.demand(channel)
+        for channel in channels:
+            subscription = self._subscriptions.want(channel)
+            if subscription.book:
+                self.books[subscription.channel] = subscription.book
+        self._send_due()
+
+    def unsubscribe(self, *channels: str) -> None:
+        """Want these channels no more. Their rows stop at once, whatever is still on its way."""
+        for channel in channels:
+            subscription = self._subscriptions.drop(channel)
+            if subscription:
+                self.books.pop(subscription.channel, None)
+        self._send_due()
+
+    def request(self, op: str, args: dict[str, Any] | list[dict[str, Any]], timeout: float = 10.0) -> list[Any]:
+        """Send an order request of v5 and return the exchange's answer, an object for each order.
+
+        ws.request("order", {"instId": "BTC-USDT", "tdMode": "cash", "side": "buy", "ordType": "market", "sz": "1"})
+
+        `op` is order, cancel-order, amend-order, batch-orders, batch-cancel-orders or batch-amend-orders.
+        For `instId` the exchange wants `instIdCode` since 2026; it is looked up once. Nothing is ever sent twice.
+        Raises OrderError if the exchange refuses it, even in part, or if nobody knows what became of it. Call it
+        from any thread but the handler's, which has to read the answer, on a client that logs in: one that has
+        private channels, or OkexWS([], credentials=…).
+        """
+        if threading.get_ident() == self._reader:
+            raise RuntimeError("request() would wait for itself: call it from another thread than the handler's")
+        self._login.demand(op)
+        end = monotonic() + timeout  # of all that follows
+        orders = self._orders.with_codes(args, partial(self._rest.get, timeout=timeout))
+        id, answer = self._orders.expect()
+        try:
+            text = self.dialect.order(op, orders, id)
+            if not self._logs_in:
+                raise ValueError("this client does not log in: orders take one with private channels, or none at all")
+            if not self._login.done.wait(end - monotonic()):
+                raise OrderError("", "not logged in: nothing was sent")
+            self.send(text)
+            return answer.result(max(0.0, end - monotonic()))
+        except FutureTimeout:
+            raise OrderError("", f"no answer within {timeout:g} s: its fate is unknown", unknown=True) from None
+        except websocket.WebSocketConnectionClosedException as error:
+            raise OrderError("", f"{error}: nothing was sent") from None
+        except (OSError, websocket.WebSocketException) as error:
+            raise OrderError("", f"{explain(error, self.url)}: its fate is unknown", unknown=True) from None
+        finally:
+            self._orders.forget(id)
+
+    def on_status(self, status: str, detail: str) -> None:
+        """Hear what happens to the connection, from any thread. Override it, or assign a function of both."""
+
+    def send(self, data: bytes | str, opcode: int = ABNF.OPCODE_TEXT) -> None:
+        """Send one message. Raises WebSocketConnectionClosedException while there is no connection."""
+        if not (self.sock and self.sock.connected):  # websocket-client would write into the handshake
+            raise websocket.WebSocketConnectionClosedException("not connected")
+        okex_log.debug("> %s", data)
+        try:
+            super().send(data, opcode)
+        except Exception:
+            self._hang_up("sending failed")  # half a frame may have left: nothing can follow it
+            raise
+
+    def malformed(self, reason: str, message: str | bytes) -> None:
+        """A message that cannot be read: it is counted, quoted and dropped."""
+        self.counts["malformed"] += 1
+        okex_log.warning("Malformed message, dropped: %s: %s", printable_text(reason), printable_text(message))
+
+    # The life of a connection.
+
+    def _run_in_background(self) -> None:
+        try:
+            self.run()
+        except Exception as error:
+            okex_log.error("Stopped for good: %s.", explain(error, self.url))
+
+    def _connect(self) -> bool:
+        """One connection, from the TCP handshake to its end. Whether there was one."""
+        self._reason = ""
+        connects = self.counts["connects"]
+        try:
+            # Their check of UTF-8 is pure Python, a hundred times as slow as the one decode() of Reader.on_data.
+            self.run_forever(skip_utf8_validation=True, **self._proxy)
+        except Exception as error:  # 1.8.0 stumbles over a close frame that is not UTF-8
+            self._on_error(error)
+            self.sock = None
+        return self.counts["connects"] > connects
+
+    def _before_connect(self) -> list[str]:
+        # websocket-client asks for the headers right before it connects: the one place to set up this connection
+        # alone. setdefaulttimeout() would change every other WebSocket in the user's script.
+        assert self.sock is not None
+        self.sock.settimeout(CONNECT_TIMEOUT)
+        # A redirect could lead to any host, and the login would follow it.
+        self.sock.connect = partial(self.sock.connect, redirect_limit=0)  # type: ignore[method-assign]
+        return []
+
+    def _begin(self) -> None:
+        """What a new connection begins with."""
+        assert self.sock is not None
+        if self.sock.getstatus() != 101:  # 1.8.0 takes a redirect that it does not follow for a success
+            raise websocket.WebSocketException("Redirect limit exhausted")
+        self._login.reset((self.sock.getheaders() or {}).get("date", ""))
+        self._watchdog.start(monotonic())
+        self._open = True
+
+    def create_dispatcher(self, *args: Any, **options: Any) -> Any:
+        dispatcher = super().create_dispatcher(*args, **options)
+        dispatcher.read = self._read  # type: ignore[method-assign, assignment]
+        return dispatcher
+
+    def _read(self, _sock: Any, read: Callable[[], bool], _check: Any) -> None:
+        """Read until the connection ends; `read` is websocket-client's own, for one message."""
+        reader = Reader(self, read, self._watchdog)
+        if not reader.fast:
+            self._say_once("This version of websocket-client is built in an unknown way: reading is slower.")
+        if self._stop.is_set():  # since before run_forever() set keep_running
+            self._hang_up()
+        try:
+            reader.run(self._tick)
+        finally:
+            self._end()
+            reader.say_goodbye()
+
+    def _end(self) -> None:
+        """The connection is over: its books are closed, and who waits for an answer is told."""
+        self._open = False
+        self._subscriptions.restart("disconnected")
+        self._login.reset()
+        self._orders.lost("the connection was lost before the answer came")
+
+    def _hang_up(self, reason: str = "") -> None:
+        """Make the reading thread leave the connection, from any thread: a read under way returns at once."""
+        self._reason = self._reason or reason
+        self.keep_running = False
+        sock = self.sock and self.sock.sock
+        if sock:
+            with suppress(OSError):  # not sock.shutdown(): SSLSocket's own would go on in plain text
+                socket.socket.shutdown(sock, socket.SHUT_RD)
+
+    def _tick(self, now: float) -> None:
+        """What is due on the reading thread once a second."""
+        lines, reason = self._subscriptions.late(now)
+        for line in lines:
+            okex_log.warning(line)
+        reason = self._watchdog.silence(now) or self._login.late(now) or reason
+        if reason:
+            self._hang_up(reason)
+        self._send_due()
+
+    def _wait_to_reconnect(self, connected: bool) -> None:
+        delay = self._backoff.delay(at_once=self._reason == UPGRADE)
+        reason = self._reason or "connection lost"
+        if not connected and port_of(self.url) == 8443:
+            reason += " (OKX closed port 8443 on 2026-10-31: leave the port out)"
+        what = "Disconnected from" if connected else "Cannot connect to"
+        okex_log.warning("%s %s: %s. Next try in %.1f s.", what, self.url, reason, delay)
+        self._notify(DISCONNECTED, reason)
+        self._stop.wait(delay)
+
+    def _closed_by_exchange(self, code: str, reason: str) -> None:
+        if code == "4001" and self._login.pending and not self._fatal:
+            self._fatal = LoginError(f"the exchange closed the connection instead of logging in: {HINTS[code]}")
+        words = printable_text(reason or HINTS.get(code, ""))
+        self._reason = f"closed by the exchange with code {code} {words}".rstrip()
+
+    def _watch_reader(self) -> None:
+        """What is due on the heartbeat's thread: no book is to be trusted while the handler keeps the reader busy."""
+        quiet = monotonic() - self._watchdog.heard
+        if not self._open or quiet < self.ping_every + 1.5 * SILENCE_MARGIN:  # _tick would have come earlier
+            return
+        for channel, book in list(self.books.items()):
+            if book.ready:
+                why = f"nothing was read for {quiet:.0f} s: does the handler block?"
+                book.invalidate(why)
+                self.counts["gaps"] += 1
+                okex_log.warning("%s: %s", channel, why)
+                # on_status may want what the handler holds, and pings must go on.
+                threading.Thread(target=self._notify, args=(GAP, f"{channel}: {why}"), daemon=True).start()
+
+    def _notify(self, status: str, detail: str) -> None:
+        """Call the user's on_status, with no lock held: it may call anything here."""
+        try:
+            self.on_status(status, mask_secrets(detail))
+        except Exception:
+            okex_log.exception("on_status failed on %s.", status)
+
+    def _say_once(self, message: str) -> None:
+        if message not in self._said:
+            self._said.add(message)
+            okex_log.warning(message)
+
+    # What leaves.
+
+    def _send_due(self) -> None:
+        """Send what is due: the login, where one is needed, and after it the requests for channels."""
+        with self._sending:
+            if not self._open:
+                return
+            now = monotonic()
+            with suppress(Exception):  # the connection is gone; the next one starts afresh
+                if self._logs_in and not self._login.done.is_set():
+                    if not self._login.pending and self._subscriptions.may_request(now):
+                        self.send(self._login.request(now))
+                    return
+                for op, channels, id in self._subscriptions.take_due(now):
+                    if op == "subscribe":
+                        self.send(self.dialect.subscribe(channels, id, self._login.credentials))
+                    else:
+                        self.send(self.dialect.unsubscribe(channels, id))
+            if self._subscriptions.spent:
+                self._say_once("The exchange takes 480 requests an hour on one connection: the rest waits.")
+
+    @property
+    def _logs_in(self) -> bool:
+        return self._login.trades or self._subscriptions.private
+
+    # What arrives: on_message calls these, on the reading thread.
+
+    def _deliver(self, event: "Push") -> None:
+        """Give rows to the handler: with names where they are lists, by way of the book where there is one."""
+        channel, rows, action = event
+        subscription = self._subscriptions.by_key.get(channel)
+        if subscription is not None:
+            if subscription.state != "confirmed" and not self._subscriptions.accepts(subscription):
+                return
+            channel = subscription.channel
+            if subscription.book is not None:
+                rows = self._keep_book(subscription, subscription.book, rows, action)
+            elif subscription.name_rows is not None:
+                rows = subscription.name_rows(rows)
+        elif self._subscriptions.gave_up(channel):
+            return
+        else:  # nobody asked for it, and its name is not known to be one
+            channel = printable_text(channel)
+        self._backoff.tries = 0
+        try:
+            self.handler(channel, rows)
+        except Exception as error:
+            self.counts["handler errors"] += 1
+            kind = f"The handler failed with {type(error).__name__}"
+            if kind not in self._said:
+                self._said.add(kind)
+                okex_log.exception("%s on a message of %s. Said once, counted each time.", kind, channel)
+
+    def _keep_book(self, subscription: "Subscription", book: "OrderBook", rows: list[Any], action: str) -> list[Any]:
+        """Apply rows to a book. Returns what the handler gets: the rows, or a view of the book after each change."""
+        views = []
+        for n, row in enumerate(rows):
+            try:
+                book.apply(row, action)
+                if self.depth and book.ready and (action != "update" or row.get("bids") or row.get("asks")):
+                    bids, asks = book.top(self.depth)
+                    views.append({"bids": bids, "asks": asks, "ts": book.timestamp})
+            except BookOutOfSync as error:
+                self._resubscribe(subscription, str(error))
+                rows = rows[:n]
+                break
+        if book.waiting:
+            path = self.dialect.snapshot(subscription.channel)
+            self._snapshots.fetch(subscription.channel, path, book, partial(self._resubscribe, subscription))
+        return views if self.depth else rows
+
+    def _resubscribe(self, subscription: "Subscription", why: str) -> None:
+        """A book is out of sync: subscribe to that one channel anew."""
+        if not self._subscriptions.resubscribe(subscription, why):
+            return
+        self.counts["gaps"] += 1
+        message = "%s: %s. The book is not valid until it is subscribed to anew."
+        okex_log.warning(message, subscription.channel, why)
+        self._notify(GAP, f"{subscription.channel}: {why}")
+        self._send_due()
+
+    def _ponged(self) -> None:
+        self._backoff.tries = 0
+        okex_log.info("Pong received. %.1f ms", self._watchdog.ponged(monotonic()))
+
+    def _confirmed(self, event: "Subscribed") -> None:
+        subscription = self._subscriptions.confirmed(event.channel)
+        channel = subscription.channel if subscription else printable_text(event.channel)
+        okex_log.info("%s subscribed.", channel)
+        self._notify(SUBSCRIBED, channel)
+
+    def _unsubscribed(self, event: "Unsubscribed") -> None:
+        unasked = self._subscriptions.left(event.channel)
+        if unasked:
+            okex_log.warning("%s: unsubscribed by the exchange. Asking for it again.", unasked.channel)
+        else:
+            okex_log.info("%s unsubscribed.", printable_text(event.channel))
+        self._send_due()
+
+    def _refused(self, event: "Refused") -> None:
+        if self._orders.refused(event):
+            return
+        why = reason_of(event)
+        refused = self._subscriptions.refused(event, why)
+        if len(refused) > 1 and not event.channel:
+            message = "The exchange refused one of %d channels: %s. Asking for each by itself."
+            okex_log.warning(message, len(refused), why)
+            return
+        self.counts["refused"] += 1
+        names = ", ".join(s.channel for s in refused) or printable_text(event.channel) or "a request"
+        okex_log.warning("The exchange refused %s: %s.", names, why)
+        self._notify(REFUSED, f"{names}: {why}")
+        if self._login.pending and not event.channel and not event.id:
+            self._hang_up(f"the login failed: {why}")  # if it was about the login, another one may help
+
+    def _logged_in(self) -> None:
+        if self._login.done.is_set():  # v1 answers a signed addChannel like this
+            self._subscriptions.confirm_private()
+        self._login.accepted()
+        okex_log.info("Logged in.")
+        self._send_due()
+
+    def _login_refused(self, event: "LoginRefused") -> None:
+        why = reason_of(event)
+        if self._login.pending:
+            self._fatal = self._login.refused(event, why)
+            self._hang_up(f"the login failed: {why}")
+        else:
+            okex_log.warning("A login was refused that nobody waits for: %s.", why)
+
+    def _answered(self, event: "Reply") -> None:
+        if not self._orders.answered(event):
+            message = "An answer to %s that nobody waits for any more: %s %s"
+            okex_log.warning(message, printable_text(event.op), printable_text(event.code), event.data)
+
+    def _noticed(self, event: "Notice") -> None:
+        okex_log.warning("Notice from the exchange: %s %s", event.code, printable_text(event.message))
+        if event.code == "64008":  # the connection closes within 60 s (docs-v5 overview)
+            self._hang_up(UPGRADE)
+
+
+class Backoff:
+    """When to connect: after growing waits, and never too often for the exchange, over all clients of the process."""
+
+    _next = 0.0  # monotonic: when the next client may connect; shared, since the limit is per IP address
+    _lock = threading.Lock()  # guards _next
+
+    def __init__(self) -> None:
+        self.tries = 0  # connections since data or a pong last arrived
+
+    def turn(self, now: float) -> float:
+        """Take the next turn to connect: the seconds until it comes."""
+        with Backoff._lock:
+            at = max(now, Backoff._next)
+            Backoff._next = at + CONNECT_SPACING
+        return at - now
+
+    def delay(self, at_once: bool) -> float:
+        """Seconds to wait before the next try: a random part of 1, 2, 4, … 30; none at first if `at_once`."""
+        tries = self.tries
+        self.tries += 1
+        if at_once and tries == 0:
+            return 0.0
+        return uniform(0, min(MAX_RETRY, 2.0 ** min(tries, 5)))
+
+
+class Watchdog:
+    """What tells a connection that is dead, though it is open. Times are monotonic, in seconds."""
+
+    def __init__(self, ping_every: float) -> None:
+        self.ping_every = ping_every
+        self.heard = 0.0  # when something last arrived and was handled
+        self.pinged = 0.0  # when the last ping left; written by the heartbeat's thread
+        self.latency: float | None = None  # milliseconds
+
+    def start(self, now: float) -> None:
+        """A new connection begins."""
+        self.heard = now
+
+    def pinging(self, now: float) -> None:
+        self.pinged = now
+
+    def ponged(self, now: float) -> float:
+        """The round trip in milliseconds."""
+        self.latency = (now - self.pinged) * 1000
+        return self.latency
+
+    def silence(self, now: float) -> str:
+        """Why to reconnect, "" while the connection lives: a quiet one is not dead while pongs arrive."""
+        limit = self.ping_every + SILENCE_MARGIN
+        return f"nothing arrived for {limit:.0f} s" if now - self.heard > limit else ""
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Subscriptions: what is wanted of one connection, and how far each channel has come. No socket, no thread.
+
+CONFIRM_TIMEOUT = 10.0  # seconds until a subscription, its end, or a login that nobody confirmed is reported
+MAX_CHANNEL_RETRY = 60.0  # seconds between two tries to get a channel, at most
+REQUESTS_PER_HOUR = 480  # subscribe + unsubscribe + login on one connection (docs-v5 overview, 2026)
+REQUESTS_PER_OPEN = 100  # up to so many channels are asked for one by one, so that refusals are told apart
+MAX_GIVEN_UP = 10_000  # names of channels that nobody wants any more, to know their late rows by
+
+
+@dataclass(slots=True, eq=False)
+class Subscription:
+    """One channel. `Subscriptions` alone changes it, under its lock; its state may be read without."""
+
+    channel: str  # as its user wrote it
+    key: str  # as the exchange's messages name it, see Dialect.key
+    private: bool = False  # whether it needs a login
+    name_rows: Callable[[list[Any]], list[Any]] | None = None  # makes objects of rows that arrive as lists
+    book: "OrderBook | None" = None
+    state: str = "wanted"
+    due: float = 0.0  # monotonic: when to ask for what the state wants, or when that should have been confirmed
+    request: str = ""  # id of the request that asked for it; "" while none has
+    alone: bool = False  # to be asked for in a request of its own, because a shared one was refused
+    again: bool = False  # leaving, and then to be wanted again
+    stale: bool = False  # an earlier subscription on this connection may still send: only a confirmation ends that
+    flows: bool = False  # whether what comes is this subscription's own: its book is open
+    failures: int = 0  # of late; each makes the wait for the next try longer
+    failed: float = -inf  # monotonic: when the last one was
+
+
+class Request(NamedTuple):
+    """What to send: `op` is "subscribe" or "unsubscribe"."""
+
+    op: str
+    channels: list[str]
+    id: str
+
+
+class Subscriptions:
+    """The table of one client's channels. Everything that changes a channel's state is a method here.
+
+    state       means                         goes to      when
+    wanted      to be asked for at `due`      sent         take_due()
+    sent        asked for                     confirmed    confirmed(), or its first row: accepts()
+                                              sent         late(), asked for again after a growing wait
+                                              refused      refused()
+                                              wanted       refused(), where another try may help
+    confirmed   its rows flow                 leaving      drop(), resubscribe(); from sent, too
+                                              wanted       left(): the exchange ended it by itself
+                                              refused      refused(): too many connections have it
+    leaving     to be ended, or being ended   wanted       left() or late(), if it is wanted again by then
+                                              given up     left()
+    refused     the exchange said no          wanted       want()
+    given up    in the table no more; what    wanted       want()
+                still comes of it is dropped
+
+    Any state but refused becomes wanted, or is given up, when the connection is lost: restart(). A book is open
+    while its channel is sent or confirmed, and closed otherwise: see _enter(). Times are monotonic, in seconds.
+    """
+
+    def __init__(self, dialect: "Dialect") -> None:
+        self.dialect = dialect
+        self.by_key: dict[str, Subscription] = {}  # changed under the lock; one look-up needs none
+        self._given_up: dict[str, bool] = {}  # by key, oldest first: whether this connection may still send rows
+        self.spent = False  # whether this hour's requests are used up
+        self._requests: deque[float] = deque()  # when this connection's requests left, of the last hour
+        self._ids = itertools.count(1)
+        self._lock = threading.RLock()  # guards all of the above; never held while a request is sent
+
+    def __iter__(self) -> Iterator[Subscription]:
+        with self._lock:
+            return iter(list(self.by_key.values()))
+
+    @property
+    def private(self) -> bool:
+        """Whether any channel needs a login."""
+        return any(subscription.private for subscription in self)
+
+    # What the user asks for.
+
+    def want(self, channel: str) -> Subscription:
+        """Want a channel, from now on and after every reconnect; one that was refused is asked for again."""
+        key = self.dialect.key(channel)
+        with self._lock:
+            subscription = self.by_key.get(key)
+            if subscription is None:
+                subscription = self.by_key[key] = self._make(channel, key)
+            elif subscription.state == "leaving":
+                subscription.again = True
+                subscription.due = min(subscription.due, monotonic() + CONFIRM_TIMEOUT)
+            elif subscription.state == "refused":
+                self._want_at(subscription, 0.0, "not subscribed yet")
+            return subscription
+
+    def _make(self, channel: str, key: str) -> Subscription:
+        kind, names = self.dialect.book(channel), columns_of(channel)
+        subscription = Subscription(channel, key, self.dialect.private(channel))
+        subscription.name_rows = row_namer(names) if names else None
+        subscription.book = OrderBook(kind == "whole") if kind else None
+        subscription.stale = self._given_up.pop(key, False)
+        self._enter(subscription, "wanted", "not subscribed yet")
+        return subscription
+
+    def drop(self, channel: str) -> Subscription | None:
+        """Want a channel no more. Its rows stop at once, whatever is still on its way."""
+        with self._lock:
+            subscription = self.by_key.get(self.dialect.key(channel))
+            if subscription is None:
+                return None
+            if subscription.state in ("sent", "confirmed"):
+                self._leave(subscription, again=False, reason="unsubscribed")
+            elif subscription.state == "leaving":
+                subscription.again = False
+            else:
+                self._give_up(subscription)
+            return subscription
+
+    # What leaves.
+
+    def take_due(self, now: float) -> list[Request]:
+        """The requests that are due, ends before beginnings; their channels count as asked."""
+        requests: list[Request] = []
+        with self._lock:
+            for state, op in (("leaving", "unsubscribe"), ("wanted", "subscribe"), ("sent", "subscribe")):
+                due = [s for s in self.by_key.values() if s.state == state and not s.request and s.due <= now]
+                for batch in self._batches(due):
+                    if not self.may_request(now):
+                        return requests
+                    requests.append(self._ask(op, batch, now))
+        return requests
+
+    def may_request(self, now: float) -> bool:
+        """Count one more request, if the exchange takes it."""
+        with self._lock:
+            while self._requests and now - self._requests[0] >= 3600:
+                self._requests.popleft()
+            self.spent = len(self._requests) >= REQUESTS_PER_HOUR
+            if not self.spent:
+                self._requests.append(now)
+            return not self.spent
+
+    def _ask(self, op: str, batch: list[Subscription], now: float) -> Request:
+        id = f"r{next(self._ids)}"
+        for subscription in batch:
+            subscription.request = id
+            subscription.due = now + CONFIRM_TIMEOUT
+            if op == "subscribe":
+                self._enter(subscription, "sent", "not confirmed yet")
+        return Request(op, [subscription.channel for subscription in batch], id)
+
+    def _batches(self, subscriptions: list[Subscription]) -> Iterator[list[Subscription]]:
+        """One channel a request while they are few, so that each refusal has its own id; more where they are many."""
+        size = -(-len(subscriptions) // REQUESTS_PER_OPEN)
+        batch: list[Subscription] = []
+        length = 0
+        for subscription in subscriptions:
+            cost = len(self.dialect.subscribe([subscription.channel]).encode())
+            full = len(batch) == size or length + cost > self.dialect.max_request
+            apart = subscription.alone or (batch and batch[-1].alone)
+            if batch and (full or apart):
+                yield batch
+                batch, length = [], 0
+            batch.append(subscription)
+            length += cost
+        if batch:
+            yield batch
+
+    # What arrives.
+
+    def accepts(self, subscription: Subscription) -> bool:
+        """Whether a row is the subscription's own. The first one of a channel that was sent is its confirmation."""
+        with self._lock:
+            if subscription.state == "sent" and not subscription.stale:
+                self._enter(subscription, "confirmed")
+            # v1 pushes the account's state after a login, before it is asked for.
+            early = subscription.state == "wanted" and not subscription.stale
+            return subscription.state == "confirmed" or early
+
+    def gave_up(self, key: str) -> bool:
+        return key in self._given_up
+
+    def confirmed(self, key: str) -> Subscription | None:
+        """The exchange confirmed a channel. Returns its subscription, None if it is not known."""
+        with self._lock:
+            subscription = self.by_key.get(key)
+            if subscription and subscription.state == "sent":
+                subscription.stale = False
+                self._enter(subscription, "confirmed")
+            return subscription
+
+    def confirm_private(self) -> None:
+        """v1 confirms a signed request for a private channel like a login, without a name."""
+        for subscription in self:
+            if subscription.private:
+                self.confirmed(subscription.key)
+
+    def left(self, key: str) -> Subscription | None:
+        """The exchange ended a channel. Returns the subscription if that was not asked for, else None."""
+        with self._lock:
+            subscription = self.by_key.get(key)
+            if subscription is None:
+                return None
+            if subscription.state == "leaving":
+                self._end(subscription)
+                return None
+            if subscription.state in ("sent", "confirmed"):
+                subscription.stale = True
+                self._retry(subscription, "unsubscribed by the exchange")
+                return subscription
+            return None
+
+    def refused(self, event: "Refused", why: str) -> list[Subscription]:
+        """The exchange refused something. Returns the channels that it was about.
+
+        Where it was a request for several channels, and nothing says which of them is at fault, each is asked for
+        by itself.
+        """
+        with self._lock:
+            subscriptions = self._meant(event)
+            shared = len(subscriptions) > 1 and not event.channel
+            for subscription in subscriptions:
+                if shared:
+                    subscription.alone = True
+                if shared or event.code in TRANSIENT:
+                    self._retry(subscription, f"refused: {why}")
+                else:
+                    subscription.stale = True
+                    self._enter(subscription, "refused", f"refused: {why}")
+            return subscriptions
+
+    def _meant(self, event: "Refused") -> list[Subscription]:
+        """The subscriptions that a refusal is about: by the request's id where it has one, else by name."""
+        asked = [s for s in self.by_key.values() if s.state in ("sent", "confirmed")]
+        if event.id:
+            asked = [s for s in asked if s.state == "sent" and s.request == event.id]
+        if event.id and (len(asked) == 1 or not event.channel):
+            return asked
+        named = [s for s in asked if s.key == event.channel]
+        # v3 and channel-conn-count-error name the channel without its argument.
+        return named or [s for s in asked if s.key.partition(":")[0] == event.channel]
+
+    def resubscribe(self, subscription: Subscription, reason: str) -> bool:
+        """Have a channel ended and begun anew, because its book is out of sync. False if it is on its way out."""
+        with self._lock:
+            if subscription.state not in ("sent", "confirmed"):
+                return False
+            self._leave(subscription, again=True, reason=reason)
+            return True
+
+    def restart(self, reason: str) -> None:
+        """The connection is lost: on the next one, everything that is wanted is asked for anew."""
+        with self._lock:
+            self._requests.clear()
+            self.spent = False
+            self._given_up = dict.fromkeys(self._given_up, False)
+            for subscription in list(self.by_key.values()):
+                subscription.stale = False
+                if subscription.state == "leaving" and not subscription.again:
+                    self._give_up(subscription)
+                elif subscription.state != "refused":
+                    self._want_at(subscription, 0.0, reason)
+
+    # What did not happen in time.
+
+    def late(self, now: float) -> tuple[list[str], str]:
+        """What was not confirmed in time: a line to log for each, and a reason to reconnect, "" if there is none."""
+        lines = []
+        with self._lock:
+            for subscription in list(self.by_key.values()):
+                if now < subscription.due or not subscription.request:
+                    continue
+                channel = subscription.channel
+                if subscription.state == "sent":
+                    wait = self._failed(subscription, now)
+                    subscription.due = now + wait
+                    subscription.request = ""
+                    lines.append(
+                        f"{channel} is not confirmed after {CONFIRM_TIMEOUT:.0f} s. Asking again in {wait:.0f} s."
+                    )
+                elif subscription.state == "leaving" and subscription.again and subscription.book:
+                    # In v1, what still comes of the old subscription could be taken for the new book.
+                    return lines, f"{channel} was not unsubscribed within {CONFIRM_TIMEOUT:.0f} s"
+                elif subscription.state == "leaving" and subscription.again:
+                    self._end(subscription)
+                elif subscription.state == "leaving":
+                    subscription.due = inf
+                    lines.append(f"{channel}: not confirmed to be unsubscribed. What still comes is dropped.")
+        return lines, ""
+
+    # Transitions, under the lock.
+
+    def _enter(self, subscription: Subscription, state: str, reason: str = "") -> None:
+        """Change the state. A book is open exactly while its channel may feed it; else it says the reason."""
+        subscription.state = state
+        flows = state in ("sent", "confirmed") and not subscription.stale
+        if subscription.book and flows and not subscription.flows:
+            subscription.book.open()
+        elif subscription.book and not flows:
+            subscription.book.close(reason)
+        subscription.flows = flows
+
+    def _want_at(self, subscription: Subscription, due: float, reason: str) -> None:
+        subscription.due = due
+        subscription.request = ""
+        subscription.again = False
+        self._enter(subscription, "wanted", reason)
+
+    def _retry(self, subscription: Subscription, reason: str) -> None:
+        now = monotonic()
+        self._want_at(subscription, now + self._failed(subscription, now), reason)
+
+    def _failed(self, subscription: Subscription, now: float) -> float:
+        """Count a failure. The wait is 0, 1, 3, 7, … seconds, at most a minute; from 0 after two without a failure."""
+        recent = now - subscription.failed < 2 * MAX_CHANNEL_RETRY
+        subscription.failures = subscription.failures + 1 if recent else 0
+        subscription.failed = now
+        return min(MAX_CHANNEL_RETRY, 2.0 ** min(subscription.failures, 10) - 1)
+
+    def _leave(self, subscription: Subscription, again: bool, reason: str) -> None:
+        subscription.due = 0.0
+        subscription.request = ""
+        subscription.again = again
+        subscription.stale = True
+        self._enter(subscription, "leaving", reason)
+
+    def _end(self, subscription: Subscription) -> None:
+        if subscription.again:
+            self._retry(subscription, "unsubscribed")
+        else:
+            self._give_up(subscription)
+
+    def _give_up(self, subscription: Subscription) -> None:
+        self.by_key.pop(subscription.key, None)
+        self._given_up[subscription.key] = subscription.stale
+        if len(self._given_up) > MAX_GIVEN_UP:
+            del self._given_up[next(iter(self._given_up))]
+        if subscription.book:
+            subscription.book.close("unsubscribed")
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Wire: text in, events out, and requests as text. No socket, thread, clock, file or print.
+
+# OKX hosts by region: live, simulated trading, REST. Port 8443 closed on 2026-10-31; 443 is the default.
+REGIONS = {
+    "global": ("wss://ws.okx.com", "wss://wspap.okx.com", "https://openapi.okx.com"),
+    "eea": ("wss://wseea.okx.com", "wss://wseeapap.okx.com", "https://eea.okx.com"),
+    "us": ("wss://wsus.okx.com", "wss://wsuspap.okx.com", "https://us.okx.com"),
+}
+
+try:
+    from orjson import loads as from_json  # three times as fast, if it is there
+except ImportError:
+    _scan = JSONDecoder().scan_once  # type: ignore[attr-defined]
+
+    def from_json(text: str) -> Any:  # type: ignore[misc]
+        """json.loads without what it does around its scanner, which is a third of its time on a small message."""
+        try:
+            value, end = _scan(text, 0)
+        except StopIteration:
+            end = -1
+        return value if end == len(text) else json_loads(text)
+
+
+to_json = JSONEncoder(separators=(",", ":")).encode
 
 
 def printable_text(text: str | bytes, most: int = 200) -> str:
@@ -268,6 +1122,13 @@ class Unsubscribed(NamedTuple):
 
 class LoggedIn(NamedTuple):
     """The exchange accepted the login."""
+
+
+class LoginRefused(NamedTuple):
+    """The exchange did not accept the login."""
+
+    code: str
+    message: str
 
 
 class Refused(NamedTuple):
@@ -312,8 +1173,20 @@ class Malformed(NamedTuple):
     reason: str
 
 
-CONFIRMATIONS: dict[str, type[Subscribed | Unsubscribed]] = {"subscribe": Subscribed, "unsubscribe": Unsubscribed}
-Event = Ping | Pong | Subscribed | Unsubscribed | LoggedIn | Refused | Notice | Reply | Push | Unknown | Malformed
+WireEvent = (
+    Ping
+    | Pong
+    | Subscribed
+    | Unsubscribed
+    | LoggedIn
+    | LoginRefused
+    | Refused
+    | Notice
+    | Reply
+    | Push
+    | Unknown
+    | Malformed
+)
 
 
 class Dialect:
@@ -329,79 +1202,65 @@ class Dialect:
     BOOKS: re.Pattern[str]  # channels that are order books
     PRIVATE: re.Pattern[str]  # channels, by name without argument, that need a login
 
-    @classmethod
-    def url(cls, channel: str, region: str = "global", simulated: bool = False) -> str:
+    def url(self, channel: str, region: str = "global", simulated: bool = False) -> str:
         """The exchange's own URL for this channel."""
-        return cls.URL
+        return self.URL
 
-    @classmethod
-    def subscribe(cls, channels: Sequence[str], id: str = "", credentials: Credentials | None = None) -> str:
+    def subscribe(self, channels: Sequence[str], id: str = "", credentials: "Credentials | None" = None) -> str:
         """The request for these channels. Only v1 looks at the credentials, and signs for private channels."""
-        return cls._request("subscribe", channels, id)
+        return self._request("subscribe", channels, id)
 
-    @classmethod
-    def unsubscribe(cls, channels: Sequence[str], id: str = "") -> str:
-        return cls._request("unsubscribe", channels, id)
+    def unsubscribe(self, channels: Sequence[str], id: str = "") -> str:
+        return self._request("unsubscribe", channels, id)
 
-    @classmethod
-    def _request(cls, op: str, channels: Sequence[str], id: str) -> str:
+    def _request(self, op: str, channels: Sequence[str], id: str) -> str:
         raise NotImplementedError
 
-    @classmethod
-    def order(cls, op: str, args: list[dict[str, Any]], id: str) -> str:
-        raise ValueError(f"{cls.name} takes no orders over WebSocket")
+    def order(self, op: str, args: list[dict[str, Any]], id: str) -> str:
+        raise ValueError(f"{self.name} takes no orders over WebSocket")
 
-    @classmethod
-    def instrument(cls, id: str) -> str:
-        raise ValueError(f"{cls.name} takes no orders over WebSocket")
+    def instrument(self, id: str) -> str:
+        raise ValueError(f"{self.name} takes no orders over WebSocket")
 
-    @classmethod
-    def private(cls, channel: str) -> bool:
-        return bool(cls.PRIVATE.fullmatch(channel.partition(":")[0]))
+    def private(self, channel: str) -> bool:
+        return bool(self.PRIVATE.fullmatch(channel.partition(":")[0]))
 
-    @classmethod
-    def login(cls, credentials: Credentials, now: float) -> str:
+    def login(self, credentials: "Credentials", now: float) -> str:
         """The login request, signed for this epoch second."""
         raise NotImplementedError
 
-    @staticmethod
-    def _sign(credentials: Credentials, timestamp: str) -> str:
+    def _sign(self, credentials: "Credentials", timestamp: str) -> str:
         """v3 and v5: base64 of HMAC-SHA256 over the timestamp and a fixed request."""
         text = f"{timestamp}GET/users/self/verify".encode()
         return base64.b64encode(hmac.digest(credentials.secret_key.encode(), text, "sha256")).decode()
 
-    @classmethod
-    def key(cls, channel: str) -> str:
+    def key(self, channel: str) -> str:
         """The name that `parse` gives to this channel's events, however its user spells it."""
         return channel
 
-    @classmethod
-    def book(cls, channel: str) -> str:
+    def book(self, channel: str) -> str:
         """How a channel sends order books: "whole" each time, "changes" after a first whole one, or "" for none."""
-        depth = cls.BOOKS.fullmatch(channel)
+        depth = self.BOOKS.fullmatch(channel)
         return "" if not depth else "whole" if depth["whole"] else "changes"
 
-    @classmethod
-    def snapshot(cls, channel: str) -> str:
+    def snapshot(self, channel: str) -> str:
         """The REST path of a snapshot that fits the channel's changes; "" where there is none."""
         return ""
 
-    @classmethod
-    def parse(cls, text: str) -> list[Event]:
+    def parse(self, text: str) -> list[WireEvent]:
         """The events in one message. Never raises: what cannot be read becomes a `Malformed`."""
         try:
-            return cls._read(from_json(text))
+            return self._read(from_json(text))
         except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError) as error:
             if text in ("ping", "pong"):
                 return [Ping() if text == "ping" else Pong()]
             return [Malformed(f"{type(error).__name__}: {error}")]
 
-    @classmethod
-    def _read(cls, message: Any) -> list[Event]:
+    def _read(self, message: Any) -> list[WireEvent]:
         raise NotImplementedError
 
 
-class V1(Dialect):
+class OkexV1(Dialect):
     """OKEx v1, 2017 to 2019: named channels, messages that are arrays of objects, raw DEFLATE since 2018.
 
     [{"binary":0,"channel":"ok_sub_spot_bch_btc_ticker","data":{"last":"111","buy":"115","sell":"115", …}}]
@@ -417,55 +1276,49 @@ class V1(Dialect):
     BOOKS = re.compile(r"ok_sub_\w+?_depth(_(this|next)_week|_quarter)?(?P<whole>_\d+)?")
     PRIVATE = re.compile(r"ok_sub_futureusd_(trades|userinfo|positions)|ok_sub_spot_\w+_(order|balance)")
 
-    @classmethod
-    def _request(cls, op: str, channels: Sequence[str], id: str) -> str:
+    def _request(self, op: str, channels: Sequence[str], id: str) -> str:
         event = {"subscribe": "addChannel", "unsubscribe": "removeChannel"}[op]
         return to_json([{"event": event, "channel": channel} for channel in channels])
 
-    @classmethod
-    def subscribe(cls, channels: Sequence[str], id: str = "", credentials: Credentials | None = None) -> str:
+    def subscribe(self, channels: Sequence[str], id: str = "", credentials: "Credentials | None" = None) -> str:
         def request(channel: str) -> dict[str, Any]:
-            signed = {"parameters": cls._signed(credentials)} if credentials and cls.private(channel) else {}
+            signed = {"parameters": self._signed(credentials)} if credentials and self.private(channel) else {}
             return {"event": "addChannel", "channel": channel, **signed}
 
         return to_json([request(channel) for channel in channels])
 
-    @classmethod
-    def sign(cls, parameters: dict[str, str], secret_key: str) -> str:
+    def sign(self, parameters: dict[str, str], secret_key: str) -> str:
         """MD5 over the parameters in order and the secret, in upper case."""
         pairs = [f"{name}={parameters[name]}" for name in sorted(parameters)]
         return hashlib.md5("&".join([*pairs, f"secret_key={secret_key}"]).encode()).hexdigest().upper()
 
-    @classmethod
-    def login(cls, credentials: Credentials, now: float) -> str:
-        return to_json({"event": "login", "parameters": cls._signed(credentials)})
+    def login(self, credentials: "Credentials", now: float) -> str:
+        return to_json({"event": "login", "parameters": self._signed(credentials)})
 
-    @classmethod
-    def _signed(cls, credentials: Credentials) -> dict[str, str]:
+    def _signed(self, credentials: "Credentials") -> dict[str, str]:
         parameters = {"api_key": credentials.api_key}
-        return parameters | {"sign": cls.sign(parameters, credentials.secret_key)}
+        return parameters | {"sign": self.sign(parameters, credentials.secret_key)}
 
-    @classmethod
-    def _read(cls, message: Any) -> list[Event]:
+    def _read(self, message: Any) -> list[WireEvent]:
         if message.__class__ is not list:
-            item = message
-        elif len(message) == 1:
-            item = message[0]
-        else:  # each by itself, so that a bad one costs no other
-            return [event for item in message for event in cls.parse(to_json([item]))]
+            return self._read_item(message)
+        if len(message) == 1:
+            return self._read_item(message[0])
+        # Each by itself, so that a bad one costs no other.
+        return [event for item in message for event in self.parse(to_json([item]))]
+
+    def _read_item(self, item: Any) -> list[WireEvent]:
         channel, data = item.get("channel", ""), item.get("data")
         if data.__class__ is list and channel and channel.__class__ is str:
             return [Push(channel, data, "")]
         if "data" not in item:
-            events: dict[Any, Event] = {"pong": Pong(), "ping": Ping()}
-            event = item.get("event")
-            return [events.get(event, Unknown(f"event {event}" if event else f"object with {', '.join(item)}"))]
+            return [self._read_bare(item)]
         if isinstance(data, dict) and str(data.get("result", True)).lower() == "false":
-            # A refusal carries the *requested* channel, so that it looks like that channel's data.
-            refused = data.get("channel", channel) if channel in ("addChannel", "removeChannel") else channel
-            return [Refused(str(data.get("error_code", "")), str(data.get("error_msg", "")), str(refused), "")]
-        if channel in ("addChannel", "removeChannel"):
-            return [(Subscribed if channel == "addChannel" else Unsubscribed)(str(data["channel"]))]
+            return [self._read_refusal(channel, data)]
+        if channel == "addChannel":
+            return [Subscribed(str(data["channel"]))]
+        if channel == "removeChannel":
+            return [Unsubscribed(str(data["channel"]))]
         if channel == "login":
             return [LoggedIn()]
         if not channel or not isinstance(channel, str):
@@ -475,8 +1328,29 @@ class V1(Dialect):
         # {"channel":"btc_forecast_price","timestamp":"1490341322021","data":"998.8"}: unasked for, before delivery
         return [Push(channel, [{k: v for k, v in item.items() if k not in ("channel", "binary")}], "")]
 
+    def _read_bare(self, item: dict[str, Any]) -> WireEvent:
+        """{"event":"pong"}"""
+        match item.get("event"):
+            case "pong":
+                return Pong()
+            case "ping":
+                return Ping()
+        return unknown(item)
 
-class V3(Dialect):
+    def _read_refusal(self, channel: str, data: dict[str, Any]) -> WireEvent:
+        """A refusal carries the *requested* channel, so that it looks like that channel's data.
+
+        [{"channel":"ok_sub_spot_usd_btc_depth","data":{"result":false,"error_msg":"…","error_code":20103}}]
+        """
+        code, message = str(data.get("error_code", "")), str(data.get("error_msg", ""))
+        if channel == "login":
+            return LoginRefused(code, message)
+        if channel in ("addChannel", "removeChannel"):
+            channel = data.get("channel", channel)
+        return Refused(code, message, str(channel), "")
+
+
+class OkexV3(Dialect):
     """OKEx v3, 2018 to 2021: tables of rows, raw DEFLATE.
 
     {"table":"spot/trade","data":[{"instrument_id":"BCH-USDT","price":"328.74","side":"sell","size":"0.12", …}]}
@@ -490,42 +1364,52 @@ class V3(Dialect):
     PRIVATE = re.compile(r"(spot|margin|futures|swap|option)/((margin_)?account|position|order(_algo)?)")
     UNFILTERED = {"futures/instruments", "option/instruments", "system/status"}
 
-    @classmethod
-    def _request(cls, op: str, channels: Sequence[str], id: str) -> str:
+    def _request(self, op: str, channels: Sequence[str], id: str) -> str:
         return to_json({"op": op, "args": list(channels)})
 
-    @classmethod
-    def login(cls, credentials: Credentials, now: float) -> str:
+    def login(self, credentials: "Credentials", now: float) -> str:
         timestamp = str(int(now))
-        sign = cls._sign(credentials, timestamp)
+        sign = self._sign(credentials, timestamp)
         return to_json({"op": "login", "args": [credentials.api_key, credentials.passphrase, timestamp, sign]})
 
-    @classmethod
-    def _read(cls, item: Any) -> list[Event]:
+    def _read(self, item: Any) -> list[WireEvent]:
         if "table" in item:
-            action = {"partial": "snapshot", "update": "update"}.get(item.get("action", ""), "")
-            pushes: dict[str, Push] = {}
-            for row in item["data"]:
-                channel = cls._channel(item["table"], row)
-                pushes.setdefault(channel, Push(channel, [], action)).rows.append(row)
-            return list(pushes.values())
-        event = item.get("event")
-        if event in CONFIRMATIONS:
-            return [CONFIRMATIONS[event](str(item["channel"]))]
-        if event == "error":
-            # {"event":"error","message":"Channel : spot/tickr doesn't exist","errorCode":30040}
-            named = re.search(r"Channel : (\S+)", item["message"])
-            return [Refused(str(item["errorCode"]), item["message"], named[1] if named else "", "")]
-        if event == "login" and str(item["success"]).lower() == "true":
-            return [LoggedIn()]
-        if event == "login":
-            return [Refused(str(item.get("errorCode", "")), str(item.get("message", "")), "login", "")]
-        return [Unknown(f"event {event}" if event else f"object with {', '.join(item)}")]
+            return self._read_table(item)
+        match item.get("event"):
+            case "subscribe":
+                return [Subscribed(str(item["channel"]))]
+            case "unsubscribe":
+                return [Unsubscribed(str(item["channel"]))]
+            case "login" if str(item["success"]).lower() == "true":
+                return [LoggedIn()]
+            case "login":
+                return [LoginRefused(str(item.get("errorCode", "")), str(item.get("message", "")))]
+            case "error":
+                return [self._read_error(item)]
+        return [unknown(item)]
 
-    @classmethod
-    def _channel(cls, table: str, row: Any) -> str:
+    def _read_table(self, item: dict[str, Any]) -> list[WireEvent]:
+        """A push for each channel that the rows belong to, in the order of their first rows."""
+        action = {"partial": "snapshot", "update": "update"}.get(item.get("action", ""), "")
+        pushes: dict[str, Push] = {}
+        for row in item["data"]:
+            channel = self._channel(item["table"], row)
+            pushes.setdefault(channel, Push(channel, [], action)).rows.append(row)
+        return list(pushes.values())
+
+    def _read_error(self, item: dict[str, Any]) -> WireEvent:
+        """{"event":"error","message":"Channel : spot/tickr doesn't exist","errorCode":30040}"""
+        code, message = str(item["errorCode"]), item["message"]
+        if code in ALREADY:
+            return LoggedIn()
+        if code in LOGIN_CODES:
+            return LoginRefused(code, message)
+        named = re.search(r"Channel : (\S+)", message)
+        return Refused(code, message, named[1] if named else "", "")
+
+    def _channel(self, table: str, row: Any) -> str:
         """The channel that a row answers: the filter is in the row, under a name that depends on the table."""
-        if table in cls.UNFILTERED:
+        if table in self.UNFILTERED:
             return table
         keys = ("underlying",) if table == "option/summary" else ("instrument_id", "currency", "underlying")
         found = next((row[key] for key in keys if key in row), None)
@@ -533,7 +1417,7 @@ class V3(Dialect):
         return f"{table}:{found or next(iter(row), '')}"
 
 
-class V5(Dialect):
+class OkxV5(Dialect):
     """OKX v5, since 2021: what runs today. Channels and their arguments are objects; text frames, uncompressed.
 
     {"arg":{"channel":"trades","instId":"BTC-USDT"},"data":[{"px":"83753","sz":"0.000011","side":"sell", …}]}
@@ -553,16 +1437,14 @@ class V5(Dialect):
     BOOKS = re.compile(r"(sprd-)?((books(50)?(-l2-tbt|-elp|-rpi)?(-all)?)|(?P<whole>books5|bbo-tbt)):.+")
     NOT_IDENTITY = ("channel", "uid", "extraParams")  # the exchange adds uid to a push, and may leave extraParams out
 
-    @classmethod
-    def url(cls, channel: str, region: str = "global", simulated: bool = False) -> str:
+    def url(self, channel: str, region: str = "global", simulated: bool = False) -> str:
         if region not in REGIONS:
             raise ValueError(f"no region {region!r}: choose one of {', '.join(REGIONS)}")
         name = channel.partition(":")[0]
-        path = "private" if cls.ACCOUNT.fullmatch(name) else "business" if cls.BUSINESS.fullmatch(name) else "public"
+        path = "private" if self.ACCOUNT.fullmatch(name) else "business" if self.BUSINESS.fullmatch(name) else "public"
         return f"{REGIONS[region][simulated]}/ws/v5/{path}"
 
-    @classmethod
-    def argument(cls, channel: str) -> dict[str, str]:
+    def argument(self, channel: str) -> dict[str, str]:
         """`trades:BTC-USDT` and `orders:instType=ANY` as the object that the exchange takes."""
         name, _, rest = channel.partition(":")
         if "=" in rest:
@@ -570,75 +1452,93 @@ class V5(Dialect):
             return {"channel": name} | {key: value for key, _, value in pairs}
         return {"channel": name, "instId": rest} if rest else {"channel": name}
 
-    @classmethod
-    def channel(cls, arg: dict[str, str]) -> str:
+    def channel(self, arg: dict[str, str]) -> str:
         """The inverse of `argument`, the same for every order of the keys."""
-        pairs = ",".join(f"{key}={arg[key]}" for key in sorted(arg) if key not in cls.NOT_IDENTITY)
+        pairs = ",".join(f"{key}={arg[key]}" for key in sorted(arg) if key not in self.NOT_IDENTITY)
         return f"{arg['channel']}:{pairs.removeprefix('instId=') if ',' not in pairs else pairs}".rstrip(":")
 
-    @classmethod
-    def key(cls, channel: str) -> str:
-        return cls.channel(cls.argument(channel))
+    def key(self, channel: str) -> str:
+        return self.channel(self.argument(channel))
 
-    @classmethod
-    def snapshot(cls, channel: str) -> str:
-        instrument = cls.argument(channel).get("instId")
+    def snapshot(self, channel: str) -> str:
+        instrument = self.argument(channel).get("instId")
         levels = 50 if channel.startswith("books50") else 400  # no more than the channel keeps up to date
         return f"/api/v5/market/books?instId={instrument}&sz={levels}" if instrument else ""
 
-    @classmethod
-    def _request(cls, op: str, channels: Sequence[str], id: str) -> str:
-        request = {"op": op, "args": [cls.argument(channel) for channel in channels]}
+    def _request(self, op: str, channels: Sequence[str], id: str) -> str:
+        request = {"op": op, "args": [self.argument(channel) for channel in channels]}
         return to_json({"id": id, **request} if id else request)
 
-    @classmethod
-    def login(cls, credentials: Credentials, now: float) -> str:
+    def login(self, credentials: "Credentials", now: float) -> str:
         timestamp = str(int(now))
         arg = {"apiKey": credentials.api_key, "passphrase": credentials.passphrase, "timestamp": timestamp}
-        return to_json({"op": "login", "args": [arg | {"sign": cls._sign(credentials, timestamp)}]})
+        return to_json({"op": "login", "args": [arg | {"sign": self._sign(credentials, timestamp)}]})
 
-    @classmethod
-    def order(cls, op: str, args: list[dict[str, Any]], id: str) -> str:
+    def order(self, op: str, args: list[dict[str, Any]], id: str) -> str:
         """An order operation: order, cancel-order, amend-order, or one of their batch- forms."""
         return to_json({"id": id, "op": op, "args": args})
 
-    @classmethod
-    def instrument(cls, id: str) -> str:
+    def instrument(self, id: str) -> str:
         """The REST path of what the exchange says about an instrument."""
         kinds = {1: "SPOT", 2: "SWAP" if id.endswith("-SWAP") else "FUTURES", 4: "OPTION"}
         return f"/api/v5/public/instruments?instType={kinds.get(id.count('-'), 'SPOT')}&instId={id}"
 
-    @classmethod
-    def _read(cls, item: Any) -> list[Event]:
+    def _read(self, item: Any) -> list[WireEvent]:
         rows = item.get("data")
         if rows.__class__ is list and "arg" in item:
             arg = item["arg"]
             common = len(arg) == 2 and "instId" in arg
-            channel = f"{arg['channel']}:{arg['instId']}" if common else cls.channel(arg)
+            channel = f"{arg['channel']}:{arg['instId']}" if common else self.channel(arg)
             return [Push(channel, rows, item.get("action", ""))]
-        event = item.get("event")
         if rows.__class__ is list and "op" in item:
             return [Reply(str(item["id"]), str(item["op"]), str(item["code"]), str(item["msg"]), rows)]
-        if event in CONFIRMATIONS:
-            return [CONFIRMATIONS[event](cls.channel(item["arg"]))]
-        if event == "error":
-            # {"id":"ob1","event":"error","code":"60018","msg":"… channel:books,instId:NOPE-USDT doesn't exist."}
-            named = re.search(r"channel:([\w-]+)(?:,instId:([\w-]+))? doesn't exist", item["msg"])
-            channel = ":".join(filter(None, named.groups())) if named else ""
-            return [Refused(str(item["code"]), item["msg"], channel, str(item.get("id", "")))]
-        if event == "login":
-            return [LoggedIn()] if item["code"] == "0" else [Refused(str(item["code"]), str(item["msg"]), "login", "")]
-        if event == "notice":
-            return [Notice(str(item["code"]), str(item["msg"]))]
-        if event == "channel-conn-count":
-            return [Notice(event, f"{item['connCount']} connections are subscribed to {item['channel']}")]
-        if event == "channel-conn-count-error":
-            # The subscription had been confirmed; it is dead all the same (docs-v5 overview).
-            return [Refused(event, f"{item['connCount']} connections are subscribed", str(item["channel"]), "")]
-        return [Unknown(f"event {event}" if event else f"object with {', '.join(item)}")]
+        return [self._read_event(item)]
+
+    def _read_event(self, item: Any) -> WireEvent:
+        event = item.get("event")
+        match event:
+            case "subscribe":
+                return Subscribed(self.channel(item["arg"]))
+            case "unsubscribe":
+                return Unsubscribed(self.channel(item["arg"]))
+            case "login" if item["code"] == "0":
+                return LoggedIn()
+            case "login":
+                return LoginRefused(str(item["code"]), str(item["msg"]))
+            case "error":
+                return self._read_error(item)
+            case "notice":
+                return Notice(str(item["code"]), str(item["msg"]))
+            case "channel-conn-count":
+                return Notice(event, f"{item['connCount']} connections are subscribed to {item['channel']}")
+            case "channel-conn-count-error":
+                # The subscription had been confirmed; it is dead all the same (docs-v5 overview).
+                return Refused(event, f"{item['connCount']} connections are subscribed", str(item["channel"]), "")
+        return unknown(item)
+
+    def _read_error(self, item: dict[str, Any]) -> WireEvent:
+        """{"id":"ob1","event":"error","code":"60018","msg":"… channel:books,instId:NOPE-USDT doesn't exist."}"""
+        code, message, id = str(item["code"]), item["msg"], str(item.get("id", ""))
+        named = re.search(r"channel:([\w-]+)(?:,instId:([\w-]+))? doesn't exist", message)
+        channel = ":".join(filter(None, named.groups())) if named else ""
+        if not id and code in ALREADY:
+            return LoggedIn()
+        if not id and code in LOGIN_CODES:
+            return LoginRefused(code, message)
+        return Refused(code, message, channel, id)
 
 
-def dialect_of(channel: str) -> type[Dialect]:
+def unknown(item: dict[str, Any]) -> Unknown:
+    event = item.get("event")
+    return Unknown(f"event {event}" if event else f"object with {', '.join(item)}")
+
+
+V1 = OkexV1()
+V3 = OkexV3()
+V5 = OkxV5()
+
+
+def dialect_of(channel: str) -> Dialect:
     """The generation that a channel's name belongs to. Raises ValueError for what cannot be a channel."""
     if not channel.isprintable() or " " in channel:
         raise ValueError(f"{printable_text(channel)!r} is not a channel: it has a space or a control character")
@@ -661,9 +1561,8 @@ def port_of(url: str, default: int = 0) -> int:
     try:
         number = urlsplit(url).port
     except ValueError:
-        raise ValueError(
-            f"{passwordless(url)} has no valid port; / ? # in a password are written %2F %3F %23"
-        ) from None
+        hint = "/ ? # in a password are written %2F %3F %23"
+        raise ValueError(f"{passwordless(url)} has no valid port; {hint}") from None
     return default if number is None else number
 
 
@@ -674,9 +1573,8 @@ def endpoint_of(channel: str, url: str | None = None, region: str = "global", si
         return own
     parts = urlsplit(url)
     if parts.scheme not in ("ws", "wss") or not parts.hostname or not port_of(url, 443):
-        raise ValueError(
-            f"{passwordless(url)} is not a WebSocket URL: it must start with ws:// or wss:// and name a host"
-        )
+        hint = "it must start with ws:// or wss:// and name a host"
+        raise ValueError(f"{passwordless(url)} is not a WebSocket URL: {hint}")
     return url if parts.path.strip("/") else parts._replace(path=urlsplit(own).path).geturl()
 
 
@@ -714,8 +1612,172 @@ def row_namer(names: tuple[str, ...]) -> Callable[..., list[Any]]:
     return name
 
 
+# What to do about the exchange's error and close codes (v1: 1xxxx and 2xxxx, v3: 3xxxx, v5: 6xxxx and 400x).
+HINTS = {
+    code: hint
+    for hint, codes in {
+        "check the spelling of the channel and its instrument": "10000 10001 10008 10015 20006 20007 20028 20103"
+        " 20116 30040 60012 60013 60018 60027 60033",
+        "check the API key, secret and passphrase": "10002 10005 10017 20020 20024 20026 30001 30002 30004 30006"
+        " 30013 30015 30027 60005 60007 60009 60024 4001",
+        "keys are made per region, and for live or simulated trading: check --region and --simulated": "60032",
+        "this key is for another generation of the API": "30016",
+        "the account is frozen, or has not opened this product": "10100 20001 20002 20003 20004 20005",
+        "this connection belongs to another user": "10003 10004",
+        "this API is not public": "10216",
+        "this key may not be used from this IP address": "20019",
+        "check the clock of this machine": "30005 30008 60004 60006",
+        "this channel needs a login; books, books5 and bbo-tbt are public": "30041 60011",
+        "already logged in on this connection": "30042 60031",
+        "this channel needs a higher fee tier; books and books5 need none": "64003",
+        "books-l2-tbt cannot be combined with books or books50-l2-tbt on one instrument": "64004",
+        "this channel lives on another endpoint: public, private or business": "30000 60008 60028 64001 64002",
+        "the argument uly is gone, use instFamily": "64000",
+        "too many requests or channels: ask less often, or spread them over connections": "20049 30026 60014 4003"
+        " 4008 4009 channel-conn-count-error",
+        "the exchange did not understand the request": "30039 60019 4002",
+        "the request was too large": "1009",
+        "an error inside the exchange": "20014 30043 63999 64007 4006",
+        "nothing was exchanged for 30 seconds": "4004",
+        "this program or its network reads too slowly": "4005",
+        "the API key was changed or deleted": "4007",
+    }.items()
+    for code in codes.split()
+}
+CLOCK = {"30005", "30008", "60004", "60006"}  # refusals because of a timestamp
+ALREADY = {"30042", "60031"}  # "refusals" that say that we are logged in
+LOGIN_CODES = set(
+    "30001 30002 30004 30005 30006 30008 30013 30015 30016 30027"
+    " 60004 60005 60006 60007 60009 60024 60032 63999".split()
+)  # errors that are about the login, and say so by nothing but their code
+TRANSIENT = {"20014", "20049", "30026", "30043", "60014", "63999", "64007"}  # refusals worth another try
+
+
+def reason_of(event: Refused | LoginRefused) -> str:
+    """A refusal in words: its code, what the exchange says, and what can be done."""
+    reason = f"{event.code} {printable_text(event.message)}"
+    hint = HINTS.get(event.code)
+    return f"{reason} ({hint})" if hint else reason
+
+
 # ---------------------------------------------------------------------------------------------------------------
-# Order book: pure as well, apart from the lock that lets other threads read it.
+# Reading: what makes this as fast as clients that are compiled.
+
+CHUNK = 1 << 16  # bytes to receive at once, at most
+
+
+class Reader:
+    """Cuts messages out of large chunks of what arrives.
+
+    websocket-client waits in a selector, reads each frame in three pieces, and makes objects of them: several times
+    the cost of what is in the message. Nearly all that the exchange sends are whole, plain text or binary frames
+    below 64 KB, which take a slice here. Anything else (control frames, fragments, masks, reserved bits, longer
+    frames) is left to websocket-client's own reader, with the bytes that follow; what it does not use comes back.
+    Handshake, sending and closing are its business altogether.
+    """
+
+    def __init__(self, ws: OkexWS, read: Callable[[], bool], watchdog: Watchdog) -> None:
+        self.ws = ws
+        self.read = read  # websocket-client's own, for one message
+        self.watchdog = watchdog
+        self.connection: Any = ws.sock
+        self.buffer = b""
+        self.fast = self.fits(self.connection)
+        self.delegated = not self.fast  # whether websocket-client is to read next
+
+    @staticmethod
+    def fits(connection: Any) -> bool:
+        """Whether this version of websocket-client has what is borrowed from it here (1.8.0 to 1.9.2 do)."""
+        frames, parts = getattr(connection, "frame_buffer", None), getattr(connection, "cont_frame", None)
+        return isinstance(getattr(frames, "recv_buffer", None), list) and hasattr(parts, "recving_frames")
+
+    def run(self, tick: Callable[[float], None]) -> None:
+        """Read until the connection ends, and call `tick(now)` every second, whether something arrives or not."""
+        self.connection.settimeout(1.0)
+        ticked = 0.0
+        while self.ws.keep_running:
+            self.ws.tracing = okex_log.isEnabledFor(logging.DEBUG)
+            with suppress(TimeoutError, websocket.WebSocketTimeoutException):
+                if not self.step():
+                    break
+                self.watchdog.heard = monotonic()
+            now = monotonic()
+            if now - ticked >= 1.0:
+                ticked = now
+                tick(now)
+
+    def say_goodbye(self) -> None:
+        """Send a close frame, but do not wait for the answer as websocket-client would."""
+        if self.connection.connected:
+            with suppress(Exception):
+                self.connection.send_close()
+        self.connection.shutdown()
+
+    @staticmethod
+    def on_data(ws: OkexWS, data: bytes, opcode: int, _final: bool) -> None:
+        """What websocket-client itself read: text becomes str, so that it can be told from compressed bytes."""
+        ws.counts["messages"] += 1
+        try:
+            message = data if opcode == ABNF.OPCODE_BINARY else data.decode()
+        except UnicodeDecodeError as error:
+            ws.malformed(str(error), data)
+        else:
+            ws.receive(message)
+
+    def step(self) -> bool:
+        """Receive something and pass it on; False at the end. Raises a timeout if nothing comes."""
+        if not self.delegated:
+            chunk = self.connection.sock.recv(CHUNK)
+            if chunk:
+                self.buffer = self.buffer + chunk if self.buffer else chunk
+                self.cut()
+            else:  # the end of the connection: websocket-client reports it
+                self.hand_over()
+        elif not self.read():
+            return False
+        elif self.fast and not self.connection.cont_frame.recving_frames:  # not between two fragments
+            self.delegated = False
+            frames = self.connection.frame_buffer
+            self.buffer, frames.recv_buffer = b"".join(frames.recv_buffer), []
+            self.cut()
+        return True
+
+    def cut(self) -> None:
+        """Deliver the messages that are whole; keep the rest, or hand it over."""
+        ws, buffer, at = self.ws, self.buffer, 0
+        end, messages, kind = len(buffer), 0, 0x81
+        while end - at >= 2 and ws.keep_running:
+            kind, length, begin = buffer[at], buffer[at + 1], at + 2
+            if length == 126:
+                if end - at < 4:
+                    break
+                length, begin = buffer[at + 2] << 8 | buffer[at + 3], at + 4
+            elif length > 126:
+                kind = 0
+            if kind == 0x81 or kind == 0x82:  # final and text, final and binary
+                if begin + length > end:
+                    break
+                at = begin + length
+                messages += 1
+                try:
+                    ws.receive(buffer[begin:at].decode() if kind == 0x81 else buffer[begin:at])
+                except UnicodeDecodeError as error:
+                    ws.malformed(str(error), buffer[begin:at])
+            else:
+                break
+        self.buffer = buffer[at:]
+        ws.counts["messages"] += messages
+        if kind != 0x81 and kind != 0x82:
+            self.hand_over()
+
+    def hand_over(self) -> None:
+        self.delegated, self.connection.frame_buffer.recv_buffer, self.buffer = True, [self.buffer], b""
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Order books: pure as well, apart from the lock that lets other threads read them.
+
+MAX_PENDING = 10_000  # updates kept while a book's snapshot is fetched: 100 s of the fastest channel
 
 
 class BookOutOfSync(Exception):
@@ -814,11 +1876,15 @@ class OrderBook:
     Reading a book that is not `ready` raises BookOutOfSync, and so does `apply` when a message does not follow
     from the one before: by v5's sequence numbers, by the checksum where there is one, or because bid and ask cross.
     `whole` is for channels of which every message is the whole book.
+
+    A book belongs to a subscription. `close` ends it: whatever still comes of it, late and from any thread, is not
+    taken. `open` begins the next one. A book made by itself is open.
     """
 
     def __init__(self, whole: bool = False) -> None:
         self.whole = whole
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # guards all below: one thread applies, one bridges, one closes, any may read
+        self._open = True  # whether there is a subscription that feeds the book
         self._reason = "no snapshot yet"  # why the book is not ready; "" when it is
         self._first = True  # no snapshot since the subscription: in v1 the next row is one, in v5 it may come by REST
         self._last: dict[str, Any] = {}  # the last row
@@ -833,8 +1899,11 @@ class OrderBook:
         {"asks":[["83725.9","1712.41","0","92"]],"bids":[],"ts":"1791369351001","seqId":10,"prevSeqId":-1}
 
         A level starts with price and size; size 0 deletes it. In v1 the first row since subscribing is the book.
+        A closed book ignores the row.
         """
         with self._lock:
+            if not self._open:
+                return
             try:
                 if action == "snapshot" or self.whole or (self._first and action == ""):
                     self._replace(row)
@@ -858,8 +1927,8 @@ class OrderBook:
     def bridge(self, row: Any, waiting: list[Any]) -> bool:
         """Take a snapshot that was fetched by REST, then the updates that waited for it (change log, 2026-02-12).
 
-        `waiting` is what the property was before the snapshot was asked for. False if other updates wait by now, or
-        if it is older than the first of them.
+        `waiting` is what the property was before the snapshot was asked for. False if other updates wait by now, if
+        the book was closed meanwhile, or if the snapshot is older than the first update.
         """
         with self._lock:
             if not waiting or waiting is not self._pending or row["seqId"] < waiting[0]["prevSeqId"]:
@@ -873,17 +1942,28 @@ class OrderBook:
     def invalidate(self, reason: str) -> None:
         """Distrust the book until its next snapshot."""
         with self._lock:
+            if self._open:
+                self._invalidate(reason)
+
+    def close(self, reason: str) -> None:
+        """End the subscription: the book is out of sync, and takes nothing until `open`."""
+        with self._lock:
+            self._open = False
             self._invalidate(reason)
 
-    def renew(self, reason: str) -> None:
-        """The same for a new subscription: in v1, the next row will be the whole book."""
+    def open(self) -> None:
+        """Begin a new subscription: in v1 the next row will be the whole book, v5 may need a snapshot by REST.
+
+        Call it before the request is sent, so that nothing of the answer is missed.
+        """
         with self._lock:
-            self._invalidate(reason)
-            self._first = True
+            self._open = self._first = True
+            self._invalidate(self._reason or "no snapshot yet")
 
     @property
     def ready(self) -> bool:
-        return not self._reason
+        with self._lock:  # not in the middle of a row, which may yet turn out wrong
+            return not self._reason
 
     @property
     def waiting(self) -> list[Any]:
@@ -941,8 +2021,9 @@ class OrderBook:
         self._reason, self._pending = reason, []
 
     def _replace(self, row: Any) -> None:
+        self._first = False  # before anything can fail: what follows an unreadable book are changes, and no book
         self._bids, self._asks = BookSide(-1, row["bids"]), BookSide(1, row["asks"])
-        self._pending, self._reason, self._sequence, self._first = [], "", row.get("seqId"), False
+        self._pending, self._reason, self._sequence = [], "", row.get("seqId")
 
     def _follows(self, row: Any) -> bool:
         """Whether an update is to be applied, by its sequence numbers; out of sync if it leaves a gap.
@@ -989,49 +2070,110 @@ class OrderBook:
         self._last = row
 
 
+class Snapshots:
+    """Fetches by REST what books begin with where the exchange sends no snapshot (change log, 2026-02-12)."""
+
+    def __init__(self, rest: "Rest", stop: threading.Event) -> None:
+        self.rest = rest
+        self.stop = stop  # set when the client ends
+        self._fetching: set[OrderBook] = set()  # each with a thread at work
+        self._lock = threading.Lock()  # guards _fetching
+
+    def fetch(self, channel: str, path: str, book: OrderBook, failed: Callable[[str], None]) -> None:
+        """Join a snapshot to the updates that wait in a book, on a thread of its own; `failed(why)` if none fits."""
+        with self._lock:
+            if not path or book in self._fetching:
+                return
+            self._fetching.add(book)
+        threading.Thread(target=self._run, args=(channel, path, book, failed), daemon=True).start()
+
+    def _run(self, channel: str, path: str, book: OrderBook, failed: Callable[[str], None]) -> None:
+        try:
+            self._bridge(channel, path, book)
+        except BookOutOfSync as error:
+            failed(str(error))
+        finally:
+            with self._lock:
+                self._fetching.discard(book)
+
+    def _bridge(self, channel: str, path: str, book: OrderBook) -> None:
+        """Try until it is done, or until no update waits any more: the book was closed, or a snapshot came."""
+        wait = 1.0
+        while (waiting := book.waiting) and not self.stop.is_set():
+            try:
+                if book.bridge(self.rest.get(path)[0], waiting):
+                    okex_log.info("%s: the snapshot came by REST.", channel)
+                    return
+                if book.waiting is not waiting:
+                    continue
+                why = "it is older than the first update"
+            except BookOutOfSync:
+                raise
+            except Exception as error:
+                why = explain(error, self.rest.server)
+            okex_log.warning("%s: no snapshot by REST: %s. Next try in %.0f s.", channel, why, wait)
+            self.stop.wait(wait)
+            wait = min(MAX_RETRY, 2 * wait)
+
+
 # ---------------------------------------------------------------------------------------------------------------
-# Client: one WebSocketApp, its callbacks, and the heartbeat's thread.
+# Account: secrets, the login, and orders.
 
-UPGRADE = "the exchange announced a service upgrade"
-CONNECTED, SUBSCRIBED, DISCONNECTED = "CONNECTED", "SUBSCRIBED", "DISCONNECTED"
-GAP, REFUSED, EXIT = "GAP", "REFUSED", "EXIT"
-
-Handler = Callable[[str, list[Any]], None]
+known_secrets: set[str] = set()  # keys and passwords, so that they can be kept out of everything that is printed
+recent_signatures: deque[str] = deque(maxlen=16)  # the latest; one is good for 30 s
 
 
-@dataclass(slots=True)
-class Subscription:
-    """One channel's life: wanted → sent → confirmed or refused; leaving from an unsubscribe until it is confirmed."""
+def hide_secret(secret: str) -> None:
+    """Keep a secret out of what is printed: as it is, as JSON writes it, and as JSON in JSON does."""
+    if len(secret) >= 4:  # no key of the exchange is as short, and every "a" would become ***
+        for _ in range(3):
+            known_secrets.add(secret)
+            secret = to_json(secret)[1:-1]
 
-    channel: str  # as the user wrote it
-    prepare: Callable[[list[Any], str], list[Any]] | None = None  # makes of (rows, action) what the handler gets
-    book: OrderBook | None = None
-    state: str = "wanted"
-    due: float = 0.0  # monotonic: when the next request may leave, or the last should be confirmed; inf: never mind
-    request: str = ""  # id of the request that it was last sent in; "" if none was
-    alone: bool = False  # to be sent in a request of its own, because a shared one was refused
-    again: bool = False  # to be wanted again after it has left
-    fetching: bool = False  # a thread is fetching the book's snapshot
-    failures: int = 0  # of late; each makes the wait for the next try longer
-    failed: float = -inf  # monotonic: when the last one was
 
-    @property
-    def asked(self) -> bool:
-        """Whether the exchange was asked for it, and may send it at any time."""
-        return self.state in ("sent", "confirmed", "leaving") or (self.state == "wanted" and self.failed > -inf)
+def mask_secrets(text: str) -> str:
+    for secret in (*known_secrets, *recent_signatures):
+        text = text.replace(secret, "***")
+    return text
 
-    def retry(self) -> float:
-        """Want it again after 0, 1, 3, 7, … seconds, at most a minute; from the start after two without a failure."""
-        now = monotonic()
-        self.failures = self.failures + 1 if now - self.failed < 2 * MAX_CHANNEL_RETRY else 0
-        self.failed = now
-        wait = min(MAX_CHANNEL_RETRY, 2.0 ** min(self.failures, 10) - 1)
-        self.state, self.due, self.request, self.again = "wanted", now + wait, "", False
-        return wait
 
-    def leave(self, again: bool) -> None:
-        """Have it unsubscribed. What is still on its way is not delivered any more."""
-        self.state, self.due, self.request, self.again = "leaving", 0.0, "", again
+def mask_record(record: logging.LogRecord) -> bool:
+    """A filter that keeps secrets out of whatever this program logs."""
+    if known_secrets:
+        record.msg = mask_secrets(record.getMessage())
+        record.args = None
+        if record.exc_info:
+            record.exc_text = mask_secrets(logging.Formatter().formatException(record.exc_info))
+    return True
+
+
+okex_log.addFilter(mask_record)
+
+
+class Credentials:
+    """An API key of the exchange. v1 needs no passphrase. Nothing of it shows in a repr, a log or an error."""
+
+    VARIABLES = ("OKX_API_KEY", "OKX_SECRET_KEY", "OKX_PASSPHRASE")
+
+    def __init__(self, api_key: str, secret_key: str, passphrase: str = "") -> None:
+        self.api_key = api_key
+        self.secret_key = secret_key
+        self.passphrase = passphrase
+        for secret in (api_key, secret_key, passphrase):
+            hide_secret(secret)
+
+    def __repr__(self) -> str:
+        return "Credentials(***)"
+
+    @classmethod
+    def from_environment(cls) -> "Credentials":
+        """From OKX_API_KEY, OKX_SECRET_KEY and OKX_PASSPHRASE; what is not set is empty."""
+        return cls(*(os.environ.get(name, "") for name in cls.VARIABLES))
+
+    def missing(self, passphrase: bool = True) -> list[str]:
+        """The variables that would have to be set."""
+        values = (self.api_key, self.secret_key, self.passphrase or not passphrase)
+        return [name for name, value in zip(self.VARIABLES, values) if not value]
 
 
 class LoginError(Exception):
@@ -1046,857 +2188,153 @@ class OrderError(Exception):
     """
 
     def __init__(self, code: str, message: str, data: Sequence[Any] = (), unknown: bool = False) -> None:
-        self.code, self.message, self.data, self.unknown = code, message, list(data), unknown
+        self.code = code
+        self.message = message
+        self.data = list(data)
+        self.unknown = unknown
         legs = (f"{leg.get('sCode')} {leg.get('sMsg')}" for leg in self.data if isinstance(leg, dict))
         super().__init__(mask_secrets("; ".join(filter(None, [f"{code} {message}".strip(), *legs]))))
 
 
-class OkexWS(WebSocketApp):
-    """A connection to the exchange that comes back by itself, with its subscriptions, until `close()`.
+class Login:
+    """The login of a client, once on each connection: asked for, then accepted or refused. It knows no socket."""
 
-    channels    names of one generation and one endpoint, e.g. ["trades:BTC-USDT", "tickers:ETH-USDT"]
-    handler     called as handler(channel, rows) for each message, in order, on the reading thread; a row is
-                an object with the exchange's own names (see `fields` for rows that the exchange sends as lists)
-    url         another host, or another URL altogether, see `endpoint`
-    credentials for private channels, if not those of the environment, see Credentials; with credentials and no
-                channels, it connects to where orders go, see `request`
-    region, simulated   which of OKX's hosts, see REGIONS
-    proxy       http://, socks5:// or socks5h://[user:password@]host:port
-    depth       for order books, give the handler this many levels a side after each change, as one row
-                {"bids": [[price, size], …], "asks": […], "ts": …}, instead of the change
-    ping_every  seconds between pings, if not the generation's own
-
-    `books[channel]` is the live OrderBook of a book channel.
-    Assign or override `on_status(status, detail)` to hear CONNECTED, SUBSCRIBED, DISCONNECTED, GAP, REFUSED and EXIT.
-    `latency` is the last ping's round trip in milliseconds; `counts` counts messages, connects and what went wrong.
-    """
-
-    _next_connect = 0.0  # monotonic; shared by all clients in the process, since the limit is per IP address
-    _turn = threading.Lock()  # guards _next_connect
-
-    def __init__(
-        self,
-        channels: str | Iterable[str],
-        handler: Handler | None = None,
-        *,
-        url: str | None = None,
-        credentials: Credentials | None = None,
-        region: str = "global",
-        simulated: bool = False,
-        proxy: str | None = None,
-        depth: int | None = None,
-        ping_every: float | None = None,
-    ) -> None:
-        wanted = [channels] if isinstance(channels, str) else list(channels)
-        first = wanted[0] if wanted else "account" if credentials else "status"
-        self._where = (url, region, simulated)
-        self.dialect = dialect_of(first)
-        self.ping_every = ping_every or self.dialect.ping_every
-        self.handler = handler or print_rows
-        self.depth = depth
-        self.books: dict[str, OrderBook] = {}
-        self.latency: float | None = None
-        self.busy = False  # more arrives than is read at leisure
-        self.counts: Counter[str] = Counter()
-
-        self._credentials = credentials or Credentials.from_environment()
-        self._trades = credentials is not None and not wanted  # logs in, though no channel needs it
-        self._login_due = 0.0  # monotonic: when the login under way should have been answered; 0 if none is
-        self._logged_in = threading.Event()
-        self._answers: dict[str, SimpleQueue[Reply | Refused | str]] = {}  # by id of an order request under way
-        self._codes: dict[str, int] = {}  # instIdCode by instId
-        self._clocks = ("", 0.0)  # when the connection was made: by the server's handshake, and here
-        self._reader = 0  # ident of the thread that runs run()
-        self._subscriptions: dict[str, Subscription] = {}  # by Dialect.key
-        self._lock = threading.RLock()  # guards _subscriptions and what is sent about them
-        self._requests: list[float] = []  # monotonic times of this connection's requests
-        self._ids = itertools.count(1)
-        self._stop = threading.Event()  # set by close(): run() ends
-        self._open = False  # between on_open and the end of the connection
-        self._heard = 0.0  # monotonic: when something last arrived and was handled
-        self._pinged = 0.0  # monotonic: when the last ping left
-        self._tries = 0  # connections since data or a pong last arrived
-        self._reason = ""  # why the connection ended, in words
-        self._fatal: BaseException | None = None  # what no retry can mend; run() raises it
-        self._said: set[str] = set()  # what is said only once
-        self._parse = self.dialect.parse
-        self._trace = okex_log.isEnabledFor(logging.DEBUG)
-        server = endpoint_of(first, *self._where)
-        hide_secret(urlsplit(server).password or "")
-        self._proxy = proxy_options(proxy, server)
-        self._local = proxy is None and is_loopback(urlsplit(server).hostname or "")  # nobody else is on the way
-        callbacks: dict[str, Any] = {"on_open": on_open, "on_data": on_data, "on_error": on_error, "on_close": on_close}
-        super().__init__(server, header=self._before_connect, **callbacks)
-        self._dispatch: dict[type, Callable[[Any], None]] = {
-            Ping: lambda _: self.send(self.dialect.pong),
-            Pong: self._ponged,
-            Subscribed: self._confirmed,
-            Unsubscribed: self._unsubscribed,
-            Refused: self._refused,
-            Notice: self._notice,
-            LoggedIn: self._login_accepted,
-            Reply: self._answered,
-            Unknown: lambda event: self._once(f"Ignored a message of an unknown kind: {printable_text(event.kind)}."),
-        }
-        self.subscribe(*wanted)
-        if self.dialect.retired and url is None:
-            okex_log.warning(
-                "The exchange retired %s in %s: pass --url for a server that still speaks it, --offline for the"
-                " stand-in, or a v5 channel such as trades:BTC-USDT.",
-                self.dialect.name,
-                self.dialect.retired,
-            )
+    def __init__(self, dialect: Dialect, credentials: Credentials | None, url: str, direct: bool) -> None:
+        self.dialect = dialect
+        self.credentials = credentials or Credentials.from_environment()
+        self.url = url
+        self.trades = False  # whether to log in though no channel needs it
+        self.done = threading.Event()  # accepted on this connection
+        self.due = 0.0  # monotonic: when the login under way should have been answered; 0 if none is
+        self.connected = ("", 0.0)  # when the connection was made: by the server's handshake, and by this clock
+        self._encrypted = url.startswith("wss:")
+        self._local = direct and is_loopback(urlsplit(url).hostname or "")  # nobody else is on the way
+        hide_secret(urlsplit(url).password or "")
 
     @property
-    def channels(self) -> dict[str, str]:
-        """Each channel and how its subscription stands: wanted, sent, confirmed, refused or leaving."""
-        with self._lock:
-            return {s.channel: s.state for s in self._subscriptions.values()}
+    def pending(self) -> bool:
+        return self.due > 0
 
-    def run(self) -> None:
-        """Connect, read, and reconnect until `close()`. Call it on the main thread, or use `start()`.
-
-        Raises ssl.SSLCertVerificationError if the very first connection meets a certificate that is not valid,
-        LoginError, and KeyboardInterrupt on Ctrl-C. Everything else is retried.
-        """
-        if self._reader:
-            raise RuntimeError("this client ran before: make another one")
-        self._reader = threading.get_ident()
-        okex_log.info("Connecting to %s.", self.url)
-        threading.Thread(target=send_heartbeat, args=(self,), name="okex_ws heartbeat", daemon=True).start()
-        try:
-            while not self._wait_for_turn():
-                self._reason, connects = "", self.counts["connects"]
-                # Their check of UTF-8 is pure Python, a hundred times as slow as the one decode() of on_data.
-                try:
-                    self.run_forever(skip_utf8_validation=True, **self._proxy)
-                except Exception as error:  # 1.8.0 stumbles over a close frame that is not UTF-8
-                    on_error(self, error)
-                    self.sock = None
-                if self._fatal:
-                    raise self._fatal
-                if not self._stop.is_set():
-                    self._disconnected(self.counts["connects"] > connects)
-        finally:
-            self._stop.set()
-            self._tell(EXIT, explain(self._fatal, self.url) if self._fatal else "closed")
-
-    def start(self) -> None:
-        """`run()` on a daemon thread: for scripts whose main thread is busy with a strategy."""
-        threading.Thread(target=self._run_in_background, name="okex_ws reader", daemon=True).start()
-
-    def close(self, **_: Any) -> None:
-        """End `run()`: at once if it reads or waits, after the attempt if it is connecting. From any thread."""
-        self._stop.set()
-        self._hang_up()
-
-    def subscribe(self, *channels: str) -> None:
-        """Want these channels, now and after every reconnect. One that was refused is asked for again.
-
-        Raises ValueError for a channel of another generation or endpoint, which takes an OkexWS of its own, and
-        for a private channel without keys.
-        """
-        for channel in channels:
-            where = endpoint_of(channel, *self._where)
-            if where != self.url or dialect_of(channel) is not self.dialect:
-                raise ValueError(
-                    f"{channel} is served at {passwordless(where)}, this client connects to {passwordless(self.url)}"
-                )
-            if self.dialect.private(channel):
-                self._demand_keys(channel)
-        with self._lock:
-            for channel in channels:
-                subscription = self._subscriptions.get(self.dialect.key(channel))
-                if subscription and subscription.state == "leaving":
-                    subscription.again = True
-                    subscription.due = min(subscription.due, monotonic() + CONFIRM_TIMEOUT)
-                elif subscription is None or subscription.state == "refused":
-                    subscription = self._subscriptions[self.dialect.key(channel)] = Subscription(channel)
-                    kind, names = self.dialect.book(channel), columns_of(channel)
-                    if kind:
-                        subscription.book = OrderBook(kind == "whole")
-                        subscription.prepare = partial(self._keep_book, subscription, subscription.book)
-                    elif names:
-                        subscription.prepare = row_namer(names)
-                if subscription.book:
-                    self.books[subscription.channel] = subscription.book
-        self._flush()
-
-    def unsubscribe(self, *channels: str) -> None:
-        """Want these channels no more. Their rows stop at once, whatever is still on its way."""
-        with self._lock:
-            for channel in channels:
-                key = self.dialect.key(channel)
-                subscription = self._subscriptions.get(key)
-                if subscription and self._open and subscription.state == "leaving":
-                    subscription.again = False
-                elif subscription and self._open and subscription.asked:
-                    subscription.leave(again=False)
-                else:
-                    self._subscriptions.pop(key, None)
-                if subscription and subscription.book:  # after leave(): see the end of _keep_book
-                    self.books.pop(subscription.channel, None)
-                    subscription.book.renew("unsubscribed")
-        self._flush()
-
-    def request(self, op: str, args: dict[str, Any] | list[dict[str, Any]], timeout: float = 10.0) -> list[Any]:
-        """Send an order request of v5 and return the exchange's answer, an object for each order.
-
-        ws.request("order", {"instId": "BTC-USDT", "tdMode": "cash", "side": "buy", "ordType": "market", "sz": "1"})
-
-        `op` is order, cancel-order, amend-order, batch-orders, batch-cancel-orders or batch-amend-orders.
-        For `instId` the exchange wants `instIdCode` since 2026; it is looked up once. Nothing is ever sent twice.
-        Raises OrderError if the exchange refuses it, even in part, or if nobody knows what became of it. Call it
-        from any thread but the handler's, which has to read the answer, on a client that logs in: one that has
-        private channels, or OkexWS([], credentials=…).
-        """
-        if threading.get_ident() == self._reader:
-            raise RuntimeError("request() would wait for itself: call it from another thread than the handler's")
-        self._demand_keys(op)
-        orders = [self._with_code(order, timeout) for order in ([args] if isinstance(args, dict) else args)]
-        id = f"o{next(self._ids)}"
-        text = self.dialect.order(op, orders, id)
-        if not self._logs_in:
-            raise ValueError("this client does not log in: orders take one with private channels, or none at all")
-        if not self._logged_in.wait(timeout):
-            raise OrderError("", "not logged in: nothing was sent")
-        answer = self._answers[id] = SimpleQueue()
-        try:
-            self.send(text)
-            reply = answer.get(timeout=timeout)
-        except Empty:
-            raise OrderError("", f"no answer within {timeout:g} s: its fate is unknown", unknown=True) from None
-        except websocket.WebSocketConnectionClosedException as error:
-            raise OrderError("", f"{error}: nothing was sent") from None
-        except Exception as error:
-            raise OrderError("", f"{explain(error, self.url)}: its fate is unknown", unknown=True) from None
-        finally:
-            del self._answers[id]
-        if isinstance(reply, str):
-            raise OrderError("", f"{reply}: its fate is unknown", unknown=True)
-        if isinstance(reply, Refused):
-            raise OrderError(reply.code, reply.message)
-        failed = (leg for leg in reply.data if isinstance(leg, dict) and str(leg.get("sCode", "0")) != "0")
-        if reply.code != "0" or any(failed):
-            raise OrderError(reply.code, reply.message, reply.data)
-        return reply.data
-
-    def on_status(self, status: str, detail: str) -> None:
-        """Hear what happens to the connection, from any thread. Override it, or assign a function of both."""
-
-    def send(self, data: bytes | str, opcode: int = ABNF.OPCODE_TEXT) -> None:
-        """Send one message. Raises WebSocketConnectionClosedException while there is no connection."""
-        if not (self.sock and self.sock.connected):  # websocket-client would write into the handshake
-            raise websocket.WebSocketConnectionClosedException("not connected")
-        okex_log.debug("> %s", data)
-        try:
-            super().send(data, opcode)
-        except Exception:
-            self._hang_up("sending failed")  # half a frame may have left: nothing can follow it
-            raise
-
-    # The life of a connection.
-
-    @property
-    def _logs_in(self) -> bool:
-        return self._trades or any(map(self.dialect.private, self.channels))
-
-    def _demand_keys(self, what: str) -> None:
-        missing = self._credentials.missing(self.dialect.passphrase)
+    def demand(self, what: str) -> None:
+        """Raise ValueError unless there are keys for what needs them, and a way to send them that nobody can read."""
+        missing = self.credentials.missing(self.dialect.passphrase)
         if missing:
             raise ValueError(f"{what} needs an API key: set {', '.join(missing)}")
-        if self.url.startswith("ws:") and not self._local:
+        if not self._encrypted and not self._local:
             raise ValueError(f"{what} needs an API key, which is not sent over {passwordless(self.url)}: use wss://")
 
-    def _run_in_background(self) -> None:
-        try:
-            self.run()
-        except Exception as error:
-            okex_log.error("Stopped for good: %s.", explain(error, self.url))
+    def reset(self, server_date: str = "") -> None:
+        """Another connection, or none: nothing is asked for."""
+        self.done.clear()
+        self.due = 0.0
+        self.connected = (server_date, wall_clock())
 
-    def _wait_for_turn(self) -> bool:
-        """Space the connects of all clients. True if it is time to stop."""
-        with OkexWS._turn:
-            now = monotonic()
-            at = max(now, OkexWS._next_connect)
-            OkexWS._next_connect = at + CONNECT_SPACING
-        return self._stop.wait(at - now)
-
-    def _before_connect(self) -> list[str]:
-        # websocket-client asks for the headers right before it connects: the one place to set a timeout for
-        # this connection. setdefaulttimeout() would change every other WebSocket in the user's script.
-        assert self.sock is not None
-        self.sock.settimeout(CONNECT_TIMEOUT)
-        return []
-
-    def create_dispatcher(self, *args: Any, **options: Any) -> Any:
-        dispatcher = super().create_dispatcher(*args, **options)
-        dispatcher.read = self._read  # type: ignore[method-assign, assignment]
-        return dispatcher
-
-    def _read(self, _sock: Any, read: Callable[[], bool], _check: Any) -> None:
-        """Read until the connection ends, waking every second; `read` is websocket-client's, for one message."""
-        sock = self.sock
-        assert sock is not None
-        sock.settimeout(1.0)
-        reader = Reader(self, read)
-        if not reader.fast:
-            self._once("This version of websocket-client is built in a way that is not known here: reading is slower.")
-        ticked = 0.0
-        try:
-            while self.keep_running and not self._stop.is_set():
-                try:
-                    if not reader.step():
-                        break
-                    self._heard = monotonic()
-                except (TimeoutError, websocket.WebSocketTimeoutException):
-                    self.busy = False
-                if monotonic() - ticked >= 1.0:
-                    ticked = monotonic()
-                    self._tick(ticked)
-        finally:
-            self._open = self.busy = False
-            self._logged_in.clear()
-            for answer in list(self._answers.values()):
-                answer.put("the connection was lost before the answer came")
-            for book in list(self.books.values()):
-                book.renew("disconnected")
-            if sock.connected:  # say goodbye, but do not wait for the answer as websocket-client would
-                with suppress(Exception):
-                    sock.send_close()
-            sock.shutdown()  # type: ignore[no-untyped-call]
-
-    def _hang_up(self, reason: str = "") -> None:
-        """Make the reading thread leave the connection, from any thread: a read under way returns at once."""
-        self._reason = self._reason or reason
-        self.keep_running = False
-        sock = self.sock and self.sock.sock
-        if sock:
-            with suppress(OSError):  # not sock.shutdown(): SSLSocket's own would go on in plain text
-                socket.socket.shutdown(sock, socket.SHUT_RD)
-
-    def _tick(self, now: float) -> None:
-        """What is due on the reading thread once a second."""
-        if now - self._heard > self.ping_every + SILENCE_MARGIN:
-            self._hang_up(f"nothing arrived for {self.ping_every + SILENCE_MARGIN:.0f} s")
-        if self._login_due and now > self._login_due:
-            self._hang_up(f"the login was not answered within {CONFIRM_TIMEOUT:.0f} s")
-        with self._lock:
-            for key, subscription in list(self._subscriptions.items()):
-                if now < subscription.due or not subscription.request:
-                    continue
-                if subscription.state == "sent":
-                    wait = subscription.retry()
-                    message = "%s is not confirmed after %.0f s. Asking again in %.0f s."
-                    okex_log.warning(message, subscription.channel, CONFIRM_TIMEOUT, wait)
-                elif subscription.state == "leaving" and subscription.again and subscription.book:
-                    # What still comes of the old subscription could be taken for the new book.
-                    self._hang_up(f"{subscription.channel} was not unsubscribed within {CONFIRM_TIMEOUT:.0f} s")
-                elif subscription.state == "leaving" and subscription.again:
-                    self._left(key, subscription)
-                elif subscription.state == "leaving":
-                    subscription.due = inf  # and what still comes is dropped
-                    okex_log.warning("%s: not confirmed to be unsubscribed.", subscription.channel)
-        self._flush()
-
-    def _disconnected(self, connected: bool) -> None:
-        delay = uniform(0, min(MAX_RETRY, 2.0 ** min(self._tries, 5)))
-        if self._reason == UPGRADE and self._tries == 0:
-            delay = 0.0
-        self._tries += 1
-        reason = self._reason or "connection lost"
-        if not connected and port_of(self.url) == 8443:
-            reason += " (OKX closed port 8443 on 2026-10-31: leave the port out)"
-        what = "Disconnected from" if connected else "Cannot connect to"
-        okex_log.warning("%s %s: %s. Next try in %.1f s.", what, self.url, reason, delay)
-        self._tell(DISCONNECTED, reason)
-        self._stop.wait(delay)
-
-    def _watch_reader(self) -> None:
-        """What is due on the heartbeat's thread: no book is to be trusted while the handler keeps the reader busy."""
-        quiet = monotonic() - self._heard
-        if self._open and quiet > self.ping_every + 1.5 * SILENCE_MARGIN:  # _tick would have come earlier
-            for channel, book in list(self.books.items()):
-                if book.ready:
-                    why = f"nothing was read for {quiet:.0f} s: does the handler block?"
-                    book.invalidate(why)
-                    self.counts["gaps"] += 1
-                    okex_log.warning("%s: %s", channel, why)
-                    # on_status may want what the handler holds, and pings must go on.
-                    threading.Thread(target=self._tell, args=(GAP, f"{channel}: {why}"), daemon=True).start()
-
-    def _tell(self, status: str, detail: str) -> None:
-        try:
-            self.on_status(status, mask_secrets(detail))
-        except Exception:
-            okex_log.exception("on_status failed on %s.", status)
-
-    # Login and orders.
-
-    def _log_in(self, now: float) -> None:
-        sock = self.sock and self.sock.sock
-        try:
-            peer = sock and sock.getpeername()[0]  # after a redirect, not that of the URL
-        except OSError:
-            peer = None
-        if not peer:
-            return  # the connection is gone; on_open of the next one starts afresh
-        if not isinstance(sock, ssl.SSLSocket) and not (self._local and is_loopback(peer)):
-            self._fatal = LoginError("the connection is not encrypted: no keys were sent")
-            self._hang_up(str(self._fatal))
-            return
-        text = self.dialect.login(self._credentials, wall_clock())
+    def request(self, now: float) -> str:
+        """The signed request, to be sent now."""
+        text = self.dialect.login(self.credentials, wall_clock())
         recent_signatures.extend(re.findall(r'"([^"]{20,})"', text))
-        self._login_due = now + CONFIRM_TIMEOUT
-        with suppress(Exception):  # the connection is gone; on_open of the next one starts afresh
-            self.send(text)
+        self.due = now + CONFIRM_TIMEOUT
+        return text
 
-    def _login_accepted(self, _: LoggedIn) -> None:
+    def late(self, now: float) -> str:
+        """Why to reconnect, "" while there is still time."""
+        late = self.pending and now > self.due
+        return f"the login was not answered within {CONFIRM_TIMEOUT:.0f} s" if late else ""
+
+    def accepted(self) -> None:
+        self.due = 0.0
+        self.done.set()
+
+    def refused(self, event: LoginRefused, why: str) -> LoginError | None:
+        """What a refusal means: an error that no retry can mend, or None."""
+        if event.code in TRANSIENT:
+            return None
+        checks = "check the region, and live or simulated trading"
+        if event.code in CLOCK:
+            checks = clock_difference(*self.connected)
+        key = f"…{self.credentials.api_key[-4:]}"
+        return LoginError(mask_secrets(f"the exchange refused the login with the key {key}: {why}; {checks}"))
+
+
+class Orders:
+    """Order requests under way: a Future for each, which gets the answer, or an OrderError. It knows no socket."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.dialect = dialect
+        self._ids = itertools.count(1)
+        self._codes: dict[str, int] = {}  # instIdCode by instId
+        self._answers: dict[str, Future[list[Any]]] = {}  # by request id
+        self._lock = threading.Lock()  # guards _answers: user threads expect, the reading thread answers
+
+    def expect(self) -> tuple[str, "Future[list[Any]]"]:
+        """A new request's id, and where its answer will be."""
+        id = f"o{next(self._ids)}"
+        answer: Future[list[Any]] = Future()
         with self._lock:
-            again = self._logged_in.is_set()
-            for subscription in self._subscriptions.values():  # v1 answers a signed addChannel like this
-                if again and subscription.state == "sent" and self.dialect.private(subscription.channel):
-                    subscription.state = "confirmed"
-            self._logged_in.set()
-            self._login_due = 0.0
-        okex_log.info("Logged in.")
-        self._flush()
+            self._answers[id] = answer
+        return id, answer
 
-    def _login_refused(self, event: Refused, why: str) -> None:
-        if event.code in ALREADY:
-            self._login_accepted(LoggedIn())
-            return
-        if event.code not in TRANSIENT:
-            checks = "check the region, and live or simulated trading"
-            if event.code in CLOCK:
-                checks = clock_difference(*self._clocks)
-            key = f"…{self._credentials.api_key[-4:]}"
-            self._fatal = LoginError(
-                mask_secrets(f"the exchange refused the login with the key {key}: {why}; {checks}")
-            )
-        self._hang_up(f"the login failed: {why}")
+    def forget(self, id: str) -> None:
+        with self._lock:
+            self._answers.pop(id, None)
 
-    def _answered(self, event: Reply) -> None:
-        answer = self._answers.get(event.id)
-        if answer:
-            answer.put(event)
+    def answered(self, reply: Reply) -> bool:
+        """Pass an answer on to who waits for it. False if nobody does."""
+        with self._lock:
+            answer = self._answers.pop(reply.id, None)
+        if answer is None:
+            return False
+        failed = (leg for leg in reply.data if isinstance(leg, dict) and str(leg.get("sCode", "0")) != "0")
+        if reply.code != "0" or any(failed):
+            answer.set_exception(OrderError(reply.code, reply.message, reply.data))
         else:
-            okex_log.warning("An answer to %s that nobody waits for any more: %s %s", event.op, event.code, event.data)
+            answer.set_result(reply.data)
+        return True
 
-    def _with_code(self, order: dict[str, Any], timeout: float) -> dict[str, Any]:
-        """An order with the integer that the exchange wants since 2026 in the place of instId."""
+    def refused(self, event: Refused) -> bool:
+        """The same for an error that carries a request's id."""
+        with self._lock:
+            answer = self._answers.pop(event.id, None)
+        if answer is None:
+            return False
+        answer.set_exception(OrderError(event.code, event.message))
+        return True
+
+    def lost(self, reason: str) -> None:
+        """The connection is gone: nobody knows what became of the orders whose answer has not come."""
+        with self._lock:
+            answers = list(self._answers.values())
+            self._answers.clear()
+        for answer in answers:
+            answer.set_exception(OrderError("", f"{reason}: its fate is unknown", unknown=True))
+
+    def with_codes(
+        self, args: dict[str, Any] | list[dict[str, Any]], get: Callable[[str], Any]
+    ) -> list[dict[str, Any]]:
+        """One order, or several, as a list in which each has its instrument's integer."""
+        return [self._with_code(order, get) for order in ([args] if isinstance(args, dict) else args)]
+
+    def _with_code(self, order: dict[str, Any], get: Callable[[str], Any]) -> dict[str, Any]:
+        """An order with the integer that the exchange wants since 2026 in the place of instId.
+
+        `get(path)` fetches a REST resource. Raises OrderError if the instrument has no such integer.
+        """
         if "instId" not in order:
             return order
         instrument = order["instId"]
         if instrument not in self._codes:
             try:
-                (found,) = self._rest(self.dialect.instrument(instrument), timeout)
+                (found,) = get(self.dialect.instrument(instrument))
                 self._codes[instrument] = int(found["instIdCode"])
             except Exception as error:
-                why = f"no instIdCode for {instrument}: {explain(error, self.url)}: nothing was sent"
+                why = f"no instIdCode for {instrument}: {explain(error, '')}: nothing was sent"
                 raise OrderError("", why) from None
         rest = {name: value for name, value in order.items() if name != "instId"}
         return {"instIdCode": self._codes[instrument], **rest}
 
-    # Subscriptions.
-
-    def _flush(self) -> None:
-        """Send what is due: channels no longer wanted, then channels wanted."""
-        with self._lock:
-            if not self._open:
-                return
-            now = monotonic()
-            if self._logs_in and not self._logged_in.is_set():
-                if not self._login_due and self._may_request(now):
-                    self._log_in(now)
-                return
-            subscribe = partial(self.dialect.subscribe, credentials=self._credentials)
-            for state, request in (("leaving", self.dialect.unsubscribe), ("wanted", subscribe)):
-                due = [s for s in self._subscriptions.values() if s.state == state and not s.request and s.due <= now]
-                for batch in self._batches(due):
-                    if not self._may_request(now):
-                        return
-                    id = f"r{next(self._ids)}"
-                    for subscription in batch:
-                        subscription.request, subscription.due = id, now + CONFIRM_TIMEOUT
-                        subscription.state = "sent" if state == "wanted" else state
-                    try:
-                        self.send(request([s.channel for s in batch], id))
-                    except Exception:
-                        return  # the connection is gone; on_open of the next one starts afresh
-
-    def _batches(self, subscriptions: list[Subscription]) -> Iterable[list[Subscription]]:
-        """One channel a request while they are few, so that each refusal has its own id; more where they are many."""
-        size = -(-len(subscriptions) // REQUESTS_PER_OPEN)
-        batch: list[Subscription] = []
-        length = 0
-        for subscription in subscriptions:
-            cost = len(self.dialect.subscribe([subscription.channel]).encode())
-            apart = subscription.alone or (batch and batch[-1].alone)
-            if batch and (len(batch) == size or length + cost > self.dialect.max_request or apart):
-                yield batch
-                batch, length = [], 0
-            batch.append(subscription)
-            length += cost
-        if batch:
-            yield batch
-
-    def _may_request(self, now: float) -> bool:
-        self._requests = [at for at in self._requests if now - at < 3600]
-        if len(self._requests) >= REQUESTS_PER_HOUR:
-            self._once("The exchange takes 480 requests an hour on one connection: the rest waits.")
-            return False
-        self._requests.append(now)
-        return True
-
-    def _confirmed(self, event: Subscribed) -> None:
-        with self._lock:
-            subscription = self._subscriptions.get(event.channel)
-            if subscription and subscription.state == "sent":
-                subscription.state = "confirmed"
-        okex_log.info("%s subscribed.", printable_text(subscription.channel if subscription else event.channel))
-        self._tell(SUBSCRIBED, subscription.channel if subscription else event.channel)
-
-    def _unsubscribed(self, event: Unsubscribed) -> None:
-        with self._lock:
-            subscription = self._subscriptions.get(event.channel)
-            if subscription and subscription.state == "leaving":
-                self._left(event.channel, subscription)
-            elif subscription and subscription.state in ("sent", "confirmed"):
-                subscription.retry()
-                if subscription.book:
-                    subscription.book.renew("unsubscribed by the exchange")
-                okex_log.warning("%s: unsubscribed by the exchange. Asking for it again.", subscription.channel)
-                return
-        okex_log.info("%s unsubscribed.", printable_text(event.channel))
-
-    def _left(self, key: str, subscription: Subscription) -> None:
-        if subscription.again:
-            subscription.retry()
-            self._flush()
-        else:
-            del self._subscriptions[key]
-
-    def _refused(self, event: Refused) -> None:
-        hint = HINTS.get(event.code, "")
-        why = f"{event.code} {printable_text(event.message)}" + (f" ({hint})" if hint else "")
-        if answer := self._answers.get(event.id):
-            answer.put(event)
-            return
-        if self._login_due and event.channel in ("", "login") and not event.id:
-            self._login_refused(event, why)
-            return
-        with self._lock:
-            refused = self._meant(event)
-            shared = len(refused) > 1 and not event.channel
-            for subscription in refused:
-                if shared:  # one of these is at fault, and nothing says which: ask for each by itself
-                    subscription.alone = True
-                    subscription.retry()
-                elif event.code in TRANSIENT:
-                    subscription.retry()
-                else:
-                    subscription.state = "refused"
-                if subscription.book:
-                    subscription.book.renew(f"refused: {why}")
-        names = ", ".join(s.channel for s in refused) or printable_text(event.channel) or "a request"
-        if shared:
-            okex_log.warning(
-                "The exchange refused one of %d channels: %s. Asking for each by itself.", len(refused), why
-            )
-            return
-        self.counts["refused"] += 1
-        okex_log.warning("The exchange refused %s: %s.", names, why)
-        self._tell(REFUSED, f"{names}: {why}")
-
-    def _meant(self, event: Refused) -> list[Subscription]:
-        """The subscriptions that a refusal is about: by name, by the request's id, or the only one that waits."""
-        asked = {key: s for key, s in self._subscriptions.items() if s.state in ("sent", "confirmed")}
-        if event.channel in asked:
-            return [asked[event.channel]]
-        if event.channel:  # v3 and channel-conn-count-error name the channel without its argument
-            return [s for key, s in asked.items() if key.partition(":")[0] == event.channel]
-        waiting = [s for s in asked.values() if s.state == "sent"]
-        if event.id:
-            return [s for s in waiting if s.request == event.id]
-        return waiting if len(waiting) == 1 else []
-
-    # Everything else that arrives.
-
-    def _deliver(self, event: Push) -> None:
-        channel, rows, action = event
-        subscription = self._subscriptions.get(channel)
-        if subscription is not None:
-            if subscription.state != "confirmed":
-                if subscription.state == "leaving":
-                    return
-                if subscription.state == "sent":  # data says as much as a confirmation
-                    subscription.state = "confirmed"
-            channel = subscription.channel
-            if subscription.prepare is not None:
-                rows = subscription.prepare(rows, action)
-        else:  # nobody asked for it, and its name is not known to be one
-            channel = printable_text(channel)
-        self._tries = 0
-        try:
-            self.handler(channel, rows)
-        except Exception as error:
-            self.counts["handler errors"] += 1
-            kind = f"The handler failed with {type(error).__name__}"
-            if kind not in self._said:
-                self._said.add(kind)
-                okex_log.exception("%s on a message of %s. Said once, counted each time.", kind, channel)
-
-    def _keep_book(self, subscription: Subscription, book: OrderBook, rows: list[Any], action: str) -> list[Any]:
-        """Apply rows to a book. Returns what the handler gets: the rows, or a view of the book after each change."""
-        views = []
-        for n, row in enumerate(rows):
-            try:
-                book.apply(row, action)
-                if self.depth and book.ready and (action != "update" or row.get("bids") or row.get("asks")):
-                    bids, asks = book.top(self.depth)
-                    views.append({"bids": bids, "asks": asks, "ts": book.timestamp})
-            except BookOutOfSync as error:
-                self._resync(subscription, book, str(error))
-                rows = rows[:n]
-                break
-        if book.waiting and not subscription.fetching and self.dialect.snapshot(subscription.channel):
-            subscription.fetching = True
-            threading.Thread(target=self._fetch_snapshot, args=(subscription, book), daemon=True).start()
-        if subscription.state == "leaving":  # since a moment ago, by another thread
-            book.renew("unsubscribed")
-        return views if self.depth else rows
-
-    def _resync(self, subscription: Subscription, book: OrderBook, why: str) -> None:
-        """A book is out of sync: subscribe to that one channel anew."""
-        with self._lock:
-            book.renew(why)
-            wanted = self._subscriptions.get(self.dialect.key(subscription.channel)) is subscription
-            if not wanted or subscription.state == "leaving":
-                return
-            subscription.leave(again=True)
-        self.counts["gaps"] += 1
-        okex_log.warning("%s: %s. The book is not valid until it is subscribed to anew.", subscription.channel, why)
-        self._tell(GAP, f"{subscription.channel}: {why}")
-        self._flush()
-
-    def _fetch_snapshot(self, subscription: Subscription, book: OrderBook) -> None:
-        """Get by REST what a book begins with where v5 sends no snapshot, as OKX announced (change log, 2026-02-12)."""
-        path, wait = self.dialect.snapshot(subscription.channel), 1.0
-        try:
-            while path and (waiting := book.waiting) and not self._stop.is_set():
-                try:
-                    if book.bridge(self._rest(path)[0], waiting):
-                        okex_log.info("%s: the snapshot came by REST.", subscription.channel)
-                        return
-                    if book.waiting is not waiting:
-                        continue
-                    why = "it is older than the first update"
-                except BookOutOfSync:
-                    raise
-                except Exception as error:
-                    why = explain(error, self.url)
-                okex_log.warning("%s: no snapshot by REST: %s. Next try in %.0f s.", subscription.channel, why, wait)
-                self._stop.wait(wait)
-                wait = min(MAX_RETRY, 2 * wait)
-        except BookOutOfSync as error:
-            self._resync(subscription, book, str(error))
-        finally:
-            subscription.fetching = False
-
-    def _rest(self, path: str, timeout: float = CONNECT_TIMEOUT) -> Any:
-        """GET a public resource of v5's REST API: its data."""
-        parts = urlsplit(self.url)
-        host, simulated = f"{parts.scheme}://{parts.netloc}", self._where[2]
-        server = next((rest for *hosts, rest in REGIONS.values() if host in hosts), f"http{host[2:]}")
-        headers = {"x-simulated-trading": "1"} if simulated else {}
-        answer = fetch_json(server + path, headers, self._proxy, min(timeout, CONNECT_TIMEOUT))
-        if answer["code"] != "0":
-            raise ValueError(f"{answer['code']} {answer['msg']}")
-        return answer["data"]
-
-    def _ponged(self, _: Pong) -> None:
-        self._tries = 0
-        self.latency = (monotonic() - self._pinged) * 1000
-        okex_log.info("Pong received. %.1f ms", self.latency)
-
-    def _notice(self, event: Notice) -> None:
-        okex_log.warning("Notice from the exchange: %s %s", event.code, printable_text(event.message))
-        if event.code == "64008":  # the connection closes within 60 s (docs-v5 overview)
-            self._hang_up(UPGRADE)
-
-    def _once(self, message: str) -> None:
-        if message not in self._said:
-            self._said.add(message)
-            okex_log.warning(message)
-
-    def _malformed(self, reason: str, message: str | bytes) -> None:
-        self.counts["malformed"] += 1
-        okex_log.warning("Malformed message, dropped: %s: %s", printable_text(reason), printable_text(message))
-
 
 # ---------------------------------------------------------------------------------------------------------------
-# Reading: what makes this as fast as clients that are compiled.
-
-
-class Reader:
-    """Cuts messages out of large chunks of what arrives.
-
-    websocket-client waits in a selector, reads each frame in three pieces, and makes objects of them: several times
-    the cost of what is in the message. Nearly all that the exchange sends are whole, plain text or binary frames
-    below 64 KB, which take a slice here. Anything else (control frames, fragments, masks, reserved bits, longer
-    frames) is left to websocket-client's own reader, with the bytes that follow; what it does not use comes back.
-    Handshake, sending and closing are its business altogether.
-    """
-
-    def __init__(self, ws: OkexWS, read: Callable[[], bool]) -> None:
-        self.ws, self.read = ws, read
-        self.connection: Any = ws.sock
-        self.buffer = b""
-        self.fast = self.fits(self.connection)
-        self.delegated = not self.fast  # whether websocket-client is to read next
-
-    @staticmethod
-    def fits(connection: Any) -> bool:
-        """Whether this version of websocket-client has what is borrowed from it here (1.8.0 to 1.9.2 do)."""
-        frames, parts = getattr(connection, "frame_buffer", None), getattr(connection, "cont_frame", None)
-        return isinstance(getattr(frames, "recv_buffer", None), list) and hasattr(parts, "recving_frames")
-
-    def step(self) -> bool:
-        """Receive something and pass it on; False at the end. Raises a timeout if nothing comes."""
-        if not self.delegated:
-            chunk = self.connection.sock.recv(CHUNK)
-            self.ws.busy = len(chunk) >= BUSY
-            if chunk:
-                self.buffer = self.buffer + chunk if self.buffer else chunk
-                self.cut()
-            else:  # the end, which is theirs to notice
-                self.hand_over()
-        elif not self.read():
-            return False
-        elif self.fast and not self.connection.cont_frame.recving_frames:  # not between two fragments
-            self.delegated = False
-            frames = self.connection.frame_buffer
-            self.buffer, frames.recv_buffer = b"".join(frames.recv_buffer), []
-            self.cut()
-        return True
-
-    def cut(self) -> None:
-        """Deliver the messages that are whole; keep the rest, or hand it over."""
-        ws, buffer, at = self.ws, self.buffer, 0
-        end, messages, kind = len(buffer), 0, 0x81
-        while end - at >= 2 and ws.keep_running:
-            kind, length, begin = buffer[at], buffer[at + 1], at + 2
-            if length == 126:
-                if end - at < 4:
-                    break
-                length, begin = buffer[at + 2] << 8 | buffer[at + 3], at + 4
-            elif length > 126:
-                kind = 0
-            if kind == 0x81 or kind == 0x82:  # final and text, final and binary
-                if begin + length > end:
-                    break
-                at = begin + length
-                messages += 1
-                try:
-                    on_message(ws, buffer[begin:at].decode() if kind == 0x81 else buffer[begin:at])
-                except UnicodeDecodeError as error:
-                    ws._malformed(str(error), buffer[begin:at])
-            else:
-                break
-        self.buffer = buffer[at:]
-        ws.counts["messages"] += messages
-        if kind != 0x81 and kind != 0x82:
-            self.hand_over()
-
-    def hand_over(self) -> None:
-        self.delegated, self.connection.frame_buffer.recv_buffer, self.buffer = True, [self.buffer], b""
-
-
-def on_open(ws: OkexWS) -> None:
-    """Connected: subscribe to everything that is wanted."""
-    with ws._lock:
-        ws._open = True
-        ws._heard = monotonic()
-        ws._requests.clear()
-        ws._login_due = 0.0
-        assert ws.sock is not None
-        ws._clocks = ((ws.sock.getheaders() or {}).get("date", ""), wall_clock())
-        for key, subscription in list(ws._subscriptions.items()):
-            if subscription.state == "leaving" and not subscription.again:
-                del ws._subscriptions[key]
-            elif subscription.state != "refused":
-                subscription.state, subscription.due = "wanted", 0.0
-                subscription.request, subscription.again = "", False
-    ws.counts["connects"] += 1
-    okex_log.info("Connected to %s.", ws.url)
-    ws._tell(CONNECTED, ws.url)
-    ws._flush()
-
-
-def on_data(ws: OkexWS, data: bytes, opcode: int, _final: bool) -> None:
-    """What websocket-client itself read: text becomes str, so that on_message can tell it from compressed bytes."""
-    ws.counts["messages"] += 1
-    try:
-        message = data if opcode == ABNF.OPCODE_BINARY else data.decode()
-    except UnicodeDecodeError as error:
-        ws._malformed(str(error), data)
-    else:
-        on_message(ws, message)
-
-
-def on_message(ws: OkexWS, message: str | bytes) -> None:
-    """One message: inflate it, tell what it is (pong, confirmation, data, …), and act on each event in it."""
-    try:
-        text = inflate(message).decode() if isinstance(message, bytes) else message
-    except ValueError as error:
-        ws._malformed(str(error), message)
-        return
-    if ws._trace:
-        okex_log.debug("< %s", text)
-    for event in ws._parse(text):
-        if event.__class__ is Push:
-            ws._deliver(event)
-        elif event.__class__ is Malformed:
-            ws._malformed(event.reason, text)
-        else:
-            ws._dispatch[event.__class__](event)
-
-
-def on_error(ws: OkexWS, error: BaseException) -> None:
-    """The connection failed, or could not be made."""
-    if isinstance(error, KeyboardInterrupt | SystemExit):
-        ws._fatal = error  # websocket-client swallows it; run() raises it again
-    elif isinstance(error, ssl.SSLCertVerificationError) and not ws.counts["connects"]:
-        ws._fatal = error
-    ws._hang_up(explain(error, ws.url, ws._proxy))
-
-
-def on_close(ws: OkexWS, code: int | None, reason: str | None) -> None:
-    """The connection is closed; `code` and `reason` if the exchange said why."""
-    if code == 4001 and ws._login_due and not ws._fatal:
-        ws._fatal = LoginError(f"the exchange closed the connection instead of logging in: {HINTS['4001']}")
-    if code:
-        hint = HINTS.get(str(code), "")
-        ws._reason = f"closed by the exchange with code {code}" + f" {printable_text(reason or hint)}".rstrip()
-
-
-def send_heartbeat(ws: OkexWS) -> None:
-    """Send the ping every `ws.ping_every` seconds for the life of the client, and retry until the send succeeds."""
-    while not ws._stop.wait(ws.ping_every):
-        ws._watch_reader()
-        failed = False
-        while not ws._stop.is_set():
-            try:
-                ws._pinged = monotonic()
-                ws.send(ws.dialect.ping)
-                okex_log.info("Ping sent.")
-                break
-            except Exception as error:
-                if not failed:
-                    okex_log.warning("Ping not sent, trying again every second: %s.", explain(error, ws.url))
-                failed = True
-                ws._stop.wait(1.0)
+# Network: what went wrong in words, proxies, and the exchange's REST API.
 
 
 def explain(error: BaseException, url: str, proxy: dict[str, Any] | None = None) -> str:
@@ -1989,49 +2427,92 @@ def fetch_json(url: str, headers: dict[str, str], proxy: dict[str, Any], timeout
     sock, (host, port, path) = connect(f"ws{url[4:]}", options, proxy_info(**proxy), None)  # type: ignore[no-untyped-call]
     with closing(HTTPConnection(host, port)) as connection:
         connection.sock = sock
-        connection.request("GET", path, headers={"User-Agent": f"okex_ws/{__version__}", **headers})
+        connection.request("GET", path, headers=headers)
         response = connection.getresponse()
         if response.status != 200:
             raise OSError(f"{host} answered HTTP {response.status}")
         return from_json(response.read().decode())
 
 
+class Rest:
+    """The public REST API of the exchange that a client is connected to."""
+
+    def __init__(self, url: str, simulated: bool, proxy: dict[str, Any]) -> None:
+        parts = urlsplit(url)
+        host = f"{parts.scheme}://{parts.netloc}"
+        known = (rest for *hosts, rest in REGIONS.values() if host in hosts)
+        self.server = next(known, f"http{host[2:]}")  # of another host than the exchange's: the same
+        self.headers = {"User-Agent": f"okex_ws/{__version__}"}  # the exchange refuses clients without one
+        if simulated:
+            self.headers["x-simulated-trading"] = "1"
+        self.proxy = proxy
+
+    def get(self, path: str, timeout: float = CONNECT_TIMEOUT) -> Any:
+        """GET a resource: its data. Raises OSError, ValueError, or what websocket-client raises on connecting."""
+        answer = fetch_json(self.server + path, self.headers, self.proxy, min(timeout, CONNECT_TIMEOUT))
+        if answer["code"] != "0":
+            raise ValueError(f"{answer['code']} {answer['msg']}")
+        return answer["data"]
+
+
 # ---------------------------------------------------------------------------------------------------------------
-# Sinks: where the rows go.
+# Output: what a row looks like to a person, and where rows go.
+
+MAX_QUEUE = 128 << 20  # bytes that wait for one sink before the reading threads wait for it
+MAX_BATCH = 1000  # messages that a sink takes between two flushes
+MAX_DRAIN = 30.0  # seconds at the end for a sink to write what is queued
+MAX_DRAIN_FAILING = 3.0  # the same for a sink that fails
+REDIS_TIMEOUT = 5  # seconds for Redis to answer
 
 # What a line shows of a trade, a ticker and a candle: for each value, its names in v5, v3 and v1.
-TRADE = re.compile(r"(.*[/_-])?(trades?|deals)\b|.*_trade_")
-TICKER = re.compile(r".*ticker")
-PRICE, SIZE, SIDE = ("px", "price"), ("sz", "size", "qty", "amount"), ("side", "type")
-LAST, BID, ASK = ("last",), ("bidPx", "best_bid", "buy"), ("askPx", "best_ask", "sell")
-OPEN, HIGH, LOW, CLOSE, VOLUME = ("o", "open"), ("h", "high"), ("l", "low"), ("c", "close"), ("vol", "volume")
-SIDES = {"buy": "buy", "bid": "buy", "sell": "sell", "ask": "sell"}
-GREEN, RED, PLAIN = "\033[32m", "\033[31m", "\033[0m"
+ROW_NAMES = {
+    "price": ("px", "price"),
+    "size": ("sz", "size", "qty", "amount"),
+    "side": ("side", "type"),
+    "bid": ("bidPx", "best_bid", "buy"),
+    "ask": ("askPx", "best_ask", "sell"),
+    "open": ("o", "open"),
+    "high": ("h", "high"),
+    "low": ("l", "low"),
+    "close": ("c", "close"),
+    "volume": ("vol", "volume"),
+}
+CANDLE_VALUES = ("open", "high", "low", "close", "volume")
+ROW_SIDES = {"buy": "buy", "bid": "buy", "sell": "sell", "ask": "sell"}
+ROW_COLOURS = {"buy": "\033[32m", "sell": "\033[31m", "end": "\033[0m"}
+TRADE_CHANNEL = re.compile(r"(.*[/_-])?(trades?|deals)\b|.*_trade_")
+TICKER_CHANNEL = re.compile(r".*ticker")
+
+
+def row_value(row: dict[str, Any], what: str) -> Any:
+    """A value of a row under whichever of its names the row has; "" if it has none."""
+    return next((row[name] for name in ROW_NAMES[what] if name in row), "")
 
 
 def describe_row(channel: str, row: Any) -> tuple[str, str]:
     """A row in a few words for a person, and the colour that they deserve."""
-
-    def pick(names: tuple[str, ...]) -> Any:
-        return next((row[name] for name in names if name in row), "")
-
-    if isinstance(row, dict):
-        if isinstance(row.get("candle"), list):  # v3: {"candle":["2019-04-16T10:49:00.000Z","162.03", …]}
-            row = dict(zip(("time", "open", "high", "low", "close", "volume"), row["candle"]))
-        side = SIDES.get(str(pick(SIDE)), "")
-        if side and pick(PRICE) != "" and TRADE.match(channel):
-            return f"{pick(PRICE)!s:>12} {pick(SIZE)!s:>14} {side}", GREEN if side == "buy" else RED
-        if row.keys() == {"bids", "asks", "ts"}:  # see OkexWS.depth
-            bid, ask = (" x ".join(map(str, side[0])) if side else "none" for side in (row["bids"], row["asks"]))
-            both = row["bids"] and row["asks"]
-            spread = f"  spread {Decimal(row['asks'][0][0]) - Decimal(row['bids'][0][0])}" if both else ""
-            return f"bid {bid}  ask {ask}{spread}", ""
-        if "last" in row and TICKER.match(channel):
-            return f"last {pick(LAST)}  bid {pick(BID)}  ask {pick(ASK)}", ""
-        if pick(OPEN) != "" and pick(CLOSE) != "":
-            volume = f"  volume {pick(VOLUME)}" if pick(VOLUME) != "" else ""
-            return f"open {pick(OPEN)}  high {pick(HIGH)}  low {pick(LOW)}  close {pick(CLOSE)}{volume}", ""
+    if not isinstance(row, dict):
+        return to_json(row), ""
+    if isinstance(row.get("candle"), list):  # v3: {"candle":["2019-04-16T10:49:00.000Z","162.03", …]}
+        row = dict(zip(("time", "open", "high", "low", "close", "volume"), row["candle"]))
+    side = ROW_SIDES.get(str(row_value(row, "side")), "")
+    if side and row_value(row, "price") != "" and TRADE_CHANNEL.match(channel):
+        return f"{row_value(row, 'price')!s:>12} {row_value(row, 'size')!s:>14} {side}", ROW_COLOURS[side]
+    if row.keys() == {"bids", "asks", "ts"}:  # see OkexWS.depth
+        return describe_best(row["bids"], row["asks"]), ""
+    if "last" in row and TICKER_CHANNEL.match(channel):
+        return f"last {row['last']}  bid {row_value(row, 'bid')}  ask {row_value(row, 'ask')}", ""
+    if row_value(row, "open") != "" and row_value(row, "close") != "":
+        shown = [what for what in CANDLE_VALUES if row_value(row, what) != "" or what != "volume"]
+        return "  ".join(f"{what} {row_value(row, what)}" for what in shown), ""
     return to_json(row), ""
+
+
+def describe_best(bids: list[Any], asks: list[Any]) -> str:
+    """The best level of each side of an order book, and what lies between them."""
+    bid, ask = (" x ".join(map(str, side[0])) if side else "none" for side in (bids, asks))
+    spread = f"  spread {Decimal(asks[0][0]) - Decimal(bids[0][0])}" if bids and asks else ""
+    return f"bid {bid}  ask {ask}{spread}"
 
 
 def print_rows(channel: str, rows: list[Any]) -> None:
@@ -2043,7 +2524,7 @@ def print_rows(channel: str, rows: list[Any]) -> None:
     for row in rows:
         text, colour = describe_row(channel, row)
         line = printable_text(f"{clock}  {channel}  {text}", sys.maxsize)
-        lines.append(f"{colour}{line}{PLAIN}\n" if colours and colour else f"{line}\n")
+        lines.append(f"{colour}{line}{ROW_COLOURS['end']}\n" if colours and colour else f"{line}\n")
     sys.stdout.write("".join(lines))
     sys.stdout.flush()
 
@@ -2060,7 +2541,7 @@ def json_line(received: float, channel: str, row: Any) -> str:
 
 
 class Sink:
-    """Where rows go. Derive from it, or give any class these methods; they are called on a thread of the sink's own.
+    """Where rows go. Derive from it; the methods are called on a thread of the sink's own.
 
     A sink is made with what its option was given, and with the keywords name, history and command (see RedisSink).
     """
@@ -2203,16 +2684,25 @@ def connect_redis(url: str) -> Any:
     return redis.Redis.from_url(url, decode_responses=True, encoding_errors="backslashreplace", **timeouts)
 
 
+class FormingCandle(NamedTuple):
+    begin: int  # ms
+    received: float
+    text: str
+
+
 class RedisSink(Sink):
     """keep rows in Redis (redis://host:6379/0) for other programs, see RedisFeed
 
     okex/NAME/CHANNEL            hash: the latest row; where a channel has many instruments, one for each
                                  publishes every row as JSON, but candles only when they are final
-    okex/NAME/CHANNEL/history    stream of {received, row, n}, trimmed; a candle that still forms is replaced
+    okex/NAME/CHANNEL/history    stream of {received, row, n}, trimmed; of candles, the final ones
     okex/NAME/status             the last change of the connection's state; gone if the process dies; published, too
-    okex/NAME/commands           list, and channel: {"id": …, "op": "subscribe", "channels": […]}; other ops are
-                                 unsubscribe, channels and quit
-    okex/NAME/answers/ID         list, and channel: {"id": …, "ok": true, "result": …}
+    okex/NAME/commands           list: {"id": …, "op": "subscribe", "channels": […]}; other ops are unsubscribe,
+                                 channels and quit
+    okex/NAME/answers/ID         list: {"id": …, "ok": true, "result": …}
+
+    v5 says that a candle is final. v1 and v3 do not: there it is final when the next one begins, if the connection
+    held until then.
     """
 
     linger = 0.005
@@ -2220,78 +2710,106 @@ class RedisSink(Sink):
 
     def __init__(self, target: str, *, name: str, history: int, command: Callable[[str, list[str]], Any]) -> None:
         self.redis = connect_redis(target)
-        self.prefix, self.history, self.command = f"okex/{name}/", history, command
-        self.batch: list[tuple[float, str, list[Any]]] = []
-        self.number, self.process = 0, os.urandom(8).hex()
-        self.uncertain = False  # whether the batch may have been applied though its answer was lost
-        self.rows: Counter[str] = Counter()  # how many, by key
-        self.candles: dict[str, tuple[int, int, str]] = {}  # by key, the one that forms: begin in ms, version, row
-        self.state, self.told = "", 0.0  # the status, and when (monotonic) it was last set
+        self.prefix = f"okex/{name}/"
+        self.history = history
+        self.command = command
+        # What the next flush stores.
+        self.commands: list[tuple[Any, ...]] = []  # as execute_command takes them
+        self.latest: dict[str, dict[str, Any]] = {}  # row by key
+        # So that a batch is applied once, though the answer to it may be lost: each leaves its number in Redis.
+        self.mark = f"{self.prefix}batch/{os.urandom(8).hex()}"
+        self.number = 0
+        self.uncertain = False  # whether the batch may have been applied
+        # What has been given to Redis, by key.
+        self.rows: Counter[str] = Counter()
+        self.final: dict[str, int] = {}  # when the last candle in the history begins, in ms
+        self.forming: dict[str, FormingCandle] = {}  # v1 and v3
+        self.state = ""  # the last status, as JSON
+        self.state_set = 0.0  # monotonic: when Redis was last given it
         self.closed = threading.Event()
         if self.redis.delete(f"{self.prefix}commands"):
             okex_log.warning("Commands by Redis that were given before this start are dropped.")
-        threading.Thread(target=self._serve_commands, name="okex_ws commands", daemon=True).start()
+        commands = threading.Thread(target=self._serve_commands, args=(target,), name="okex_ws commands", daemon=True)
+        commands.start()
 
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
-        self.batch.append((received, channel, [row if isinstance(row, dict) else {"value": row} for row in rows]))
+        objects = [row if isinstance(row, dict) else {"value": row} for row in rows]
+        # Whatever may raise comes before anything is changed.
+        texts = [to_json(row) for row in objects]
+        keys = [self._key(channel, row) for row in objects]
+        candles = is_candle(channel)
+        for key in keys:
+            if candles and key not in self.final:
+                self.final[key] = self._last_candle(key)
+        for key, row, text in zip(keys, objects, texts):
+            self.latest[key] = row
+            begin = candle_begin(row) if candles else None
+            if begin is None:
+                self._append(key, received, text)
+            elif "confirm" not in row:
+                self._form(key, FormingCandle(begin, received, text))
+            elif row["confirm"] == "1":
+                self._append_candle(key, FormingCandle(begin, received, text))
+
+    def _append(self, key: str, received: float, text: str) -> None:
+        self.rows[key] += 1
+        entry = ("received", received, "row", text, "n", self.rows[key])
+        self.commands.append(("XADD", f"{key}/history", "*", *entry))
+        self.commands.append(("PUBLISH", key, text))
+
+    def _append_candle(self, key: str, candle: FormingCandle) -> None:
+        """Append a candle that is final, unless an earlier message or an earlier run did."""
+        if candle.begin > self.final[key]:
+            self.final[key] = candle.begin
+            self._append(key, candle.received, candle.text)
+
+    def _form(self, key: str, candle: FormingCandle) -> None:
+        """Remember how a candle stands. If it is a new one, the one before is final."""
+        last = self.forming.get(key)
+        if last and last.begin < candle.begin:
+            self._append_candle(key, last)
+        if not last or last.begin <= candle.begin:
+            self.forming[key] = candle
+
+    def _last_candle(self, key: str) -> int:
+        """When the last candle that earlier runs left in the history begins, in ms."""
+        entries = self.redis.xrevrange(f"{key}/history", count=10)
+        rows = [from_json(values["row"]) for _, values in entries]
+        return max((candle_begin(row) or 0 for row in rows if row.get("confirm") != "0"), default=0)
 
     def status(self, received: float, status: str, detail: str) -> None:
-        self.state, self.told = to_json({"received": received, "status": status, "detail": detail}), 0.0
+        self.state = to_json({"received": received, "status": status, "detail": detail})
+        self.state_set = 0.0
+        if status == DISCONNECTED:
+            self.forming.clear()  # nobody knows how these candles end
         self.redis.publish(f"{self.prefix}status", self.state)
 
     def flush(self) -> None:
-        if self.batch:
-            pipeline = self.redis.pipeline(transaction=True)
-            rows, candles = self._fill(pipeline)
-            mark = f"{self.prefix}batch/{self.process}"
-            pipeline.set(mark, self.number, ex=3600)
-            if not self.uncertain or self.redis.get(mark) != str(self.number):
-                self.uncertain = True
-                self.candles = {}  # unless it succeeds, they are not known
-                pipeline.execute()
-            else:
-                candles = {}  # what was computed came on top of what had been applied
-            self.uncertain, self.rows, self.candles = False, rows, candles
-            self.number += 1
-            self.batch.clear()
-        if self.state and monotonic() - self.told > self.ALIVE / 3:
+        if self.latest:
+            self._apply()
+        if self.state and monotonic() - self.state_set > self.ALIVE / 3:
             self.redis.set(f"{self.prefix}status", self.state, ex=self.ALIVE)
-            self.told = monotonic()
+            self.state_set = monotonic()
 
-    def _fill(self, pipeline: Any) -> tuple[Counter[str], dict[str, tuple[int, int, str]]]:
-        """The batch as commands; returns what `rows` and `candles` are once they are applied."""
-        numbers, candles = self.rows.copy(), self.candles.copy()
-        latest: dict[str, Any] = {}
-        for received, channel, rows in self.batch:
-            for row in rows:
-                key, text, begin = self._key(channel, row), to_json(row), candle_begin(channel, row)
-                latest[key] = row
-                entry = {"received": received, "row": text}
-                if begin is None:
-                    numbers[key] += 1
-                    pipeline.xadd(f"{key}/history", entry | {"n": numbers[key]})
-                if not begin:
-                    pipeline.publish(key, text)
-                    continue
-                if key not in candles:
-                    self.candles[key] = candles[key] = self._last_candle(key)
-                formed, version, last = candles[key]
-                if begin > formed and last and "confirm" not in row:
-                    pipeline.publish(key, last)  # v1 and v3 do not say that a candle is final: the next one does
-                elif row.get("confirm") == "1":
-                    pipeline.publish(key, text)
-                if begin >= formed:
-                    version = version + 1 if begin == formed else 0
-                    pipeline.xdel(f"{key}/history", f"{begin}-{version - 1}") if version else None
-                    pipeline.xadd(f"{key}/history", entry, id=f"{begin}-{version}")
-                    candles[key] = (begin, version, text)
-        for key, row in latest.items():
-            pipeline.delete(key)
-            if row:
-                values = {name: value if isinstance(value, str) else to_json(value) for name, value in row.items()}
-                pipeline.hset(key, mapping=values)
-            pipeline.xtrim(f"{key}/history", maxlen=self.history, approximate=False)
-        return numbers, candles
+    def _apply(self) -> None:
+        """Give Redis the batch, in one transaction that is applied once."""
+        if not self.uncertain or self.redis.get(self.mark) != str(self.number):
+            pipeline = self.redis.pipeline(transaction=True)
+            for command in self.commands:
+                pipeline.execute_command(*command)
+            for key, row in self.latest.items():
+                pipeline.delete(key)
+                if row:
+                    texts = {name: value if isinstance(value, str) else to_json(value) for name, value in row.items()}
+                    pipeline.hset(key, mapping=texts)
+                pipeline.xtrim(f"{key}/history", maxlen=self.history, approximate=False)
+            pipeline.set(self.mark, self.number, ex=3600)
+            self.uncertain = True
+            pipeline.execute()
+        self.uncertain = False
+        self.number += 1
+        self.commands.clear()
+        self.latest.clear()
 
     def _key(self, channel: str, row: Any) -> str:
         """Where a row belongs: its channel, or its instrument where the channel has several."""
@@ -2299,29 +2817,25 @@ class RedisSink(Sink):
         several = instrument and ("=" in channel or ":" not in channel) and instrument not in channel
         return self.prefix + (f"{channel.partition(':')[0]}:{instrument}" if several else channel)
 
-    def _last_candle(self, key: str) -> tuple[int, int, str]:
-        """The candle that an earlier run left."""
-        for entry, values in self.redis.xrevrange(f"{key}/history", count=1):
-            begin, _, version = entry.partition("-")
-            return int(begin), int(version), values["row"]
-        return 0, 0, ""
-
-    def _serve_commands(self) -> None:
+    def _serve_commands(self, url: str) -> None:
         mailbox = f"{self.prefix}commands"
+        redis = connect_redis(url)  # of its own, because it waits
         while not self.closed.is_set():
             try:
-                with self.redis.pubsub(ignore_subscribe_messages=True) as pubsub:
-                    pubsub.subscribe(mailbox)
-                    while not self.closed.is_set():
-                        published = pubsub.get_message(timeout=0.1)
-                        for text in filter(None, (published and published["data"], self.redis.lpop(mailbox))):
-                            self._execute(text)
+                _, text = redis.blpop([mailbox], timeout=REDIS_TIMEOUT - 1) or (None, None)
+                if text and self.closed.is_set():
+                    redis.lpush(mailbox, text)  # for whoever comes after us
+                elif text:
+                    self._obey(redis, text)
             except Exception as error:  # Redis is gone: the writer says so, and this waits for it to come back
                 okex_log.debug("Commands by Redis: %s", error)
                 self.closed.wait(1.0)
+        redis.close()
 
-    def _execute(self, text: str) -> None:
+    def _obey(self, redis: Any, text: str) -> None:
+        """Do what another program asks for, and answer it."""
         answer: dict[str, Any] = {"id": None, "ok": False}
+        quit = False
         try:
             request = from_json(text)
             answer["id"] = request.get("id")
@@ -2329,13 +2843,13 @@ class RedisSink(Sink):
             channels = request.get("channels", [])
             if not isinstance(channels, list):
                 raise TypeError("channels must be a list")
-            answer |= {"ok": True, "result": None if quit else self.command(request["op"], channels)}
+            answer["result"] = None if quit else self.command(request["op"], channels)
+            answer["ok"] = True
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             answer["error"] = str(error) or repr(error)
         okex_log.info("Command by Redis: %s: %s", printable_text(text), "done" if answer["ok"] else answer["error"])
         key = f"{self.prefix}answers/{answer['id']}"
-        pipeline = self.redis.pipeline()
-        pipeline.rpush(key, to_json(answer)).expire(key, 60).publish(key, to_json(answer)).execute()
+        redis.pipeline().rpush(key, to_json(answer)).expire(key, 60).execute()
         if answer["ok"] and quit:
             self.command("quit", [])
 
@@ -2344,10 +2858,12 @@ class RedisSink(Sink):
         self.redis.close()
 
 
-def candle_begin(channel: str, row: Any) -> int | None:
-    """When the candle in a row begins, in ms; 0 if that makes no sense; None if the channel is none of candles."""
-    if "candle" not in channel and "_kline_" not in channel:
-        return None
+def is_candle(channel: str) -> bool:
+    return "candle" in channel or "_kline_" in channel
+
+
+def candle_begin(row: dict[str, Any]) -> int | None:
+    """When the candle in a row begins, in ms; None if it does not say so, or names a time that makes no sense."""
     try:
         text = str(row.get("ts") or row.get("timestamp") or row["candle"][0])
         if text.isdecimal():
@@ -2357,8 +2873,8 @@ def candle_begin(channel: str, row: Any) -> int | None:
 
             begin = int(datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() * 1000)
     except (LookupError, TypeError, ValueError):
-        return 0
-    return begin if begin < (wall_clock() + 86400) * 1000 else 0  # one of the far future would shut out all others
+        return None
+    return begin if begin < (wall_clock() + 86400) * 1000 else None  # after one of the far future, none would be new
 
 
 class RedisFeed:
@@ -2435,12 +2951,17 @@ SINKS: dict[str, Any] = {"jsonl": JsonLines, "sqlite": SQLite, "redis": RedisSin
 class Writer:
     """A sink behind a bounded queue, on a thread of its own, so that no reading thread waits for a disk or a server."""
 
-    def __init__(self, option: str, sink: Any, busy: Callable[[], bool] = lambda: False) -> None:
-        self.option, self.sink, self.busy = option, sink, busy  # busy: the reading threads need the processor
-        self.queue: deque[bytes] = deque()  # marshalled: a fifth of the memory of objects, and nothing for the GC
-        self.put_bytes = self.taken_bytes = 0
+    def __init__(self, option: str, sink: Sink) -> None:
+        if not isinstance(sink, Sink):
+            raise TypeError(f"--{option}: {type(sink).__name__} must derive from okex_ws.Sink")
+        self.option, self.sink = option, sink
+        # Messages in order, marshalled: a fifth of the memory of objects, and nothing for the garbage collector.
+        # The reading threads append under Run.lock, the writer's own takes away; a deque needs no lock for the two.
+        self.queue: deque[bytes] = deque()
+        self.put_bytes = 0  # changed by the reading threads alone
+        self.taken_bytes = 0  # changed by the writer's thread alone
         self.wake = threading.Event()  # there is something to do
-        self.closing = threading.Event()
+        self.draining = threading.Event()  # nothing more will come
         self.failing = False
         self.refused = 0  # messages that the sink cannot take
         self.thread = threading.Thread(target=self._run, name=f"okex_ws {option}", daemon=True)
@@ -2459,46 +2980,40 @@ class Writer:
             self.wake.set()
 
     def _run(self) -> None:
-        linger, flush = getattr(self.sink, "linger", Sink.linger), getattr(self.sink, "flush", lambda: None)
         last = False
         while not last:
             self.wake.wait(1.0)
-            self.closing.wait(linger)
+            self.draining.wait(self.sink.linger)  # what comes meanwhile is written together
             self.wake.clear()
-            last = self.closing.is_set()
+            last = self.draining.is_set()
             while self.queue:
-                begin, batch = monotonic(), min(len(self.queue), MAX_BATCH)
-                for i in range(batch):
-                    received, channel, rows = marshal.loads(self.queue[i])
-                    self._insist(self._pass_on, received, channel, rows)
-                self._insist(flush)
-                for _ in range(batch):
-                    self.taken_bytes += len(self.queue.popleft())
-                now = monotonic()
-                rest = now + 6 * (now - begin)  # threads of Python take turns, and the exchange does not wait
-                while self.busy() and (self._young() or monotonic() < rest) and not self.closing.wait(0.05):
-                    pass
-            self._insist(flush)
+                self._write_batch()
+            self._insist(self.sink.flush)
         self._insist(self.sink.close)
 
-    def _young(self) -> bool:
-        """Whether what waits may wait a little longer."""
-        return not self.queue or wall_clock() - float(marshal.loads(self.queue[0])[0]) < 0.7
+    def _write_batch(self) -> None:
+        """Write what waits; it stays in the queue until it is flushed, and so counts as lost if it never is."""
+        batch = min(len(self.queue), MAX_BATCH)
+        for i in range(batch):
+            self._insist(self._pass_on, *marshal.loads(self.queue[i]))
+        self._insist(self.sink.flush)
+        for _ in range(batch):
+            self.taken_bytes += len(self.queue.popleft())
 
     def _pass_on(self, received: float, channel: str, rows: Any) -> None:
         try:
             if channel:
                 self.sink.write(received, channel, rows)
-            elif hasattr(self.sink, "status"):
+            else:
                 self.sink.status(received, *rows)
         except OSError:
             raise
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):  # it would be so for ever
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):  # trying again would not help
             if not self.refused:
                 okex_log.exception("--%s cannot take a message: dropped. Said once, counted each time.", self.option)
             self.refused += 1
 
-    def _insist(self, call: Callable[..., Any], *args: Any) -> None:
+    def _insist(self, call: Callable[..., None], *args: Any) -> None:
         """Call until it succeeds."""
         wait = 0.1
         while True:
@@ -2506,10 +3021,8 @@ class Writer:
                 call(*args)
             except Exception as error:
                 if not self.failing:
-                    why = str(error).rstrip(".") or type(error).__name__
-                    okex_log.warning(
-                        "--%s: %s. Trying again; meanwhile rows wait in memory.", self.option, printable_text(why)
-                    )
+                    why = printable_text(str(error).rstrip(".") or type(error).__name__)
+                    okex_log.warning("--%s: %s. Trying again; meanwhile rows wait in memory.", self.option, why)
                 self.failing = True
                 pause(wait)
                 wait = min(2 * wait, 1.0)
@@ -2519,28 +3032,31 @@ class Writer:
                 self.failing = False
                 return
 
-    def end(self) -> None:
-        """Have what is queued written, and the sink closed."""
-        self.closing.set()
+    def start_draining(self) -> None:
+        """Nothing more will come: have what is queued written, and the sink closed."""
+        self.draining.set()
         self.wake.set()
 
-    def close(self, begin: float = inf) -> bool:
-        """`end()`, and wait for it until a deadline that is shorter while the sink fails. Whether all was written."""
-        self.end()
-        begin, said = min(begin, monotonic()), False
-        while self.thread.is_alive() and monotonic() - begin < (MAX_DRAIN_FAILING if self.failing else MAX_DRAIN):
+    def drain(self, begin: float) -> bool:
+        """Wait until everything is written, for MAX_DRAIN seconds from `begin` (monotonic). Whether it was.
+
+        A sink that fails gets MAX_DRAIN_FAILING.
+        """
+        self.start_draining()
+        said = False
+        while self.thread.is_alive() and monotonic() - begin < self._patience():
             self.thread.join(0.05)
             if not said and monotonic() - begin > 0.5:
                 said = True
                 message = "Writing %d more messages to --%s, for at most %.0f s. Ctrl-C again gives up."
-                okex_log.warning(
-                    message, len(self.queue), self.option, MAX_DRAIN_FAILING if self.failing else MAX_DRAIN
-                )
+                okex_log.warning(message, len(self.queue), self.option, self._patience())
         if self.thread.is_alive():
-            okex_log.error(
-                "--%s: %d messages could not be written in time, and are lost.", self.option, len(self.queue)
-            )
+            message = "--%s: %d messages could not be written in time, and are lost."
+            okex_log.error(message, self.option, len(self.queue))
         return not self.thread.is_alive()
+
+    def _patience(self) -> float:
+        return MAX_DRAIN_FAILING if self.failing else MAX_DRAIN
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -2564,18 +3080,20 @@ examples:
 """
 
 
+def positive_number(text: str) -> float:
+    value = float(text)
+    if not 0 < value < inf:
+        raise argparse.ArgumentTypeError("must be more than 0")
+    return value
+
+
+def positive_integer(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return int(text)
+
+
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    def positive(text: str) -> float:
-        value = float(text)
-        if not 0 < value < float("inf"):
-            raise argparse.ArgumentTypeError("must be more than 0")
-        return value
-
-    def whole(text: str) -> int:
-        if int(text) < 1:
-            raise argparse.ArgumentTypeError("must be 1 or more")
-        return int(text)
-
     parser = argparse.ArgumentParser(
         prog="okex_ws.py",
         description="Print OKEx/OKX market data as it happens. Data goes to stdout, everything else to stderr.",
@@ -2589,26 +3107,17 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--region", choices=REGIONS, default="global", help="the account's: my.okx.com is eea, app.okx.com is us")
     add("--simulated", action="store_true", help="the exchange's hosts for simulated trading")
     add("--proxy", metavar="URL", help="http://, socks5:// or socks5h://[user:password@]host:port")
-    add(
-        "--depth",
-        type=whole,
-        metavar="N",
-        help="order books as rows of their best N levels a side; printed, the best one",
-    )
-    add("--ping-every", type=positive, metavar="SECONDS", help="default: 30 for v1, 25 for v3, 20 for v5")
-    add("--seconds", type=positive, metavar="N", help="stop by itself after so long")
-    add("--count", type=whole, metavar="N", help="stop by itself after so many rows")
+    depth = "order books as rows of their best N levels a side; printed, the best one"
+    add("--depth", type=positive_integer, metavar="N", help=depth)
+    add("--ping-every", type=positive_number, metavar="SECONDS", help="default: 30 for v1, 25 for v3, 20 for v5")
+    add("--seconds", type=positive_number, metavar="N", help="stop by itself after so long")
+    add("--count", type=positive_integer, metavar="N", help="stop by itself after so many rows")
     for option, sink in SINKS.items():
         help = (sink.__doc__ or option).splitlines()[0]
         add(f"--{option}", metavar="URL" if "://" in help else "FILE", help=help)
     add("--name", default="default", help="with --redis: the NAME in its keys")
-    add(
-        "--history",
-        type=whole,
-        default=1000,
-        metavar="N",
-        help="with --redis: rows kept of each channel (default: 1000)",
-    )
+    history = "with --redis: rows kept of each channel (default: 1000)"
+    add("--history", type=positive_integer, default=1000, metavar="N", help=history)
     add("--quiet", action="store_true", help="on stderr only what goes wrong")
     add("--trace", action="store_true", help="on stderr every message both ways")
     add("--version", action="version", version=f"okex_ws {__version__}")
@@ -2619,70 +3128,68 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
+def watch_signals(act: Callable[[int], None]) -> None:
+    """Call `act(number)`, on a thread of its own, for each SIGINT and SIGTERM from now on.
+
+    A Python handler, and so KeyboardInterrupt, would wait for the main thread to run Python code again, which may
+    take minutes while it is in getaddrinfo, looking up a name. The signal module's wakeup socket does not wait.
+    """
+    import signal
+
+    inbox, outbox = socket.socketpair()
+    outbox.setblocking(False)
+    signal.set_wakeup_fd(outbox.fileno())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+
+    def watch() -> None:
+        with outbox:  # kept here: the signal module holds on to the number alone
+            while True:
+                for number in inbox.recv(16):
+                    act(number)
+
+    threading.Thread(target=watch, name="okex_ws signals", daemon=True).start()
+
+
 class Run:
-    """One run of the command line: its clients, the first on the main thread, and the ways it can end."""
+    """One run of the command line: its clients, the first of them on the main thread, and its sinks.
+
+    It ends in two steps. `hang_up` notes the exit status and closes the clients, after which no row is taken; `drain`
+    writes what is queued, and sums up. `shut_down` does both, for signals and timers.
+    """
 
     def __init__(self, args: argparse.Namespace, url: str | None, credentials: Credentials | None = None) -> None:
         self.args, self.url, self.credentials = args, url, credentials
-        self.lock = threading.Lock()  # one message after another, from all reading threads
-        self.status: int | None = None  # the exit status, once something has ended the run
-        self.running = False
-        self.rows = 0
-        self.ended = threading.Event()  # finish() has begun
-        self.finishing = threading.Lock()
         self.began = monotonic()
+        self.running = False  # whether run() has started the clients
+        self.clients: dict[tuple[str, Any], OkexWS] = {}  # by URL and generation
+        # Held while a message is printed and queued: one after another from all reading threads, so that each sink
+        # gets them in the same order. While a queue is full, all of them wait here. Guards rows and waits.
+        self.lock = threading.Lock()
+        self.rows = 0
         self.waits: Counter[str] = Counter()  # how often a sink's queue was full
-        self.clients: dict[tuple[str, type[Dialect]], OkexWS] = {}
+        self.status: int | None = None  # the exit status, once something has ended the run
+        self.first_signal = 0.0  # monotonic
+        self.draining = threading.Event()  # drain() has begun
+        self.drain_lock = threading.Lock()  # held for all of drain(), so that who comes second waits for it
         self.subscribe(args.channels)
-        targets = {option: getattr(args, option) for option in SINKS}
-        self.output: Handler | None = (
-            json_rows if targets["jsonl"] == "-" else None if any(targets.values()) else print_rows
-        )
+        targets = {option: getattr(args, option) for option in SINKS if getattr(args, option) is not None}
+        self.output: Handler | None = None
+        if targets.get("jsonl") == "-":
+            self.output = json_rows
+            del targets["jsonl"]
+        elif not targets:
+            self.output = print_rows
         if self.output and not sys.stdout:
             raise ValueError("stdout is closed: there is nothing to print to")
         options = {"name": args.name, "history": args.history, "command": self.command}
-        self.writers = [
-            Writer(option, SINKS[option](target, **options), self.busy)
-            for option, target in targets.items()
-            if target not in (None, "-")
-        ]
-
-    def subscribe(self, channels: Iterable[str]) -> None:
-        for channel in channels:
-            where = endpoint_of(channel, self.url, self.args.region, self.args.simulated), dialect_of(channel)
-            if where in self.clients:
-                self.clients[where].subscribe(channel)
-                continue
-            names = ("region", "simulated", "proxy", "depth", "ping_every")
-            options = {name: getattr(self.args, name) for name in names}
-            client = OkexWS(channel, self.handle, url=self.url, credentials=self.credentials, **options)
-            client.on_status = self.hear  # type: ignore[method-assign]
-            self.clients[where] = client
-            if self.running:
-                client.start()
-
-    def command(self, op: str, channels: list[str]) -> Any:
-        """What other programs may ask for, see RedisSink."""
-        if op == "subscribe":
-            self.subscribe(channels)
-        elif op == "unsubscribe":
-            for client in self.clients.values():
-                client.unsubscribe(*(channel for channel in channels if channel in client.channels))
-        elif op == "channels":
-            return {
-                channel: state for client in list(self.clients.values()) for channel, state in client.channels.items()
-            }
-        elif op == "quit":
-            self.end(0)
-        else:
-            raise ValueError(f"no op {op!r}: there are subscribe, unsubscribe, channels and quit")
-        return None
+        self.writers = [Writer(option, SINKS[option](target, **options)) for option, target in targets.items()]
 
     def run(self) -> int:
         if threading.current_thread() is threading.main_thread():
-            self.catch_signals()
+            watch_signals(self.on_signal)
         if self.args.seconds:
-            timer = threading.Timer(self.args.seconds, self.end, [0])
+            timer = threading.Timer(self.args.seconds, self.shut_down, [0])
             timer.daemon = True
             timer.start()
         first, *others = self.clients.values()
@@ -2693,49 +3200,59 @@ class Run:
             first.run()
         except Exception as error:
             okex_log.error("Stopped: %s.", explain(error, first.url))
-        self.stop(1)
-        self.finish()
+        self.hang_up(1)
+        self.drain()
         return self.status or 0
 
-    def stop(self, status: int) -> None:
-        """End the run with this exit status, unless another one came first. From any thread, at once."""
-        if self.status is None:
-            self.status = status
+    # Clients.
+
+    def subscribe(self, channels: Iterable[str]) -> None:
+        for channel in channels:
+            where = endpoint_of(channel, self.url, self.args.region, self.args.simulated), dialect_of(channel)
+            if where in self.clients:
+                self.clients[where].subscribe(channel)
+                continue
+            names = ("region", "simulated", "proxy", "depth", "ping_every")
+            options = {name: getattr(self.args, name) for name in names}
+            client = OkexWS(channel, self.handle, url=self.url, credentials=self.credentials, **options)
+            client.on_status = self.on_status  # type: ignore[method-assign]
+            self.clients[where] = client
+            if self.running:
+                client.start()
+
+    def channels(self) -> dict[str, str]:
+        """Each channel and how its subscription stands, see OkexWS.channels."""
+        states: dict[str, str] = {}
         for client in list(self.clients.values()):
-            client.close()
+            states |= client.channels
+        return states
 
-    def end(self, status: int) -> None:
-        """The same, even if the main thread is stuck in a write that nobody reads."""
-        self.stop(status)
-        if not self.ended.wait(EXIT_GRACE):
-            self.finish()
-            os._exit(self.status or 0)
+    def command(self, op: str, channels: list[str]) -> Any:
+        """What other programs may ask for, see RedisSink."""
+        if op == "subscribe":
+            self.subscribe(channels)
+        elif op == "unsubscribe":
+            for client in list(self.clients.values()):
+                client.unsubscribe(*(channel for channel in channels if channel in client.channels))
+        elif op == "channels":
+            return self.channels()
+        elif op == "quit":
+            self.shut_down(0)
+        else:
+            raise ValueError(f"no op {op!r}: there are subscribe, unsubscribe, channels and quit")
+        return None
 
-    def catch_signals(self) -> None:
-        """Let a thread of its own act on SIGINT and SIGTERM.
+    def on_status(self, status: str, detail: str) -> None:
+        """What a client says of its connection."""
+        with self.lock:
+            self.enqueue("", (status, detail))
+        if status == REFUSED and set(self.channels().values()) == {"refused"} and not self.args.redis:
+            okex_log.error("Every channel was refused: nothing to wait for.")
+            self.hang_up(1)
+        if status == EXIT and detail != "closed":
+            self.hang_up(1)
 
-        The main thread may be where no Python code runs, in getaddrinfo or in a write to a paused terminal, so
-        that neither a handler nor KeyboardInterrupt would come through.
-        """
-        import signal
-
-        inbox, self.outbox = socket.socketpair()  # kept: the signal module holds on to the number alone
-        self.outbox.setblocking(False)
-        signal.set_wakeup_fd(self.outbox.fileno())
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: None)
-
-        def watch() -> None:
-            status = 130 if inbox.recv(1)[0] == signal.SIGINT else 0
-            first = monotonic()
-            threading.Thread(target=self.end, args=(status,), daemon=True).start()
-            inbox.settimeout(EXIT_GRACE + (MAX_DRAIN + 1 if self.writers else 0.2))  # stderr may be blocked, too
-            with suppress(TimeoutError):
-                while inbox.recv(1) and monotonic() - first < EXIT_GRACE:
-                    pass  # a double press
-            os._exit(status)
-
-        threading.Thread(target=watch, name="okex_ws signals", daemon=True).start()
+    # Rows.
 
     def handle(self, channel: str, rows: list[Any]) -> None:
         with self.lock:
@@ -2744,66 +3261,83 @@ class Run:
             rows = rows[: self.args.count and self.args.count - self.rows]
             self.rows += len(rows)
             if self.output:
-                self.show(self.output, channel, rows)
+                self.print(self.output, channel, rows)
             if self.writers:
                 self.enqueue(channel, rows)
             if self.rows == self.args.count:
-                self.stop(0)
+                self.hang_up(0)
 
-    def enqueue(self, channel: str, rows: Any) -> None:
-        """Queue for every sink, waiting for one whose queue is full. Under the lock."""
-        item = marshal.dumps((wall_clock(), channel, rows))
-        for writer in self.writers:
-            if writer.backlog > MAX_QUEUE:
-                self.wait_for(writer)
-            writer.put(item)
-
-    def busy(self) -> bool:
-        return any(client.busy for client in list(self.clients.values()))
-
-    def show(self, output: Handler, channel: str, rows: list[Any]) -> None:
+    def print(self, output: Handler, channel: str, rows: list[Any]) -> None:
         try:
             output(channel, rows)
         except OSError as error:
             if not isinstance(error, BrokenPipeError):
                 okex_log.error("Cannot write to stdout: %s.", error)
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
-            self.stop(0 if isinstance(error, BrokenPipeError) else 1)
+            self.hang_up(0 if isinstance(error, BrokenPipeError) else 1)
 
-    def wait_for(self, writer: Writer) -> None:
+    def enqueue(self, channel: str, rows: Any) -> None:
+        """Queue for every sink, waiting for one whose queue is full. Under the lock."""
+        item = marshal.dumps((wall_clock(), channel, rows))
+        for writer in self.writers:
+            if writer.backlog > MAX_QUEUE:
+                self.wait_for_room(writer)
+            writer.put(item)
+
+    def wait_for_room(self, writer: Writer) -> None:
         if not self.waits[writer.option]:
-            okex_log.warning(
-                "--%s is too slow, and its queue is full: receiving waits for it. Said once, counted each time.",
-                writer.option,
-            )
+            message = "--%s is too slow, and its queue is full: receiving waits for it. Said once, counted each time."
+            okex_log.warning(message, writer.option)
         self.waits[writer.option] += 1
         while writer.backlog > MAX_QUEUE and self.status is None:
             pause(0.01)
 
-    def hear(self, status: str, detail: str) -> None:
-        with self.lock:
-            self.enqueue("", (status, detail))
-        if status == REFUSED and set(self.command("channels", []).values()) == {"refused"} and not self.args.redis:
-            okex_log.error("Every channel was refused: nothing to wait for.")
-            self.stop(1)
-        if status == EXIT and detail != "closed":
-            self.stop(1)
+    # The end.
 
-    def finish(self) -> None:
+    def hang_up(self, status: int) -> None:
+        """Note the exit status, unless there is one, and close the clients. From any thread, at once."""
+        if self.status is None:
+            self.status = status
+        for client in list(self.clients.values()):
+            client.close()
+
+    def drain(self) -> None:
         """Once: write what is queued, and sum up."""
-        with self.finishing:  # so that the main thread does not leave while another one is at it
-            if self.ended.is_set():
+        with self.drain_lock:
+            if self.draining.is_set():
                 return
-            self.ended.set()
+            self.draining.set()
             if self.lock.acquire(timeout=0.1):  # a message that is being handled is still queued
                 self.lock.release()
             begin = monotonic()
             for writer in self.writers:
-                writer.end()
-            lost = [writer for writer in self.writers if not writer.close(begin)]
+                writer.start_draining()  # all of them, before one is waited for
+            lost = [writer for writer in self.writers if not writer.drain(begin)]
             if lost and not self.status:
                 self.status = 1
             self.sum_up()
+
+    def shut_down(self, status: int) -> None:
+        """Hang up, drain and exit, even if the main thread is stuck in a write that nobody reads."""
+        self.hang_up(status)
+        if not self.draining.wait(EXIT_GRACE):
+            self.drain()
+            os._exit(self.status or 0)
+
+    def on_signal(self, number: int) -> None:
+        """End the run; at once at a second signal that is no double press. On the thread of watch_signals."""
+        import signal
+
+        status = 130 if number == signal.SIGINT else 0
+        if self.first_signal:
+            if monotonic() - self.first_signal > EXIT_GRACE:
+                os._exit(status)
+            return
+        self.first_signal = monotonic()
+        threading.Thread(target=self.shut_down, args=(status,), daemon=True).start()
+        last_resort = threading.Timer(EXIT_GRACE + (MAX_DRAIN + 1 if self.writers else 0.2), os._exit, [status])
+        last_resort.daemon = True
+        last_resort.start()  # stderr may be blocked, too
 
     def sum_up(self) -> None:
         clients = list(self.clients.values())

@@ -735,6 +735,10 @@ class Handler(BaseHTTPRequestHandler):
             exchange.stopping.wait()
         elif exchange.http_status:
             self.send_error(exchange.http_status)
+        elif exchange.redirect:
+            self.send_response(302)
+            self.send_header("Location", exchange.redirect)
+            self.end_headers()
         elif self.path.partition("?")[0] not in PATHS or "Sec-WebSocket-Key" not in self.headers:
             self.send_error(404)
         else:
@@ -801,6 +805,7 @@ class Exchange:
     ignored     do nothing about requests that hold this text
     mute        accept connections but never answer the handshake
     http_status answer this instead of the handshake
+    redirect    a URL to send clients to, instead of the handshake
     unnamed     a v5 channel to refuse without saying which
     snapshots   False: v5's incremental books begin without a snapshot, as announced in February 2026
     rest_status answer this to REST requests
@@ -817,7 +822,7 @@ class Exchange:
     ) -> None:
         self.seed, self.every = seed, every
         self.silent = self.mute = False
-        self.ignored = self.unnamed = ""
+        self.ignored = self.unnamed = self.redirect = ""
         self.snapshots = True
         self.rest_status = 0
         self.stale_books: list[Row] = []

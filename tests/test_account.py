@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Client, wait_for
+from conftest import wait_for
 from exchange import Exchange
 from test_cli import finish, program, until
 
@@ -314,14 +314,13 @@ def test_keys_are_not_sent_in_the_clear(keys):
         OkexWS(["account"], url="ws://example.com", credentials=keys)
 
 
-def test_keys_are_not_sent_where_a_redirect_led_to_plain_text(exchange, keys, monkeypatch):
-    monkeypatch.setattr(okex_ws, "is_loopback", lambda url: False)  # as if it were another machine
-    client = Client([], url=exchange.url, credentials=keys)
-    client._where = ("wss://", "global", False)
-    client.start()
-    client.thread.join(10)
-    assert isinstance(client.error, LoginError) and "not encrypted" in str(client.error)
-    assert exchange.requests == []
+def test_no_redirect_is_followed_and_no_key_sent_after_one(exchange, connect, impatient, keys):
+    with Exchange() as elsewhere:
+        exchange.redirect = f"{elsewhere.url}/ws/v5/private"
+        client = connect("account", credentials=keys)
+        wait_for(lambda: client.saw(DISCONNECTED, 2))
+        assert "Redirect" in dict(client.statuses)[DISCONNECTED] and not client.saw(CONNECTED)
+        assert elsewhere.handshakes == 0 and elsewhere.requests == exchange.requests == []
 
 
 # -- Orders
@@ -536,7 +535,7 @@ def test_what_status_says_holds_no_secret(keys):
     heard = []
     client = OkexWS([], credentials=keys)
     client.on_status = lambda status, detail: heard.append(detail)
-    client._tell(DISCONNECTED, f"closed with {keys.secret_key}")
+    client._notify(DISCONNECTED, f"closed with {keys.secret_key}")
     assert heard == ["closed with ***"]
 
 

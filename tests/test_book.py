@@ -105,7 +105,8 @@ def test_in_v1_the_first_message_is_the_book_and_the_rest_are_changes():
     book.apply(row([("5", "1"), ("4", "1")], [("9", "1")], timestamp=1490337551299))
     book.apply(row([("5", 0), ("3", "1")], []))
     assert book.top(9) == ([["4", "1"], ["3", "1"]], [["9", "1"]])
-    book.renew("disconnected")
+    book.close("disconnected")
+    book.open()
     book.apply(row([("2", "1")], []))
     assert book.top(9) == ([["2", "1"]], [])
 
@@ -238,7 +239,8 @@ def test_a_level_that_cannot_be_read_is_no_quote_and_what_follows_no_book(level)
     with pytest.raises(BookOutOfSync):
         book.apply(row([("97", "1")], []))
     assert not book.ready
-    book.renew("subscribed anew")
+    book.close("out of sync")
+    book.open()
     book.apply(row([("97", "1")], []))
     assert book.top(5) == ([["97", "1"]], [])
 
@@ -281,6 +283,87 @@ def test_the_checksum_takes_strings_as_sent_and_the_best_25():
     deeper = [("55.5", "3")]  # beyond the best 25
     book.apply(row(deeper, [], checksum=crc(bids, [("101.00", "1e0")])), "update")
     assert book.ready
+
+
+# -- The gate: a book belongs to a subscription
+
+ROWS = [(snapshot(), "snapshot"), (v5(10, 11), "update"), (row([("1", "1")], []), ""), (None, "snapshot"), (7, "")]
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize(("late", "action"), ROWS)
+def test_a_closed_book_takes_nothing_however_late_it_comes(late, action, whole):
+    book = OrderBook(whole)
+    book.apply(snapshot(), "snapshot")
+    book.close("unsubscribed")
+    book.apply(late, action)
+    assert not book.ready and not book.waiting
+    with pytest.raises(BookOutOfSync, match="unsubscribed"):
+        book.top(1)
+
+
+def test_a_snapshot_by_rest_does_not_bring_a_closed_book_back():
+    book = waiting_book(v5(20, 22))
+    waiting = book.waiting
+    book.close("unsubscribed")
+    assert not book.bridge(rest(25), waiting) and not book.bridge(None, waiting) and not book.ready
+    book.open()
+    assert not book.bridge(rest(25), waiting) and not book.ready
+
+
+def test_a_closed_book_says_why_until_the_next_snapshot():
+    book = ready_book()
+    book.close("disconnected")
+    book.invalidate("the handler blocked")
+    book.open()
+    with pytest.raises(BookOutOfSync, match="disconnected"):
+        _ = book.best_bid
+    book.apply(snapshot(), "snapshot")
+    assert book.ready
+
+
+def test_opening_begins_anew_even_without_a_close():
+    book = OrderBook()
+    book.apply(row([("5", "1")], [("9", "1")]))
+    book.open()
+    with pytest.raises(BookOutOfSync, match="no snapshot yet"):
+        _ = book.best_bid
+    book.apply(row([("2", "1")], []))
+    assert book.top(9) == ([["2", "1"]], [])
+
+
+def test_a_first_row_that_cannot_be_read_does_not_make_the_next_one_the_book():
+    book = OrderBook()
+    with pytest.raises(BookOutOfSync):
+        book.apply(row([("x", "1")], []))
+    with pytest.raises(BookOutOfSync):
+        book.apply(row([("97", "1")], []))  # v1: a change of what was in the first
+    assert not book.ready
+
+
+def test_a_book_that_is_closed_while_others_write_and_bridge_stays_closed():
+    book, done = OrderBook(), threading.Event()
+
+    def write():
+        while not done.is_set():
+            book.apply(snapshot(), "snapshot")
+
+    def bridge():
+        while not done.is_set():
+            book.bridge(rest(25), book.waiting)
+
+    threads = [threading.Thread(target=each) for each in (write, bridge)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(200):
+            book.open()
+            book.close("unsubscribed")
+            assert not any(book.ready for _ in range(50))
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
 
 
 # -- Streams
@@ -402,7 +485,8 @@ def test_a_late_snapshot_does_not_disturb_a_book_that_is_ready():
 def test_a_snapshot_for_updates_of_an_earlier_subscription_is_not_taken():
     book = waiting_book(v5(20, 22))
     earlier = book.waiting
-    book.renew("disconnected")
+    book.close("disconnected")
+    book.open()
     book.apply(v5(3, 5), "update")  # numbered anew
     assert not book.bridge(rest(25), earlier) and not book.ready
 
@@ -539,7 +623,7 @@ def test_a_book_without_levels_in_a_row_costs_no_connection(exchange, connect):
     client = connect("books:BTC-USDT", depth=1)
     book = client.books["books:BTC-USDT"]
     wait_for(lambda: book.ready)
-    subscription = client._subscriptions["books:BTC-USDT"]
+    subscription = client._subscriptions.by_key["books:BTC-USDT"]
     stale = {"seqId": book._sequence - 1, "prevSeqId": book._sequence - 2}
     book._bridging = True
     assert client._keep_book(subscription, book, [stale], "update") == []
@@ -549,7 +633,7 @@ def test_a_book_given_up_while_a_snapshot_arrives_is_not_ready(exchange, connect
     client = connect("books:BTC-USDT")
     book = client.books["books:BTC-USDT"]
     wait_for(lambda: book.ready)
-    subscription = client._subscriptions["books:BTC-USDT"]
+    subscription = client._subscriptions.by_key["books:BTC-USDT"]
     client.unsubscribe("books:BTC-USDT")
     # The reading thread had looked at the state just before:
     client._keep_book(subscription, book, [row([["1", "1"]], [["2", "1"]], seqId=1, prevSeqId=-1)], "snapshot")
@@ -600,7 +684,7 @@ def test_a_v1_book_that_was_not_unsubscribed_is_not_taken_for_a_new_one(exchange
     wait_for(lambda: book.ready)
     exchange.ignored = "removeChannel"
     monkeypatch.setattr(okex_ws, "CONFIRM_TIMEOUT", 0.0)
-    client._resync(client._subscriptions["ok_sub_spot_bch_btc_depth"], book, "for a test")
+    client._resubscribe(client._subscriptions.by_key["ok_sub_spot_bch_btc_depth"], "for a test")
     wait_for(lambda: client.saw(CONNECTED, 2))
     assert "was not unsubscribed" in dict(client.statuses)[DISCONNECTED]
     wait_for(lambda: book.ready)
@@ -614,7 +698,7 @@ def test_a_book_that_never_comes_right_is_not_asked_for_in_a_storm(exchange, con
     spoilt = partial(re.sub, r'"checksum":-?\d+', '"checksum":1')
     monkeypatch.setattr(exchange.sessions[-1], "send", lambda text: send(spoilt(text)), raising=False)
     wait_for(lambda: client.saw(GAP, 3))
-    subscription = client._subscriptions["spot/depth:BTC-USDT"]
+    subscription = client._subscriptions.by_key["spot/depth:BTC-USDT"]
     wait_for(lambda: subscription.failures >= 2)
     assert len([text for _, text in exchange.requests if '"subscribe"' in text]) <= 4
 

@@ -226,6 +226,30 @@ def caught(process):
     return int(mask, 16) & 1 << (signal.SIGTERM - 1)
 
 
+LOOKS_UP_FOR_EVER = """
+import ctypes, runpy, socket, sys
+
+def getaddrinfo(*_, **__):
+    print("looking up", flush=True)
+    libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(256)
+    while True:  # in C, where no signal is noticed: a mutex is locked twice
+        libc.pthread_mutex_lock(mutex)
+
+socket.getaddrinfo = getaddrinfo
+sys.argv = ["okex_ws.py", "trades:BTC-USDT", "--url", "ws://exchange.test"]
+runpy.run_path({path!r}, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_a_signal_ends_it_while_a_name_is_looked_up(number, status):
+    process = interruptible("-c", LOOKS_UP_FOR_EVER.format(path=str(SCRIPT)))
+    until(process.stdout, "looking up")
+    process.send_signal(number)
+    _, err = process.communicate(timeout=5)
+    assert process.returncode == status and "reconnects" in err and "Traceback" not in err
+
+
 def test_a_second_signal_does_not_hurt(exchange):
     process = program("trades:BTC-USDT", "--url", exchange.url)
     until(process.stdout, "trades:BTC-USDT")

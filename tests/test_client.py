@@ -331,7 +331,7 @@ def test_rows_stop_at_once_though_the_exchange_goes_on(exchange, connect):
 def test_unsubscribing_twice_does_not_hit_the_next_subscription(exchange, connect, caplog):
     client = connect("trades:BTC-USDT")
     wait_for(lambda: client.rows)
-    with client._lock:
+    with exchange.lock:  # nothing is answered meanwhile
         client.unsubscribe("trades:BTC-USDT")
         client.unsubscribe("trades:BTC-USDT")
         client.subscribe("trades:BTC-USDT")
@@ -444,10 +444,19 @@ def test_data_is_as_good_as_a_confirmation(exchange, connect, monkeypatch, caplo
 
 
 def test_the_waits_for_a_channel_grow():
-    subscription = okex_ws.Subscription("trades:BTC-USDT")
-    assert [subscription.retry() for _ in range(12)] == [0, 1, 3, 7, 15, 31, *[60] * 6]
-    subscription.failed -= 200  # after a while without trouble
-    assert subscription.retry() == 0
+    table = okex_ws.Subscriptions(okex_ws.V5)
+    table.want("trades:BTC-USDT")
+    now, waits = 1000.0, []
+    for _ in range(12):
+        (request,) = table.take_due(now)
+        now += okex_ws.CONFIRM_TIMEOUT
+        ((line,), reason) = table.late(now)
+        waits.append(int(line.split()[-2]))
+        now += waits[-1]
+    assert request.channels == ["trades:BTC-USDT"] and not reason
+    assert waits == [0, 1, 3, 7, 15, 31, *[60] * 6]
+    table.take_due(now + 200)  # after a while without trouble
+    assert "in 0 s" in table.late(now + 300)[0][0]
 
 
 def test_a_passing_refusal_is_tried_again(exchange, connect, monkeypatch):
@@ -470,7 +479,7 @@ def test_no_more_requests_than_the_exchange_takes(exchange, connect, monkeypatch
     wait_for(client.more_rows())
     assert list(client.channels.values()).count("wanted") == 2
     assert "requests an hour" in caplog.text
-    client._requests.clear()  # an hour later
+    client._subscriptions._requests.clear()  # an hour later
     wait_for(lambda: list(client.channels.values()).count("confirmed") == 7)
 
 
@@ -579,12 +588,12 @@ def test_close_ends_run_at_once_whatever_it_does(exchange, monkeypatch):
 
 
 def test_close_while_it_waits_for_its_turn_connects_no_more(exchange, connect, monkeypatch):
-    monkeypatch.setattr(OkexWS, "_next_connect", 0.0)
+    monkeypatch.setattr(okex_ws.Backoff, "_next", 0.0)
     monkeypatch.setattr(okex_ws, "CONNECT_SPACING", 60.0)
     first = connect("trades:BTC-USDT")
     wait_for(lambda: first.rows)
     second = connect("trades:BTC-USDT")
-    wait_for(lambda: OkexWS._next_connect > time.monotonic() + 60)  # it has drawn its number
+    wait_for(lambda: okex_ws.Backoff._next > time.monotonic() + 60)  # it has drawn its number
     second.close()
     second.thread.join(2)
     assert not second.thread.is_alive() and second.error is None

@@ -86,7 +86,7 @@ def events(stream, fast, chunk=1 << 16):
     messages = []
     with pytest.MonkeyPatch.context() as patch, playing(stream) as (url, heard, thread):
         patch.setattr(okex_ws, "CHUNK", chunk)
-        patch.setattr(okex_ws, "on_message", lambda ws, message: messages.append(message))
+        patch.setattr(okex_ws.OkexWS, "receive", lambda ws, message: messages.append(message))
         if not fast:
             patch.setattr(okex_ws.Reader, "fits", staticmethod(lambda connection: False))
         client = okex_ws.OkexWS([], url=url)
@@ -167,15 +167,15 @@ def test_no_frame_is_lost_wherever_one_read_ends_and_the_next_begins():
         ws.keep_running = True
         ws.sock.sock, ws.sock.connected = Pieces(stream[:at], stream[at:]), True
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(okex_ws, "on_message", lambda ws, message: messages.append(message))
+            patch.setattr(okex_ws.OkexWS, "receive", lambda ws, message: messages.append(message))
 
             def read(ws=ws):
                 opcode, theirs = ws.sock.recv_data_frame(True)
                 if opcode in (TEXT, BINARY):
-                    okex_ws.on_data(ws, theirs.data, opcode, True)
+                    okex_ws.Reader.on_data(ws, theirs.data, opcode, True)
                 return True
 
-            reader = okex_ws.Reader(ws, read)
+            reader = okex_ws.Reader(ws, read, okex_ws.Watchdog(20))
             with pytest.raises(websocket.WebSocketConnectionClosedException):
                 while True:
                     reader.step()

@@ -14,6 +14,7 @@ from okex_ws import (
     V3,
     V5,
     LoggedIn,
+    LoginRefused,
     Malformed,
     Notice,
     Ping,
@@ -78,7 +79,7 @@ CASES = [
     (V1, [{"data": {"result": False, "error_msg": "auth", "error_code": 10005}}], [Refused("10005", "auth", "", "")]),
     (V1, [v1("login", {"result": True})], [LoggedIn()]),
     (V1, [v1("login", {"result": "true"})], [LoggedIn()]),
-    (V1, [v1("login", {"result": "false", "error_code": 10005})], [Refused("10005", "", "login", "")]),
+    (V1, [v1("login", {"result": "false", "error_code": 10005})], [LoginRefused("10005", "")]),
     (
         V1,
         [{"channel": "btc_forecast_price", "timestamp": "1490341322021", "data": "998.8"}],
@@ -90,7 +91,7 @@ CASES = [
     (V3, {"event": "unsubscribe", "channel": "spot/ticker:ETH-USDT"}, [Unsubscribed("spot/ticker:ETH-USDT")]),
     (V3, {"event": "login", "success": True}, [LoggedIn()]),
     (V3, {"event": "login", "success": "true"}, [LoggedIn()]),
-    (V3, {"event": "login", "success": False, "errorCode": 30013}, [Refused("30013", "", "login", "")]),
+    (V3, {"event": "login", "success": False, "errorCode": 30013}, [LoginRefused("30013", "")]),
     (
         V3,
         {"event": "error", "message": "Channel : spot/tickr doesn't exist", "errorCode": 30040},
@@ -99,7 +100,7 @@ CASES = [
     (
         V3,
         {"event": "error", "message": "Invalid sign", "errorCode": "30013"},
-        [Refused("30013", "Invalid sign", "", "")],
+        [LoginRefused("30013", "Invalid sign")],
     ),
     (V3, {"table": "spot/trade", "data": [TRADE_3]}, [Push("spot/trade:BCH-USDT", [TRADE_3], "")]),
     (
@@ -156,7 +157,7 @@ CASES = [
         [Refused("60011", "Please log in", "", "7")],
     ),
     (V5, {"event": "login", "code": "0", "msg": "", "connId": "a4d3ae55"}, [LoggedIn()]),
-    (V5, {"event": "error", "code": "60009", "msg": "Login failed."}, [Refused("60009", "Login failed.", "", "")]),
+    (V5, {"event": "error", "code": "60009", "msg": "Login failed."}, [LoginRefused("60009", "Login failed.")]),
     (V5, {"event": "notice", "code": "64008", "msg": UPGRADE, "connId": "a"}, [Notice("64008", UPGRADE)]),
     (
         V5,
