@@ -811,11 +811,13 @@ class Exchange:
     rest_status answer this to REST requests
     stale_books what REST answers to the next requests for a book
     fetched     the paths of all REST requests
-    keys        the API key, secret key and passphrase that it knows
+    keys        the API key, secret key and passphrase that it knows; every stand-in has the same
     skew        seconds that its clock is ahead
     requests    (connection number, text) of everything that clients sent
     sessions    the open connections, oldest first
     """
+
+    keys = ("a0f3c1d2-5b77-4f0e-9d3c-0123456789ab", "5TANDIN5ECRET0123456789ABCDEF012", "stand-in passphrase")
 
     def __init__(
         self, *, seed: int = 20181114, every: float | None = 0.2, port: int = 0, tls: ssl.SSLContext | None = None
@@ -827,7 +829,6 @@ class Exchange:
         self.rest_status = 0
         self.stale_books: list[Row] = []
         self.fetched: list[str] = []
-        self.keys = ("a0f3c1d2-5b77-4f0e-9d3c-0123456789ab", "5TANDIN5ECRET0123456789ABCDEF012", "stand-in passphrase")
         self.skew = 0.0
         self.codes: dict[int, str] = {}  # instruments by instIdCode, once they were looked up
         self.account = Account(self)
@@ -879,6 +880,8 @@ class Exchange:
             i, most = self.instruments[query["instId"]], min(int(query.get("sz", 1)), 400)
             book = ServerV5().book(i, i.levels("asks", most), i.levels("bids", most))
             return self.stale_books.pop(0) if self.stale_books else book
+        if path == "/api/v5/public/time":
+            return {"ts": str(int(self.now() * 1000))}
         name = query.get("instId", "")
         if (
             path == "/api/v5/public/instruments"

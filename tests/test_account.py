@@ -1,6 +1,5 @@
 """The account side: logins that are known to have happened, orders that get their own answer, secrets that stay so."""
 
-import contextlib
 import io
 import json
 import logging
@@ -9,7 +8,6 @@ import re
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -615,31 +613,6 @@ def test_no_secret_is_in_a_repr_or_a_traceback(keys, exchange, caplog):
     text = stream.getvalue() + repr(keys) + str(keys) + f"{keys}" + repr(OkexWS(["account"], credentials=keys))
     assert "oh no ***" in text and "with ***" in text
     assert not any(secret in text for secret in exchange.keys)
-
-
-def test_the_strategy_of_the_readme_places_its_order(monkeypatch):
-    readme = (Path(okex_ws.__file__).parent / "README.md").read_text()
-    (code,) = [block for block in re.findall(r"```python\n(.*?)```", readme, re.S) if "account.request" in block]
-    assert len(code.splitlines()) <= 16
-    with Exchange(every=0.05) as exchange:
-        monkeypatch.setitem(okex_ws.REGIONS, "global", (exchange.url, exchange.url, f"http{exchange.url[2:]}"))
-        for name, value in zip(Credentials.VARIABLES, exchange.keys):
-            monkeypatch.setenv(name, value)
-        printed, names, pause = io.StringIO(), {}, time.sleep
-
-        def sleep(seconds):
-            if threading.current_thread() is threading.main_thread() and '"state":"live"' in printed.getvalue():
-                raise KeyboardInterrupt
-            pause(min(seconds, 0.05))
-
-        monkeypatch.setattr(time, "sleep", sleep)
-        with contextlib.redirect_stdout(printed), pytest.raises(KeyboardInterrupt):
-            exec(code, names)
-        monkeypatch.setattr(time, "sleep", pause)
-        for ws in (names["market"], names["account"]):
-            ws.close()
-        assert "placed: [{'ordId'" in printed.getvalue()
-        assert [order["instId"] for order in exchange.account.orders.values()] == ["BTC-USDT"]
 
 
 def test_a_script_that_reads_its_keys_from_the_environment_ends_with_the_login_error(exchange):
