@@ -37,6 +37,7 @@ import logging
 import marshal
 import os
 import re
+import selectors
 import socket
 import ssl
 import sys
@@ -51,7 +52,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
-from itertools import islice, zip_longest
+from itertools import chain, islice, zip_longest
 from json import JSONDecoder, JSONEncoder
 from json import loads as json_loads
 from math import inf, isfinite
@@ -79,7 +80,7 @@ __all__ = [
 ]  # fmt: skip
 __version__ = "1.0.0"
 
-MAX_MESSAGE = 16 << 20  # bytes of one inflated message; the largest real one, a full book, has about 0.1 MB
+MAX_MESSAGE = 4 << 20  # bytes of one message, inflated; the largest real one, a full book, has about 0.1 MB
 INFLATE_FREELY = MAX_MESSAGE // 1032  # bytes; DEFLATE expands 1032 times at most, so these need no bound
 RAW = -zlib.MAX_WBITS  # DEFLATE without a zlib header
 
@@ -136,7 +137,7 @@ def on_message(ws: "OkexWS", message: str | bytes) -> None:
             case Malformed():
                 ws.malformed(event.reason, text)
             case Unknown():
-                ws._say_once(f"Ignored a message of an unknown kind: {printable_text(event.kind)}.")
+                ws._ignored(event)
 
 
 def inflate(data: bytes) -> bytes:
@@ -161,7 +162,7 @@ def inflate(data: bytes) -> bytes:
 def send_heartbeat(ws: "OkexWS") -> None:
     """Send the ping every `ws.ping_every` seconds for the life of the client, and retry until the send succeeds."""
     while not ws._stop.wait(ws.ping_every):
-        ws._watch_reader()
+        ws._say_whether_behind(monotonic())
         failed = False
         while not ws._stop.is_set():
             try:
@@ -170,6 +171,7 @@ def send_heartbeat(ws: "OkexWS") -> None:
                 okex_log.info("Ping sent.")
                 break
             except Exception as error:
+                ws._watchdog.not_pinged()
                 if not failed:
                     okex_log.warning("Ping not sent, trying again every second: %s.", explain(error, ws.url))
                 failed = True
@@ -196,7 +198,10 @@ def on_close(ws: "OkexWS", code: int | None, reason: str | None) -> None:
 
 CONNECT_TIMEOUT = 10.0  # seconds, for each step of connecting: TCP, TLS, handshake
 SILENCE_MARGIN = 10.0  # seconds beyond ping_every in which something, a pong at least, must arrive
+MAX_LAG = 3.0  # seconds since the socket was last found empty, after which order books do not answer
+MAX_JUMP = 3.0  # seconds by which time.time() and time.monotonic() may part between two looks, a second apart
 MAX_RETRY = 30.0  # seconds between two tries to connect, at most
+MAX_SAID = 1000  # different lines that are said only once
 CONNECT_SPACING = 0.34  # seconds; OKX accepts 3 connects a second per IP (docs-v5 overview, 2026)
 UPGRADE = "the exchange announced a service upgrade"
 
@@ -259,13 +264,13 @@ class OkexWS(WebSocketApp):
         server = self._endpoint_of(first)
         self._proxy = proxy_options(proxy, server)  # what websocket-client is told about a proxy
         self._stop = threading.Event()  # set by close(): run() ends
-        self._subscriptions = Subscriptions(self.dialect)
+        self._watchdog = Watchdog(self.ping_every)
+        self._subscriptions = Subscriptions(self.dialect, self._watchdog.doubt)
         self._login = Login(self.dialect, credentials, server, direct=proxy is None)
         self._login.trades = credentials is not None and not wanted
         self._orders = Orders(self.dialect)
         self._rest = Rest(server, simulated, self._proxy)
         self._snapshots = Snapshots(self._rest, self._stop)
-        self._watchdog = Watchdog(self.ping_every)
         self._backoff = Backoff()
 
         # Written by the reading thread, unless said otherwise.
@@ -275,6 +280,7 @@ class OkexWS(WebSocketApp):
         self._reason = ""  # why the connection ended, in words; the first thread that knows writes it
         self._fatal: BaseException | None = None  # what no retry can mend; run() raises it
         self._said: set[str] = set()  # what is said only once
+        self._handshake: threading.Timer | None = None  # ends a handshake that takes too long
         self.tracing = False  # whether messages are logged; the reader looks it up for each chunk of them
         callbacks: dict[str, Any] = {"on_open": OkexWS._on_open, "on_data": Reader.on_data}
         callbacks |= {"on_error": OkexWS._on_error, "on_close": OkexWS._on_close}
@@ -315,6 +321,9 @@ class OkexWS(WebSocketApp):
                     raise self._fatal
                 if not self._stop.is_set():
                     self._wait_to_reconnect(connected)
+        except BaseException as error:  # asyncio.CancelledError, say, from the handler
+            self._fatal = error
+            raise
         finally:
             self._stop.set()
             self._notify(EXIT, explain(self._fatal, self.url) if self._fatal else "closed")
@@ -406,14 +415,15 @@ class OkexWS(WebSocketApp):
     def malformed(self, reason: str, message: str | bytes) -> None:
         """A message that cannot be read: it is counted, quoted and dropped."""
         self.counts["malformed"] += 1
-        okex_log.warning("Malformed message, dropped: %s: %s", printable_text(reason), printable_text(message))
+        quoted = "not quoted during a login" if self._login.pending else printable_text(message)
+        okex_log.warning("Malformed message, dropped: %s: %s", printable_text(reason), quoted)
 
     # The life of a connection.
 
     def _run_in_background(self) -> None:
         try:
             self.run()
-        except Exception as error:
+        except BaseException as error:
             okex_log.error("Stopped for good: %s.", explain(error, self.url))
 
     def _connect(self) -> bool:
@@ -426,20 +436,36 @@ class OkexWS(WebSocketApp):
         except Exception as error:  # 1.8.0 stumbles over a close frame that is not UTF-8
             self._on_error(error)
             self.sock = None
+        finally:
+            if self._handshake:
+                self._handshake.cancel()
         return self.counts["connects"] > connects
 
     def _before_connect(self) -> list[str]:
         # websocket-client asks for the headers right before it connects: the one place to set up this connection
         # alone. setdefaulttimeout() would change every other WebSocket in the user's script.
         assert self.sock is not None
-        self.sock.settimeout(CONNECT_TIMEOUT)
+        self.sock.settimeout(CONNECT_TIMEOUT)  # for each piece that arrives; what follows is for the whole
+        self._limit_handshake()
         # A redirect could lead to any host, and the login would follow it.
         self.sock.connect = partial(self.sock.connect, redirect_limit=0)  # type: ignore[method-assign]
         return []
 
+    def _limit_handshake(self) -> None:
+        self._handshake = threading.Timer(CONNECT_TIMEOUT, self._give_up_handshake)
+        self._handshake.daemon = True
+        self._handshake.start()
+
+    def _give_up_handshake(self) -> None:
+        if self.sock and self.sock.sock:
+            self._hang_up(explain(TimeoutError(), self.url, self._proxy))
+        else:
+            self._limit_handshake()  # it has not begun: DNS, TCP and TLS come first, and have their own limits
+
     def _begin(self) -> None:
         """What a new connection begins with."""
-        assert self.sock is not None
+        assert self.sock is not None and self._handshake is not None
+        self._handshake.cancel()
         if self.sock.getstatus() != 101:  # 1.8.0 takes a redirect that it does not follow for a success
             raise websocket.WebSocketException("Redirect limit exhausted")
         self._login.reset((self.sock.getheaders() or {}).get("date", ""))
@@ -467,6 +493,7 @@ class OkexWS(WebSocketApp):
     def _end(self) -> None:
         """The connection is over: its books are closed, and who waits for an answer is told."""
         self._open = False
+        self._watchdog.stop()
         self._subscriptions.restart("disconnected")
         self._login.reset()
         self._orders.lost("the connection was lost before the answer came")
@@ -485,9 +512,12 @@ class OkexWS(WebSocketApp):
         lines, reason = self._subscriptions.late(now)
         for line in lines:
             okex_log.warning(line)
-        reason = self._watchdog.silence(now) or self._login.late(now) or reason
+        reason = reason or self._subscriptions.exhausted(now)
+        reason = self._watchdog.silence(now) or self._watchdog.jump(now) or self._login.late(now) or reason
         if reason:
             self._hang_up(reason)
+        self._watchdog.tick(now)
+        self._say_whether_behind(now)
         self._send_due()
 
     def _wait_to_reconnect(self, connected: bool) -> None:
@@ -506,19 +536,21 @@ class OkexWS(WebSocketApp):
         words = printable_text(reason or HINTS.get(code, ""))
         self._reason = f"closed by the exchange with code {code} {words}".rstrip()
 
-    def _watch_reader(self) -> None:
-        """What is due on the heartbeat's thread: no book is to be trusted while the handler keeps the reader busy."""
-        quiet = monotonic() - self._watchdog.heard
-        if not self._open or quiet < self.ping_every + 1.5 * SILENCE_MARGIN:  # _tick would have come earlier
-            return
-        for channel, book in list(self.books.items()):
-            if book.ready:
-                why = f"nothing was read for {quiet:.0f} s: does the handler block?"
-                book.invalidate(why)
-                self.counts["gaps"] += 1
-                okex_log.warning("%s: %s", channel, why)
-                # on_status may want what the handler holds, and pings must go on.
-                threading.Thread(target=self._notify, args=(GAP, f"{channel}: {why}"), daemon=True).start()
+    def _say_whether_behind(self, now: float) -> None:
+        """Say it once when the reader falls behind, and when it has caught up. From the reader's and the ping's thread.
+
+        on_status gets a thread of its own: it may want what a handler that blocks is holding, and pings must go on.
+        """
+        change = self._watchdog.change(now)
+        if change == "behind":
+            self.counts["times behind"] += 1
+            why = (
+                f"more than {MAX_LAG:.0f} s behind: the handler is too slow for what arrives. No book answers meanwhile"
+            )
+            okex_log.warning("Reading is %s.", why)
+            threading.Thread(target=self._notify, args=(GAP, why), daemon=True).start()
+        elif change:
+            okex_log.warning("Reading has caught up.")
 
     def _notify(self, status: str, detail: str) -> None:
         """Call the user's on_status, with no lock held: it may call anything here."""
@@ -528,7 +560,7 @@ class OkexWS(WebSocketApp):
             okex_log.exception("on_status failed on %s.", status)
 
     def _say_once(self, message: str) -> None:
-        if message not in self._said:
+        if message not in self._said and len(self._said) < MAX_SAID:
             self._said.add(message)
             okex_log.warning(message)
 
@@ -550,8 +582,6 @@ class OkexWS(WebSocketApp):
                         self.send(self.dialect.subscribe(channels, id, self._login.credentials))
                     else:
                         self.send(self.dialect.unsubscribe(channels, id))
-            if self._subscriptions.spent:
-                self._say_once("The exchange takes 480 requests an hour on one connection: the rest waits.")
 
     @property
     def _logs_in(self) -> bool:
@@ -591,9 +621,8 @@ class OkexWS(WebSocketApp):
         for n, row in enumerate(rows):
             try:
                 book.apply(row, action)
-                if self.depth and book.ready and (action != "update" or row.get("bids") or row.get("asks")):
-                    bids, asks = book.top(self.depth)
-                    views.append({"bids": bids, "asks": asks, "ts": book.timestamp})
+                if self.depth and (action != "update" or row.get("bids") or row.get("asks")):
+                    views.append(book.view(self.depth))
             except BookOutOfSync as error:
                 self._resubscribe(subscription, str(error))
                 rows = rows[:n]
@@ -601,7 +630,7 @@ class OkexWS(WebSocketApp):
         if book.waiting:
             path = self.dialect.snapshot(subscription.channel)
             self._snapshots.fetch(subscription.channel, path, book, partial(self._resubscribe, subscription))
-        return views if self.depth else rows
+        return [view for view in views if view] if self.depth else rows
 
     def _resubscribe(self, subscription: "Subscription", why: str) -> None:
         """A book is out of sync: subscribe to that one channel anew."""
@@ -615,7 +644,8 @@ class OkexWS(WebSocketApp):
 
     def _ponged(self) -> None:
         self._backoff.tries = 0
-        okex_log.info("Pong received. %.1f ms", self._watchdog.ponged(monotonic()))
+        self._watchdog.ponged(monotonic())
+        okex_log.info("Pong received. %.1f ms", self.latency or 0.0)
 
     def _confirmed(self, event: "Subscribed") -> None:
         subscription = self._subscriptions.confirmed(event.channel)
@@ -667,6 +697,10 @@ class OkexWS(WebSocketApp):
             message = "An answer to %s that nobody waits for any more: %s %s"
             okex_log.warning(message, printable_text(event.op), printable_text(event.code), event.data)
 
+    def _ignored(self, event: "Unknown") -> None:
+        kind = "not quoted during a login" if self._login.pending else printable_text(event.kind)
+        self._say_once(f"Ignored a message of an unknown kind: {kind}.")
+
     def _noticed(self, event: "Notice") -> None:
         okex_log.warning("Notice from the exchange: %s %s", event.code, printable_text(event.message))
         if event.code == "64008":  # the connection closes within 60 s (docs-v5 overview)
@@ -699,30 +733,75 @@ class Backoff:
 
 
 class Watchdog:
-    """What tells a connection that is dead, though it is open. Times are monotonic, in seconds."""
+    """Knows whether what was read is what the exchange says now. Times are monotonic, in seconds.
+
+    A connection can be open and dead; a handler can be too slow, and a reader ever later; a machine can have slept,
+    and time.monotonic() stood still with it.
+    """
 
     def __init__(self, ping_every: float) -> None:
         self.ping_every = ping_every
-        self.heard = 0.0  # when something last arrived and was handled
-        self.pinged = 0.0  # when the last ping left; written by the heartbeat's thread
+        self.heard = 0.0  # when something whole last arrived and was handled; a piece of a message is nothing yet
+        self.drained = inf  # when the socket was last found empty: whatever is read later arrived later
+        self.behind = False  # whether that is said to be too long ago
         self.latency: float | None = None  # milliseconds
+        self._pings: deque[float] = (
+            deque()
+        )  # when those left that are not answered yet; by two threads, one at each end
+        self._clocks = 0.0  # what time.time() was ahead of time.monotonic() when it was last looked at
+        self._lock = threading.Lock()  # guards behind, so that one thread alone says each change
 
     def start(self, now: float) -> None:
         """A new connection begins."""
-        self.heard = now
+        self.heard = self.drained = now
+        self._pings.clear()
+        self._clocks = wall_clock() - now
+
+    def stop(self) -> None:
+        """There is no connection, and nothing to be behind of."""
+        self.drained = inf
 
     def pinging(self, now: float) -> None:
-        self.pinged = now
+        self._pings.append(now)
 
-    def ponged(self, now: float) -> float:
-        """The round trip in milliseconds."""
-        self.latency = (now - self.pinged) * 1000
-        return self.latency
+    def not_pinged(self) -> None:
+        """The ping that was about to leave did not."""
+        with suppress(IndexError):  # another connection began meanwhile
+            self._pings.pop()
+
+    def ponged(self, now: float) -> None:
+        """A pong arrived: it answers the oldest ping that waits."""
+        if self._pings:
+            self.latency = (now - self._pings.popleft()) * 1000
 
     def silence(self, now: float) -> str:
         """Why to reconnect, "" while the connection lives: a quiet one is not dead while pongs arrive."""
         limit = self.ping_every + SILENCE_MARGIN
         return f"nothing arrived for {limit:.0f} s" if now - self.heard > limit else ""
+
+    def jump(self, now: float) -> str:
+        """Why to reconnect, "" while both clocks go on together."""
+        jump = wall_clock() - now - self._clocks
+        return f"the clock jumped by {jump:+.0f} s: was this machine asleep?" if abs(jump) > MAX_JUMP else ""
+
+    def tick(self, now: float) -> None:
+        """Follow the slow drift between the clocks."""
+        self._clocks = wall_clock() - now
+
+    def doubt(self) -> str:
+        """Why no order book is to be trusted at this moment, "" if there is no reason. From any thread."""
+        now = monotonic()
+        lag = now - self.drained
+        return f"what is read now arrived up to {lag:.0f} s ago" if lag > MAX_LAG else self.jump(now)
+
+    def change(self, now: float) -> str:
+        """Whether the reader has fallen behind ("behind"), or caught up ("caught up"), since this was last asked."""
+        with self._lock:
+            behind = now - self.drained > MAX_LAG
+            if behind == self.behind:
+                return ""
+            self.behind = behind
+            return "behind" if behind else "caught up"
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -732,6 +811,8 @@ CONFIRM_TIMEOUT = 10.0  # seconds until a subscription, its end, or a login that
 MAX_CHANNEL_RETRY = 60.0  # seconds between two tries to get a channel, at most
 REQUESTS_PER_HOUR = 480  # subscribe + unsubscribe + login on one connection (docs-v5 overview, 2026)
 REQUESTS_PER_OPEN = 100  # up to so many channels are asked for one by one, so that refusals are told apart
+REQUESTS_RESERVED = 80  # of those an hour, for what the user asks for
+RESUBSCRIBE_SPACING = 1.0  # seconds between two requests that nobody but this program wants
 MAX_GIVEN_UP = 10_000  # names of channels that nobody wants any more, to know their late rows by
 
 
@@ -749,6 +830,7 @@ class Subscription:
     request: str = ""  # id of the request that asked for it; "" while none has
     alone: bool = False  # to be asked for in a request of its own, because a shared one was refused
     again: bool = False  # leaving, and then to be wanted again
+    urgent: bool = True  # the user asked for it, and it may have a request of its own at once
     stale: bool = False  # an earlier subscription on this connection may still send: only a confirmation ends that
     flows: bool = False  # whether what comes is this subscription's own: its book is open
     failures: int = 0  # of late; each makes the wait for the next try longer
@@ -785,11 +867,13 @@ class Subscriptions:
     while its channel is sent or confirmed, and closed otherwise: see _enter(). Times are monotonic, in seconds.
     """
 
-    def __init__(self, dialect: "Dialect") -> None:
+    def __init__(self, dialect: "Dialect", doubt: Callable[[], str] = str) -> None:
         self.dialect = dialect
+        self.doubt = doubt  # why no book is to be trusted at this moment, see OrderBook
         self.by_key: dict[str, Subscription] = {}  # changed under the lock; one look-up needs none
         self._given_up: dict[str, bool] = {}  # by key, oldest first: whether this connection may still send rows
-        self.spent = False  # whether this hour's requests are used up
+        self._spent = False  # whether requests wait because this hour's are used up
+        self._resubscribed: dict[str, float] = {}  # by op: when a request left last that the user did not ask for
         self._requests: deque[float] = deque()  # when this connection's requests left, of the last hour
         self._ids = itertools.count(1)
         self._lock = threading.RLock()  # guards all of the above; never held while a request is sent
@@ -814,8 +898,10 @@ class Subscriptions:
                 subscription = self.by_key[key] = self._make(channel, key)
             elif subscription.state == "leaving":
                 subscription.again = True
+                subscription.urgent = True
                 subscription.due = min(subscription.due, monotonic() + CONFIRM_TIMEOUT)
             elif subscription.state == "refused":
+                subscription.urgent = True
                 self._want_at(subscription, 0.0, "not subscribed yet")
             return subscription
 
@@ -823,7 +909,10 @@ class Subscriptions:
         kind, names = self.dialect.book(channel), columns_of(channel)
         subscription = Subscription(channel, key, self.dialect.private(channel))
         subscription.name_rows = row_namer(names) if names else None
-        subscription.book = OrderBook(kind == "whole") if kind else None
+        subscription.book = None
+        if kind:
+            signed = channel.startswith("sprd-")  # a spread's price may be negative
+            subscription.book = OrderBook(kind == "whole", signed, doubt=self.doubt)
         subscription.stale = self._given_up.pop(key, False)
         self._enter(subscription, "wanted", "not subscribed yet")
         return subscription
@@ -850,21 +939,36 @@ class Subscriptions:
         with self._lock:
             for state, op in (("leaving", "unsubscribe"), ("wanted", "subscribe"), ("sent", "subscribe")):
                 due = [s for s in self.by_key.values() if s.state == state and not s.request and s.due <= now]
-                for batch in self._batches(due):
-                    if not self.may_request(now):
-                        return requests
-                    requests.append(self._ask(op, batch, now))
+                urgent = [s for s in due if s.urgent]
+                for batch in self._batches(urgent, -(-len(urgent) // REQUESTS_PER_OPEN)):
+                    if self.may_request(now):
+                        requests.append(self._ask(op, batch, now))
+                others = [s for s in due if not s.urgent]
+                if not others or now - self._resubscribed.get(op, -inf) < RESUBSCRIBE_SPACING:
+                    continue
+                self._resubscribed[op] = now
+                for batch in self._batches(others, len(others)):
+                    if self.may_request(now, REQUESTS_RESERVED):
+                        requests.append(self._ask(op, batch, now))
         return requests
 
-    def may_request(self, now: float) -> bool:
-        """Count one more request, if the exchange takes it."""
+    def may_request(self, now: float, reserved: int = 0) -> bool:
+        """Count one more request, if the exchange takes it and leaves so many for others."""
         with self._lock:
             while self._requests and now - self._requests[0] >= 3600:
                 self._requests.popleft()
-            self.spent = len(self._requests) >= REQUESTS_PER_HOUR
-            if not self.spent:
-                self._requests.append(now)
-            return not self.spent
+            if len(self._requests) >= REQUESTS_PER_HOUR - reserved:
+                self._spent = True
+                return False
+            self._requests.append(now)
+            return True
+
+    def exhausted(self, now: float) -> str:
+        """Why to reconnect: a new connection has requests of its own. "" if they last, or if it is too early."""
+        with self._lock:
+            if not self._spent or now - self._requests[0] < 60:
+                return ""
+        return f"the {REQUESTS_PER_HOUR} requests an hour that a connection has are used up: the next has its own"
 
     def _ask(self, op: str, batch: list[Subscription], now: float) -> Request:
         id = f"r{next(self._ids)}"
@@ -875,9 +979,8 @@ class Subscriptions:
                 self._enter(subscription, "sent", "not confirmed yet")
         return Request(op, [subscription.channel for subscription in batch], id)
 
-    def _batches(self, subscriptions: list[Subscription]) -> Iterator[list[Subscription]]:
-        """One channel a request while they are few, so that each refusal has its own id; more where they are many."""
-        size = -(-len(subscriptions) // REQUESTS_PER_OPEN)
+    def _batches(self, subscriptions: list[Subscription], size: int) -> Iterator[list[Subscription]]:
+        """Requests of at most so many channels: few where it matters that each refusal has its own id."""
         batch: list[Subscription] = []
         length = 0
         for subscription in subscriptions:
@@ -978,13 +1081,15 @@ class Subscriptions:
         """The connection is lost: on the next one, everything that is wanted is asked for anew."""
         with self._lock:
             self._requests.clear()
-            self.spent = False
+            self._spent = False
+            self._resubscribed.clear()
             self._given_up = dict.fromkeys(self._given_up, False)
             for subscription in list(self.by_key.values()):
                 subscription.stale = False
                 if subscription.state == "leaving" and not subscription.again:
                     self._give_up(subscription)
                 elif subscription.state != "refused":
+                    subscription.urgent = True
                     self._want_at(subscription, 0.0, reason)
 
     # What did not happen in time.
@@ -1037,21 +1142,28 @@ class Subscriptions:
         self._want_at(subscription, now + self._failed(subscription, now), reason)
 
     def _failed(self, subscription: Subscription, now: float) -> float:
-        """Count a failure. The wait is 0, 1, 3, 7, … seconds, at most a minute; from 0 after two without a failure."""
+        """Count a failure, and return how long to wait for the next try: 0, 1, 3, 7, … seconds, at most a minute.
+
+        It begins with 0 again after two minutes without a failure.
+        """
         recent = now - subscription.failed < 2 * MAX_CHANNEL_RETRY
         subscription.failures = subscription.failures + 1 if recent else 0
         subscription.failed = now
+        subscription.urgent = False
         return min(MAX_CHANNEL_RETRY, 2.0 ** min(subscription.failures, 10) - 1)
 
     def _leave(self, subscription: Subscription, again: bool, reason: str) -> None:
         subscription.due = 0.0
         subscription.request = ""
         subscription.again = again
+        subscription.urgent = not again
         subscription.stale = True
         self._enter(subscription, "leaving", reason)
 
     def _end(self, subscription: Subscription) -> None:
-        if subscription.again:
+        if subscription.again and subscription.urgent:
+            self._want_at(subscription, 0.0, "unsubscribed")
+        elif subscription.again:
             self._retry(subscription, "unsubscribed")
         else:
             self._give_up(subscription)
@@ -1067,6 +1179,8 @@ class Subscriptions:
 
 # ---------------------------------------------------------------------------------------------------------------
 # Wire: text in, events out, and requests as text. No socket, thread, clock, file or print.
+
+MAX_ROWS = 20_000  # in one message
 
 # OKX hosts by region: live, simulated trading, REST. Port 8443 closed on 2026-10-31; 443 is the default.
 REGIONS = {
@@ -1304,13 +1418,14 @@ class OkexV1(Dialect):
             return self._read_item(message)
         if len(message) == 1:
             return self._read_item(message[0])
+        bounded(message)
         # Each by itself, so that a bad one costs no other.
         return [event for item in message for event in self.parse(to_json([item]))]
 
     def _read_item(self, item: Any) -> list[WireEvent]:
         channel, data = item.get("channel", ""), item.get("data")
         if data.__class__ is list and channel and channel.__class__ is str:
-            return [Push(channel, data, "")]
+            return [Push(channel, bounded(data), "")]
         if "data" not in item:
             return [self._read_bare(item)]
         if isinstance(data, dict) and str(data.get("result", True)).lower() == "false":
@@ -1392,7 +1507,7 @@ class OkexV3(Dialect):
         """A push for each channel that the rows belong to, in the order of their first rows."""
         action = {"partial": "snapshot", "update": "update"}.get(item.get("action", ""), "")
         pushes: dict[str, Push] = {}
-        for row in item["data"]:
+        for row in bounded(item["data"]):
             channel = self._channel(item["table"], row)
             pushes.setdefault(channel, Push(channel, [], action)).rows.append(row)
         return list(pushes.values())
@@ -1489,7 +1604,7 @@ class OkxV5(Dialect):
             arg = item["arg"]
             common = len(arg) == 2 and "instId" in arg
             channel = f"{arg['channel']}:{arg['instId']}" if common else self.channel(arg)
-            return [Push(channel, rows, item.get("action", ""))]
+            return [Push(channel, bounded(rows), item.get("action", ""))]
         if rows.__class__ is list and "op" in item:
             return [Reply(str(item["id"]), str(item["op"]), str(item["code"]), str(item["msg"]), rows)]
         return [self._read_event(item)]
@@ -1526,6 +1641,13 @@ class OkxV5(Dialect):
         if not id and code in LOGIN_CODES:
             return LoginRefused(code, message)
         return Refused(code, message, channel, id)
+
+
+def bounded(rows: list[Any]) -> list[Any]:
+    """Refuse what no real message has so many of: a few KB can inflate to a million empty objects."""
+    if len(rows) > MAX_ROWS:
+        raise ValueError(f"{len(rows)} rows in one message")
+    return rows
 
 
 def unknown(item: dict[str, Any]) -> Unknown:
@@ -1684,12 +1806,23 @@ class Reader:
         self.buffer = b""
         self.fast = self.fits(self.connection)
         self.delegated = not self.fast  # whether websocket-client is to read next
+        self.returns = inf  # monotonic: when its reader is to come back, whole message or not
+        self.step_in(self.connection)
 
     @staticmethod
     def fits(connection: Any) -> bool:
         """Whether this version of websocket-client has what is borrowed from it here (1.8.0 to 1.9.2 do)."""
         frames, parts = getattr(connection, "frame_buffer", None), getattr(connection, "cont_frame", None)
-        return isinstance(getattr(frames, "recv_buffer", None), list) and hasattr(parts, "recving_frames")
+        lists = isinstance(getattr(frames, "recv_buffer", None), list) and hasattr(parts, "cont_data")
+        return lists and callable(getattr(frames, "recv", None)) and hasattr(parts, "recving_frames")
+
+    def step_in(self, connection: Any) -> None:
+        """Stand between websocket-client's reader and its socket, and between it and what it reads."""
+        self.receive_frame = connection.recv_data_frame
+        connection.recv_data_frame = self.receive_data_frame
+        if self.fast:
+            self.receive_some = connection.frame_buffer.recv
+            connection.frame_buffer.recv = self.receive_piece
 
     def run(self, tick: Callable[[float], None]) -> None:
         """Read until the connection ends, and call `tick(now)` every second, whether something arrives or not."""
@@ -1697,14 +1830,24 @@ class Reader:
         ticked = 0.0
         while self.ws.keep_running:
             self.ws.tracing = okex_log.isEnabledFor(logging.DEBUG)
+            now = monotonic()
+            if now - self.watchdog.drained > 0.25 and not self.readable():
+                self.watchdog.drained = now
             with suppress(TimeoutError, websocket.WebSocketTimeoutException):
                 if not self.step():
                     break
-                self.watchdog.heard = monotonic()
-            now = monotonic()
             if now - ticked >= 1.0:
                 ticked = now
-                tick(now)
+                tick(monotonic())
+
+    def readable(self) -> bool:
+        """Whether something waits to be read."""
+        sock = self.connection.sock
+        if isinstance(sock, ssl.SSLSocket) and sock.pending():
+            return True
+        with selectors.DefaultSelector() as selector:
+            selector.register(sock, selectors.EVENT_READ)
+            return bool(selector.select(0))
 
     def say_goodbye(self) -> None:
         """Send a close frame, but do not wait for the answer as websocket-client would."""
@@ -1712,6 +1855,60 @@ class Reader:
             with suppress(Exception):
                 self.connection.send_close()
         self.connection.shutdown()
+
+    def step(self) -> bool:
+        """Receive something and pass it on; False at the end. Raises a timeout if nothing comes."""
+        if self.delegated:
+            return self.step_delegated()
+        try:
+            chunk = self.connection.sock.recv(CHUNK)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            # TLS on Python 3.13 says so under load, while other threads send. websocket-client waits then.
+            self.hand_over()
+            return True
+        if not chunk:  # the end of the connection: websocket-client reports it
+            self.hand_over()
+            return True
+        self.buffer = self.buffer + chunk if self.buffer else chunk
+        known = self.ws.counts["messages"]
+        self.cut()
+        if self.ws.counts["messages"] > known:
+            self.watchdog.heard = monotonic()
+        return True
+
+    # What websocket-client reads.
+
+    def step_delegated(self) -> bool:
+        self.returns = monotonic() + 1.0
+        if not self.read():
+            return False
+        self.watchdog.heard = monotonic()
+        if self.fast and not self.connection.cont_frame.recving_frames:  # not between two fragments
+            frames = self.connection.frame_buffer
+            self.delegated = False
+            self.buffer = b"".join(frames.recv_buffer)
+            frames.recv_buffer = []
+            self.cut()
+        return True
+
+    def receive_piece(self, most: int) -> bytes:
+        """What websocket-client receives pieces with: no larger than a message may be, and back after a second.
+
+        It keeps what it has when a timeout is raised, and goes on from there.
+        """
+        length, parts = self.connection.frame_buffer.length or 0, self.connection.cont_frame.cont_data
+        if length > MAX_MESSAGE or (parts and len(parts[1]) > MAX_MESSAGE):
+            raise ValueError(f"a message of more than {MAX_MESSAGE} bytes")
+        if monotonic() > self.returns:
+            raise websocket.WebSocketTimeoutException("a message arrives slowly")
+        return bytes(self.receive_some(most))
+
+    def receive_data_frame(self, control_frame: bool = False) -> Any:
+        """A message, with the opcode of its first fragment; websocket-client hands on that of the last."""
+        opcode, frame = self.receive_frame(control_frame)
+        if frame is not None:
+            frame.opcode = opcode
+        return opcode, frame
 
     @staticmethod
     def on_data(ws: OkexWS, data: bytes, opcode: int, _final: bool) -> None:
@@ -1723,24 +1920,6 @@ class Reader:
             ws.malformed(str(error), data)
         else:
             ws.receive(message)
-
-    def step(self) -> bool:
-        """Receive something and pass it on; False at the end. Raises a timeout if nothing comes."""
-        if not self.delegated:
-            chunk = self.connection.sock.recv(CHUNK)
-            if chunk:
-                self.buffer = self.buffer + chunk if self.buffer else chunk
-                self.cut()
-            else:  # the end of the connection: websocket-client reports it
-                self.hand_over()
-        elif not self.read():
-            return False
-        elif self.fast and not self.connection.cont_frame.recving_frames:  # not between two fragments
-            self.delegated = False
-            frames = self.connection.frame_buffer
-            self.buffer, frames.recv_buffer = b"".join(frames.recv_buffer), []
-            self.cut()
-        return True
 
     def cut(self) -> None:
         """Deliver the messages that are whole; keep the rest, or hand it over."""
@@ -1778,6 +1957,11 @@ class Reader:
 # Order books: pure as well, apart from the lock that lets other threads read them.
 
 MAX_PENDING = 10_000  # updates kept while a book's snapshot is fetched: 100 s of the fastest channel
+MAX_SEQUENCE = 1 << 63  # a seqId is an int64
+MAX_BRIDGED = 1000  # updates older than a snapshot by REST that come after it: 10 s of the fastest channel
+MAX_BRIDGING = 10.0  # seconds for the updates to reach a snapshot by REST; normally it takes milliseconds
+NO_CHECKSUM = (0, "", "0")  # what says nothing: OKX v5 has sent 0 since 2026-06-23
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # what an odd row can raise
 
 
 class BookOutOfSync(Exception):
@@ -1790,108 +1974,214 @@ class BookSide:
     Levels are found by their price as sent; only a price that is new is parsed and sorted in. A deleted level stays,
     with its size of 0, until enough of them have come together: prices come back often, and so nearly every change
     is one assignment. Prices are compared as numbers: 1E-8 is 0.00000001.
+
+    Of a level only price and size are kept, which are strings: what a handler does to its rows stays outside. The
+    caller looks at the sizes, of both sides together: see `are_plain`. If they are not plain, or with a TypeError,
+    because something is no string or no list, it comes again with `own_levels`.
     """
 
-    __slots__ = ("capacity", "levels", "order", "prices", "sign")
+    __slots__ = ("capacity", "lowest", "order", "prices", "sign", "sizes")
 
-    def __init__(self, sign: int, levels: Iterable[list[Any]] = ()) -> None:
+    def __init__(self, sign: int, levels: Any, lowest: float = 0.0) -> None:
         self.sign = sign  # -1 for bids, so that the smallest key is the best
-        self.levels: dict[str, list[Any]] = {level[0]: level for level in levels}  # price → level as sent
-        self.prices = {sign * float(price): price for price in self.levels}  # key → price
+        self.lowest = lowest  # what a price may be
+        if levels.__class__ is not list or not LISTS.issuperset(map(type, levels)):
+            raise TypeError("a side is no list of lists")
+        self.sizes: dict[str, str] = {level[0]: level[1] for level in levels}  # price → size, as sent
+        ":".join(self.sizes)  # TypeError unless all prices are strings
+        self.prices = {sign * float(price): price for price in self.sizes}  # key → price
         self.order = sorted(self.prices)  # keys
-        if not all(map(isfinite, self.order)):
-            raise ValueError(f"a price is not a number: {', '.join(self.levels)}")
-        if len(self.prices) < len(self.levels):  # a price spelled in two ways
-            self.levels = {price: self.levels[price] for price in self.prices.values()}
+        if not isfinite(sum(self.order)):
+            raise ValueError("a price is no finite number")
+        if self.order and (least := self.order[min(sign, 0)]) * sign <= 0:
+            number(self.prices[least], lowest)
+        if len(self.prices) < len(self.sizes):  # a price spelled in two ways
+            self.sizes = {price: self.sizes[price] for price in self.prices.values()}
         self.capacity = self._capacity()
 
     def _capacity(self) -> int:
         """With more levels than this, the deleted ones are cleared away."""
         return 200 + len(self.order) * 3 // 2
 
-    def change(self, changes: list[Any]) -> None:
-        levels = self.levels
-        known = len(levels)
+    def change(self, changes: Any) -> list[str]:
+        """Apply changed levels as they were sent. Returns their sizes."""
+        if changes.__class__ is not list:
+            raise TypeError("a side is no list")
+        sizes = self.sizes
+        known = len(sizes)
+        taken: list[str] = []
+        take = taken.append
         for level in changes:
-            levels[level[0]] = level
-        if len(levels) > known:  # what is new stands last in a dict
-            for price in list(islice(reversed(levels), len(levels) - known)):
+            if level.__class__ is not list:
+                raise TypeError("a level is no list")
+            sizes[level[0]] = size = level[1]
+            take(size)
+        if len(sizes) > known:  # what is new stands last in a dict
+            for price in list(islice(reversed(sizes), len(sizes) - known))[::-1]:
                 self._insert(price)
-            if len(levels) > self.capacity:
-                self.order = [key for key in self.order if not is_deleted(levels[self.prices[key]])]
-                self.prices = {key: self.prices[key] for key in self.order}
-                self.levels = {price: levels[price] for price in self.prices.values()}
-                self.capacity = self._capacity()
+            if len(sizes) > self.capacity:
+                self._clear()
+        return taken
+
+    def change_again(self, levels: list[list[str]]) -> None:
+        """The same with levels as `own_levels` gives them, after it failed or took sizes that are not plain."""
+        self.sizes = {price: self.sizes[price] for price in self.prices.values()}  # without what was not sorted in
+        self.change(levels)
 
     def _insert(self, price: str) -> None:
-        key = self.sign * float(price)
-        if not isfinite(key):
-            raise ValueError(price)
+        key = self.sign * number(price, self.lowest)
         if key in self.prices:
-            del self.levels[self.prices[key]]  # the same price, spelled in another way until now
+            del self.sizes[self.prices[key]]  # the same price, spelled in another way until now
         else:
             insort(self.order, key)
         self.prices[key] = price
+
+    def _clear(self) -> None:
+        """Remove the deleted levels."""
+        sizes = self.sizes
+        self.order = [key for key in self.order if not is_deleted(sizes[self.prices[key]])]
+        self.prices = {key: self.prices[key] for key in self.order}
+        self.sizes = {price: sizes[price] for price in self.prices.values()}
+        self.capacity = self._capacity()
 
     def trim(self) -> bool:
         """Remove the deleted levels that come before the best one. Returns whether there were any."""
         gone = 0
         for key in self.order:
-            if not is_deleted(self.levels[self.prices[key]]):
+            if not is_deleted(self.sizes[self.prices[key]]):
                 break
-            del self.levels[self.prices.pop(key)]
+            del self.sizes[self.prices.pop(key)]
             gone += 1
         del self.order[:gone]
         return gone > 0
 
     def top(self, n: int) -> list[list[str]]:
-        levels, prices = self.levels, self.prices
+        sizes, prices = self.sizes, self.prices
         best: list[list[str]] = []
         for key in self.order:
             if len(best) == n:
                 break
-            level = levels[prices[key]]
-            if not is_deleted(level):
-                best.append(level[:2])
+            price = prices[key]
+            size = sizes[price]
+            if not is_deleted(size):
+                best.append([price, size])
         return best
 
 
-def is_deleted(level: list[Any]) -> bool:
-    """Whether a level's size is 0. Raises ValueError or TypeError if it is no number.
+def is_deleted(size: str) -> bool:
+    """Whether a level's size, which is known to be a number, is 0.
 
     A size as sent by the exchange begins with a digit, and then that digit is trusted: float() is slow.
     """
-    size = level[1]
-    if size == "0" or (size.__class__ is str and "1" <= size < ":"):
-        return bool(size == "0")
-    amount = float(size)
-    if not 0 <= amount < inf:
-        raise ValueError(size)
-    return amount == 0
+    return size == "0" or (not "1" <= size < ":" and float(size) == 0)
+
+
+LISTS = {list}
+LONG = 300  # digits; a text without so many is no infinite number
+ZEROS = b"0" * 64
+DIGITS = bytes.maketrans(b"123456789", b"000000000")
+MARKS = bytes(byte if byte in b".:" else 0 for byte in range(256))  # what is neither a point nor between two numbers
+
+
+def are_plain(texts: list[Any]) -> bool:
+    """Whether all of these are numbers in the exchange's way: strings of digits, perhaps with a point among them.
+
+    One look at all of them together, which leaves the digits out: float() of each would cost three times as much.
+    """
+    try:
+        text = f":{':'.join(texts)}:"
+    except TypeError:
+        return False
+    data = text.encode()
+    if len(data) > LONG and ZEROS in data.translate(DIGITS):  # float() of 309 digits is infinite
+        return False
+    marks = data.translate(MARKS, b"0123456789").decode()
+    return not ("\0" in marks or ".." in marks or ":." in text or "::" in text) or not texts
+
+
+def number(text: Any, lowest: float = 0.0) -> float:
+    """A price or a size from its text. Raises TypeError if it is no text, ValueError if it is no such number."""
+    if text.__class__ is not str:
+        raise TypeError("not a string")
+    value = float(text)
+    if not isfinite(value) or value < lowest:
+        raise ValueError(f"{text} is no price or size")
+    if value == 0:
+        Decimal(text)  # which float() takes for 0, but Decimal for an error: 1e-999999999999999999999
+    return value
+
+
+def own_levels(levels: Any, lowest: float = 0.0) -> list[list[str]]:
+    """A side's levels as lists of our own: [price, size], as sent. JSON numbers become strings as Python writes them.
+
+    Raises one of UNREADABLE unless each level is a list that begins with a price and a size.
+    """
+    if levels.__class__ is not list:
+        raise ValueError("a side is no list")
+    pairs = [level[:2] for level in levels if level.__class__ is list]
+    texts = list(chain.from_iterable(pairs))
+    if len(texts) < 2 * len(levels):
+        raise ValueError("a level is no list of price and size")
+    if not texts or are_plain(texts):
+        return pairs
+    return [[number_text(price, lowest), number_text(size)] for price, size in pairs]
+
+
+def number_text(value: Any, lowest: float = 0.0) -> str:
+    """v1 may send prices and sizes as JSON numbers: 6406.43 is "6406.43"."""
+    text: str = str(value) if value.__class__ in (int, float) else value
+    number(text, lowest)
+    return text
+
+
+def sequence_number(value: Any) -> int:
+    """A seqId or prevSeqId. Raises ValueError for what is none."""
+    if value.__class__ is not int or not -1 <= value < MAX_SEQUENCE:
+        raise ValueError("no sequence number")
+    return int(value)
+
+
+def is_later(ts: Any, than: Any) -> bool:
+    """Whether one of v5's times, in ms, is known to be later than another one."""
+    with suppress(*UNREADABLE):
+        return int(ts) > int(than)
+    return False
 
 
 class OrderBook:
     """One instrument's order book, kept from snapshots and updates. Any thread may read it.
 
-    Reading a book that is not `ready` raises BookOutOfSync, and so does `apply` when a message does not follow
-    from the one before: by v5's sequence numbers, by the checksum where there is one, or because bid and ask cross.
-    `whole` is for channels of which every message is the whole book.
+    Reading a book that is not `ready` raises BookOutOfSync, and so does `apply` when a message cannot be read, or
+    does not follow from the one before: by v5's sequence numbers, by the checksum where there is one, or because bid
+    and ask cross and nothing vouches for that. `whole` is for channels of which every message is the whole book,
+    `signed` for instruments whose prices may be negative, as those of spreads are (sprd-…).
 
     A book belongs to a subscription. `close` ends it: whatever still comes of it, late and from any thread, is not
     taken. `open` begins the next one. A book made by itself is open.
     """
 
-    def __init__(self, whole: bool = False) -> None:
+    def __init__(
+        self,
+        whole: bool = False,
+        signed: bool = False,
+        clock: Callable[[], float] = monotonic,
+        doubt: Callable[[], str] = str,
+    ) -> None:
         self.whole = whole
+        self._lowest = -inf if signed else 0.0
+        self._clock = clock  # seconds, monotonic
+        self._doubt = doubt  # asked at each reading: why not to trust the book now, though it is in sync; "" is trust
         self._lock = threading.RLock()  # guards all below: one thread applies, one bridges, one closes, any may read
         self._open = True  # whether there is a subscription that feeds the book
         self._reason = "no snapshot yet"  # why the book is not ready; "" when it is
         self._first = True  # no snapshot since the subscription: in v1 the next row is one, in v5 it may come by REST
-        self._last: dict[str, Any] = {}  # the last row
+        self._timestamp: Any = ""  # of the last row
         self._sequence: int | None = None
         self._bridging = False  # the snapshot came by REST: the first update may begin before it and end after it
+        self._bridged = 0  # updates since then that were older than the snapshot
+        self._bridge_by = inf  # by the clock: when they must have reached it
         self._pending: list[Any] = []  # updates that wait for a snapshot
-        self._bids, self._asks = BookSide(-1), BookSide(1)
+        self._bids, self._asks = BookSide(-1, []), BookSide(1, [])
 
     def apply(self, row: Any, action: str = "") -> None:
         """Take one row of a book channel; `action` is "snapshot", "update", or "" for v1 and whole-book channels.
@@ -1907,34 +2197,39 @@ class OrderBook:
             try:
                 if action == "snapshot" or self.whole or (self._first and action == ""):
                     self._replace(row)
-                    self._bridging = False
+                    self._check(row, vouched=True)
                 elif self._reason:
                     self._await_snapshot(row)
-                    return
-                elif "seqId" in row and not self._follows(row):
-                    return
-                else:
-                    self._bids.change(row["bids"])
-                    self._asks.change(row["asks"])
-                self._check(row)
-            except BookOutOfSync as error:
-                self._invalidate(str(error))
-                raise
-            except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-                self._invalidate(f"unreadable row: {error!r}")
-                raise BookOutOfSync(self._reason) from None
+                elif self._sequence is None and "seqId" not in row:
+                    self._change(row)
+                    self._check(row, vouched=False)
+                elif self._follows(row):
+                    self._change(row)
+                    self._check(row, vouched=True)
+            except (BookOutOfSync, *UNREADABLE) as error:
+                raise self._distrust(error) from None
 
     def bridge(self, row: Any, waiting: list[Any]) -> bool:
         """Take a snapshot that was fetched by REST, then the updates that waited for it (change log, 2026-02-12).
 
         `waiting` is what the property was before the snapshot was asked for. False if other updates wait by now, if
         the book was closed meanwhile, or if the snapshot is older than the first update.
+
+        The updates must reach the snapshot soon, or it is of another time (cached from before a reset, say), and
+        none would ever be taken: the book is out of sync after MAX_BRIDGED updates that are older than the snapshot,
+        after MAX_BRIDGING seconds, or at once if such an update has a later `ts`.
         """
         with self._lock:
-            if not waiting or waiting is not self._pending or row["seqId"] < waiting[0]["prevSeqId"]:
+            if not waiting or waiting is not self._pending:
                 return False
+            try:
+                if sequence_number(row["seqId"]) < waiting[0]["prevSeqId"]:
+                    return False
+            except UNREADABLE as error:
+                raise self._distrust(error) from None
             self.apply(row, "snapshot")
             self._bridging = True
+            self._bridged, self._bridge_by = -len(waiting), self._clock() + MAX_BRIDGING
             for update in waiting:
                 self.apply(update, "update")
             return True
@@ -1963,7 +2258,8 @@ class OrderBook:
     @property
     def ready(self) -> bool:
         with self._lock:  # not in the middle of a row, which may yet turn out wrong
-            return not self._reason
+            self._end_bridging()
+            return not (self._reason or self._doubt())
 
     @property
     def waiting(self) -> list[Any]:
@@ -1972,10 +2268,19 @@ class OrderBook:
 
     @property
     def timestamp(self) -> str | int:
-        """The exchange's time of the last message: ms in v1 and v5, ISO 8601 in v3."""
+        """The exchange's time of the last message: ms in v1 and v5, ISO 8601 in v3; "" if it had none."""
         with self._lock:
             self._demand_ready()
-            return self._last.get("ts") or self._last.get("timestamp") or ""
+            known = self._timestamp.__class__ in (str, int)
+            return self._timestamp if known else ""
+
+    @property
+    def crossed(self) -> bool:
+        """Whether the best bid is not below the best ask, as happens in a call auction, and the exchange says so."""
+        with self._lock:
+            self._demand_ready()
+            bids, asks = self._bids.order, self._asks.order  # without deleted levels at the top if they cross: _check
+            return bool(bids and asks and -bids[0] >= asks[0])
 
     @property
     def best_bid(self) -> tuple[str, str] | None:
@@ -1991,39 +2296,82 @@ class OrderBook:
 
     @property
     def mid(self) -> float | None:
-        """The middle between best bid and best ask; None for a one-sided book."""
+        """The middle between best bid and best ask, computed exactly and then rounded; None for a one-sided book."""
         bids, asks = self.top(1)
         return float((Decimal(bids[0][0]) + Decimal(asks[0][0])) / 2) if bids and asks else None
 
     @property
     def spread(self) -> float | None:
-        """Best ask less best bid; None for a one-sided book."""
+        """Best ask less best bid, likewise: 0.1, not 0.0999999. Below 0 if `crossed`, None for a one-sided book."""
         bids, asks = self.top(1)
         return float(Decimal(asks[0][0]) - Decimal(bids[0][0])) if bids and asks else None
 
     def top(self, n: int) -> tuple[list[list[str]], list[list[str]]]:
-        """The best n bids and the best n asks, each [price, size], best first, in the exchange's own strings."""
+        """The best n bids and the best n asks, each [price, size], best first, in the exchange's own strings.
+
+        Where v1 sends JSON numbers they are strings as well, as Python writes the number: 6406.43 is "6406.43". The
+        lists are the caller's.
+        """
         with self._lock:
             self._demand_ready()
-            try:
-                return self._bids.top(n), self._asks.top(n)
-            except (IndexError, TypeError, ValueError) as error:  # a level without a size, or of no number
-                self._invalidate(f"unreadable level: {error!r}")
-                raise BookOutOfSync(self._reason) from None
+            return self._bids.top(n), self._asks.top(n)
+
+    def view(self, n: int) -> dict[str, Any] | None:
+        """The best n levels a side as of the last row, for who handles that row; None if the book is out of sync."""
+        with self._lock:
+            if self._reason:
+                return None
+            return {"bids": self._bids.top(n), "asks": self._asks.top(n), "ts": self._timestamp}
 
     # Under the lock.
 
     def _demand_ready(self) -> None:
-        if self._reason:
-            raise BookOutOfSync(self._reason)
+        if self._bridging:
+            self._end_bridging()
+        reason = self._reason or self._doubt()
+        if reason:
+            raise BookOutOfSync(reason)
 
     def _invalidate(self, reason: str) -> None:
         self._reason, self._pending = reason, []
 
+    def _distrust(self, error: Exception) -> BookOutOfSync:
+        """The book is out of sync because of a row; what to raise."""
+        what = str(error) if isinstance(error, BookOutOfSync) else f"unreadable row: {error!r}"
+        self._invalidate(printable_text(what))
+        return BookOutOfSync(self._reason)
+
     def _replace(self, row: Any) -> None:
         self._first = False  # before anything can fail: what follows an unreadable book are changes, and no book
-        self._bids, self._asks = BookSide(-1, row["bids"]), BookSide(1, row["asks"])
-        self._pending, self._reason, self._sequence = [], "", row.get("seqId")
+        bids, asks = self._sides(row["bids"], row["asks"])
+        sequence = row.get("seqId")
+        if sequence is not None:
+            sequence_number(sequence)
+            sequence_number(row.get("prevSeqId", -1))
+        self._bids, self._asks = bids, asks
+        self._pending, self._reason, self._sequence, self._bridging = [], "", sequence, False
+
+    def _sides(self, bids: Any, asks: Any) -> tuple[BookSide, BookSide]:
+        low = self._lowest
+        try:
+            sides = BookSide(-1, bids, low), BookSide(1, asks, low)
+            if are_plain([*sides[0].sizes.values(), *sides[1].sizes.values()]):
+                return sides
+        except TypeError:  # as in _change
+            pass
+        return BookSide(-1, own_levels(bids, low), low), BookSide(1, own_levels(asks, low), low)
+
+    def _change(self, row: Any) -> None:
+        bids, asks = row["bids"], row["asks"]
+        try:
+            sizes = self._bids.change(bids)
+            sizes += self._asks.change(asks)
+            plain = are_plain(sizes)
+        except TypeError:  # JSON numbers instead of strings, or what cannot be read at all
+            plain = False
+        if not plain:
+            self._bids.change_again(own_levels(bids, self._lowest))
+            self._asks.change_again(own_levels(asks, self._lowest))
 
     def _follows(self, row: Any) -> bool:
         """Whether an update is to be applied, by its sequence numbers; out of sync if it leaves a gap.
@@ -2033,41 +2381,69 @@ class OrderBook:
         """
         previous, sequence, last = row["prevSeqId"], row["seqId"], self._sequence
         if self._bridging and last is not None:
+            sequence_number(previous)
             if previous <= sequence <= last:
+                self._skip(row)
                 return False
             if previous <= last < sequence:
                 last = previous
         self._bridging = False
-        if previous != last:
+        if previous != last or last is None:
             raise BookOutOfSync(f"sequence gap: an update follows {previous}, the book is at {last}")
         if sequence == previous and (row["bids"] or row["asks"]):
             raise BookOutOfSync(f"sequence {sequence} came twice, with levels")
+        if sequence.__class__ is not int or not -1 <= sequence < MAX_SEQUENCE:
+            raise BookOutOfSync("seqId is no sequence number")
         self._sequence = sequence
         return True
 
+    def _skip(self, row: Any) -> None:
+        """Skip an update that is older than the snapshot by REST; out of sync if that has been so for too long."""
+        if row["seqId"] == self._sequence:
+            self._bridging = False  # the updates have reached the snapshot: the next one follows it
+            return
+        self._bridged += 1
+        if self._bridged > MAX_BRIDGED or is_later(row.get("ts"), self._timestamp):
+            raise BookOutOfSync("the snapshot by REST is of another time than the updates")
+        self._end_bridging()
+        if self._reason:
+            raise BookOutOfSync(self._reason)
+
+    def _end_bridging(self) -> None:
+        if self._bridging and not self._reason and self._clock() > self._bridge_by:
+            self._invalidate(f"the updates have not reached the snapshot by REST within {MAX_BRIDGING:.0f} s")
+
     def _await_snapshot(self, row: Any) -> None:
+        """Keep an update until there is a snapshot: a copy, because the handler gets the row."""
         if not self._first or "seqId" not in row or len(self._pending) >= MAX_PENDING:
             raise BookOutOfSync("updates, but no snapshot")
-        if row["seqId"] < row["prevSeqId"]:  # a snapshot could be from before or after it
+        previous, sequence = sequence_number(row["prevSeqId"]), sequence_number(row["seqId"])
+        if sequence < previous:  # a snapshot could be from before or after it
             raise BookOutOfSync("the sequence was reset before there was a snapshot")
-        self._pending.append(row)
+        sides = {side: own_levels(row[side], self._lowest) for side in ("bids", "asks")}
+        rest = {name: row.get(name) for name in ("ts", "checksum")}
+        self._pending.append({"prevSeqId": previous, "seqId": sequence, **sides, **rest})
 
-    def _check(self, row: Any) -> None:
+    def _check(self, row: Any, vouched: bool) -> None:
         """v3's checksum, and v5's before June 2026: CRC32 of the best 25 a side, bid and ask in turn, as sent.
 
-        OKX v5 has sent 0 since 2026-06-23, which says nothing.
+        A book that is crossed is taken only if it is `vouched` for: sent as a whole, or by sequence or checksum.
         """
         checksum = row.get("checksum")
-        if checksum:
+        if checksum is not None and checksum not in NO_CHECKSUM:
             pairs = zip_longest(self._bids.top(25), self._asks.top(25), fillvalue=())
             text = ":".join([":".join((*bid, *ask)) for bid, ask in pairs])
-            if zlib.crc32(text.encode()) != checksum & 0xFFFFFFFF:
+            if zlib.crc32(text.encode()) != int(checksum) & 0xFFFFFFFF:
                 raise BookOutOfSync("checksum mismatch")
+            vouched = True
         bids, asks = self._bids, self._asks
         while bids.order and asks.order and -bids.order[0] >= asks.order[0]:  # by deleted levels, perhaps
-            if not bids.trim() and not asks.trim():
-                raise BookOutOfSync(f"crossed: bid {bids.top(1)[0][0]}, ask {asks.top(1)[0][0]}")
-        self._last = row
+            if bids.trim() or asks.trim():
+                continue
+            if vouched:
+                break
+            raise BookOutOfSync(f"crossed: bid {bids.top(1)[0][0]}, ask {asks.top(1)[0][0]}")
+        self._timestamp = row.get("ts") or row.get("timestamp") or ""
 
 
 class Snapshots:
@@ -2119,21 +2495,35 @@ class Snapshots:
 # ---------------------------------------------------------------------------------------------------------------
 # Account: secrets, the login, and orders.
 
-known_secrets: set[str] = set()  # keys and passwords, so that they can be kept out of everything that is printed
-recent_signatures: deque[str] = deque(maxlen=16)  # the latest; one is good for 30 s
+known_secrets: dict[str, re.Pattern[str]] = {}  # keys and passwords, to be kept out of everything that is printed
+recent_signatures: deque[re.Pattern[str]] = deque(maxlen=16)  # the latest; one is good for 30 s
 
 
 def hide_secret(secret: str) -> None:
-    """Keep a secret out of what is printed: as it is, as JSON writes it, and as JSON in JSON does."""
+    """Keep a secret out of what is printed."""
     if len(secret) >= 4:  # no key of the exchange is as short, and every "a" would become ***
-        for _ in range(3):
-            known_secrets.add(secret)
-            secret = to_json(secret)[1:-1]
+        known_secrets[secret] = secret_pattern(secret)
+
+
+def secret_pattern(secret: str) -> re.Pattern[str]:
+    """Finds a secret however an echo of the login spells it: in JSON, in JSON in JSON, in a URL, in base64.
+
+    Each character may stand as it is, behind backslashes, or as its code.
+    """
+
+    def spellings(c: str) -> str:
+        in_url = "".join(f"%{byte:02x}" for byte in c.encode())
+        in_json = re.escape(to_json(c)[1:-1]).replace(r"\\", r"\\+")
+        space = r"|\+" if c == " " else ""
+        return rf"(?:\\*{re.escape(c)}|{in_json}|\\+u{ord(c):04x}|{in_url}{space})"
+
+    in_base64 = base64.b64encode(secret.encode()).decode().rstrip("=")
+    return re.compile("".join(map(spellings, secret)) + "|" + re.escape(in_base64), re.IGNORECASE)
 
 
 def mask_secrets(text: str) -> str:
-    for secret in (*known_secrets, *recent_signatures):
-        text = text.replace(secret, "***")
+    for pattern in (*known_secrets.values(), *recent_signatures):
+        text = pattern.sub("***", text)
     return text
 
 
@@ -2232,7 +2622,7 @@ class Login:
     def request(self, now: float) -> str:
         """The signed request, to be sent now."""
         text = self.dialect.login(self.credentials, wall_clock())
-        recent_signatures.extend(re.findall(r'"([^"]{20,})"', text))
+        recent_signatures.extend(map(secret_pattern, re.findall(r'"([^"]{20,})"', text)))
         self.due = now + CONFIRM_TIMEOUT
         return text
 
@@ -2423,15 +2813,28 @@ def fetch_json(url: str, headers: dict[str, str], proxy: dict[str, Any], timeout
     from websocket._http import connect, proxy_info
 
     options = websocket.sock_opt([], {})
-    options.timeout = timeout  # for each step
+    options.timeout = timeout  # for each step of connecting
     sock, (host, port, path) = connect(f"ws{url[4:]}", options, proxy_info(**proxy), None)  # type: ignore[no-untyped-call]
-    with closing(HTTPConnection(host, port)) as connection:
-        connection.sock = sock
-        connection.request("GET", path, headers=headers)
-        response = connection.getresponse()
-        if response.status != 200:
-            raise OSError(f"{host} answered HTTP {response.status}")
-        return from_json(response.read().decode())
+    # For the whole of the answer, however it dribbles.
+    deadline = threading.Timer(timeout, socket.socket.shutdown, [sock, socket.SHUT_RDWR])
+    deadline.daemon = True
+    deadline.start()
+    end = monotonic() + timeout
+    try:
+        with closing(HTTPConnection(host, port)) as connection:
+            connection.sock = sock
+            connection.request("GET", path, headers=headers)
+            response = connection.getresponse()
+            body = response.read(MAX_MESSAGE + 1)
+    except Exception:
+        if monotonic() >= end:
+            raise TimeoutError("the answer took too long") from None
+        raise
+    finally:
+        deadline.cancel()
+    if response.status != 200:
+        raise OSError(f"{host} answered HTTP {response.status}")
+    return from_json(body.decode())
 
 
 class Rest:

@@ -1,5 +1,6 @@
 """The account side: logins that are known to have happened, orders that get their own answer, secrets that stay so."""
 
+import base64
 import io
 import json
 import logging
@@ -8,6 +9,7 @@ import re
 import subprocess
 import sys
 import threading
+import urllib.parse
 from pathlib import Path
 
 import pytest
@@ -254,7 +256,7 @@ def test_a_late_login_is_waited_for(exchange, connect, keys):
 
 
 def test_many_logins_do_not_wear_the_mask_off(keys, exchange):
-    okex_ws.recent_signatures.extend(f"signature {n}" for n in range(99))
+    okex_ws.recent_signatures.extend(okex_ws.secret_pattern(f"signature {n}") for n in range(99))
     assert okex_ws.mask_secrets(" ".join(exchange.keys)) == "*** *** ***"
 
 
@@ -527,6 +529,50 @@ def test_secrets_are_hidden_however_they_are_written(caplog):
     for text in (secret, once, json.dumps({"msg": once}), okex_ws.printable_text("x" * 190 + "secret-secret")):
         okex_ws.okex_log.warning("%s", text)
     assert "word" not in caplog.text and "secre" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [
+        lambda secret: secret.replace("/", "\\/"),
+        lambda secret: (
+            secret.replace("=", "\\u003d").replace("/", "\\u002F").replace("+", "\\u002b").replace(" ", "\\u0020")
+        ),
+        str.upper,
+        urllib.parse.quote,
+        lambda secret: urllib.parse.quote(secret, safe=""),
+        urllib.parse.quote_plus,
+        lambda secret: base64.b64encode(secret.encode()).decode(),
+    ],
+)
+def test_secrets_are_hidden_in_an_echo_that_escapes_them_in_its_own_way(spell):
+    secret = "Ab/cd+ef==gh secret/"
+    Credentials("key-key-key", secret)
+    assert okex_ws.printable_text(f"Invalid request: {spell(secret)}!") in (
+        "Invalid request: ***!",
+        "Invalid request: ***=!",  # the padding of base64
+    )
+
+
+def test_nothing_that_cannot_be_read_is_quoted_while_a_login_is_under_way(exchange, connect, keys, caplog):
+    exchange.ignored = "login"
+    client = connect("account", credentials=keys)
+    wait_for(lambda: spoken(exchange))
+    for text in ("nonsense with a piece of the key", '{"event":"a piece of the key"}'):
+        exchange.sessions[-1].send(text)
+    wait_for(lambda: caplog.text.count("not quoted") == 2)
+    assert "piece" not in caplog.text and client.counts["malformed"] == 1
+
+
+def test_an_error_about_nothing_does_not_end_a_login(exchange, connect, impatient, keys, caplog):
+    exchange.ignored = "login"
+    client = connect("account", credentials=keys)
+    wait_for(lambda: spoken(exchange))
+    exchange.ignored = ""
+    error = {"event": "error", "code": "50001", "msg": "Service temporarily unavailable", "connId": "a"}
+    exchange.sessions[-1].send(json.dumps(error))
+    wait_for(lambda: client.rows)
+    assert "Service temporarily unavailable" in caplog.text and client.counts["connects"] == 2
 
 
 def test_what_status_says_holds_no_secret(keys):

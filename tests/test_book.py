@@ -7,11 +7,12 @@ import threading
 import zlib
 from functools import partial
 from itertools import pairwise
+from math import inf
 
 import pytest
 import websocket
 from conftest import wait_for
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import okex_ws
@@ -71,9 +72,9 @@ def test_prices_are_numbers_however_they_are_written():
     book = OrderBook()
     book.apply(row([("1E-8", "5"), ("0.00000002", "6")], [("3e-8", 1)]), "snapshot")
     book.apply(row([("0.00000001", "0.000"), ("2E-8", 7)], []), "update")
-    assert book.top(9) == ([["2E-8", 7]], [["3e-8", 1]])
+    assert book.top(9) == ([["2E-8", "7"]], [["3e-8", "1"]])
     book.apply(row([(2e-8, 0), (1e-8, 0.5)], []), "update")
-    assert book.top(9) == ([[1e-8, 0.5]], [["3e-8", 1]])
+    assert book.top(9) == ([["1e-08", "0.5"]], [["3e-8", "1"]])
 
 
 def test_one_sided_and_empty_books_are_books():
@@ -147,7 +148,7 @@ def test_a_price_that_goes_and_comes_back_is_neither_lost_nor_doubled(changes):
         expected = [[str(p), str(s)] for p, s in sorted(levels.items(), reverse=True) if s]
         assert book.top(3) == (expected[:3], [])
     assert book.top(999) == ([[str(p), str(s)] for p, s in sorted(levels.items(), reverse=True) if s], [])
-    assert len(book._bids.levels) == len(book._bids.order) == len(book._bids.prices)
+    assert len(book._bids.sizes) == len(book._bids.order) == len(book._bids.prices)
 
 
 # -- Distrusting it
@@ -196,12 +197,66 @@ def test_what_does_not_follow_is_a_gap(update):
     assert book.best_bid == ("99", "1")
 
 
-@pytest.mark.parametrize("crossing", [([("101", "1")], []), ([], [("99", "1")]), ([("200", "1")], [("98.5", "2")])])
-def test_a_crossed_book_is_distrusted(crossing):
-    book = ready_book()
+CROSSINGS = [([("101", "1")], []), ([], [("99", "1")]), ([("200", "1")], [("98.5", "2")])]
+
+
+@pytest.mark.parametrize("crossing", CROSSINGS)
+def test_a_crossed_book_is_distrusted_where_nothing_vouches_for_it(crossing):
+    book = OrderBook()
+    book.apply(row([("99", "1"), ("98", "2")], [("101", "3"), ("102", "4")]))  # v1
     with pytest.raises(BookOutOfSync, match="crossed"):
-        book.apply(v5(10, 11, *crossing), "update")
+        book.apply(row(*crossing))
     assert not book.ready
+    for read in ("crossed", "best_bid"):
+        with pytest.raises(BookOutOfSync, match="crossed"):
+            getattr(book, read)
+
+
+@pytest.mark.parametrize("crossing", CROSSINGS)
+def test_a_crossed_book_whose_sequence_holds_is_the_exchanges_own(crossing):
+    book = ready_book()
+    assert book.crossed is False
+    book.apply(v5(10, 11, *crossing), "update")
+    assert book.crossed is True and book.spread <= 0
+    book.apply(v5(11, 11), "update")
+    assert book.crossed and book.best_bid == (crossing[0] or [("99", "1")])[0]
+    assert book.best_ask == (crossing[1] or [("101", "3")])[0]
+    gone = [[(price, "0") for price, _ in side] for side in crossing]
+    book.apply(v5(11, 12, *gone), "update")  # what crossed has traded
+    assert book.crossed is False and (book.best_bid, book.best_ask) == (("99", "1"), ("101", "3"))
+
+
+@pytest.mark.parametrize("book", [OrderBook(), OrderBook(whole=True)])
+@pytest.mark.parametrize("action", ["snapshot", ""])
+def test_a_crossed_book_that_comes_whole_is_the_exchanges_own(book, action):
+    book.open()
+    book.apply(row([("5", "1")], [("4", "1")]), action)
+    assert book.crossed and (book.mid, book.spread) == (4.5, -1.0)
+
+
+def test_a_crossed_book_is_vouched_for_by_its_checksum_alone():
+    bids, asks = [("99", "1"), ("98", "2")], [("101", "3")]
+    book = OrderBook()
+    book.apply(row(bids, asks, checksum=crc(bids, asks)), "snapshot")
+    crossing = [("102", "1")]
+    book.apply(row(crossing, [], checksum=crc(crossing + bids, asks)), "update")
+    assert book.crossed
+    with pytest.raises(BookOutOfSync, match="crossed"):
+        book.apply(row([("97", "1")], []), "update")
+
+
+def test_deleted_levels_do_not_cross():
+    book = OrderBook()
+    book.apply(row([("99", "1"), ("98", "2")], [("101", "3"), ("102", "4")]))
+    book.apply(row([("99", "0")], [("98.5", "1")]))
+    book.apply(row([], [("98.5", "0.00"), ("99", "1")]))
+    assert not book.crossed and (book.best_bid, book.best_ask) == (("98", "2"), ("99", "1"))
+
+
+def test_a_one_sided_book_is_not_crossed():
+    book = OrderBook(whole=True)
+    book.apply(row([("5", "1")], []))
+    assert book.crossed is False
 
 
 @pytest.mark.parametrize(
@@ -260,13 +315,197 @@ def test_the_checksums_that_the_exchange_documented(bids, asks, checksum):
         book.apply(row(bids, asks, checksum=checksum + 1), "snapshot")
 
 
-@pytest.mark.parametrize("size", ["", "nan", "-1", None, []])
-def test_a_size_that_is_none_is_not_handed_out(size):
-    book = ready_book()
-    book.apply(v5(10, 11, [("98", size)]), "update")
+HUGE = 10**400
+BAD_LEVELS = [
+    *([["90", size]] for size in ("", "nan", "-1", "inf", ".", "1.2.3", "1abc", "1e999", "9" * 400, None, [], True)),
+    *([[price, "1"]] for price in ("", "nan", "-1", "inf", ".", "1.2.3", "1abc", "9" * 400, None, [], {}, True, False)),
+    *([["90", size]] for size in (HUGE, -1, float("nan"), float("inf"), "\ud800", "1e-999999999999999999999x")),
+    *([[price, "1"]] for price in (HUGE, -1.5, float("nan"), "1e-99999999999999999999", "\ud800")),
+    [["90"]], [[]], ["90"], ["9012"], [90], [None], [{"0": "90"}], [["90", "1"], "12"], [[1, "5"], [True, "6"]],
+    "", {}, None, 7, True, "9012", {"90": "1"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", BAD_LEVELS, ids=lambda bad: repr(bad)[:30])
+@pytest.mark.parametrize("side", ["bids", "asks"])
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_cannot_be_read_deep_in_the_book_is_out_of_sync_at_once(bad, side, whole):
+    book = OrderBook(whole)
+    book.apply(snapshot(), "snapshot")
+    odd = v5(10, 11)
+    odd[side] = [["97.5" if side == "bids" else "105", "1"], *bad] if isinstance(bad, list) else bad
     with pytest.raises(BookOutOfSync, match="unreadable"):
-        book.top(2)
+        book.apply(odd, "" if whole else "update")
     assert not book.ready
+
+
+@pytest.mark.parametrize("bad", BAD_LEVELS, ids=lambda bad: repr(bad)[:30])
+def test_what_cannot_be_read_in_a_snapshot_is_out_of_sync_at_once(bad):
+    for update in (snapshot() | {"bids": bad}, snapshot() | {"asks": bad}):
+        book = OrderBook()
+        with pytest.raises(BookOutOfSync, match="unreadable"):
+            book.apply(update, "snapshot")
+        book.open()
+        with pytest.raises(BookOutOfSync, match="unreadable"):
+            book.apply(update | {"prevSeqId": 10}, "update")  # which waits for a snapshot
+        assert not book.waiting
+
+
+@pytest.mark.parametrize("name", ["seqId", "prevSeqId"])
+@pytest.mark.parametrize("value", [HUGE, "11", None, True, 11.0, [], -2])
+def test_a_sequence_number_that_is_none_is_out_of_sync(name, value):
+    book = ready_book()
+    with pytest.raises(BookOutOfSync):
+        book.apply(v5(10, 11) | {name: value}, "update")
+    for action in ("snapshot", "update"):
+        if (name, action, value) == ("seqId", "snapshot", None):
+            continue  # v3 has none
+        book = OrderBook()
+        with pytest.raises(BookOutOfSync):
+            book.apply(v5(10, 11) | {name: value}, action)
+    with pytest.raises(BookOutOfSync):
+        waiting = waiting_book(v5(20, 22))
+        if name == "prevSeqId" and waiting.bridge(rest(25), waiting.waiting):
+            waiting.apply(v5(24, 26) | {name: value}, "update")
+        waiting.bridge(rest(25) | {name: value}, waiting.waiting)
+
+
+def test_an_update_without_a_sequence_number_does_not_follow_from_one_that_has_it():
+    book = ready_book()
+    with pytest.raises(BookOutOfSync):
+        book.apply(row([("97", "1")], []), "update")
+
+
+def test_numbers_of_many_digits_are_numbers_in_a_long_row_too():
+    long = "1." + "0" * 100
+    book = OrderBook()
+    book.apply(row([(str(n), long) for n in range(1, 100)], []), "snapshot")
+    book.apply(row([(str(n), "2" * 80) for n in range(1, 100)], []), "update")
+    assert book.best_bid == ("99", "2" * 80)
+    with pytest.raises(BookOutOfSync):
+        book.apply(row([(str(n), "2" * (80 if n < 50 else 400)) for n in range(1, 100)], []), "update")
+
+
+def test_the_reason_of_an_odd_row_is_short_and_printable():
+    book = OrderBook()
+    with pytest.raises(BookOutOfSync) as raised:
+        book.apply(row([("\x1b[31m" * 1000, "1")], []), "snapshot")
+    assert len(str(raised.value)) < 250 and str(raised.value).isprintable()
+
+
+def test_prices_of_spreads_may_be_negative():
+    book = OrderBook(signed=True)
+    book.apply(v5(-1, 1, [("-3.5", "1"), ("-4", "1")], [("-0.5", "2"), ("1", "1")]), "snapshot")
+    book.apply(v5(1, 2, [("-3.4", "1")], [("-1", "2")]), "update")
+    assert (book.best_bid, book.best_ask) == (("-3.4", "1"), ("-1", "2"))
+    assert (book.mid, book.spread) == (-2.2, 2.4)
+    with pytest.raises(BookOutOfSync):
+        book.apply(v5(2, 3, [("-5", "-1")]), "update")
+
+
+# -- What the book keeps is its own
+
+
+@pytest.mark.parametrize("action", ["snapshot", "update", "waiting"])
+def test_a_handler_that_changes_its_rows_does_not_change_the_book(action):
+    rows = [snapshot(), v5(10, 11, [("97.5", "6")], [("101", "7")])]
+    if action == "waiting":
+        rows = [v5(20, 22, [("97.5", "6")]), v5(22, 25, [("98", "1")], [("101", "7")])]
+    book = OrderBook()
+    for n, each in enumerate(rows):
+        book.apply(each, "update" if n or action == "waiting" else "snapshot")
+    fetched = rest(20)
+    if action == "snapshot":
+        book.apply(rows.pop() | {"prevSeqId": -1}, "snapshot")
+    expected = None if action == "waiting" else (book.top(9), book.timestamp, book.mid)
+    for each in rows:
+        for level in each["bids"] + each["asks"]:
+            level[:] = [float(level[0]) * 2, None]
+        each["bids"].clear()
+        each.clear()
+    if action == "waiting":
+        assert book.bridge(fetched, book.waiting)
+        expected = ([["99", "1"], ["98", "1"], ["97.5", "6"]], [["101", "7"]]), "1", 100.0
+    assert (book.top(9), book.timestamp, book.mid) == expected
+
+
+def test_what_is_read_is_the_readers_own():
+    book = ready_book()
+    book.top(9)[0][0][:] = ["1000", None]
+    book.top(9)[0].clear()
+    assert book.best_bid == ("99", "1") and len(book.top(9)[0]) == 2
+
+
+# -- Numbers instead of strings, as in v1
+
+
+def test_json_numbers_are_read_exactly():
+    book = OrderBook()
+    book.apply(row([(6406.43, 320), (6406.3, 1.5)], [(6406.53, 7)]))
+    assert (book.mid, book.spread) == (6406.48, 0.1)
+    assert book.top(9) == ([["6406.43", "320"], ["6406.3", "1.5"]], [["6406.53", "7"]])
+
+
+def test_prices_are_found_again_as_numbers_and_as_strings():
+    book = OrderBook()
+    book.apply(row([(6406.43, 320), ("6406.30", "1"), (6400, 2)], []))
+    book.apply(row([("6406.43", "0"), (6406.3, "5"), ("6400.0", 0)], []))
+    assert book.top(9) == ([["6406.3", "5"]], [])
+    book.apply(row([(6406.3, 6), (6406.3, 7), (6400, 0)], [("6407", 1), (6407.0, "2"), ("6408", "3")]))
+    assert book.top(9) == ([["6406.3", "7"]], [["6407.0", "2"], ["6408", "3"]])
+    assert len(book._asks.sizes) == len(book._asks.order) == len(book._asks.prices) == 2
+
+
+# -- Anything
+
+
+SCALARS = (
+    st.none() | st.booleans() | st.integers(-3, 30) | st.sampled_from([HUGE, -HUGE, 0.1, float("nan"), inf])
+    | st.sampled_from(["", "0", "1", "2", "3.5", "1E-8", "-1", ".", "1.2.3", "1abc", "nan", "9" * 400, "0.0", "1_0"])
+    | st.text(max_size=3)
+)  # fmt: skip
+ANY_JSON = st.recursive(
+    SCALARS, lambda any: st.lists(any, max_size=4) | st.dictionaries(st.text(max_size=3), any), max_leaves=6
+)
+LEVELS = st.lists(st.lists(SCALARS, max_size=4) | ANY_JSON, max_size=4) | ANY_JSON
+GOOD = st.lists(st.tuples(st.integers(1, 9).map(str), st.integers(0, 2).map(str)).map(list), max_size=4)
+NAMES = ("seqId", "prevSeqId", "checksum", "ts", "timestamp")
+ANY_ROW = ANY_JSON | st.fixed_dictionaries(
+    {"bids": GOOD | LEVELS, "asks": GOOD | LEVELS}, optional=dict.fromkeys(NAMES, SCALARS | ANY_JSON)
+)
+
+
+def assert_sane(book):
+    """A book that is ready answers, with numbers."""
+    if not book.ready:
+        return
+    bids, asks = book.top(999)
+    for price, size in bids + asks:
+        assert price.__class__ is size.__class__ is str
+        assert 0 <= float(price) < inf and 0 < float(size) < inf
+    for side, sign in ((bids, -1), (asks, 1)):
+        assert sorted(side, key=lambda level: sign * float(level[0])) == side
+    assert book.best_bid == (tuple(bids[0]) if bids else None)
+    for value in (book.mid, book.spread):
+        assert (value is None) == (not bids or not asks)
+    assert isinstance(book.timestamp, str | int) and isinstance(book.crossed, bool)
+    assert book.crossed == bool(bids and asks and float(bids[0][0]) >= float(asks[0][0]))
+
+
+@settings(max_examples=1500)
+@given(st.lists(st.tuples(ANY_ROW, st.sampled_from(["snapshot", "update", "", "bridge"])), max_size=5), st.booleans())
+def test_any_json_is_a_row_or_out_of_sync(rows, whole):
+    book = OrderBook(whole)
+    for each, action in rows:
+        try:
+            if action == "bridge":
+                book.bridge(each, book.waiting)
+            else:
+                book.apply(each, action)
+        except BookOutOfSync:
+            assert not book.ready
+            book.open()
+        assert_sane(book)
 
 
 def test_a_checksum_of_zero_or_none_says_nothing():
@@ -274,6 +513,28 @@ def test_a_checksum_of_zero_or_none_says_nothing():
     book.apply(v5(10, 11, checksum=0), "update")
     book.apply(v5(11, 12), "update")
     assert book.ready
+
+
+@pytest.mark.parametrize("nothing", ["0", 0, "", None])
+def test_a_checksum_that_says_nothing(nothing):
+    book = ready_book(checksum=nothing)
+    book.apply(v5(10, 11, [("97", "1")], checksum=nothing), "update")
+    assert book.ready
+
+
+def test_a_checksum_as_a_string_is_the_number():
+    bids, asks = [("3366.1", "7"), ("3366", "6")], [("3366.8", "9"), ("3368", "8")]
+    book = OrderBook()
+    book.apply(row(bids, asks, checksum="-1881014294"), "snapshot")
+    assert book.ready
+    with pytest.raises(BookOutOfSync, match="checksum"):
+        book.apply(row(bids, asks, checksum="-1881014295"), "snapshot")
+
+
+@pytest.mark.parametrize("none", ["no number", "1.5", 1.5, True, [], {}, [1], HUGE, "9" * 5000])
+def test_a_checksum_that_is_no_number_is_out_of_sync(none):
+    with pytest.raises(BookOutOfSync):
+        ready_book(checksum=none)
 
 
 def test_the_checksum_takes_strings_as_sent_and_the_best_25():
@@ -514,6 +775,93 @@ def test_a_reset_before_there_is_a_snapshot_is_out_of_sync():
         book.apply(v5(15, 3), "update")
 
 
+class Clock:
+    now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+def bridged_book(clock=None, at=5000, ts="2"):
+    """A book with a snapshot by REST that lies far ahead of the updates."""
+    book = OrderBook(clock=clock or Clock())
+    book.apply(v5(20, 22), "update")
+    assert book.bridge(rest(at) | {"ts": ts}, book.waiting)
+    assert book.ready
+    return book
+
+
+def test_a_snapshot_far_ahead_is_distrusted_after_many_updates():
+    book = bridged_book()
+    with pytest.raises(BookOutOfSync, match="another time"):
+        for n in range(okex_ws.MAX_BRIDGED + 1):
+            assert book.ready
+            book.apply(v5(22 + n, 23 + n), "update")
+    assert n == okex_ws.MAX_BRIDGED and not book.ready
+
+
+def test_a_snapshot_far_ahead_is_distrusted_after_some_time():
+    clock = Clock()
+    book = bridged_book(clock)
+    clock.now += okex_ws.MAX_BRIDGING
+    book.apply(v5(22, 23), "update")
+    assert book.ready
+    clock.now += 0.1
+    with pytest.raises(BookOutOfSync, match="within 10 s"):
+        book.apply(v5(23, 24), "update")
+    assert not book.ready
+
+
+def test_a_snapshot_that_no_update_reaches_is_not_read_for_ever():
+    clock = Clock()
+    book = bridged_book(clock)
+    clock.now += okex_ws.MAX_BRIDGING + 0.1
+    with pytest.raises(BookOutOfSync, match="within 10 s"):
+        _ = book.best_bid
+    assert not book.ready
+    with pytest.raises(BookOutOfSync):
+        book.apply(v5(22, 23), "update")  # and the client gets to know
+
+
+def test_a_snapshot_with_a_higher_number_and_an_earlier_time_is_distrusted_at_once():
+    book = bridged_book(ts="1000")
+    book.apply(v5(22, 23) | {"ts": "1000"}, "update")
+    with pytest.raises(BookOutOfSync, match="another time"):
+        book.apply(v5(23, 24) | {"ts": "1001"}, "update")
+    book = waiting_book(v5(20, 22), v5(22, 24) | {"ts": "1001"})
+    with pytest.raises(BookOutOfSync, match="another time"):
+        book.bridge(rest(5000) | {"ts": "1000"}, book.waiting)
+    assert not book.ready
+
+
+@pytest.mark.parametrize("ts", [None, "", "soon", [], {}, float("inf"), "2026-11-21T00:00:00.000Z"])
+def test_a_time_that_cannot_be_read_decides_nothing(ts):
+    book = bridged_book(ts="1000")
+    book.apply(v5(22, 23) | {"ts": ts}, "update")
+    assert book.ready
+
+
+def test_bridging_ends_when_the_updates_reach_the_snapshot():
+    clock = Clock()
+    book = OrderBook(clock=clock)
+    book.apply(v5(20, 22), "update")
+    assert book.bridge(rest(25), book.waiting)
+    book.apply(v5(22, 25) | {"ts": "2"}, "update")
+    clock.now += 1000
+    assert book.ready
+    book.apply(v5(25, 26), "update")
+    with pytest.raises(BookOutOfSync, match="gap"):
+        book.apply(v5(20, 22), "update")
+
+
+def test_updates_that_waited_for_a_snapshot_do_not_count_against_it(monkeypatch):
+    monkeypatch.setattr(okex_ws, "MAX_BRIDGED", 3)
+    book = waiting_book(*(v5(20 + n, 21 + n) for n in range(9)))
+    assert book.bridge(rest(5000), book.waiting)
+    book.apply(v5(29, 30), "update")
+    assert book.ready
+
+
 def test_updates_do_not_pile_up_for_ever(monkeypatch):
     monkeypatch.setattr(okex_ws, "MAX_PENDING", 3)
     book = waiting_book(v5(20, 22), v5(22, 23), v5(23, 24))
@@ -591,7 +939,7 @@ def test_a_book_that_the_exchange_gives_up_does_not_answer(exchange, connect, me
 
 
 def test_a_book_is_not_ready_while_the_handler_blocks(exchange, connect, monkeypatch):
-    monkeypatch.setattr(okex_ws, "SILENCE_MARGIN", 0.2)
+    monkeypatch.setattr(okex_ws, "MAX_LAG", 1.5)
     block = threading.Event()
     client = connect("books:BTC-USDT", ping_every=0.05)
     book = client.books["books:BTC-USDT"]
@@ -599,7 +947,9 @@ def test_a_book_is_not_ready_while_the_handler_blocks(exchange, connect, monkeyp
     client.handler = lambda channel, rows: block.wait()
     try:
         wait_for(lambda: client.saw(GAP))
-        assert "does the handler block" in dict(client.statuses)[GAP] and not book.ready
+        assert "behind" in dict(client.statuses)[GAP] and not book.ready and client.counts["times behind"] == 1
+        with pytest.raises(BookOutOfSync, match="arrived up to"):
+            book.top(1)
         client.handler = lambda channel, rows: None
     finally:
         block.set()
@@ -638,6 +988,42 @@ def test_a_book_given_up_while_a_snapshot_arrives_is_not_ready(exchange, connect
     # The reading thread had looked at the state just before:
     client._keep_book(subscription, book, [row([["1", "1"]], [["2", "1"]], seqId=1, prevSeqId=-1)], "snapshot")
     assert not book.ready
+
+
+def test_a_push_behind_the_end_of_its_channel_brings_no_book_to_life(exchange, connect):
+    exchange.snapshots = False
+    client = connect("books:BTC-USDT", "trades:ETH-USDT")
+    book = client.books["books:BTC-USDT"]
+    wait_for(lambda: book.ready)
+    fetched = len(exchange.fetched)
+    push = {"arg": V5.argument("books:BTC-USDT"), "action": "update", "data": [v5(10, 11)]}
+    refusal = {"event": "channel-conn-count-error", "channel": "books", "connCount": "30", "connId": "a4d3ae55"}
+    with exchange.lock:
+        exchange.sessions[-1].feeds.clear()
+        for message in (refusal, push, push):
+            exchange.sessions[-1].send(json.dumps(message))
+        exchange.sessions[-1].send('{"arg":{"channel":"trades","instId":"ETH-USDT"},"data":[{"px":"last"}]}')
+    wait_for(lambda: ("trades:ETH-USDT", {"px": "last"}) in client.rows)
+    assert client.channels["books:BTC-USDT"] == "refused"
+    assert not book.ready and not book.waiting and len(exchange.fetched) == fetched
+
+
+COINS = ["BTC", "ETH", "LTC", "BCH", "ETC", "EOS", "XRP"]
+
+
+def test_a_burst_of_gaps_is_mended_in_a_few_requests(exchange, connect):
+    channels = [f"books:{coin}-{quote}" for coin in COINS for quote in ("USDT", "USD-SWAP", "USDT-SWAP")]
+    client = connect(*channels)
+    wait_for(lambda: all(book.ready for book in client.books.values()))
+    asked = len(exchange.requests)
+    with exchange.lock:
+        for instrument in exchange.instruments.values():
+            instrument.step()  # an event that nobody is told
+    wait_for(lambda: client.counts["gaps"] >= len(channels))
+    wait_for(lambda: all(book.ready for book in client.books.values()))
+    ops = [json.loads(text)["op"] for _, text in exchange.requests[asked:] if text != "ping"]
+    assert ops.count("unsubscribe") <= 3 and ops.count("subscribe") <= 3
+    assert client.counts["connects"] == 1
 
 
 def test_a_gap_costs_only_the_channel_that_has_it(exchange, connect, caplog):

@@ -1,5 +1,6 @@
 """The client: what it restores, what it reports, and what cannot stop it."""
 
+import asyncio
 import gc
 import json
 import logging
@@ -8,6 +9,7 @@ import ssl
 import threading
 import time
 import tracemalloc
+from contextlib import suppress
 
 import pytest
 import trustme
@@ -244,6 +246,49 @@ def test_gives_up_on_a_peer_that_never_answers_the_handshake(exchange, connect, 
     wait_for(lambda: client.rows)
 
 
+@pytest.fixture
+def dribbling():
+    """A server that sends its answer to each connection a byte at a time; `dribbling(bytes, pause)` is where."""
+    stop = threading.Event()
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve(data, pause):
+        def answer(peer):
+            with suppress(OSError):
+                peer.recv(65536)
+                for byte in data:
+                    if stop.wait(pause):
+                        return
+                    peer.sendall(bytes([byte]))
+
+        def accept():
+            with suppress(OSError):
+                while True:
+                    threading.Thread(target=answer, args=(listener.accept()[0],), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        return f"//127.0.0.1:{listener.getsockname()[1]}"
+
+    yield serve
+    stop.set()
+    listener.close()
+
+
+def test_gives_up_on_a_handshake_that_dribbles(connect, impatient, dribbling, monkeypatch):
+    monkeypatch.setattr(okex_ws, "CONNECT_TIMEOUT", 0.5)
+    client = connect("trades:BTC-USDT", url="ws:" + dribbling(b"HTTP/1.1 101 Switching Protocols\r\n" * 100, 0.1))
+    wait_for(lambda: client.saw(DISCONNECTED, 2), within=5)
+    assert "did not answer in time" in dict(client.statuses)[DISCONNECTED]
+
+
+def test_gives_up_on_a_rest_answer_that_dribbles(dribbling):
+    url = "ws:" + dribbling(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n" + b" " * 999, 0.1)
+    begin = time.monotonic()
+    with pytest.raises(TimeoutError):
+        okex_ws.Rest(url, False, okex_ws.DIRECT).get("/api/v5/public/time", timeout=0.6)
+    assert time.monotonic() - begin < 5
+
+
 def test_waits_longer_from_try_to_try_and_starts_over_when_data_flows(connect, exchange, monkeypatch):
     waits = []
     monkeypatch.setattr(okex_ws, "uniform", lambda low, high: waits.append((low, high)) or 0.0)
@@ -478,9 +523,11 @@ def test_no_more_requests_than_the_exchange_takes(exchange, connect, monkeypatch
     wait_for(lambda: list(client.channels.values()).count("confirmed") == 5)
     wait_for(client.more_rows())
     assert list(client.channels.values()).count("wanted") == 2
+    assert client.counts["connects"] == 1  # another one would use up its requests as fast
+    monkeypatch.setattr(okex_ws, "REQUESTS_PER_HOUR", 50)
+    client._subscriptions._requests[0] -= 61  # a minute later
+    wait_for(lambda: client.saw(CONNECTED, 2) and list(client.channels.values()).count("confirmed") == 7)
     assert "requests an hour" in caplog.text
-    client._subscriptions._requests.clear()  # an hour later
-    wait_for(lambda: list(client.channels.values()).count("confirmed") == 7)
 
 
 def test_a_channel_of_another_endpoint_is_an_error_at_once():
@@ -488,6 +535,40 @@ def test_a_channel_of_another_endpoint_is_an_error_at_once():
         OkexWS(["trades:BTC-USDT", "candle1m:BTC-USDT"])
     with pytest.raises(ValueError, match="is served at"):
         OkexWS(["trades:BTC-USDT", "spot/trade:BTC-USDT"], url="ws://127.0.0.1:1/same")
+
+
+def test_unsubscribing_and_subscribing_again_waits_for_nothing(exchange, connect):
+    client = connect("trades:BTC-USDT")
+    wait_for(lambda: client.rows)
+    for _ in range(5):  # as failures, these would wait for 0 + 1 + 3 + 7 + 15 seconds
+        client.unsubscribe("trades:BTC-USDT")
+        client.subscribe("trades:BTC-USDT")
+        wait_for(lambda: client.channels == {"trades:BTC-USDT": "confirmed"}, within=3)
+        wait_for(client.more_rows(), within=3)
+
+
+def test_a_row_behind_the_end_of_its_channel_does_not_reach_the_handler(exchange, connect):
+    client = connect("trades:BTC-USDT", "tickers:BTC-USDT")
+    wait_for(lambda: len({channel for channel, _ in client.rows}) == 2)
+    client.unsubscribe("trades:BTC-USDT")
+    wait_for(lambda: list(client.channels) == ["tickers:BTC-USDT"])
+    late = '{"arg":{"channel":"trades","instId":"BTC-USDT"},"data":[{"px":"late"}]}'
+    exchange.sessions[-1].send(late)
+    wait_for(client.more_rows())
+    assert not [row for _, row in client.rows if row.get("px") == "late"]
+    client.subscribe("trades:BTC-USDT")
+    wait_for(lambda: client.channels["trades:BTC-USDT"] == "confirmed")
+    exchange.sessions[-1].send(late)
+    wait_for(lambda: [row for _, row in client.rows if row.get("px") == "late"])
+
+
+def test_an_error_about_nothing_refuses_no_channel(exchange, connect, caplog):
+    exchange.ignored = "subscribe"
+    client = connect("trades:BTC-USDT")
+    wait_for(lambda: exchange.requests)
+    exchange.sessions[-1].send('{"event":"error","code":"50001","msg":"Service temporarily unavailable"}')
+    wait_for(lambda: client.saw(REFUSED))
+    assert client.channels == {"trades:BTC-USDT": "sent"}
 
 
 # -- The heartbeat
@@ -558,7 +639,84 @@ def test_answers_a_ping_of_the_exchange(exchange, connect):
     wait_for(lambda: (1, "pong") in exchange.requests)
 
 
+def test_the_round_trip_is_that_of_the_ping_that_is_answered():
+    watchdog = okex_ws.Watchdog(20.0)
+    watchdog.start(0.0)
+    for at in (1.0, 21.0, 41.0):
+        watchdog.pinging(at)
+    watchdog.ponged(42.0)
+    assert watchdog.latency == 41_000  # not the second since the last ping
+    watchdog.ponged(42.5)
+    assert watchdog.latency == 21_500
+    watchdog.start(50.0)
+    watchdog.ponged(51.0)  # of nothing
+    assert watchdog.latency == 21_500
+
+
+def test_a_handler_that_is_slightly_too_slow_is_noticed_and_books_wait_until_it_has_caught_up(
+    exchange, connect, monkeypatch, caplog
+):
+    monkeypatch.setattr(okex_ws, "MAX_LAG", 1.2)
+    exchange.every = 0.004
+    client = connect("books:BTC-USDT", "trades:BTC-USDT")
+    book = client.books["books:BTC-USDT"]
+    wait_for(lambda: book.ready)
+    quick = client.handler
+    client.handler = lambda channel, rows: time.sleep(0.02)  # there are up to 500 messages a second
+    wait_for(lambda: client.saw(okex_ws.GAP), within=20)
+    with pytest.raises(okex_ws.BookOutOfSync, match="arrived up to"):
+        book.top(1)
+    client.handler = quick
+    wait_for(lambda: "caught up" in caplog.text)
+    wait_for(lambda: book.ready)
+    assert book.best_bid and client.counts["times behind"] == 1
+    assert client.counts["connects"] == 1 and client.counts["gaps"] == 0  # nothing was lost, nor asked for anew
+
+
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+def test_after_a_suspend_no_book_answers_and_the_connection_is_made_anew(
+    exchange, connect, impatient, monkeypatch, jump
+):
+    client = connect("books:BTC-USDT")
+    book = client.books["books:BTC-USDT"]
+    wait_for(lambda: book.ready)
+    real = okex_ws.wall_clock
+    exchange.silent = True  # time.monotonic() stands still while a machine sleeps, and the exchange is gone
+    monkeypatch.setattr(okex_ws, "wall_clock", lambda: real() + jump)
+    assert not book.ready
+    wait_for(lambda: client.saw(DISCONNECTED))
+    assert "clock jumped" in dict(client.statuses)[DISCONNECTED]
+    exchange.silent = False
+    wait_for(lambda: book.ready, within=15)
+    assert client.counts["connects"] >= 2
+
+
+def test_a_clock_that_is_set_right_slowly_is_no_suspend():
+    watchdog = okex_ws.Watchdog(20.0)
+    now = okex_ws.monotonic()
+    watchdog.start(now)
+    for _ in range(100):
+        watchdog._clocks -= 0.5  # as if the wall clock had gained half a second
+        assert watchdog.jump(okex_ws.monotonic()) == ""
+        watchdog.tick(okex_ws.monotonic())
+
+
 # -- Ending
+
+
+def test_what_no_handler_should_raise_ends_a_client_with_its_reason(exchange, caplog):
+    client = OkexWS("trades:BTC-USDT", url=exchange.url)
+    statuses = []
+    client.on_status = lambda status, detail: statuses.append((status, detail))
+
+    def handler(channel, rows):
+        raise asyncio.CancelledError
+
+    client.handler = handler
+    client.start()
+    wait_for(lambda: statuses and statuses[-1][0] == EXIT)
+    assert statuses[-1] == (EXIT, "CancelledError")
+    wait_for(lambda: "Stopped for good: CancelledError" in caplog.text)
 
 
 def test_close_ends_run_at_once_whatever_it_does(exchange, monkeypatch):

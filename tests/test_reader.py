@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -125,6 +126,34 @@ SAMPLE = (
 
 
 SAMPLE_MESSAGES = [TRADE, deflate(TRADE), "x" * 200, "abc", "masked", "", "last"]
+
+
+@pytest.mark.parametrize("pieces", [2, 3, 7])
+def test_a_compressed_message_in_several_fragments_is_read(pieces):
+    data = deflate(TRADE)
+    size = -(-len(data) // pieces)
+    parts = [data[n : n + size] for n in range(0, len(data), size)]
+    frames = [
+        frame(part, BINARY if n == 0 else MORE, final=n == len(parts) - 1) + frame(b"", PING)
+        for n, part in enumerate(parts)
+    ]
+    result = same(b"".join(frames) + frame(TRADE))
+    assert result["messages"] == [data, TRADE]
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b"\x82\x7f" + struct.pack("!Q", 1 << 40) + b"x" * 1000,
+        b"\x81\x7f" + struct.pack("!Q", okex_ws.MAX_MESSAGE + 1) + b"x" * 1000,
+        frame(b"x" * 60_000, BINARY, final=False) + frame(b"x" * 60_000, MORE, final=False) * 80,
+    ],
+    ids=["2^40 bytes", "one byte too many", "endless fragments"],
+)
+def test_what_no_message_is_as_large_as_ends_the_connection_at_once(stream):
+    result = events(frame(TRADE) + stream, True)
+    assert result["messages"] == [TRADE]
+    assert result["ended"] == [f"a message of more than {okex_ws.MAX_MESSAGE} bytes"]
 
 
 def test_no_kind_of_frame_is_lost_or_read_in_another_way():
@@ -320,3 +349,71 @@ def test_the_handler_runs_on_the_reading_thread_alone(exchange, connect):
     wait_for(lambda: seen)
     wait_for(lambda: client.counts["messages"] > 20)
     assert seen == {client.thread}
+
+
+def test_a_message_that_dribbles_is_noticed_though_its_bytes_arrive(monkeypatch):
+    monkeypatch.setattr(okex_ws, "SILENCE_MARGIN", 1.0)
+    stop = threading.Event()
+    for length in (70_000, 30_000):  # read by websocket-client, and by us
+        message, ended = frame("x" * length), []
+        listener = socket.create_server(("127.0.0.1", 0))
+
+        def serve(listener=listener, message=message):
+            peer, _ = listener.accept()
+            key = peer.recv(4096).split(b"Sec-WebSocket-Key: ")[1].split(b"\r\n")[0]
+            accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+            head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            peer.sendall(head + b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n" + message[:100])
+            with suppress(OSError):
+                for at in range(100, len(message)):
+                    if stop.wait(0.1):
+                        break
+                    peer.sendall(message[at : at + 1])
+
+        threading.Thread(target=serve, daemon=True).start()
+        client = okex_ws.OkexWS([], url=f"ws://127.0.0.1:{listener.getsockname()[1]}/ws/v1", ping_every=0.2)
+        client.on_status = lambda status, detail, client=client, ended=ended: (
+            status == okex_ws.DISCONNECTED and (ended.append(detail), client.close())
+        )
+        client.run()
+        listener.close()
+        assert ended == ["nothing arrived for 1 s"]
+    stop.set()
+
+
+@pytest.mark.parametrize("error", [BlockingIOError(11, "EAGAIN"), ssl.SSLWantReadError(), ssl.SSLWantWriteError()])
+def test_a_socket_that_is_not_ready_after_all_is_no_lost_connection(error, monkeypatch):
+    messages = []
+
+    class Hesitant:
+        """A socket that now and then has nothing after all, as TLS on Python 3.13 under load."""
+
+        def __init__(self, sock):
+            self.sock = sock
+            self.calls = 0
+
+        def __getattr__(self, name):
+            return getattr(self.sock, name)
+
+        def recv(self, most):
+            self.calls += 1
+            if self.calls % 3 == 1:
+                raise error
+            return self.sock.recv(most)
+
+    real = okex_ws.Reader.__init__
+
+    def hesitate(self, ws, read, watchdog):
+        ws.sock.sock = Hesitant(ws.sock.sock)
+        real(self, ws, read, watchdog)
+
+    monkeypatch.setattr(okex_ws.Reader, "__init__", hesitate)
+    monkeypatch.setattr(okex_ws.Reader, "readable", lambda self: True)
+    monkeypatch.setattr(okex_ws.OkexWS, "receive", lambda ws, message: messages.append(message))
+    texts = [json.dumps([n]) for n in range(300)]
+    with playing(b"".join(map(frame, texts)) + frame(struct.pack("!H", 1000), CLOSE)) as (url, _, _):
+        client = okex_ws.OkexWS([], url=url)
+        client.on_status = lambda status, detail: status == okex_ws.DISCONNECTED and client.close()
+        monkeypatch.setattr(okex_ws, "CHUNK", 64)
+        client.run()
+    assert messages == texts and client.counts["connects"] == 1

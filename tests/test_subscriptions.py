@@ -224,3 +224,40 @@ def test_whatever_happens_a_book_is_open_exactly_while_its_rows_count(steps):
                 s.book.apply({"bids": [["1", "1"]], "asks": [["2", "1"]], "seqId": 1, "prevSeqId": -1}, "snapshot")
                 assert s.book.ready == counts
                 s.book.invalidate("for the next step")
+
+
+def test_the_users_requests_keep_a_reserve_when_books_use_up_the_hour(monkeypatch):
+    monkeypatch.setattr(okex_ws, "REQUESTS_PER_HOUR", 100)
+    subscriptions, now = confirmed(BOOK), 1000.0
+    while subscriptions.may_request(now, okex_ws.REQUESTS_RESERVED):
+        pass  # whatever the program asked for by itself
+    subscriptions.resubscribe(subscriptions.by_key[BOOK], "gap")
+    assert subscriptions.take_due(now) == []
+    subscriptions.want(TRADES)
+    assert asked(subscriptions.take_due(now)) == [("subscribe", [TRADES])]
+    assert subscriptions.exhausted(50.0) == ""  # too early to connect for this reason again
+    assert "requests an hour" in subscriptions.exhausted(now)
+    subscriptions.restart("a new connection")
+    assert subscriptions.exhausted(now) == ""
+    assert asked(subscriptions.take_due(now)) == [("subscribe", [BOOK]), ("subscribe", [TRADES])]
+
+
+def test_five_hundred_gaps_at_once_cost_two_requests():
+    channels = [f"books:C{n}-USDT" for n in range(500)]
+    subscriptions = confirmed(*channels)
+    for channel in channels:
+        assert subscriptions.resubscribe(subscriptions.by_key[channel], "gap")
+    assert [(op, len(batch)) for op, batch, _ in subscriptions.take_due(0.0)] == [("unsubscribe", 500)]
+    for channel in channels:
+        subscriptions.left(channel)
+    assert [(op, len(batch)) for op, batch, _ in subscriptions.take_due(1e9)] == [("subscribe", 500)]
+
+
+def test_gaps_that_come_one_after_the_other_share_requests():
+    channels = [f"books:C{n}-USDT" for n in range(50)]
+    subscriptions, requests = confirmed(*channels), []
+    for n, channel in enumerate(channels):
+        subscriptions.resubscribe(subscriptions.by_key[channel], "gap")
+        requests += subscriptions.take_due(100 + n / 50)
+    requests += subscriptions.take_due(101.5)
+    assert [len(batch) for _, batch, _ in requests] == [1, 49]

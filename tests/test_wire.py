@@ -262,6 +262,21 @@ def test_no_message_can_break_the_reader_or_what_comes_after_it(dialect, text):
             assert all(isinstance(value, str) for value in event)
 
 
+@pytest.mark.parametrize(
+    ("dialect", "text"),
+    [
+        (V1, "[" + "{}," * 1_000_000 + "{}]"),
+        (V1, '[{"channel":"X","data":[' + "[]," * 1_000_000 + "[]]}]"),
+        (V3, '{"table":"spot/trade","data":[' + "{}," * 1_000_000 + "{}]}"),
+        (V5, '{"arg":{"channel":"trades","instId":"X"},"data":[' + "{}," * 1_000_000 + "{}]}"),
+    ],
+    ids=["v1", "v1 rows", "v3", "v5"],
+)
+def test_a_message_of_a_million_rows_is_one_malformed_message(dialect, text):
+    (event,) = dialect.parse(text)
+    assert isinstance(event, Malformed) and "1000001 rows" in event.reason
+
+
 @given(st.binary(), st.integers(0, 9))
 def test_inflate_gives_back_what_was_deflated(data, level):
     stream = zlib.compressobj(level, wbits=-zlib.MAX_WBITS)
