@@ -2866,6 +2866,7 @@ MAX_BATCH = 1000  # messages that a sink takes between two flushes
 MAX_DRAIN = 30.0  # seconds at the end for a sink to write what is queued
 MAX_DRAIN_FAILING = 3.0  # the same for a sink that fails
 REDIS_TIMEOUT = 5  # seconds for Redis to answer
+CONFIRM_PATIENCE = 3.0  # seconds to wait for the exchange before another program's subscribe is answered
 
 # What a line shows of a trade, a ticker and a candle: for each value, its names in v5, v3 and v1.
 ROW_NAMES = {
@@ -2950,13 +2951,14 @@ class Sink:
     """
 
     linger = 0.25  # seconds that rows may wait for more, to be written together
+    refused = 0  # rows that could not be kept, for the summary
 
     def __init__(self, target: str, **_: Any) -> None: ...
 
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
         """Take the rows of one message, received at this epoch second.
 
-        If it raises, it is called again after a pause; but what looks like a bug (TypeError, KeyError, …) costs the
+        If it raises, it is called again after a pause; but an error that would come again (see SAME_AGAIN) costs the
         message.
         """
         raise NotImplementedError
@@ -2985,51 +2987,59 @@ class JsonLines(Sink):
     """append a JSON line per row to FILE; - prints them"""
 
     def __init__(self, target: str, **_: Any) -> None:
-        self.target, self.lines = target, list[str]()
+        self.target = target
+        self.waiting = bytearray()  # whole lines
         self._open()
 
     def _open(self) -> None:
         self.file = open(self.target, "ab+", buffering=0)  # noqa: SIM115
         self.stat = os.fstat(self.file.fileno())
         self.regular = S_ISREG(self.stat.st_mode)
-        if self.regular:
-            self._repair()
+        if self.regular and not self._is_ours():
+            self.file.close()
+            raise ValueError(f"{self.target} is no file of JSON lines: nothing was written to it")
 
-    def _repair(self) -> None:
-        """Cut off a line that an earlier run did not live to finish."""
-        end = at = self.file.seek(0, os.SEEK_END)
-        while at:
-            begin = max(0, at - 65536)
-            self.file.seek(begin)
-            newline = self.file.read(at - begin).rfind(b"\n")
-            if newline >= 0:
-                at = begin + newline + 1
-                break
-            at = begin
-        if at < end:
-            okex_log.warning("%s: cut off %d bytes of an unfinished line.", self.target, end - at)
-            self.file.truncate(at)
+    def _is_ours(self) -> bool:
+        """Whether the file is empty, or its last whole line is JSON, or begins as ours do but was torn."""
+        self.file.seek(0)
+        if re.search(rb"[\x00-\x08\x0e-\x1f]", self.file.read(4096)):
+            return False  # binary
+        self.file.seek(max(0, self.file.seek(0, os.SEEK_END) - MAX_MESSAGE))  # no line is longer
+        text = self.file.read()
+        last = (text[: text.rfind(b"\n") + 1] or text).rstrip().rpartition(b"\n")[2]
+        if last[:12] == b'{"received":'[: len(last)]:
+            return True
+        with suppress(ValueError, RecursionError):
+            return isinstance(json_loads(last), (dict, list))
+        return False
 
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
-        self.lines += [json_line(received, channel, row) for row in rows]
+        self.waiting += "".join([json_line(received, channel, row) for row in rows]).encode()
 
     def flush(self) -> None:
-        if not self.lines:
-            return
-        if self.regular and was_moved(self.target, self.stat):
+        """Append what waits, in one write where possible.
+
+        Nothing is ever cut off. A line that is torn, by a full disk, by an earlier run that was killed, or by another
+        program that writes to this file now, is ended with a newline, and what was torn of ours is written once more:
+        readers skip what is no JSON.
+        """
+        if self.waiting and self.regular and was_moved(self.target, self.stat):
             old = self.file
             self._open()
             old.close()
-        data = memoryview("".join(self.lines).encode())
-        end = self.file.seek(0, os.SEEK_END) if self.regular else 0
-        try:
-            while data:
-                data = data[self.file.write(data) :]
-        except OSError:
+        while self.waiting:
+            begin = b"\n" if self._is_torn() else b""
+            written = self.file.write(begin + self.waiting) - len(begin)
             if self.regular:
-                self.file.truncate(end)
-            raise
-        self.lines.clear()
+                written = self.waiting.rfind(b"\n", 0, max(written + 1, 0)) + 1  # all of a line but its end will do
+            del self.waiting[:written]
+
+    def _is_torn(self) -> bool:
+        """Whether the file ends within a line."""
+        if not self.regular or not self.file.seek(0, os.SEEK_END):
+            return False
+        self.file.seek(-1, os.SEEK_END)
+        return self.file.read(1) != b"\n"
 
     def close(self) -> None:
         self.file.close()
@@ -3045,17 +3055,36 @@ class SQLite(Sink):
     def _open(self) -> None:
         import sqlite3
 
+        deadline = monotonic() + 10
+        while True:
+            try:
+                self.db = self._connect()
+                self.stat = os.stat(self.target)
+                return
+            except sqlite3.Error as error:
+                # To turn the journal of a new file into a WAL, SQLite does not wait for others, whatever its timeout.
+                if "locked" not in str(error) or monotonic() > deadline:
+                    raise OSError(f"{self.target}: {error}") from None
+            pause(0.02)
+
+    def _connect(self) -> Any:
+        import sqlite3
+
+        db = sqlite3.connect(self.target, timeout=5, check_same_thread=False)
         try:
-            db = sqlite3.connect(self.target, timeout=5, check_same_thread=False)
+            columns = [column[1] for column in db.execute("PRAGMA table_info(rows)")]
+            if columns not in ([], ["received", "channel", "row"]):  # asked before anything is written
+                raise ValueError(f"{self.target} has a table rows of other columns: {', '.join(columns)}")
             db.executescript(
                 "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
                 "PRAGMA wal_autocheckpoint=1;"  # so that the file holds nearly everything, wherever it is moved
                 "CREATE TABLE IF NOT EXISTS rows (received REAL, channel TEXT, row TEXT);"
                 "CREATE INDEX IF NOT EXISTS rows_by_channel ON rows (channel, received);"
             )
-            self.db, self.stat = db, os.stat(self.target)
-        except sqlite3.Error as error:
-            raise OSError(f"{self.target}: {error}") from None
+        except (sqlite3.Error, ValueError):
+            db.close()
+            raise
+        return db
 
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
         self.rows += [(received, channel, to_json(row)) for row in rows]
@@ -3075,6 +3104,7 @@ class SQLite(Sink):
 
 
 def connect_redis(url: str) -> Any:
+    """A client of Redis, not connected yet. Raises ValueError for what cannot be its URL."""
     try:
         import redis
         from redis.backoff import NoBackoff
@@ -3082,28 +3112,48 @@ def connect_redis(url: str) -> Any:
     except ImportError:
         raise ImportError("Redis needs the package redis: pip install redis") from None
     port_of(url)
+    parts = urlsplit(url)
+    hide_secret(unquote(parts.password or ""))
+    if parts.scheme in ("redis", "rediss") and not re.fullmatch(r"/?\d*", parts.path):
+        raise ValueError(f"{passwordless(url)}: a database of Redis is a number, as in redis://localhost:6379/0")
     # Its own retries could write a batch twice.
     timeouts = {"socket_connect_timeout": 3, "socket_timeout": REDIS_TIMEOUT, "retry": Retry(NoBackoff(), 0)}
-    return redis.Redis.from_url(url, decode_responses=True, encoding_errors="backslashreplace", **timeouts)
+    client = redis.Redis.from_url(url, decode_responses=True, encoding_errors="backslashreplace", **timeouts)
+    try:
+        client.connection_pool.make_connection()  # which does not connect yet
+    except TypeError as error:
+        raise ValueError(f"{passwordless(url)}: {error}") from None
+    return client
 
 
-class FormingCandle(NamedTuple):
+def redis_prefix(name: str) -> str:
+    """What the keys under a name begin with. Raises ValueError for what cannot be a name."""
+    if not re.fullmatch(r"[\w.:-]+", name):
+        raise ValueError(f"{printable_text(name)!r} is no name: it takes letters, digits and . : _ -")
+    return f"okex/{name}/"
+
+
+class StoredCandle(NamedTuple):
+    """A candle as RedisSink keeps it."""
+
     begin: int  # ms
-    received: float
-    text: str
+    received: float  # epoch seconds
+    text: str  # JSON
 
 
 class RedisSink(Sink):
     """keep rows in Redis (redis://host:6379/0) for other programs, see RedisFeed
 
-    okex/NAME/CHANNEL            hash: the latest row; where a channel has many instruments, one for each
+    okex/NAME/CHANNEL            the latest row as JSON; where a channel has many instruments, one for each
                                  publishes every row as JSON, but candles only when they are final
-    okex/NAME/CHANNEL/history    stream of {received, row, n}, trimmed; of candles, the final ones
-    okex/NAME/status             the last change of the connection's state; gone if the process dies; published, too
-    okex/NAME/commands           list: {"id": …, "op": "subscribe", "channels": […]}; other ops are unsubscribe,
-                                 channels and quit
-    okex/NAME/answers/ID         list: {"id": …, "ok": true, "result": …}
+    okex/NAME/@history/CHANNEL   stream of {received, row, n}, trimmed; of candles, the final ones
+    okex/NAME/@status            the last change of the connection's state, as JSON; gone if the process dies
+    okex/NAME/@event             publishes every such change: confirmations, refusals, gaps, disconnections
+    okex/NAME/@commands          list: {"id": …, "op": "subscribe", "channels": […]}; other ops are unsubscribe,
+                                 confirm, channels and quit
+    okex/NAME/@answers/ID        list: {"id": …, "ok": true, "result": …}
 
+    No channel's name begins with @, so that no key of ours can be a channel's.
     v5 says that a candle is final. v1 and v3 do not: there it is final when the next one begins, if the connection
     held until then.
     """
@@ -3113,25 +3163,27 @@ class RedisSink(Sink):
 
     def __init__(self, target: str, *, name: str, history: int, command: Callable[[str, list[str]], Any]) -> None:
         self.redis = connect_redis(target)
-        self.prefix = f"okex/{name}/"
+        self.prefix = redis_prefix(name)
         self.history = history
         self.command = command
         # What the next flush stores.
         self.commands: list[tuple[Any, ...]] = []  # as execute_command takes them
-        self.latest: dict[str, dict[str, Any]] = {}  # row by key
+        self.latest: dict[str, str] = {}  # row as JSON, by key
         # So that a batch is applied once, though the answer to it may be lost: each leaves its number in Redis.
-        self.mark = f"{self.prefix}batch/{os.urandom(8).hex()}"
+        self.mark = f"{self.prefix}@batch/{os.urandom(8).hex()}"
         self.number = 0
         self.uncertain = False  # whether the batch may have been applied
+        self.refused_keys: set[str] = set()
         # What has been given to Redis, by key.
         self.rows: Counter[str] = Counter()
         self.final: dict[str, int] = {}  # when the last candle in the history begins, in ms
-        self.forming: dict[str, FormingCandle] = {}  # v1 and v3
-        self.state = ""  # the last status, as JSON
-        self.state_set = 0.0  # monotonic: when Redis was last given it
+        self.forming: dict[str, StoredCandle] = {}  # v1 and v3
+        self.state = status_text(wall_clock(), DISCONNECTED, "starting")
+        self.state_set = -inf  # monotonic: when Redis was last given it
         self.closed = threading.Event()
-        if self.redis.delete(f"{self.prefix}commands"):
-            okex_log.warning("Commands by Redis that were given before this start are dropped.")
+        with suppress(Exception):  # if Redis is not there, the writer will say so
+            if self.redis.delete(f"{self.prefix}@commands"):
+                okex_log.warning("Commands by Redis that were given before this start are dropped.")
         commands = threading.Thread(target=self._serve_commands, args=(target,), name="okex_ws commands", daemon=True)
         commands.start()
 
@@ -3145,28 +3197,28 @@ class RedisSink(Sink):
             if candles and key not in self.final:
                 self.final[key] = self._last_candle(key)
         for key, row, text in zip(keys, objects, texts):
-            self.latest[key] = row
+            self.latest[key] = text
             begin = candle_begin(row) if candles else None
             if begin is None:
                 self._append(key, received, text)
             elif "confirm" not in row:
-                self._form(key, FormingCandle(begin, received, text))
+                self._form(key, StoredCandle(begin, received, text))
             elif row["confirm"] == "1":
-                self._append_candle(key, FormingCandle(begin, received, text))
+                self._append_candle(key, StoredCandle(begin, received, text))
 
     def _append(self, key: str, received: float, text: str) -> None:
         self.rows[key] += 1
         entry = ("received", received, "row", text, "n", self.rows[key])
-        self.commands.append(("XADD", f"{key}/history", "*", *entry))
-        self.commands.append(("PUBLISH", key, text))
+        self.commands.append(("XADD", f"{self.prefix}@history/{key}", "*", *entry))
+        self.commands.append(("PUBLISH", self.prefix + key, text))
 
-    def _append_candle(self, key: str, candle: FormingCandle) -> None:
+    def _append_candle(self, key: str, candle: StoredCandle) -> None:
         """Append a candle that is final, unless an earlier message or an earlier run did."""
         if candle.begin > self.final[key]:
             self.final[key] = candle.begin
             self._append(key, candle.received, candle.text)
 
-    def _form(self, key: str, candle: FormingCandle) -> None:
+    def _form(self, key: str, candle: StoredCandle) -> None:
         """Remember how a candle stands. If it is a new one, the one before is final."""
         last = self.forming.get(key)
         if last and last.begin < candle.begin:
@@ -3176,22 +3228,29 @@ class RedisSink(Sink):
 
     def _last_candle(self, key: str) -> int:
         """When the last candle that earlier runs left in the history begins, in ms."""
-        entries = self.redis.xrevrange(f"{key}/history", count=10)
+        from redis import ResponseError
+
+        try:
+            entries = self.redis.xrevrange(f"{self.prefix}@history/{key}", count=10)
+        except ResponseError as error:
+            if "WRONGTYPE" not in str(error):
+                raise
+            return 0  # what is appended will be refused, see _apply
         rows = [from_json(values["row"]) for _, values in entries]
         return max((candle_begin(row) or 0 for row in rows if row.get("confirm") != "0"), default=0)
 
     def status(self, received: float, status: str, detail: str) -> None:
-        self.state = to_json({"received": received, "status": status, "detail": detail})
-        self.state_set = 0.0
+        self.state = status_text(received, status, detail)
+        self.state_set = -inf
         if status == DISCONNECTED:
             self.forming.clear()  # nobody knows how these candles end
-        self.redis.publish(f"{self.prefix}status", self.state)
+        self.commands.append(("PUBLISH", f"{self.prefix}@event", self.state))
 
     def flush(self) -> None:
-        if self.latest:
+        if self.commands or self.latest:
             self._apply()
-        if self.state and monotonic() - self.state_set > self.ALIVE / 3:
-            self.redis.set(f"{self.prefix}status", self.state, ex=self.ALIVE)
+        if monotonic() - self.state_set > self.ALIVE / 3:
+            self.redis.set(f"{self.prefix}@status", self.state, ex=self.ALIVE)
             self.state_set = monotonic()
 
     def _apply(self) -> None:
@@ -3200,28 +3259,38 @@ class RedisSink(Sink):
             pipeline = self.redis.pipeline(transaction=True)
             for command in self.commands:
                 pipeline.execute_command(*command)
-            for key, row in self.latest.items():
-                pipeline.delete(key)
-                if row:
-                    texts = {name: value if isinstance(value, str) else to_json(value) for name, value in row.items()}
-                    pipeline.hset(key, mapping=texts)
-                pipeline.xtrim(f"{key}/history", maxlen=self.history, approximate=False)
+            for key, text in self.latest.items():
+                pipeline.set(self.prefix + key, text)
+                pipeline.xtrim(f"{self.prefix}@history/{key}", maxlen=self.history, approximate=False)
             pipeline.set(self.mark, self.number, ex=3600)
             self.uncertain = True
-            pipeline.execute()
+            # Raises what concerns the whole of it (it is full, it is a replica): then nothing was applied.
+            results = pipeline.execute(raise_on_error=False)
+            for command, result in zip(self.commands, results):
+                if isinstance(result, Exception):
+                    self._refused(command[1], result)
         self.uncertain = False
         self.number += 1
         self.commands.clear()
         self.latest.clear()
 
-    def _key(self, channel: str, row: Any) -> str:
+    def _refused(self, key: str, error: Exception) -> None:
+        """One command of a batch was refused, because its key is of another type; the others were applied."""
+        self.refused += 1
+        if key not in self.refused_keys:
+            self.refused_keys.add(key)
+            why = printable_text(f"{key}: {error}".rstrip("."))
+            okex_log.warning("--redis: %s. Such rows are lost. Said once a key, counted each time.", why)
+
+    @staticmethod
+    def _key(channel: str, row: Any) -> str:
         """Where a row belongs: its channel, or its instrument where the channel has several."""
         instrument = str(row.get("instId") or row.get("instrument_id") or "")
         several = instrument and ("=" in channel or ":" not in channel) and instrument not in channel
-        return self.prefix + (f"{channel.partition(':')[0]}:{instrument}" if several else channel)
+        return f"{channel.partition(':')[0]}:{instrument}" if several else channel
 
     def _serve_commands(self, url: str) -> None:
-        mailbox = f"{self.prefix}commands"
+        mailbox = f"{self.prefix}@commands"
         redis = connect_redis(url)  # of its own, because it waits
         while not self.closed.is_set():
             try:
@@ -3238,27 +3307,47 @@ class RedisSink(Sink):
     def _obey(self, redis: Any, text: str) -> None:
         """Do what another program asks for, and answer it."""
         answer: dict[str, Any] = {"id": None, "ok": False}
-        quit = False
+        op, channels = "", []
         try:
             request = from_json(text)
             answer["id"] = request.get("id")
-            quit = request["op"] == "quit"  # obeyed after the answer
-            channels = request.get("channels", [])
+            op, channels = request["op"], request.get("channels", [])
             if not isinstance(channels, list):
                 raise TypeError("channels must be a list")
-            answer["result"] = None if quit else self.command(request["op"], channels)
+            answer["result"] = None if op == "quit" else self.command(op, channels)
             answer["ok"] = True
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             answer["error"] = str(error) or repr(error)
+        if answer["ok"] and op == "subscribe":  # the exchange takes its time, and other commands may come meanwhile
+            threading.Thread(target=self._confirm, args=(redis, text, answer, channels), daemon=True).start()
+            return
+        self._answer(redis, text, answer)
+        if answer["ok"] and op == "quit":
+            self.command(op, [])
+
+    def _confirm(self, redis: Any, text: str, answer: dict[str, Any], channels: list[str]) -> None:
+        """Answer to subscribe, once the exchange has."""
+        try:
+            answer["result"] = self.command("confirm", channels)
+        except ValueError as error:
+            answer |= {"ok": False, "error": str(error)}
+        with suppress(Exception):  # Redis is gone, and with it who asked
+            self._answer(redis, text, answer)
+
+    def _answer(self, redis: Any, text: str, answer: dict[str, Any]) -> None:
         okex_log.info("Command by Redis: %s: %s", printable_text(text), "done" if answer["ok"] else answer["error"])
-        key = f"{self.prefix}answers/{answer['id']}"
+        key = f"{self.prefix}@answers/{answer['id']}"
         redis.pipeline().rpush(key, to_json(answer)).expire(key, 60).execute()
-        if answer["ok"] and quit:
-            self.command("quit", [])
 
     def close(self) -> None:
         self.closed.set()
+        with suppress(Exception):  # it is gone in ALIVE seconds anyway
+            self.redis.delete(f"{self.prefix}@status")
         self.redis.close()
+
+
+def status_text(received: float, status: str, detail: str) -> str:
+    return to_json({"received": received, "status": status, "detail": detail})
 
 
 def is_candle(channel: str) -> bool:
@@ -3280,40 +3369,66 @@ def candle_begin(row: dict[str, Any]) -> int | None:
     return begin if begin < (wall_clock() + 86400) * 1000 else None  # after one of the far future, none would be new
 
 
+class RedisRow(dict[str, Any]):
+    """A row of the exchange, and its `id` in the history, at which `RedisFeed.listen` can resume."""
+
+    def __init__(self, id: str, text: str) -> None:
+        super().__init__(from_json(text))
+        self.id = id
+
+
 class RedisFeed:
     """What `--redis` keeps, for other programs: `RedisFeed("redis://localhost").get("tickers:BTC-USDT")`."""
 
     def __init__(self, url: str = "redis://localhost", name: str = "default") -> None:
         self.redis = connect_redis(url)
-        self.prefix = f"okex/{name}/"
+        self.prefix = redis_prefix(name)
 
     def get(self, channel: str, n: int | None = None) -> Any:
-        """The latest row, its values as strings, None if there is none; or a list of the last n rows, oldest first."""
+        """The latest row, None if there is none; or a list of the last n rows of the history, oldest first.
+
+        Rows are the exchange's objects. Those of the history have an `id`, see listen. The latest row of a candle
+        channel may be a candle that still forms; its history holds those that are final.
+        """
         if n is None:
-            return self.redis.hgetall(self.prefix + channel) or None
-        entries = self.redis.xrevrange(f"{self.prefix}{channel}/history", count=n)
-        return [from_json(values["row"]) for _, values in reversed(entries)]
+            text = self.redis.get(self.prefix + channel)
+            return text and from_json(text)
+        entries = self.redis.xrevrange(f"{self.prefix}@history/{channel}", count=n)
+        return [RedisRow(id, values["row"]) for id, values in reversed(entries)]
 
-    def listen(self, channel: str) -> Iterator[Any]:
-        """Every row from now on. Raises LookupError when rows were trimmed away before they could be read."""
-        history = f"{self.prefix}{channel}/history"
-        exists = self.redis.exists(history)
-        last = self.redis.xinfo_stream(history)["last-generated-id"] if exists else "0-0"
-        return self._follow(history, last)
+    def listen(self, channel: str, after: str | None = None) -> Iterator[RedisRow]:
+        """Every row from now on; or every row after the one whose `id` this is, after="0" for all that are kept.
 
-    def _follow(self, history: str, last: str) -> Iterator[Any]:
-        number = 0
+        Raises LookupError when rows were trimmed away before they could be read.
+        """
+        history = f"{self.prefix}@history/{channel}"
+        if after is None:
+            exists = self.redis.exists(history)
+            return self._follow(history, self.redis.xinfo_stream(history)["last-generated-id"] if exists else "0", 0)
+        if after in ("0", "0-0"):
+            return self._follow(history, after, 0)
+        found = self.redis.xrange(history, after, after)
+        if not found:
+            raise LookupError(f"the row {after} was trimmed away, and perhaps rows after it: use a larger --history")
+        return self._follow(history, after, int(found[0][1]["n"]))
+
+    def _follow(self, history: str, last: str, number: int) -> Iterator[RedisRow]:
+        """The rows after the one with the ID `last`, whose number among those of one run is `number`, 0 if unknown."""
         while True:
             for _, entries in self.redis.xread({history: last}, count=1000, block=2000) or []:
-                for entry, values in entries:
-                    last, n = entry, int(values.get("n", 0))
+                for last, values in entries:
+                    n = int(values["n"])
                     if number and n > number + 1:
                         raise LookupError(f"{n - number - 1} rows were trimmed away unread: use a larger --history")
                     number = n
-                    yield from_json(values["row"])
+                    yield RedisRow(last, values["row"])
 
-    def subscribe(self, channel: str) -> None:
-        self._command("subscribe", channel)
+    def subscribe(self, channel: str) -> str:
+        """Have the program that fills Redis subscribe to a channel. Raises ValueError if the exchange refuses it.
+
+        Returns "confirmed"; or "sent" or "wanted" if the exchange did not answer in time: it will be asked again.
+        """
+        return str(self._command("subscribe", channel)[channel])
 
     def unsubscribe(self, channel: str) -> None:
         self._command("unsubscribe", channel)
@@ -3328,8 +3443,13 @@ class RedisFeed:
 
     def status(self) -> Any:
         """The last change of the connection's state: {"received", "status", "detail"}; None if nothing runs."""
-        status = self.redis.get(f"{self.prefix}status")
+        status = self.redis.get(f"{self.prefix}@status")
         return status and from_json(status)
+
+    def servers(self) -> list[str]:
+        """The names under which programs fill this Redis now."""
+        found = (key.split("/") for key in self.redis.scan_iter("okex/*/@status", count=1000))
+        return sorted({parts[1] for parts in found if len(parts) == 3})
 
     def clear(self) -> None:
         """Forget everything that is kept under this name."""
@@ -3338,8 +3458,11 @@ class RedisFeed:
 
     def _command(self, op: str, *channels: str, timeout: int = REDIS_TIMEOUT - 1) -> Any:
         id = os.urandom(8).hex()
-        self.redis.rpush(f"{self.prefix}commands", to_json({"id": id, "op": op, "channels": channels}))
-        answer = self.redis.blpop([f"{self.prefix}answers/{id}"], timeout=timeout)
+        mailbox = f"{self.prefix}@commands"
+        request = to_json({"id": id, "op": op, "channels": channels})
+        # What nobody takes in time is not to be obeyed by a program that starts later.
+        self.redis.pipeline().rpush(mailbox, request).expire(mailbox, timeout).execute()
+        answer = self.redis.blpop([f"{self.prefix}@answers/{id}"], timeout=timeout)
         if answer is None:
             raise TimeoutError(f"nothing answered to {op} within {timeout} s: is okex_ws.py --redis running?")
         answer = from_json(answer[1])
@@ -3349,6 +3472,13 @@ class RedisFeed:
 
 
 SINKS: dict[str, Any] = {"jsonl": JsonLines, "sqlite": SQLite, "redis": RedisSink}  # by option
+
+
+# Errors that would come again, however often a message is written: bugs, and data of an impossible shape.
+SAME_AGAIN = (
+    *(ArithmeticError, AssertionError, AttributeError, BufferError, LookupError, MemoryError, NameError),
+    *(RuntimeError, TypeError, ValueError),
+)
 
 
 class Writer:
@@ -3366,7 +3496,6 @@ class Writer:
         self.wake = threading.Event()  # there is something to do
         self.draining = threading.Event()  # nothing more will come
         self.failing = False
-        self.refused = 0  # messages that the sink cannot take
         self.thread = threading.Thread(target=self._run, name=f"okex_ws {option}", daemon=True)
         self.thread.start()
 
@@ -3405,16 +3534,18 @@ class Writer:
 
     def _pass_on(self, received: float, channel: str, rows: Any) -> None:
         try:
+            if rows is None:
+                raise ValueError("a message was nested too deeply for the queue")
             if channel:
                 self.sink.write(received, channel, rows)
             else:
                 self.sink.status(received, *rows)
-        except OSError:
+        except OSError:  # first, since some of these are ValueErrors, too
             raise
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):  # trying again would not help
-            if not self.refused:
+        except SAME_AGAIN:
+            if not self.sink.refused:
                 okex_log.exception("--%s cannot take a message: dropped. Said once, counted each time.", self.option)
-            self.refused += 1
+            self.sink.refused += len(rows) if channel and rows else 1
 
     def _insist(self, call: Callable[..., None], *args: Any) -> None:
         """Call until it succeeds."""
@@ -3449,7 +3580,7 @@ class Writer:
         said = False
         while self.thread.is_alive() and monotonic() - begin < self._patience():
             self.thread.join(0.05)
-            if not said and monotonic() - begin > 0.5:
+            if not said and monotonic() - begin > QUIET_DRAIN:
                 said = True
                 message = "Writing %d more messages to --%s, for at most %.0f s. Ctrl-C again gives up."
                 okex_log.warning(message, len(self.queue), self.option, self._patience())
@@ -3467,6 +3598,9 @@ class Writer:
 
 OFFLINE_CHANNEL = "ok_sub_futureusd_btc_trade_quarter"  # that of the original demo
 EXIT_GRACE = 0.7  # seconds for the threads to end by themselves after a signal
+MAX_LOG_LINES = 1000  # that wait for a terminal that stands still
+QUIET_DRAIN = 0.5  # seconds of writing at the end after which that is said, and Ctrl-C gives up
+LOG_PATIENCE = 0.5  # seconds at the end for log lines to be shown
 
 EXAMPLES = """\
 channels:
@@ -3483,16 +3617,18 @@ examples:
 """
 
 
-def positive_number(text: str) -> float:
-    value = float(text)
-    if not 0 < value < inf:
-        raise argparse.ArgumentTypeError("must be more than 0")
-    return value
+def length_of_time(text: str) -> float:
+    """90, 90s, 1.5m, 2h or 1d, in seconds."""
+    match = re.fullmatch(r"(\d+\.?\d*|\.\d+)([smhd]?)", text)
+    seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]] if match else 0
+    if not 0 < seconds < threading.TIMEOUT_MAX:
+        raise argparse.ArgumentTypeError(f"{text} is not a length of time, like 90, 90s, 1.5m, 2h or 1d")
+    return seconds
 
 
 def positive_integer(text: str) -> int:
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
+    if not re.fullmatch(r"0*[1-9]\d{0,17}", text):
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of 1 or more")
     return int(text)
 
 
@@ -3512,15 +3648,15 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--proxy", metavar="URL", help="http://, socks5:// or socks5h://[user:password@]host:port")
     depth = "order books as rows of their best N levels a side; printed, the best one"
     add("--depth", type=positive_integer, metavar="N", help=depth)
-    add("--ping-every", type=positive_number, metavar="SECONDS", help="default: 30 for v1, 25 for v3, 20 for v5")
-    add("--seconds", type=positive_number, metavar="N", help="stop by itself after so long")
+    add("--ping-every", type=length_of_time, metavar="SECONDS", help="default: 30 for v1, 25 for v3, 20 for v5")
+    add("--seconds", type=length_of_time, metavar="N", help="stop by itself after so long; 90m, 2h and 1d, too")
     add("--count", type=positive_integer, metavar="N", help="stop by itself after so many rows")
     for option, sink in SINKS.items():
         help = (sink.__doc__ or option).splitlines()[0]
         add(f"--{option}", metavar="URL" if "://" in help else "FILE", help=help)
-    add("--name", default="default", help="with --redis: the NAME in its keys")
+    add("--name", help="with --redis: the NAME in its keys (default: default)")
     history = "with --redis: rows kept of each channel (default: 1000)"
-    add("--history", type=positive_integer, default=1000, metavar="N", help=history)
+    add("--history", type=positive_integer, metavar="N", help=history)
     add("--quiet", action="store_true", help="on stderr only what goes wrong")
     add("--trace", action="store_true", help="on stderr every message both ways")
     add("--version", action="version", version=f"okex_ws {__version__}")
@@ -3528,6 +3664,14 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     args.channels = list(dict.fromkeys(args.channels)) or [OFFLINE_CHANNEL if args.offline else "trades:BTC-USDT"]
     if args.offline and args.url:
         parser.error("--offline brings its own server: leave --url out")
+    for option in ("offline", "url"):
+        if args.simulated and getattr(args, option):
+            parser.error(f"--simulated has no effect with --{option}")
+    for option, default in (("name", "default"), ("history", 1000)):
+        if getattr(args, option) is None:
+            setattr(args, option, default)
+        elif not args.redis:
+            parser.error(f"--{option} has no effect without --redis")
     return args
 
 
@@ -3554,6 +3698,69 @@ def watch_signals(act: Callable[[int], None]) -> None:
     threading.Thread(target=watch, name="okex_ws signals", daemon=True).start()
 
 
+class Console(logging.Handler):
+    """Log lines on stderr, written by a thread of their own.
+
+    Nobody who logs waits for a terminal that stands still (Ctrl-S, a pipe that nobody reads). What is more than it can
+    hold is counted, and said when it moves again.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        self.lines: deque[str] = deque()
+        self.dropped = 0
+        self.changed = threading.Condition()  # guards lines and dropped; never held while a line is written
+        threading.Thread(target=self._run, name="okex_ws console", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record) + "\n"
+        except Exception:
+            self.handleError(record)
+            return
+        with self.changed:
+            if len(self.lines) < MAX_LOG_LINES:
+                self.lines.append(line)
+                self.changed.notify_all()
+            else:
+                self.dropped += 1
+
+    def _run(self) -> None:
+        while True:
+            with self.changed:
+                self.changed.wait_for(lambda: self.lines)
+                line = self.lines[0]
+            self._write(line)
+            with self.changed:
+                self.lines.popleft()
+                if self.dropped:
+                    self.lines.appendleft(f"{self.dropped} lines were not shown: nothing read them.\n")
+                    self.dropped = 0
+                self.changed.notify_all()
+
+    @staticmethod
+    def _write(line: str) -> None:
+        with suppress(AttributeError, OSError, ValueError):  # stderr is closed, or there is none
+            encoding, number = sys.stderr.encoding or "utf-8", sys.stderr.fileno()
+            data = line.encode(encoding, "backslashreplace")
+            while data:
+                # Past sys.stderr, whose lock Python wants at exit, and does not get while this stands still.
+                data = data[os.write(number, data) :]
+
+    def flush(self) -> None:
+        """Wait until everything is written, for a while."""
+        with self.changed:
+            self.changed.wait_for(lambda: not self.lines, LOG_PATIENCE)
+
+
+def exit_now(status: int) -> None:
+    """Exit whatever the other threads do, the main one included."""
+    for handler in okex_log.handlers:
+        handler.flush()
+    os._exit(status)
+
+
 class Run:
     """One run of the command line: its clients, the first of them on the main thread, and its sinks.
 
@@ -3571,11 +3778,17 @@ class Run:
         self.lock = threading.Lock()
         self.rows = 0
         self.waits: Counter[str] = Counter()  # how often a sink's queue was full
+        self.connected = False  # whether any client ever was
+        self.reason = ""  # why the last connection ended, or did not come about
+        self.refusals: dict[str, str] = {}  # by channel, in the exchange's words
         self.status: int | None = None  # the exit status, once something has ended the run
         self.first_signal = 0.0  # monotonic
         self.draining = threading.Event()  # drain() has begun
+        self.drain_began = 0.0  # monotonic
         self.drain_lock = threading.Lock()  # held for all of drain(), so that who comes second waits for it
         self.subscribe(args.channels)
+        if args.depth and not args.redis and not any(client.books for client in self.clients.values()):
+            raise ValueError("--depth has no effect without an order book such as books:BTC-USDT")
         targets = {option: getattr(args, option) for option in SINKS if getattr(args, option) is not None}
         self.output: Handler | None = None
         if targets.get("jsonl") == "-":
@@ -3585,8 +3798,18 @@ class Run:
             self.output = print_rows
         if self.output and not sys.stdout:
             raise ValueError("stdout is closed: there is nothing to print to")
-        options = {"name": args.name, "history": args.history, "command": self.command}
-        self.writers = [Writer(option, SINKS[option](target, **options)) for option, target in targets.items()]
+        sinks = {option: self.make_sink(option, target) for option, target in targets.items()}
+        self.writers = [Writer(option, sink) for option, sink in sinks.items()]
+
+    def make_sink(self, option: str, target: str) -> Any:
+        """Raises ValueError, in words, if a sink cannot be."""
+        try:
+            return SINKS[option](target, name=self.args.name, history=self.args.history, command=self.command)
+        except OSError as error:
+            why = f"{target}: {error.strerror}" if error.strerror else error
+            raise ValueError(f"--{option}: {why}") from None
+        except ValueError as error:
+            raise ValueError(f"--{option}: {error}") from None
 
     def run(self) -> int:
         if threading.current_thread() is threading.main_thread():
@@ -3611,6 +3834,7 @@ class Run:
 
     def subscribe(self, channels: Iterable[str]) -> None:
         for channel in channels:
+            self.refusals.pop(channel, None)
             where = endpoint_of(channel, self.url, self.args.region, self.args.simulated), dialect_of(channel)
             if where in self.clients:
                 self.clients[where].subscribe(channel)
@@ -3637,18 +3861,42 @@ class Run:
         elif op == "unsubscribe":
             for client in list(self.clients.values()):
                 client.unsubscribe(*(channel for channel in channels if channel in client.channels))
+        elif op == "confirm":
+            return self.confirm(channels)
         elif op == "channels":
             return self.channels()
         elif op == "quit":
             self.shut_down(0)
         else:
-            raise ValueError(f"no op {op!r}: there are subscribe, unsubscribe, channels and quit")
+            raise ValueError(f"no op {op!r}: there are subscribe, unsubscribe, confirm, channels and quit")
         return None
+
+    def confirm(self, channels: list[str]) -> dict[str, str]:
+        """How these channels stand once the exchange has answered, or after a while.
+
+        Raises ValueError, with what the exchange said, if it refused one.
+        """
+        deadline = monotonic() + CONFIRM_PATIENCE
+        while True:
+            states = self.channels()
+            asked = {channel: states.get(channel, "") for channel in channels}
+            for channel in channels:
+                if asked[channel] == "refused" and channel in self.refusals:
+                    raise ValueError(self.refusals[channel])
+            if set(asked.values()) <= {"confirmed", ""} or monotonic() > deadline:
+                return asked
+            pause(0.02)
 
     def on_status(self, status: str, detail: str) -> None:
         """What a client says of its connection."""
         with self.lock:
             self.enqueue("", (status, detail))
+        if status == CONNECTED:
+            self.connected = True
+        if status in (DISCONNECTED, EXIT) and detail != "closed":
+            self.reason = detail
+        if status == REFUSED:  # "trades:A, trades:B: 60018 …"
+            self.refusals |= dict.fromkeys(detail.partition(": ")[0].split(", "), detail)
         if status == REFUSED and set(self.channels().values()) == {"refused"} and not self.args.redis:
             okex_log.error("Every channel was refused: nothing to wait for.")
             self.hang_up(1)
@@ -3663,12 +3911,14 @@ class Run:
                 return
             rows = rows[: self.args.count and self.args.count - self.rows]
             self.rows += len(rows)
-            if self.output:
-                self.print(self.output, channel, rows)
             if self.writers:
                 self.enqueue(channel, rows)
-            if self.rows == self.args.count:
-                self.hang_up(0)
+            try:
+                if self.output:
+                    self.print(self.output, channel, rows)
+            finally:
+                if self.rows == self.args.count:
+                    self.hang_up(0)
 
     def print(self, output: Handler, channel: str, rows: list[Any]) -> None:
         try:
@@ -3681,7 +3931,11 @@ class Run:
 
     def enqueue(self, channel: str, rows: Any) -> None:
         """Queue for every sink, waiting for one whose queue is full. Under the lock."""
-        item = marshal.dumps((wall_clock(), channel, rows))
+        received = wall_clock()
+        try:
+            item = marshal.dumps((received, channel, rows))
+        except ValueError:  # nested too deeply: the writer says so, and counts it
+            item = marshal.dumps((received, channel, None))
         for writer in self.writers:
             if writer.backlog > MAX_QUEUE:
                 self.wait_for_room(writer)
@@ -3712,35 +3966,44 @@ class Run:
             self.draining.set()
             if self.lock.acquire(timeout=0.1):  # a message that is being handled is still queued
                 self.lock.release()
-            begin = monotonic()
+            self.drain_began = monotonic()
             for writer in self.writers:
                 writer.start_draining()  # all of them, before one is waited for
-            lost = [writer for writer in self.writers if not writer.drain(begin)]
-            if lost and not self.status:
+            lost = [writer for writer in self.writers if not writer.drain(self.drain_began)]
+            if not self.status and (lost or not self.connected):
                 self.status = 1
             self.sum_up()
+            if not self.connected:
+                okex_log.error("Never connected: %s.", self.reason or "the first try did not come to an end")
 
     def shut_down(self, status: int) -> None:
         """Hang up, drain and exit, even if the main thread is stuck in a write that nobody reads."""
         self.hang_up(status)
         if not self.draining.wait(EXIT_GRACE):
             self.drain()
-            os._exit(self.status or 0)
+            exit_now(self.status or 0)
 
     def on_signal(self, number: int) -> None:
-        """End the run; at once at a second signal that is no double press. On the thread of watch_signals."""
+        """End the run; at once if rows are written after its end already. On the thread of watch_signals."""
         import signal
 
         status = 130 if number == signal.SIGINT else 0
+        if self.drain_began and monotonic() - self.drain_began > QUIET_DRAIN:
+            self.give_up(status or 1)
         if self.first_signal:
-            if monotonic() - self.first_signal > EXIT_GRACE:
-                os._exit(status)
-            return
+            return  # a double press
         self.first_signal = monotonic()
         threading.Thread(target=self.shut_down, args=(status,), daemon=True).start()
-        last_resort = threading.Timer(EXIT_GRACE + (MAX_DRAIN + 1 if self.writers else 0.2), os._exit, [status])
+        last_resort = threading.Timer(EXIT_GRACE + (MAX_DRAIN + 1 if self.writers else 0.2), exit_now, [status])
         last_resort.daemon = True
-        last_resort.start()  # stderr may be blocked, too
+        last_resort.start()
+
+    def give_up(self, status: int) -> None:
+        for writer in self.writers:
+            if writer.thread.is_alive():
+                message = "--%s: gave up: %d messages were not written, and are lost."
+                okex_log.error(message, writer.option, len(writer.queue))
+        exit_now(status)
 
     def sum_up(self) -> None:
         clients = list(self.clients.values())
@@ -3748,9 +4011,8 @@ class Run:
         reconnects = counts["connects"] - sum(1 for client in clients if client.counts["connects"])
         trouble = [f"{n} {what}" for what, n in counts.items() if what not in ("messages", "connects")]
         trouble += [f"{n} waits for --{option}" for option, n in self.waits.items()]
-        trouble += [
-            f"{writer.refused} messages refused by --{writer.option}" for writer in self.writers if writer.refused
-        ]
+        refused = {writer.option: writer.sink.refused for writer in self.writers}
+        trouble += [f"{n} rows refused by --{option}" for option, n in refused.items() if n]
         okex_log.info(
             "%d rows in %d messages over %.1f s, %d reconnects%s.",
             self.rows,
@@ -3774,15 +4036,19 @@ def start_stand_in() -> tuple[str, Credentials]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_arguments(argv)
-    console = logging.StreamHandler()
-    console.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    okex_log.handlers, okex_log.propagate, logging.raiseExceptions = [console], False, False
-    okex_log.setLevel(logging.DEBUG if args.trace else logging.WARNING if args.quiet else logging.INFO)
+    console = Console()
+    logging.raiseExceptions = False  # a log line that cannot be written is no reason for a traceback
+    okex_log.handlers = [console]
+    okex_log.propagate = False
+    okex_log.setLevel(logging.WARNING if args.quiet else logging.INFO)
+    if args.trace:
+        okex_log.setLevel(logging.DEBUG)
     with suppress(AttributeError):  # a console without UTF-8 gets escapes, not an exception
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         run = Run(args, *start_stand_in()) if args.offline else Run(args, args.url)
     except (ImportError, OSError, ValueError) as error:
+        console.flush()  # so that this comes last
         print(f"okex_ws.py: {mask_secrets(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -216,7 +216,7 @@ def test_a_signal_ends_it_in_every_state(exchange, busy_port, state, number, sta
         exchange.silent = state == "silent"
     process.send_signal(number)
     _, err = process.communicate(timeout=5)
-    assert process.returncode == status
+    assert process.returncode == (status or state not in ("streaming", "silent"))  # 1 if it never connected
     assert "reconnects" in err and "Traceback" not in err
 
 
@@ -241,7 +241,7 @@ runpy.run_path({path!r}, run_name="__main__")
 """
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 1)])
 def test_a_signal_ends_it_while_a_name_is_looked_up(number, status):
     process = interruptible("-c", LOOKS_UP_FOR_EVER.format(path=str(SCRIPT)))
     until(process.stdout, "looking up")
@@ -274,6 +274,20 @@ def test_a_full_disk_is_not_silent(exchange):
     assert status == 1 and "Cannot write to stdout" in err and "Traceback" not in err
 
 
+def test_a_run_that_never_connected_fails_with_the_reason(busy_port):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    for url, reason in ((f"ws://127.0.0.1:{port}", "refused"), (f"ws://127.0.0.1:{busy_port}", "first try")):
+        status, out, err = finish("trades:BTC-USDT", "--url", url, "--seconds", "0.5", "--quiet")
+        assert (status, out) == (1, "")
+        assert "Never connected: " in err.splitlines()[-1] and reason in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("1.5s", 1.5), ("90m", 5400), ("2h", 7200), (".5d", 43200)])
+def test_lengths_of_time_have_units(text, seconds):
+    assert okex_ws.parse_arguments(["--seconds", text]).seconds == seconds
+
+
 def test_ends_when_every_channel_was_refused(exchange):
     status, out, err = finish("trades:NOPE-USDT", "candle1m:NOPE-USDT", "--url", exchange.url)
     assert (status, out) == (1, "")
@@ -298,9 +312,19 @@ def test_ends_on_a_certificate_that_is_not_valid(tmp_path):
     [
         (["BTC-USDT"], "trades:BTC-USDT"),
         (["trades: BTC-USDT"], "is not a channel"),
-        (["--count", "0"], "1 or more"),
-        (["--seconds", "-1"], "more than 0"),
-        (["--ping-every", "nan"], "more than 0"),
+        (["--count", "0"], "--count: 0 is not a whole number of 1 or more"),
+        (["--count", "1e3"], "1e3 is not a whole number"),
+        (["--seconds", "-1"], "-1 is not a length of time"),
+        (["--seconds", "soon"], "--seconds: soon is not a length of time"),
+        (["--seconds", "0s"], "0s is not a length of time"),
+        (["--seconds", "9" * 99], "is not a length of time"),
+        (["--ping-every", "nan"], "nan is not a length of time"),
+        (["--depth", "5"], "--depth has no effect without an order book"),
+        (["--depth", "5", "--url", "ws://127.0.0.1:1", "tickers:BTC-USDT"], "--depth has no effect"),
+        (["--name", "x"], "--name has no effect without --redis"),
+        (["--history", "9", "--jsonl", "-"], "--history has no effect without --redis"),
+        (["--simulated", "--offline"], "--simulated has no effect with --offline"),
+        (["--simulated", "--url", "ws://127.0.0.1:1"], "--simulated has no effect with --url"),
         (["--region", "mars"], "invalid choice"),
         (["--url", "example.com"], "is not a WebSocket URL"),
         (["--proxy", "ftp://x:1"], "a proxy is written"),

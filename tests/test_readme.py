@@ -206,7 +206,7 @@ SHOWN = {  # what a program prints, by a text that is in no other one
     "account.request": r"(?s)(?=.*^placed: \[{.ordId.: .1000.)(?=.*orders:instType=SPOT .*\"state\":\"(live|filled))",
     "exchange.keys": r"^answer: \[\{'ordId': '1000'.*'sCode': '0'",
     "okex_ws.SINKS": r"",
-    "feed.subscribe(": r"(?s)'confirmed'.*'confirm': '0'.*^[\d.]+ [\d.]+$",
+    "feed.subscribe(": r"(?s)'confirmed'.*'confirm': '0'.*^[\d-]+ [\d.]+ [\d.]+$",
 }
 
 

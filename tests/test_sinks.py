@@ -3,6 +3,7 @@
 import json
 import marshal
 import os
+import re
 import shutil
 import signal
 import socket
@@ -16,7 +17,8 @@ import time
 import pytest
 from conftest import wait_for
 from exchange import Exchange
-from test_cli import finish, program, until
+from test_cli import finish, interruptible, program, until
+from websocket import ABNF
 
 import okex_ws
 from okex_ws import JsonLines, RedisFeed, RedisSink, Sink, SQLite, Writer
@@ -56,41 +58,191 @@ def test_json_lines_are_appended_and_whole(tmp_path):
     assert rows == [(1, "é", {"n": 1}), (1, "é", [1]), (2, "é", {"n": 2}), (2, "é", [2])]
 
 
-@pytest.mark.parametrize("torn", ['{"rec', '{"received":1}\n{"received":2}\n{"x":"' + "y" * 200_000, "\n\n\x00"])
-def test_a_torn_line_of_an_earlier_run_is_cut_off(tmp_path, torn, caplog):
+@pytest.mark.parametrize("torn", ['{"rec', '{"received":1}\n{"received":2}\n{"x":"' + "y" * 200_000])
+def test_a_torn_line_of_an_earlier_run_is_ended_and_nothing_is_cut(tmp_path, torn):
     path = tmp_path / "rows.jsonl"
     path.write_text(torn)
     sink = JsonLines(str(path))
+    assert path.read_text() == torn
     sink.write(3, "c", [{}])
     sink.flush()
-    assert path.read_text() == torn[: torn.rfind("\n") + 1] + '{"received":3,"channel":"c","row":{}}\n'
-    assert "unfinished line" in caplog.text
+    assert path.read_text() == torn + '\n{"received":3,"channel":"c","row":{}}\n'
 
 
-def test_half_a_write_is_taken_back(tmp_path):
+OURS = '{"received":1.5,"channel":"c","row":{}}\n'
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\n", OURS, OURS + '{"recei', '{"received":7', OURS + "\n\n", OURS + '{"received":1\n']
+)
+def test_a_file_of_ours_is_appended_to(tmp_path, text):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(text)
+    sink = JsonLines(str(path))
+    sink.write(3, "c", [{}])
+    sink.flush()
+    assert path.read_text().startswith(text)
+    assert json.loads(path.read_text().splitlines()[-1])["received"] == 3
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"remember: sell everything on Monday",
+        b"a note\n",
+        b"[1]\n2\n3\n",
+        b'{\n "a": 1\n}\n',
+        OURS.encode() + b"and a note\n",
+        b"\x1f\x8b\x08\x00 zipped",
+        b"SQLite format 3\x00\n[1]\n",
+    ],
+)
+def test_a_file_that_is_none_of_ours_is_refused_and_not_touched(tmp_path, data):
+    path = tmp_path / "precious"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="is no file of JSON lines"):
+        JsonLines(str(path))
+    assert path.read_bytes() == data
+
+
+def test_a_database_that_is_none_of_ours_is_refused_and_not_touched(tmp_path):
+    with sqlite3.connect(tmp_path / "other.db") as db:
+        db.execute("CREATE TABLE rows (id, price)")
+    db.close()
+    (tmp_path / "note.txt").write_text("remember: sell everything on Monday\n" * 100)
+    for name, words in (("other.db", "id, price"), ("note.txt", "not a database")):
+        before = (tmp_path / name).read_bytes()
+        with pytest.raises((OSError, ValueError), match=words):
+            SQLite(str(tmp_path / name))
+        assert (tmp_path / name).read_bytes() == before
+    with sqlite3.connect(tmp_path / "mine.db") as db:  # other tables, and an index of one's own, do not matter
+        db.execute("CREATE TABLE notes (text)")
+    SQLite(str(tmp_path / "mine.db")).close()
+    SQLite(str(tmp_path / "mine.db")).close()
+
+
+class FullDisk:
+    """A file on a disk that has room for so many bytes."""
+
+    def __init__(self, file, room):
+        self.file, self.room, self.taken = file, room, b""
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+    def write(self, data):
+        part = data[: self.room]
+        self.room -= len(part)
+        self.taken += part
+        if not part:
+            raise OSError(28, "No space left on device")
+        return self.file.write(part)
+
+
+def readable(path):
+    """What a reader makes of a file: the lines that are JSON."""
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line)["row"]["n"])
+        except ValueError:
+            continue
+    return rows
+
+
+@pytest.mark.parametrize("room", [0, 1, 20, 40, 41, 42, 60, 82, 100])
+def test_half_a_write_is_ended_and_each_row_is_there_once(tmp_path, room):
     path = tmp_path / "rows.jsonl"
     sink = JsonLines(str(path))
     sink.write(1, "c", [{"n": 1}])
     sink.flush()
-    sink.write(2, "c", [{"n": 2}])
-    real = sink.file
-
-    class FullDisk:
-        def __getattr__(self, name):
-            return getattr(real, name)
-
-        def write(self, data):
-            if len(data) > 20:
-                return real.write(data[:20])
-            raise OSError(28, "No space left on device")
-
-    sink.file = FullDisk()
+    sink.write(2, "c", [{"n": 2}, {"n": 3}, {"n": 4}])
+    before, real = path.read_bytes(), sink.file
+    sink.file = FullDisk(real, room)
     with pytest.raises(OSError, match="No space left"):
         sink.flush()
-    assert [line["row"]["n"] for line in json_lines(path)] == [1]
-    sink.file = real
+    torn, sink.file = before + sink.file.taken, real
     sink.flush()
-    assert [line["row"]["n"] for line in json_lines(path)] == [1, 2]
+    assert readable(path) == [1, 2, 3, 4]
+    assert path.read_bytes().startswith(torn)
+
+
+def test_two_writers_of_one_file_do_not_damage_each_other(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    first, second = JsonLines(str(path)), JsonLines(str(path))
+    first.write(1, "c", [{"n": 1}])
+    first.file = FullDisk(first.file, 10)
+    with pytest.raises(OSError):
+        first.flush()
+    second.write(1, "c", [{"n": 2}])
+    second.flush()
+    third = JsonLines(str(path))
+    first.file.room = 1000
+    for sink in (third, first):
+        sink.write(1, "c", [{"n": 3}])
+        sink.flush()
+    assert readable(path) == [2, 3, 1, 3]
+
+
+APPEND = """
+import sys, okex_ws
+sink = okex_ws.JsonLines(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+for n in range(500):
+    sink.write(1, sys.argv[2], [{"n": i, "x": "y" * (i % 999)} for i in range(10 * n, 10 * n + 10)])
+    sink.flush()
+"""
+
+
+def test_two_programs_may_write_one_file_of_json_lines(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    environment = {**os.environ, "PYTHONPATH": os.path.dirname(okex_ws.__file__)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": environment, "text": True}
+    writers = [subprocess.Popen([sys.executable, "-c", APPEND, path, name], **pipes) for name in "ab"]
+    for writer in writers:
+        assert writer.stdout.readline() == "ready\n"
+    for writer in writers:
+        writer.communicate("go\n", timeout=30)
+    lines = [json.loads(line) for line in path.read_text().splitlines() if line]
+    for name in "ab":
+        assert [line["row"]["n"] for line in lines if line["channel"] == name] == list(range(5000))
+
+
+def test_programs_may_create_one_sqlite_file_at_once(tmp_path):
+    def create(path):
+        together.wait()
+        sink = SQLite(path)
+        sink.write(1.0, "c", [{}])
+        sink.flush()
+        sink.close()
+
+    for n in range(30):
+        path, together = str(tmp_path / f"{n}.db"), threading.Barrier(4)
+        threads = [threading.Thread(target=create, args=(path,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert len(table(path)) == 4
+
+
+def test_a_new_sqlite_file_that_another_program_holds_is_waited_for(tmp_path, monkeypatch):
+    """SQLite's own timeout does not hold for turning the journal into a WAL while another one writes."""
+    other = sqlite3.connect(tmp_path / "rows.db", isolation_level=None)
+    other.execute("CREATE TABLE theirs (x)")
+    other.execute("BEGIN IMMEDIATE")
+    waits = []
+
+    def pause(seconds):
+        waits.append(seconds)
+        other.close() if len(waits) == 3 else None
+
+    monkeypatch.setattr(okex_ws, "pause", pause)
+    sink = SQLite(str(tmp_path / "rows.db"))
+    sink.write(1.0, "c", [{}])
+    sink.flush()
+    assert len(waits) == 3 and len(table(tmp_path / "rows.db")) == 1
 
 
 def test_sqlite_is_readable_while_it_is_written(tmp_path):
@@ -264,8 +416,79 @@ def test_a_message_that_a_sink_cannot_take_costs_no_other(caplog):
     for row in ({"n": 1}, None, {}, {"n": 2}):
         writer.put(marshal.dumps((1.0, "c", [row])))
     assert writer.drain(time.monotonic())
-    assert sink.rows == [1, 2] and writer.refused == 2
+    assert sink.rows == [1, 2] and sink.refused == 2
     assert caplog.text.count("cannot take a message") == 1
+
+
+def nested(depth):
+    row = {"n": 0}
+    for _ in range(depth):
+        row = {"x": row}
+    return row
+
+
+def shallow_json(value):
+    text = json.dumps(value, separators=(",", ":"))
+    if text.count("{") > 50:
+        raise RecursionError("maximum recursion depth exceeded while encoding a JSON object")
+    return text
+
+
+@pytest.mark.parametrize("surprise", [MemoryError(), RuntimeError("odd"), RecursionError(), AssertionError()])
+def test_a_surprise_in_one_message_costs_no_other(surprise, caplog):
+    sink = Memory()
+    take = sink.write
+
+    def write(received, channel, rows):
+        if rows == [1]:
+            raise surprise
+        take(received, channel, rows)
+
+    sink.write = write
+    writer = Writer("memory", sink)
+    for n in range(3):
+        writer.put(marshal.dumps((1.0, "c", [n])))
+    assert writer.drain(time.monotonic())
+    assert sink.rows == [0, 2] and sink.refused == 1
+    assert "cannot take a message" in caplog.text
+
+
+@pytest.mark.parametrize("kind", [JsonLines, SQLite])
+def test_a_message_that_is_nested_too_deeply_costs_no_other(tmp_path, kind, caplog, monkeypatch):
+    """Deeper than the JSON encoder goes, wherever its limit is, and deeper than marshal goes."""
+    monkeypatch.setattr(okex_ws, "to_json", shallow_json)
+    caplog.set_level("INFO", "okex_ws")
+    run = okex_ws.Run(okex_ws.parse_arguments([]), None)
+    path = tmp_path / "rows"
+    run.output, run.connected, run.writers = None, True, [Writer("sink", kind(str(path)))]
+    for row in ({"n": 1}, nested(100), nested(2500), {"n": 2}):
+        run.handle("c", [row])
+    run.drain()
+    rows = [json.loads(row) for _, _, row in table(path)] if kind is SQLite else [x["row"] for x in json_lines(path)]
+    assert rows == [{"n": 1}, {"n": 2}]
+    assert caplog.text.count("cannot take a message") == 1 and "2 rows refused by --sink" in caplog.text
+
+
+def test_a_message_that_cannot_be_printed_reaches_the_sinks(monkeypatch):
+    monkeypatch.setattr(okex_ws, "to_json", shallow_json)
+    run = okex_ws.Run(okex_ws.parse_arguments(["--count", "1"]), None)
+    sink = Memory()
+    run.writers, run.connected = [Writer("memory", sink)], True
+    with pytest.raises(RecursionError):
+        run.handle("c", [nested(100)])
+    run.drain()
+    assert len(sink.rows) == 1 and run.status == 0
+
+
+def test_a_clock_that_is_set_back_stops_no_sink(monkeypatch):
+    sink = Memory()
+    writer = Writer("memory", sink)
+    now = time.time()
+    for n in range(3):
+        monkeypatch.setattr(okex_ws, "wall_clock", lambda n=n: now - 3600 * n)
+        writer.put(marshal.dumps((okex_ws.wall_clock(), "c", [n])))
+        wait_for(lambda n=n: len(sink.rows) == n + 1, within=2)
+    assert writer.drain(time.monotonic())
 
 
 @pytest.mark.parametrize("kind", [JsonLines, SQLite])
@@ -391,32 +614,55 @@ def test_a_signal_leaves_nothing_unwritten(tmp_path, exchange, number):
     assert f"{len(rows)} rows in " in err
 
 
-def test_kill_minus_nine_costs_at_most_the_last_second(tmp_path):
+@pytest.mark.parametrize("rate", [1000, 10_000])
+def test_kill_minus_nine_costs_at_most_the_last_second(tmp_path, rate):
     jsonl, db = tmp_path / "rows.jsonl", tmp_path / "rows.db"
-    last = -1
+    last = 0
     with Exchange(every=None) as exchange:
-        for _ in range(3):
+        for _ in range(2):
             process = program(CHANNEL, "--url", exchange.url, "--jsonl", jsonl, "--sqlite", db)
             wait_for(lambda: exchange.sessions and exchange.sessions[-1].feeds)
             wait_for(lambda: db.exists())
             sent, begin = [], time.monotonic()
-            while time.monotonic() - begin < 1.6:
-                last += 1
-                exchange.sessions[-1].send(message(CHANNEL, [numbered(last)]))
-                sent.append((time.monotonic(), last))
-                time.sleep(0.0005)
+            while (now := time.monotonic() - begin) < 1.8:
+                due = range(last, last + int(now * rate) - len(sent))
+                if due:
+                    last = due.stop
+                    exchange.sessions[-1].raw(b"".join(map(frame, due)))
+                    sent += [(now, n) for n in due]
+                else:
+                    time.sleep(0.001)
             process.kill()
             process.communicate(timeout=10)
             due = {n for at, n in sent if at < sent[-1][0] - 1.0}
+            assert len(due) > 0.7 * rate
             wait_for(lambda: not exchange.sessions)
             whole = jsonl.read_text().split("\n")[:-1]
-            assert due <= {int(json.loads(line)["row"]["tradeId"]) for line in whole}
+            assert due <= {int(json.loads(line)["row"]["tradeId"]) for line in whole if line.startswith("{")}
             assert due <= {int(json.loads(row)["tradeId"]) for _, _, row in table(db)}
     with sqlite3.connect(db) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    sink = JsonLines(str(jsonl))
-    sink.close()
-    assert all(json_lines(jsonl))
+
+
+def frame(n):
+    return ABNF(1, 0, 0, 0, ABNF.OPCODE_TEXT, 0, message(CHANNEL, [numbered(n)]).encode()).format()
+
+
+@pytest.mark.parametrize("read_later", [True, False])
+def test_a_terminal_that_stands_still_does_not_stop_a_recorder(tmp_path, read_later):
+    path = tmp_path / "rows.jsonl"
+    with Exchange(every=0.001) as exchange:
+        process = program(CHANNEL, "--url", exchange.url, "--trace", "--jsonl", path)
+        wait_for(lambda: path.exists() and path.read_bytes().count(b"\n") > 3000, within=30)  # > 64 KB on stderr
+        seen = until(process.stderr, "were not shown") if read_later else ""
+        process.terminate()
+        if read_later:
+            seen += process.communicate(timeout=10)[1]
+            assert "rows in" in seen
+        assert process.wait(10) == 0
+        process.stderr.close()
+    ids = [int(line["row"]["tradeId"]) for line in json_lines(path)]
+    assert ids == list(range(ids[0], ids[0] + len(ids)))
 
 
 def test_a_sink_that_is_too_slow_makes_the_reader_wait_and_drops_nothing(exchange, tmp_path, monkeypatch, caplog):
@@ -442,15 +688,38 @@ def test_a_sink_that_is_too_slow_makes_the_reader_wait_and_drops_nothing(exchang
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--jsonl", "/nowhere/rows.jsonl"], "No such file"),
-        (["--sqlite", "/nowhere/rows.db"], "unable to open"),
+        (["--jsonl", "/nowhere/rows.jsonl"], "--jsonl: /nowhere/rows.jsonl: No such file or directory"),
+        (["--jsonl", okex_ws.__file__], "is no file of JSON lines"),
+        (["--sqlite", "/nowhere/rows.db"], "--sqlite: /nowhere/rows.db: unable to open"),
+        (["--sqlite", okex_ws.__file__], "not a database"),
         (["--redis", "nonsense"], "Redis URL"),
-        (["--history", "0"], "1 or more"),
+        (["--redis", "redis://:secret@localhost:port"], "no valid port"),
+        (["--redis", "redis://localhost/one"], "a number"),
+        (["--redis", "redis://localhost/0?nonsense=1"], "nonsense"),
+        (["--redis", "redis://localhost", "--name", "a/b"], "is no name"),
+        (["--redis", "redis://localhost", "--history", "0"], "1 or more"),
     ],
 )
 def test_a_sink_that_cannot_be_is_said_before_connecting(arguments, words):
     status, _, err = finish(*arguments)
     assert status == 2 and words in err.splitlines()[-1] and "Traceback" not in err
+    assert "secret" not in err and "Connecting" not in err
+
+
+def test_one_more_ctrl_c_gives_up_what_is_not_written(tmp_path):
+    path = tmp_path / "rows.db"
+    with Exchange(every=None) as exchange:
+        process = program(CHANNEL, "--url", exchange.url, "--count", "3", "--sqlite", path)
+        wait_for(lambda: exchange.sessions and exchange.sessions[-1].feeds)
+        wait_for(path.exists)
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        send_rows(exchange, 0, 3)
+        until(process.stderr, "Ctrl-C again gives up")
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=3)
+        other.close()
+    assert process.returncode == 130 and re.search(r"--sqlite: gave up: \d+ messages were not written", err)
 
 
 def test_without_the_redis_package_the_rest_works(tmp_path, exchange):
@@ -472,12 +741,13 @@ def test_without_the_redis_package_the_rest_works(tmp_path, exchange):
 
 
 class RedisServer:
-    def __init__(self, folder):
+    def __init__(self, folder, start=True):
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.folder = folder
-        self.start()
+        if start:
+            self.start()
 
     def start(self):
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", ""]
@@ -526,9 +796,62 @@ def test_redis_keeps_the_latest_row_and_a_trimmed_history(sink, feed):
     sink.flush()
     sink.write(1.5, "tickers:BTC-USDT", [{"last": str(n), "n": n, "deep": [1, None]} for n in range(2, 15)])
     sink.flush()
-    assert feed.get("tickers:BTC-USDT") == {"last": "14", "n": "14", "deep": "[1,null]"}
+    assert feed.get("tickers:BTC-USDT") == {"last": "14", "n": 14, "deep": [1, None]}
+    assert feed.get("tickers:BTC-USDT") == feed.get("tickers:BTC-USDT", 1)[0]
     assert [row["n"] for row in feed.get("tickers:BTC-USDT", 3)] == [12, 13, 14]
     assert len(feed.get("tickers:BTC-USDT", 99)) == 10
+
+
+def test_no_key_of_ours_can_be_a_channels(redis_server, sink, feed):
+    names = ["status", "commands", "answers/1", "event", "history", "batch/1", "a/history", "@status"]
+    channels = []
+    for name in names:
+        try:
+            okex_ws.dialect_of(name)
+            channels.append(name)
+        except ValueError:
+            assert "@" in name or "/" in name
+    for channel in channels:
+        sink.write(1.0, channel, [{"of": channel}])
+    sink.status(1.0, "CONNECTED", "url")
+    sink.flush()
+    assert feed._command("channels") == ["channels", []]
+    for channel in channels:
+        assert feed.get(channel) == {"of": channel} and feed.get(channel, 9) == [{"of": channel}]
+    assert feed.status()["status"] == "CONNECTED"
+    ours = set(feed.redis.keys()) - {f"okex/test/{channel}" for channel in channels}
+    for key in ours:
+        with pytest.raises(ValueError, match="not a channel"):
+            okex_ws.dialect_of(key.removeprefix("okex/test/"))
+
+
+def test_rows_that_redis_refuses_are_lost_alone_and_said_once(sink, feed, caplog):
+    feed.redis.set("okex/test/@history/trades:BTC-USDT", "of another type")
+    feed.redis.set("okex/test/@history/candle1m:BTC-USDT", "of another type")
+    writer = Writer("redis", sink)
+    for n in range(3):
+        writer.put(marshal.dumps((1.0, CHANNEL, [numbered(n)])))
+        writer.put(marshal.dumps((1.0, "candle1m:BTC-USDT", [candle(60_000 * (n + 1), n, "1")])))
+        writer.put(marshal.dumps((1.0, "trades:ETH-USDT", [numbered(n)])))
+        wait_for(lambda: not writer.backlog)
+    assert writer.drain(time.monotonic())
+    assert feed.get("trades:ETH-USDT", 9) == [numbered(n) for n in range(3)]
+    assert feed.redis.get("okex/test/@history/trades:BTC-USDT") == "of another type"
+    assert sink.refused == 6
+    assert caplog.text.count("WRONGTYPE") == 2
+    assert "Trying again" not in caplog.text and "works again" not in caplog.text
+
+
+def test_a_redis_that_is_full_is_tried_again_and_loses_nothing(sink, feed, caplog):
+    feed.redis.config_set("maxmemory", 1)
+    writer = Writer("redis", sink)
+    for n in range(3):
+        writer.put(marshal.dumps((1.0, CHANNEL, [numbered(n)])))
+    wait_for(lambda: writer.failing)
+    feed.redis.config_set("maxmemory", 0)
+    assert writer.drain(time.monotonic())
+    assert feed.get(CHANNEL, 9) == [numbered(n) for n in range(3)]
+    assert caplog.text.count("Trying again") == caplog.text.count("works again") == 1
 
 
 def test_redis_keeps_rows_of_odd_shapes(sink, feed):
@@ -537,7 +860,7 @@ def test_redis_keeps_rows_of_odd_shapes(sink, feed):
     sink.flush()
     assert feed.get("odd:X", 9) == [{"value": None}, {"value": "text"}, {"value": ["x"]}, {}]
     assert feed.get("candle1m:X", 9) == [{}, {"ts": []}, {"candle": []}, {"value": ["1", "2"]}]
-    assert feed.get("odd:X") is None
+    assert feed.get("odd:X") == {}
 
 
 def test_redis_keeps_each_instrument_of_a_channel_that_has_several(sink, feed):
@@ -549,7 +872,7 @@ def test_redis_keeps_each_instrument_of_a_channel_that_has_several(sink, feed):
     for channel in ("liquidation-orders:BTC-USDT-SWAP", "liquidation-orders:ETH-USDT-SWAP"):
         assert feed.get(channel)["instId"] in channel
     assert feed.get("futures/instruments:BTC-USD-191227") and feed.get("spot/ticker:BTC-USDT")
-    assert feed.get("ok_sub_spot_btc_usdt_ticker") == {"last": "1"}
+    assert feed.get("ok_sub_spot_btc_usdt_ticker") == {"last": 1}
 
 
 def lose_an_answer(monkeypatch, sink):
@@ -656,16 +979,44 @@ def test_a_batch_whose_answer_is_lost_is_not_written_twice(sink, feed, monkeypat
     assert [row["tradeId"] for row in feed.get(CHANNEL, 9)] == ["1", "2", "3"]
 
 
-def test_the_status_is_there_while_the_program_lives(sink, feed, monkeypatch):
-    read = published(feed, "status")
+def test_the_status_is_there_while_the_program_lives(redis_server, sink, feed, monkeypatch):
+    read = published(feed, "@event")
     monkeypatch.setattr(sink, "ALIVE", 1)
+    sink.flush()
+    assert feed.status()["status"] == "DISCONNECTED"
     sink.status(1.0, "CONNECTED", "wss://ws.okx.com")
     sink.flush()
     assert feed.status() == {"received": 1.0, "status": "CONNECTED", "detail": "wss://ws.okx.com"}
-    assert read() == [feed.status()]
     wait_for(lambda: feed.status() is None)
     sink.flush()  # at least once a second
     assert feed.status()["status"] == "CONNECTED"
+    sink.status(2.0, "REFUSED", "trades:NOPE: 60018")
+    sink.status(3.0, "GAP", "books:X: lost one")
+    sink.flush()
+    assert [event["status"] for event in read()] == ["CONNECTED", "REFUSED", "GAP"]
+    other = RedisSink(redis_server.url, name="other", history=10, command=print)
+    other.flush()
+    assert feed.servers() == RedisFeed(redis_server.url, "nobody").servers() == ["other", "test"]
+    other.close()
+    assert feed.servers() == ["test"]
+
+
+def test_a_subscription_is_answered_when_the_exchange_has(exchange, redis_server):
+    process = program(CHANNEL, "--url", exchange.url, "--redis", redis_server.url)
+    feed = RedisFeed(redis_server.url)
+    wait_for(lambda: feed.get(CHANNEL))
+    events = published(feed, "@event")
+    assert feed.subscribe("tickers:ETH-USDT") == "confirmed" == feed.channels()["tickers:ETH-USDT"]
+    with pytest.raises(ValueError, match="60018"):
+        feed.subscribe("trades:NOPE-USDT")
+    with pytest.raises(ValueError, match="60018"):  # again, not the answer of before
+        feed.subscribe("trades:NOPE-USDT")
+    seen = [(event["status"], event["detail"].partition(": ")[0]) for event in events()]
+    assert ("SUBSCRIBED", "tickers:ETH-USDT") in seen and seen.count(("REFUSED", "trades:NOPE-USDT")) == 2
+    exchange.silent = True
+    assert feed.subscribe("tickers:BTC-USDT") in ("wanted", "sent")
+    process.terminate()
+    process.communicate(timeout=10)
 
 
 def test_other_programs_give_commands(tmp_path, exchange, redis_server):
@@ -683,10 +1034,10 @@ def test_other_programs_give_commands(tmp_path, exchange, redis_server):
         feed.subscribe("BTC-USDT")
     with pytest.raises(ValueError, match="no op"):
         feed._command("dance")
-    feed.redis.rpush("okex/mine/commands", '{"id": 7, "op": "channels"}')  # as redis-cli would
-    answer = json.loads(feed.redis.blpop("okex/mine/answers/7", timeout=4)[1])
+    feed.redis.rpush("okex/mine/@commands", '{"id": 7, "op": "channels"}')  # as redis-cli would
+    answer = json.loads(feed.redis.blpop("okex/mine/@answers/7", timeout=4)[1])
     assert answer["result"]["tickers:ETH-USDT"] == "confirmed"
-    feed.redis.rpush("okex/mine/commands", "nonsense")
+    feed.redis.rpush("okex/mine/@commands", "nonsense")
     assert feed.status()["status"] in ("CONNECTED", "SUBSCRIBED")
     feed.quit()
     _, err = process.communicate(timeout=10)
@@ -696,7 +1047,7 @@ def test_other_programs_give_commands(tmp_path, exchange, redis_server):
 
 
 def test_commands_from_before_the_start_are_not_obeyed(redis_server, feed, caplog):
-    feed.redis.rpush("okex/test/commands", json.dumps({"id": "1", "op": "quit"}))
+    feed.redis.rpush("okex/test/@commands", json.dumps({"id": "1", "op": "quit"}))
     given = []
     sink = RedisSink(redis_server.url, name="test", history=10, command=lambda op, channels: given.append(op))
     feed._command("channels")
@@ -706,14 +1057,15 @@ def test_commands_from_before_the_start_are_not_obeyed(redis_server, feed, caplo
 
 def test_a_command_of_an_odd_shape_is_answered(sink, feed):
     for channels in ("trades:BTC-USDT", 7, None):
-        feed.redis.rpush("okex/test/commands", json.dumps({"id": "1", "op": "subscribe", "channels": channels}))
-        answer = json.loads(feed.redis.blpop("okex/test/answers/1", timeout=4)[1])
+        feed.redis.rpush("okex/test/@commands", json.dumps({"id": "1", "op": "subscribe", "channels": channels}))
+        answer = json.loads(feed.redis.blpop("okex/test/@answers/1", timeout=4)[1])
         assert not answer["ok"] and "must be a list" in answer["error"]
 
 
 def test_a_command_that_nobody_answers_is_an_error(feed):
     with pytest.raises(TimeoutError, match=r"is okex_ws\.py --redis running"):
         feed._command("channels", timeout=1)
+    wait_for(lambda: feed.redis.keys() == [])  # nor is it obeyed by whoever starts later
 
 
 FOLLOW = """
@@ -752,6 +1104,77 @@ def test_a_reader_is_told_when_rows_were_trimmed_away_unread(sink, feed):
     sink.flush()
     with pytest.raises(LookupError, match="28 rows were trimmed"):
         next(rows)
+
+
+def test_a_reader_resumes_where_another_one_left_off(sink, feed):
+    sink.write(1.0, CHANNEL, [numbered(n) for n in range(5)])
+    sink.flush()
+    rows = feed.get(CHANNEL, 5)
+    assert json.dumps(rows[1]) == json.dumps(numbered(1))
+    resumed = feed.listen(CHANNEL, after=rows[1].id)
+    got = [next(resumed) for _ in range(3)]
+    assert got == [numbered(n) for n in (2, 3, 4)] and [row.id for row in got] == [row.id for row in rows[2:]]
+    assert next(feed.listen(CHANNEL, after="0")) == numbered(0)
+    sink.write(1.0, CHANNEL, [numbered(n) for n in range(5, 15)])
+    sink.flush()
+    with pytest.raises(LookupError, match="trimmed away"):
+        next(feed.listen(CHANNEL, after=rows[1].id))
+    assert next(feed.listen(CHANNEL, after="0")) == numbered(5)
+
+
+def test_ctrl_c_ends_a_listener_like_that_of_the_readme(redis_server, sink):
+    code = (
+        "import sys, okex_ws\n"
+        "try:\n"
+        "    for row in okex_ws.RedisFeed(sys.argv[1], 'test').listen('trades:BTC-USDT', after='0'):\n"
+        "        print(row['px'], flush=True)\n"
+        "except KeyboardInterrupt:\n"
+        "    pass\n"
+    )
+    sink.write(1.0, CHANNEL, [numbered(1)])
+    sink.flush()
+    process = interruptible("-c", code, redis_server.url)
+    until(process.stdout, "81.5")
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=5) == ("", "") and process.returncode == 0
+
+
+def test_a_redis_that_is_not_there_at_the_start_is_waited_for(tmp_path, exchange):
+    if not shutil.which("redis-server") and not os.environ.get("CI"):
+        pytest.skip("needs redis-server")
+    server = RedisServer(tmp_path, start=False)
+    process = program(CHANNEL, "--url", exchange.url, "--redis", server.url, "--history", "9999")
+    said = until(process.stderr, "Trying again")
+    assert "Connection refused" in said and "Traceback" not in said
+    server.start()
+    said += until(process.stderr, "works again")
+    feed = RedisFeed(server.url)
+    wait_for(lambda: feed.get(CHANNEL, 1))
+    assert feed.channels() == {CHANNEL: "confirmed"}  # commands, too
+    process.terminate()
+    said += process.communicate(timeout=10)[1]
+    ids = [int(row["tradeId"]) for row in feed.get(CHANNEL, 9999)]
+    server.stop()
+    assert process.returncode == 0 and said.count("Trying again") == 1
+    assert ids == list(range(ids[0], ids[0] + len(ids))) and f"{len(ids)} rows in" in said
+
+
+def test_a_wrong_password_or_host_of_redis_is_said_in_words(exchange, redis_server, feed):
+    feed.redis.config_set("requirepass", "open sesame")
+    wrong = redis_server.url.replace("//", "//:guess@")
+    try:
+        for url, words in (
+            (wrong, "password"),
+            (redis_server.url, "authenticated"),
+            ("redis://no.invalid", "no.invalid"),
+        ):
+            process = program(CHANNEL, "--url", exchange.url, "--redis", url)
+            said = until(process.stderr, "Trying again")
+            process.kill()
+            process.communicate(timeout=10)
+            assert words in said and "guess" not in said and "Traceback" not in said
+    finally:
+        feed.redis.config_set("requirepass", "")
 
 
 def test_redis_may_go_and_come_back(tmp_path, redis_server):
