@@ -178,8 +178,11 @@ def send_heartbeat(ws: "OkexWS") -> None:
                 ws._stop.wait(1.0)
 
 
-def on_error(ws: "OkexWS", error: BaseException) -> None:
+def on_error(ws: "OkexWS", error: BaseException | ABNF) -> None:
     """The connection failed, or could not be made. What no retry can mend is kept, and `run()` raises it."""
+    if isinstance(error, ABNF):  # websocket-client 1.9.0 passes a close frame on like this, and loses its code
+        ws._on_close(*close_reason(error.data))
+        return
     interrupted = isinstance(error, KeyboardInterrupt | SystemExit)  # websocket-client swallows these
     untrusted = isinstance(error, ssl.SSLCertVerificationError) and not ws.counts["connects"]
     if interrupted or untrusted:
@@ -1951,6 +1954,11 @@ class Reader:
 
     def hand_over(self) -> None:
         self.delegated, self.connection.frame_buffer.recv_buffer, self.buffer = True, [self.buffer], b""
+
+
+def close_reason(data: Any) -> tuple[int | None, str]:
+    """The code and the reason in a close frame; None where it says nothing."""
+    return int.from_bytes(data[:2], "big") or None, data[2:].decode("utf-8", "replace")
 
 
 # ---------------------------------------------------------------------------------------------------------------
