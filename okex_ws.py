@@ -372,7 +372,8 @@ class OkexWS(WebSocketApp):
 
         ws.request("order", {"instId": "BTC-USDT", "tdMode": "cash", "side": "buy", "ordType": "market", "sz": "1"})
 
-        `op` is order, cancel-order, amend-order, batch-orders, batch-cancel-orders or batch-amend-orders.
+        `op` is order, cancel-order, amend-order, batch-orders, batch-cancel-orders, batch-amend-orders or
+        mass-cancel; on a client of /business, sprd-order, sprd-amend-order, sprd-cancel-order or sprd-mass-cancel.
         For `instId` the exchange wants `instIdCode` since 2026; it is looked up once. Nothing is ever sent twice.
         Raises OrderError if the exchange refuses it, even in part, or if nobody knows what became of it. Call it
         from any thread but the handler's, which has to read the answer, on a client that logs in: one that has
@@ -381,6 +382,7 @@ class OkexWS(WebSocketApp):
         if threading.get_ident() == self._reader:
             raise RuntimeError("request() would wait for itself: call it from another thread than the handler's")
         self._login.demand(op)
+        self.dialect.check_operation(op, self.url)
         end = monotonic() + timeout  # of all that follows
         orders = self._orders.with_codes(args, partial(self._rest.get, timeout=timeout))
         id, answer = self._orders.expect()
@@ -529,7 +531,11 @@ class OkexWS(WebSocketApp):
         if not connected and port_of(self.url) == 8443:
             reason += " (OKX closed port 8443 on 2026-10-31: leave the port out)"
         what = "Disconnected from" if connected else "Cannot connect to"
-        okex_log.warning("%s %s: %s. Next try in %.1f s.", what, self.url, reason, delay)
+        when = f"Next try in {delay:.1f} s" if delay >= 0.05 else "Trying again now"
+        okex_log.warning("%s %s: %s. %s.", what, self.url, reason, when)
+        if self._backoff.tries == 3 and not self.counts["connects"]:
+            ways = "--offline needs none, --proxy goes through a proxy, --region eea or us to other hosts"
+            okex_log.warning("There was no connection yet: %s.", ways)
         self._notify(DISCONNECTED, reason)
         self._stop.wait(delay)
 
@@ -595,7 +601,7 @@ class OkexWS(WebSocketApp):
     def _deliver(self, event: "Push") -> None:
         """Give rows to the handler: with names where they are lists, by way of the book where there is one."""
         channel, rows, action = event
-        subscription = self._subscriptions.by_key.get(channel)
+        subscription = self._subscriptions.by_key.get(channel) or self._subscriptions.alias(channel)
         if subscription is not None:
             if subscription.state != "confirmed" and not self._subscriptions.accepts(subscription):
                 return
@@ -651,13 +657,13 @@ class OkexWS(WebSocketApp):
         okex_log.info("Pong received. %.1f ms", self.latency or 0.0)
 
     def _confirmed(self, event: "Subscribed") -> None:
-        subscription = self._subscriptions.confirmed(event.channel)
+        subscription = self._subscriptions.confirmed(event.channel, event.id)
         channel = subscription.channel if subscription else printable_text(event.channel)
         okex_log.info("%s subscribed.", channel)
         self._notify(SUBSCRIBED, channel)
 
     def _unsubscribed(self, event: "Unsubscribed") -> None:
-        unasked = self._subscriptions.left(event.channel)
+        unasked = self._subscriptions.left(event.channel, event.id)
         if unasked:
             okex_log.warning("%s: unsubscribed by the exchange. Asking for it again.", unasked.channel)
         else:
@@ -705,7 +711,8 @@ class OkexWS(WebSocketApp):
         self._say_once(f"Ignored a message of an unknown kind: {kind}.")
 
     def _noticed(self, event: "Notice") -> None:
-        okex_log.warning("Notice from the exchange: %s %s", event.code, printable_text(event.message))
+        level = logging.INFO if event.code == "channel-conn-count" else logging.WARNING
+        okex_log.log(level, "Notice from the exchange: %s %s", event.code, printable_text(event.message))
         if event.code == "64008":  # the connection closes within 60 s (docs-v5 overview)
             self._hang_up(UPGRADE)
 
@@ -874,6 +881,7 @@ class Subscriptions:
         self.dialect = dialect
         self.doubt = doubt  # why no book is to be trusted at this moment, see OrderBook
         self.by_key: dict[str, Subscription] = {}  # changed under the lock; one look-up needs none
+        self._aliases: dict[str, Subscription] = {}  # by other names that the exchange gives them
         self._given_up: dict[str, bool] = {}  # by key, oldest first: whether this connection may still send rows
         self._spent = False  # whether requests wait because this hour's are used up
         self._resubscribed: dict[str, float] = {}  # by op: when a request left last that the user did not ask for
@@ -899,6 +907,7 @@ class Subscriptions:
             subscription = self.by_key.get(key)
             if subscription is None:
                 subscription = self.by_key[key] = self._make(channel, key)
+                self._aliases.clear()  # what was clear may not be so any more
             elif subscription.state == "leaving":
                 subscription.again = True
                 subscription.urgent = True
@@ -1012,10 +1021,35 @@ class Subscriptions:
     def gave_up(self, key: str) -> bool:
         return key in self._given_up
 
-    def confirmed(self, key: str) -> Subscription | None:
+    def find(self, key: str, id: str = "") -> Subscription | None:
+        """The subscription that a message is about: by its request's id, by its name, or by a part of its name.
+
+        The exchange may leave filters out of the name, and then only one subscription may be meant.
+        """
+        with self._lock:
+            among = list(self.by_key.values())
+            if id:
+                among = [s for s in among if s.request == id] or among
+            if id and len(among) == 1:
+                return among[0]
+            exact = [s for s in among if s.key == key]
+            covered = exact or [s for s in among if self.dialect.covers(key, s.key)]
+            return covered[0] if len(covered) == 1 else None
+
+    def alias(self, key: str) -> Subscription | None:
+        """The subscription that rows of this name belong to though it is not its own; it is remembered."""
+        with self._lock:
+            subscription = self._aliases.get(key)
+            if subscription is None and key not in self._given_up:
+                subscription = self.find(key)
+                if subscription:
+                    self._aliases[key] = subscription
+            return subscription
+
+    def confirmed(self, key: str, id: str = "") -> Subscription | None:
         """The exchange confirmed a channel. Returns its subscription, None if it is not known."""
         with self._lock:
-            subscription = self.by_key.get(key)
+            subscription = self.find(key, id)
             if subscription and subscription.state == "sent":
                 subscription.stale = False
                 self._enter(subscription, "confirmed")
@@ -1027,10 +1061,10 @@ class Subscriptions:
             if subscription.private:
                 self.confirmed(subscription.key)
 
-    def left(self, key: str) -> Subscription | None:
+    def left(self, key: str, id: str = "") -> Subscription | None:
         """The exchange ended a channel. Returns the subscription if that was not asked for, else None."""
         with self._lock:
-            subscription = self.by_key.get(key)
+            subscription = self.find(key, id)
             if subscription is None:
                 return None
             if subscription.state == "leaving":
@@ -1173,6 +1207,7 @@ class Subscriptions:
 
     def _give_up(self, subscription: Subscription) -> None:
         self.by_key.pop(subscription.key, None)
+        self._aliases.clear()
         self._given_up[subscription.key] = subscription.stale
         if len(self._given_up) > MAX_GIVEN_UP:
             del self._given_up[next(iter(self._given_up))]
@@ -1230,11 +1265,17 @@ class Pong(NamedTuple):
 
 
 class Subscribed(NamedTuple):
+    """A channel is confirmed. Its argument may lack what was asked for; `id` is the request's, "" if it had none."""
+
     channel: str
+    id: str = ""
 
 
 class Unsubscribed(NamedTuple):
+    """A channel has ended."""
+
     channel: str
+    id: str = ""
 
 
 class LoggedIn(NamedTuple):
@@ -1339,6 +1380,9 @@ class Dialect:
     def instrument(self, id: str) -> str:
         raise ValueError(f"{self.name} takes no orders over WebSocket")
 
+    def check_operation(self, op: str, url: str) -> None:
+        raise ValueError(f"{self.name} takes no orders over WebSocket")
+
     def private(self, channel: str) -> bool:
         return bool(self.PRIVATE.fullmatch(channel.partition(":")[0]))
 
@@ -1354,6 +1398,10 @@ class Dialect:
     def key(self, channel: str) -> str:
         """The name that `parse` gives to this channel's events, however its user spells it."""
         return channel
+
+    def covers(self, key: str, subscribed: str) -> bool:
+        """Whether what the exchange calls `key` may be what was subscribed to as `subscribed`, both keys."""
+        return key == subscribed
 
     def book(self, channel: str) -> str:
         """How a channel sends order books: "whole" each time, "changes" after a first whole one, or "" for none."""
@@ -1431,6 +1479,8 @@ class OkexV1(Dialect):
             return [Push(channel, bounded(data), "")]
         if "data" not in item:
             return [self._read_bare(item)]
+        if str(item.get("success", True)).lower() == "false":  # the template of the documentation
+            return [Refused(str(item.get("errorcode", "")), "", str(channel), "")]
         if isinstance(data, dict) and str(data.get("result", True)).lower() == "false":
             return [self._read_refusal(channel, data)]
         if channel == "addChannel":
@@ -1480,7 +1530,8 @@ class OkexV3(Dialect):
     ping_every = 25.0
     BOOKS = re.compile(r"\w+/depth(?P<whole>5)?(_l2_tbt)?:.+")
     PRIVATE = re.compile(r"(spot|margin|futures|swap|option)/((margin_)?account|position|order(_algo)?)")
-    UNFILTERED = {"futures/instruments", "option/instruments", "system/status"}
+    UNFILTERED = {"futures/instruments", "system/status"}
+    BY_UNDERLYING = {f"option/{kind}" for kind in "account instruments order order_algo position summary".split()}
 
     def _request(self, op: str, channels: Sequence[str], id: str) -> str:
         return to_json({"op": op, "args": list(channels)})
@@ -1506,6 +1557,10 @@ class OkexV3(Dialect):
                 return [self._read_error(item)]
         return [unknown(item)]
 
+    def covers(self, key: str, subscribed: str) -> bool:
+        """option/instruments may be subscribed to without a filter, and its rows have one."""
+        return subscribed in (key, key.partition(":")[0])
+
     def _read_table(self, item: dict[str, Any]) -> list[WireEvent]:
         """A push for each channel that the rows belong to, in the order of their first rows."""
         action = {"partial": "snapshot", "update": "update"}.get(item.get("action", ""), "")
@@ -1522,17 +1577,23 @@ class OkexV3(Dialect):
             return LoggedIn()
         if code in LOGIN_CODES:
             return LoginRefused(code, message)
-        named = re.search(r"Channel : (\S+)", message)
+        named = re.search(r"Channel\s*:?\s+(\S+)", message)
         return Refused(code, message, named[1] if named else "", "")
 
     def _channel(self, table: str, row: Any) -> str:
         """The channel that a row answers: the filter is in the row, under a name that depends on the table."""
         if table in self.UNFILTERED:
             return table
-        keys = ("underlying",) if table == "option/summary" else ("instrument_id", "currency", "underlying")
-        found = next((row[key] for key in keys if key in row), None)
+        keys = ("instrument_id", "currency", "underlying")
+        if table in self.BY_UNDERLYING:
+            keys = ("underlying", "instrument_id", "currency")
         # futures/account rows are keyed by their currency: {"BTC":{"equity":"997.4", …}}
-        return f"{table}:{found or next(iter(row), '')}"
+        found = next((row[key] for key in keys if key in row), None) or next(iter(row), "")
+        if table in self.BY_UNDERLYING:  # BTC-USD-190927-12500-C is of BTC-USD
+            found = "-".join(str(found).split("-")[:2])
+        if table == "spot/order_algo":  # which may say ltc_usdt
+            found = str(found).upper().replace("_", "-")
+        return f"{table}:{found}"
 
 
 class OkxV5(Dialect):
@@ -1545,15 +1606,22 @@ class OkxV5(Dialect):
     ping_every = 20.0
     max_request = 64 << 10
 
-    ACCOUNT = re.compile(r"account|account-greeks|positions|orders|balance_and_position|liquidation-warning")
-    _PRIVATE_BUSINESS = "orders-algo|algo-.+|grid-.+|deposit-info|withdrawal-info|rfqs|quotes|struc-block-trades"
+    ACCOUNT = re.compile(r"account|account-greeks|positions|orders|fills|balance_and_position|liquidation-warning")
+    _PRIVATE_BUSINESS = (
+        "orders-algo|algo-.+|grid-.+|deposit-info|withdrawal-info|rfqs|quotes|struc-block-trades"
+        "|copytrading-(lead-)?notification|economic-calendar"
+    )
     BUSINESS = re.compile(
         rf"(mark-price-|index-)?candle\w+|trades-all|{_PRIVATE_BUSINESS}"
         r"|public-(struc-)?block-trades|block-tickers|sprd-.+"
     )
     PRIVATE = re.compile(rf"{ACCOUNT.pattern}|{_PRIVATE_BUSINESS}|sprd-(orders|trades)|books(50)?-l2-tbt")
-    BOOKS = re.compile(r"(sprd-)?((books(50)?(-l2-tbt|-elp|-rpi)?(-all)?)|(?P<whole>books5|bbo-tbt)):.+")
+    BOOKS = re.compile(r"(sprd-)?((books(50)?(-l2-tbt|-elp|-rpi(-tbt)?)?(-all)?)|(?P<whole>books5|bbo-tbt)):.+")
     NOT_IDENTITY = ("channel", "uid", "extraParams")  # the exchange adds uid to a push, and may leave extraParams out
+    OPERATIONS = {  # where each is taken; the exchange says what it thinks of others
+        "private": "order batch-orders cancel-order batch-cancel-orders amend-order batch-amend-orders mass-cancel",
+        "business": "sprd-order sprd-amend-order sprd-cancel-order sprd-mass-cancel",
+    }
 
     def url(self, channel: str, region: str = "global", simulated: bool = False) -> str:
         if region not in REGIONS:
@@ -1568,20 +1636,32 @@ class OkxV5(Dialect):
         if "=" in rest:
             pairs = (pair.partition("=") for pair in re.split(r",(?=\w+=)", rest))
             return {"channel": name} | {key: value for key, _, value in pairs}
-        return {"channel": name, "instId": rest} if rest else {"channel": name}
+        return {"channel": name, self._instrument_key(name): rest} if rest else {"channel": name}
+
+    def _instrument_key(self, name: str) -> str:
+        return "sprdId" if name.startswith("sprd-") else "instId"
 
     def channel(self, arg: dict[str, str]) -> str:
         """The inverse of `argument`, the same for every order of the keys."""
         pairs = ",".join(f"{key}={arg[key]}" for key in sorted(arg) if key not in self.NOT_IDENTITY)
-        return f"{arg['channel']}:{pairs.removeprefix('instId=') if ',' not in pairs else pairs}".rstrip(":")
+        if "," not in pairs:
+            pairs = pairs.removeprefix(f"{self._instrument_key(arg['channel'])}=")
+        return f"{arg['channel']}:{pairs}".rstrip(":")
 
     def key(self, channel: str) -> str:
         return self.channel(self.argument(channel))
 
+    def covers(self, key: str, subscribed: str) -> bool:
+        """The exchange drops filters from the arguments that it echoes: liquidation-orders loses its instFamily."""
+        if key.partition(":")[0] != subscribed.partition(":")[0]:
+            return False
+        return self.argument(key).items() <= self.argument(subscribed).items()
+
     def snapshot(self, channel: str) -> str:
         instrument = self.argument(channel).get("instId")
         levels = 50 if channel.startswith("books50") else 400  # no more than the channel keeps up to date
-        return f"/api/v5/market/books?instId={instrument}&sz={levels}" if instrument else ""
+        path = "books-rpi" if channel.startswith("books-rpi") else "books"
+        return f"/api/v5/market/{path}?instId={instrument}&sz={levels}" if instrument else ""
 
     def _request(self, op: str, channels: Sequence[str], id: str) -> str:
         request = {"op": op, "args": [self.argument(channel) for channel in channels]}
@@ -1593,13 +1673,28 @@ class OkxV5(Dialect):
         return to_json({"op": "login", "args": [arg | {"sign": self._sign(credentials, timestamp)}]})
 
     def order(self, op: str, args: list[dict[str, Any]], id: str) -> str:
-        """An order operation: order, cancel-order, amend-order, or one of their batch- forms."""
+        """An order operation, see OPERATIONS."""
         return to_json({"id": id, "op": op, "args": args})
+
+    def check_operation(self, op: str, url: str) -> None:
+        """Raise ValueError for an operation that is taken at another endpoint than this URL's."""
+        home = next((path for path, ops in self.OPERATIONS.items() if op in ops.split()), "")
+        here = urlsplit(url).path.rpartition("/")[2]
+        if home and here in ("public", "private", "business") and here != home:
+            raise ValueError(f"{op} is taken at …/{home}, this client connects to …/{here}")
 
     def instrument(self, id: str) -> str:
         """The REST path of what the exchange says about an instrument."""
-        kinds = {1: "SPOT", 2: "SWAP" if id.endswith("-SWAP") else "FUTURES", 4: "OPTION"}
-        return f"/api/v5/public/instruments?instType={kinds.get(id.count('-'), 'SPOT')}&instId={id}"
+        family, dashes = "", id.count("-")
+        if dashes < 2:
+            kind = "SPOT"
+        elif dashes == 2:
+            kind = "SWAP" if id.endswith("-SWAP") else "FUTURES"
+        elif dashes == 4 and id.endswith(("-C", "-P")):
+            kind, family = "OPTION", f"&instFamily={'-'.join(id.split('-')[:2])}"
+        else:
+            kind = "EVENTS"  # BTC-ABOVE-DAILY-260428-1600-64000
+        return f"/api/v5/public/instruments?instType={kind}{family}&instId={id}"
 
     def _read(self, item: Any) -> list[WireEvent]:
         rows = item.get("data")
@@ -1607,18 +1702,31 @@ class OkxV5(Dialect):
             arg = item["arg"]
             common = len(arg) == 2 and "instId" in arg
             channel = f"{arg['channel']}:{arg['instId']}" if common else self.channel(arg)
+            if len(item) > 2 and "action" not in item:
+                rows = self._with_page(item)
             return [Push(channel, bounded(rows), item.get("action", ""))]
-        if rows.__class__ is list and "op" in item:
-            return [Reply(str(item["id"]), str(item["op"]), str(item["code"]), str(item["msg"]), rows)]
+        if "op" in item and "event" not in item:
+            data = rows if isinstance(rows, list) else []
+            return [Reply(str(item["id"]), str(item["op"]), str(item["code"]), str(item.get("msg", "")), data)]
         return [self._read_event(item)]
+
+    def _with_page(self, item: dict[str, Any]) -> list[Any]:
+        """Rows of account and positions, which say beside them whether they are a snapshot, and its last page.
+
+        {"arg":{"channel":"account",…},"eventType":"snapshot","curPage":1,"lastPage":true,"data":[{…}]}
+
+        The handler gets rows alone, so each takes along what is said beside it.
+        """
+        beside = {name: value for name, value in item.items() if name not in ("arg", "data")}
+        return [{**beside, **row} if isinstance(row, dict) else row for row in item["data"]]
 
     def _read_event(self, item: Any) -> WireEvent:
         event = item.get("event")
         match event:
             case "subscribe":
-                return Subscribed(self.channel(item["arg"]))
+                return Subscribed(self.channel(item["arg"]), str(item.get("id", "")))
             case "unsubscribe":
-                return Unsubscribed(self.channel(item["arg"]))
+                return Unsubscribed(self.channel(item["arg"]), str(item.get("id", "")))
             case "login" if item["code"] == "0":
                 return LoggedIn()
             case "login":
@@ -1636,7 +1744,10 @@ class OkxV5(Dialect):
 
     def _read_error(self, item: dict[str, Any]) -> WireEvent:
         """{"id":"ob1","event":"error","code":"60018","msg":"… channel:books,instId:NOPE-USDT doesn't exist."}"""
-        code, message, id = str(item["code"]), item["msg"], str(item.get("id", ""))
+        code, message = str(item["code"]), item["msg"]
+        # An error may echo the request, and give its id there alone: Invalid request: {\"id\":\"o1\", …}
+        echoed = re.search(r'"id\\*"\s*:\s*\\*"([A-Za-z0-9]{1,32})\\*"', message)
+        id = str(item.get("id") or (echoed[1] if echoed else ""))
         named = re.search(r"channel:([\w-]+)(?:,instId:([\w-]+))? doesn't exist", message)
         channel = ":".join(filter(None, named.groups())) if named else ""
         if not id and code in ALREADY:
@@ -1707,8 +1818,12 @@ def endpoint_of(channel: str, url: str | None = None, region: str = "global", si
 # v1 futures count in contracts and add the amount in coins; times are ms but for the HH:MM:SS of v1 trades.
 FIELDS = [
     (re.compile(r"ok_sub_\w+_kline_"), ("timestamp", "open", "high", "low", "close", "volume", "coin_volume")),
-    (re.compile(r"ok_sub_\w+_(trade_|deals)"), ("tid", "price", "amount", "time", "type", "coin_amount")),
+    (
+        re.compile(r"ok_sub_\w+_(trade_|deals)|ok_sub_\w+_\w+_trades"),
+        ("tid", "price", "amount", "time", "type", "coin_amount"),
+    ),
     (re.compile(r"(mark-price|index)-candle"), ("ts", "o", "h", "l", "c", "confirm")),
+    (re.compile(r"sprd-candle"), ("ts", "o", "h", "l", "c", "vol", "confirm")),
     (re.compile(r"candle"), ("ts", "o", "h", "l", "c", "vol", "volCcy", "volCcyQuote", "confirm")),
 ]
 
@@ -1758,9 +1873,14 @@ HINTS = {
         "books-l2-tbt cannot be combined with books or books50-l2-tbt on one instrument": "64004",
         "this channel lives on another endpoint: public, private or business": "30000 60008 60028 64001 64002",
         "the argument uly is gone, use instFamily": "64000",
-        "too many requests or channels: ask less often, or spread them over connections": "20049 30026 60014 4003"
-        " 4008 4009 channel-conn-count-error",
+        "too many requests or channels: ask less often, or spread them over connections": "20049 30026 50011 50061"
+        " 60014 4003 4008 4009 channel-conn-count-error",
         "the exchange did not understand the request": "30039 60019 4002",
+        "something that the request must have is missing": "50014",
+        "no such instrument, or its instIdCode has changed: the next order looks it up again": "51001",
+        "log in once with one key on each connection": "60023 60026",
+        "orders in event contracts need more: see the exchange's documentation": "54094 54109",
+        "the exchange is not available for the moment": "50001",
         "the request was too large": "1009",
         "an error inside the exchange": "20014 30043 63999 64007 4006",
         "nothing was exchanged for 30 seconds": "4004",
@@ -1775,7 +1895,9 @@ LOGIN_CODES = set(
     "30001 30002 30004 30005 30006 30008 30013 30015 30016 30027"
     " 60004 60005 60006 60007 60009 60024 60032 63999".split()
 )  # errors that are about the login, and say so by nothing but their code
-TRANSIENT = {"20014", "20049", "30026", "30043", "60014", "63999", "64007"}  # refusals worth another try
+TRANSIENT = set(
+    "20014 20049 30026 30043 50001 50011 50061 60014 63999 64007".split()
+)  # refusals that are worth another try
 
 
 def reason_of(event: Refused | LoginRefused) -> str:
@@ -2654,6 +2776,9 @@ class Login:
         return LoginError(mask_secrets(f"the exchange refused the login with the key {key}: {why}; {checks}"))
 
 
+UNKNOWN_INSTRUMENT = "51001"
+
+
 class Orders:
     """Order requests under way: a Future for each, which gets the answer, or an OrderError. It knows no socket."""
 
@@ -2682,8 +2807,10 @@ class Orders:
             answer = self._answers.pop(reply.id, None)
         if answer is None:
             return False
-        failed = (leg for leg in reply.data if isinstance(leg, dict) and str(leg.get("sCode", "0")) != "0")
-        if reply.code != "0" or any(failed):
+        failed = [leg for leg in reply.data if isinstance(leg, dict) and str(leg.get("sCode", "0")) != "0"]
+        if UNKNOWN_INSTRUMENT in (reply.code, *(str(leg.get("sCode")) for leg in failed)):
+            self._codes.clear()  # an instIdCode may change: the next order looks it up again
+        if reply.code != "0" or failed:
             answer.set_exception(OrderError(reply.code, reply.message, reply.data))
         else:
             answer.set_result(reply.data)

@@ -395,6 +395,8 @@ class ServerV5(Generation):
         if op not in ("subscribe", "unsubscribe"):
             return session.send(self.error(Refusal("60012", f"Invalid request: {text}"), id))
         for arg in args:
+            if session.exchange.drops_filters:
+                arg = {name: value for name, value in arg.items() if name != "instFamily"}
             try:
                 feed = self.feed(session, arg)
             except Refusal as refusal:
@@ -807,6 +809,7 @@ class Exchange:
     http_status answer this instead of the handshake
     redirect    a URL to send clients to, instead of the handshake
     unnamed     a v5 channel to refuse without saying which
+    drops_filters  leave the filter out of what is echoed, as the exchange does with instFamily
     snapshots   False: v5's incremental books begin without a snapshot, as announced in February 2026
     rest_status answer this to REST requests
     stale_books what REST answers to the next requests for a book
@@ -826,6 +829,7 @@ class Exchange:
         self.silent = self.mute = False
         self.ignored = self.unnamed = self.redirect = ""
         self.snapshots = True
+        self.drops_filters = False
         self.rest_status = 0
         self.stale_books: list[Row] = []
         self.fetched: list[str] = []

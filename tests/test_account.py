@@ -383,11 +383,16 @@ def test_the_integer_for_an_instrument_is_looked_up_once(exchange, trader):
         ("BTC-USDT", "SPOT"),
         ("BTC-USDT-SWAP", "SWAP"),
         ("BTC-USD-261225", "FUTURES"),
-        ("BTC-USD-261225-80000-C", "OPTION"),
+        ("BTC-ABOVE-DAILY-260428-1600-64000", "EVENTS"),
     ],
 )
 def test_knows_where_an_instrument_is_listed(id, path):
     assert V5.instrument(id) == f"/api/v5/public/instruments?instType={path}&instId={id}"
+
+
+def test_an_option_is_looked_up_in_its_family():
+    path = "/api/v5/public/instruments?instType=OPTION&instFamily=BTC-USD&instId=BTC-USD-261225-80000-C"
+    assert V5.instrument("BTC-USD-261225-80000-C") == path
 
 
 def test_a_refused_order_raises_with_code_and_reason(trader):
@@ -500,6 +505,61 @@ def test_what_only_looks_like_this_machine_gets_no_keys(keys, url, options):
         OkexWS(["account"], url=url, credentials=keys, **options)
 
 
+@pytest.mark.parametrize(
+    ("channel", "op", "home"),
+    [
+        ("trades:BTC-USDT", "order", "private"),
+        ("orders-algo:instType=ANY", "batch-orders", "private"),
+        ("orders:instType=ANY", "sprd-order", "business"),
+        ("sprd-orders", "mass-cancel", "private"),
+    ],
+)
+def test_an_operation_that_is_taken_elsewhere_is_said_before_it_is_sent(keys, channel, op, home):
+    with pytest.raises(ValueError, match=rf"{op} is taken at …/{home}, this client connects to …/"):
+        OkexWS([channel], credentials=keys).request(op, {})
+
+
+@pytest.mark.parametrize("op", ["sprd-order", "sprd-amend-order", "sprd-cancel-order", "sprd-mass-cancel"])
+def test_spreads_are_traded_where_they_live(exchange, connect, keys, op):
+    client = connect("sprd-orders", credentials=keys)
+    exchange.ignored = f'"op":"{op}"'
+    result = in_thread(client.request, op, {"sprdId": "BTC-USDT_BTC-USDT-SWAP", "sz": "1"})
+    text = wait_for(lambda: [text for _, text in exchange.requests if f'"op":"{op}"' in text])[0]
+    assert json.loads(text)["args"] == [{"sprdId": "BTC-USDT_BTC-USDT-SWAP", "sz": "1"}]
+    answer = {"id": json.loads(text)["id"], "op": op, "code": "0", "msg": "", "data": [{"ordId": "1", "sCode": "0"}]}
+    exchange.sessions[-1].send(json.dumps(answer))
+    assert result() == [{"ordId": "1", "sCode": "0"}]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '{{"id":"{id}","op":"order","code":"60013","msg":"Invalid args"}}',
+        '{{"id":"{id}","op":"order","code":"60013","msg":"Invalid args","data":null}}',
+        '{{"event":"error","code":"60013","msg":"Invalid args: {{\\"id\\":\\"{id}\\",\\"op\\":\\"order\\"}}"}}',
+    ],
+    ids=["no data", "null", "id in the message"],
+)
+def test_an_answer_of_another_shape_still_reaches_who_waits_for_it(exchange, trader, answer):
+    exchange.ignored = '"op":"order"'
+    result = in_thread(trader.request, "order", {"instIdCode": 1})
+    text = wait_for(lambda: [text for _, text in exchange.requests if '"op":"order"' in text])[0]
+    exchange.sessions[-1].send(answer.format(id=json.loads(text)["id"]))
+    with pytest.raises(OrderError, match="60013 Invalid args") as caught:
+        result()
+    assert caught.value.code == "60013" and not caught.value.unknown
+
+
+def test_a_code_that_has_changed_is_looked_up_again_and_nothing_sent_twice(exchange, trader):
+    trader.request("order", BUY)
+    exchange.codes.clear()  # the exchange gave its instruments new ones
+    with pytest.raises(OrderError, match="51001"):
+        trader.request("order", BUY)
+    assert spoken(exchange).count("order") == 2
+    assert trader.request("order", BUY)[0]["sCode"] == "0"
+    assert len(exchange.fetched) == 2
+
+
 def test_a_leg_that_failed_is_a_failure_whatever_the_code_says(exchange, trader):
     exchange.ignored = '"op":"batch-orders"'
     result = in_thread(trader.request, "batch-orders", [{**BUY}, {**BUY}])
@@ -590,7 +650,7 @@ def test_a_password_in_the_url_is_not_printed(caplog):
 
 
 def test_a_client_that_does_not_log_in_says_so_instead_of_waiting(keys):
-    client = OkexWS(["trades:BTC-USDT"], credentials=keys)
+    client = OkexWS(["trades:BTC-USDT"], url="wss://ws.example/my/own/path", credentials=keys)
     with pytest.raises(ValueError, match="does not log in"):
         client.request("order", {"instIdCode": 1})
 

@@ -214,6 +214,23 @@ def test_reconnects_at_once_when_an_upgrade_is_announced(exchange, connect, monk
     wait_for(client.more_rows())
 
 
+def test_says_once_what_can_be_done_when_there_is_no_connection_at_all(exchange, connect, impatient, caplog):
+    exchange.http_status = 503
+    client = connect("trades:BTC-USDT")
+    wait_for(lambda: client.saw(DISCONNECTED, 6))
+    assert caplog.text.count("There was no connection yet: --offline") == 1
+    assert "Trying again now." in caplog.text and "in 0.0 s" not in caplog.text
+    exchange.http_status = 0
+    wait_for(lambda: client.rows)
+
+
+def test_a_trace_that_is_turned_on_later_shows_both_ways(exchange, connect, caplog):
+    client = connect("trades:BTC-USDT", ping_every=0.1)
+    wait_for(lambda: client.rows)
+    caplog.set_level(logging.DEBUG)
+    wait_for(lambda: "> ping" in caplog.text and '< {"arg":' in caplog.text)
+
+
 def test_comes_back_when_the_server_does(connect, impatient):
     with Exchange(every=0.02) as first:
         client = connect("trades:BTC-USDT", url=first.url)
@@ -465,6 +482,25 @@ def test_a_dead_subscription_is_reported_though_it_was_confirmed(exchange, conne
     exchange.sessions[-1].send('{"event":"channel-conn-count-error","channel":"trades","connCount":"30","connId":"a"}')
     wait_for(lambda: client.channels == {"trades:BTC-USDT": "refused"})
     assert "30 connections" in dict(client.statuses)[REFUSED]
+
+
+def test_a_channel_whose_filter_the_exchange_drops_is_confirmed_and_delivered(exchange, connect):
+    channel = "liquidation-orders:instFamily=BTC-USDT,instType=SWAP"
+    exchange.drops_filters = True
+    client = connect(channel)
+    wait_for(lambda: client.channels == {channel: "confirmed"})
+    assert {name for name, _ in wait_for(lambda: client.rows)} == {channel}
+    client.unsubscribe(channel)
+    wait_for(lambda: client.channels == {})
+
+
+def test_what_others_are_subscribed_to_is_no_trouble(exchange, connect, caplog):
+    caplog.set_level(logging.INFO)
+    client = connect("trades:BTC-USDT")
+    wait_for(lambda: client.rows)
+    exchange.sessions[-1].send('{"event":"channel-conn-count","channel":"orders","connCount":"2","connId":"a"}')
+    wait_for(lambda: "2 connections" in caplog.text)
+    assert [r.levelname for r in caplog.records if "2 connections" in r.getMessage()] == ["INFO"]
 
 
 def test_says_which_channel_nobody_confirms_and_asks_again(exchange, connect, monkeypatch, caplog):

@@ -261,3 +261,38 @@ def test_gaps_that_come_one_after_the_other_share_requests():
         requests += subscriptions.take_due(100 + n / 50)
     requests += subscriptions.take_due(101.5)
     assert [len(batch) for _, batch, _ in requests] == [1, 49]
+
+
+FILTERED = "liquidation-orders:instFamily=BTC-USDT,instType=SWAP"
+
+
+def test_a_confirmation_that_lost_its_filter_is_known_by_its_id():
+    subscriptions, requests = sent(FILTERED, "liquidation-orders:instFamily=ETH-USDT,instType=SWAP")
+    assert subscriptions.confirmed("liquidation-orders:instType=SWAP", requests[0].id).channel == FILTERED
+    assert list(states(subscriptions).values()) == ["confirmed", "sent"]
+
+
+def test_rows_that_lost_their_filter_belong_to_the_one_subscription_that_they_fit():
+    subscriptions = confirmed(FILTERED, TRADES)
+    assert subscriptions.alias("liquidation-orders:instType=SWAP").channel == FILTERED
+    assert subscriptions.alias("liquidation-orders:instType=FUTURES") is None
+    subscriptions.want("liquidation-orders:instFamily=ETH-USDT,instType=SWAP")
+    assert subscriptions.alias("liquidation-orders:instType=SWAP") is None  # whose are they now?
+    subscriptions.drop("liquidation-orders:instFamily=ETH-USDT,instType=SWAP")
+    assert subscriptions.alias("liquidation-orders:instType=SWAP").channel == FILTERED
+
+
+def test_an_end_that_lost_its_filter_ends_the_channel():
+    subscriptions = confirmed(FILTERED)
+    subscriptions.drop(FILTERED)
+    (request,) = subscriptions.take_due(0.0)
+    assert subscriptions.left("liquidation-orders:instType=SWAP", request.id) is None
+    assert states(subscriptions) == {}
+
+
+@pytest.mark.parametrize("wanted", ["option/instruments", "option/instruments:BTC-USD"])
+def test_instruments_of_options_are_known_with_and_without_a_filter(wanted):
+    subscriptions = confirmed(wanted, dialect=V3)
+    (push,) = V3.parse('{"table":"option/instruments","data":[{"instrument_id":"BTC-USD-190927-12500-C"}]}')
+    found = subscriptions.by_key.get(push.channel) or subscriptions.alias(push.channel)
+    assert found.channel == wanted

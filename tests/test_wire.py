@@ -54,6 +54,48 @@ def confirmed_v1(channel):
 
 # (dialect, message as the exchange sends it, the events that are in it)
 CASES = [
+    (V1, {"channel": "X", "success": "false", "errorcode": "10001", "data": {}}, [Refused("10001", "", "X", "")]),
+    (V1, [{"channel": "X", "success": "true", "data": {"order_id": 1}}], [Push("X", [{"order_id": 1}], "")]),
+    (
+        V3,
+        {"event": "error", "message": "Channel spot/trade:BTC-USD-200626 doesn't exist", "errorCode": 30040},
+        [Refused("30040", "Channel spot/trade:BTC-USD-200626 doesn't exist", "spot/trade:BTC-USD-200626", "")],
+    ),
+    (
+        V3,
+        {"table": "option/position", "data": [{"instrument_id": "BTC-USD-190927-12500-C"}]},
+        [Push("option/position:BTC-USD", [{"instrument_id": "BTC-USD-190927-12500-C"}], "")],
+    ),
+    (
+        V3,
+        {"table": "option/order", "data": [{"instrument_id": "X-USD-1-2-C", "underlying": "BTC-USD"}]},
+        [Push("option/order:BTC-USD", [{"instrument_id": "X-USD-1-2-C", "underlying": "BTC-USD"}], "")],
+    ),
+    (
+        V3,
+        {"table": "option/trade", "data": [{"instrument_id": "BTC-USD-190927-12500-C"}]},
+        [Push("option/trade:BTC-USD-190927-12500-C", [{"instrument_id": "BTC-USD-190927-12500-C"}], "")],
+    ),
+    (
+        V3,
+        {"table": "spot/order_algo", "data": [{"instrument_id": "ltc_usdt"}]},
+        [Push("spot/order_algo:LTC-USDT", [{"instrument_id": "ltc_usdt"}], "")],
+    ),
+    (
+        V5,
+        {
+            "arg": {"channel": "account", "uid": "7"},
+            "eventType": "snapshot",
+            "lastPage": True,
+            "data": [{"uTime": "1"}],
+        },
+        [Push("account", [{"eventType": "snapshot", "lastPage": True, "uTime": "1"}], "")],
+    ),
+    (
+        V5,
+        {"arg": {"channel": "sprd-books5", "sprdId": "A_B"}, "data": [{}]},
+        [Push("sprd-books5:A_B", [{}], "")],
+    ),
     (V1, {"event": "pong"}, [Pong()]),
     (V1, confirmed_v1("ok_sub_spot_usd_btc_ticker"), [Subscribed("ok_sub_spot_usd_btc_ticker")]),
     (V1, [v1("removeChannel", {"result": True, "channel": "ok_sub_a"})], [Unsubscribed("ok_sub_a")]),
@@ -143,7 +185,7 @@ CASES = [
     (
         V5,
         {"id": "1512", "event": "subscribe", "arg": {"channel": "books", "instId": "BTC-USDT"}, "connId": "a4d3ae55"},
-        [Subscribed("books:BTC-USDT")],
+        [Subscribed("books:BTC-USDT", "1512")],
     ),
     (V5, {"event": "unsubscribe", "arg": {"channel": "status"}, "connId": "a4d3ae55"}, [Unsubscribed("status")]),
     (
@@ -441,3 +483,55 @@ CLOSE_CODES = "1009 4001 4002 4003 4004 4005 4006 4007 4008 4009"
 @pytest.mark.parametrize("code", f"{V1_CODES} {V3_CODES} {V5_CODES} {CLOSE_CODES}".split())
 def test_a_refusal_that_the_exchange_documents_never_comes_without_a_hint(code):
     assert len(okex_ws.HINTS[code]) > 10
+
+
+# Every channel of the documentation's list, with its endpoint and whether it needs a login (docs-v5, July 2026).
+DOCUMENTED = {
+    "public": "tickers trades books books5 bbo-tbt books-rpi index-tickers mark-price price-limit funding-rate"
+    " open-interest instruments liquidation-orders status option-trades opt-summary estimated-price"
+    " event-contract-markets",
+    "public with a login": "books-l2-tbt books50-l2-tbt",
+    "private with a login": "account positions balance_and_position orders fills liquidation-warning account-greeks",
+    "business": "candle1s candle1m candle3M candle6Hutc mark-price-candle1m index-candle1D trades-all"
+    " public-block-trades public-struc-block-trades block-tickers sprd-bbo-tbt sprd-books5 sprd-books-l2-tbt"
+    " sprd-public-trades sprd-tickers sprd-candle1m",
+    "business with a login": "orders-algo algo-advance algo-recurring-buy grid-orders-spot grid-orders-contract"
+    " grid-positions grid-sub-orders deposit-info withdrawal-info rfqs quotes struc-block-trades sprd-orders"
+    " sprd-trades copytrading-notification copytrading-lead-notification economic-calendar",
+}
+
+
+@pytest.mark.parametrize(("home", "channels"), DOCUMENTED.items(), ids=DOCUMENTED)
+def test_no_channel_of_the_documentation_is_asked_for_at_another_endpoint_or_without_its_login(home, channels):
+    path, _, login = home.partition(" ")
+    for channel in channels.split():
+        assert V5.url(f"{channel}:X") == f"wss://ws.okx.com/ws/v5/{path}", channel
+        assert V5.private(f"{channel}:X") == bool(login), channel
+
+
+@pytest.mark.parametrize(
+    ("channel", "argument", "columns"),
+    [
+        ("sprd-books5:A_B", {"channel": "sprd-books5", "sprdId": "A_B"}, ()),
+        (
+            "sprd-candle1m:A_B",
+            {"channel": "sprd-candle1m", "sprdId": "A_B"},
+            ("ts", "o", "h", "l", "c", "vol", "confirm"),
+        ),
+    ],
+)
+def test_a_spread_is_asked_for_by_its_own_key(channel, argument, columns):
+    assert V5.argument(channel) == argument and V5.channel(argument) == channel
+    assert fields(channel) == columns
+    assert V5.key(f"{channel.partition(':')[0]}:sprdId=A_B") == channel
+
+
+def test_each_book_fetches_its_snapshot_from_its_own_path():
+    assert V5.snapshot("books-rpi:BTC-USDT") == "/api/v5/market/books-rpi?instId=BTC-USDT&sz=400"
+    assert V5.snapshot("books50-l2-tbt:BTC-USDT") == "/api/v5/market/books?instId=BTC-USDT&sz=50"
+    assert V5.snapshot("sprd-books-l2-tbt:A_B") == ""
+
+
+def test_v1_trades_by_their_other_name_have_columns():
+    assert fields("ok_sub_spot_btc_usdt_trades") == fields("ok_sub_spot_btc_usdt_deals") != ()
+    assert fields("ok_sub_futureusd_trades") == ()  # one's own, which are objects
