@@ -52,7 +52,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
-from itertools import chain, islice, zip_longest
+from itertools import islice, zip_longest
 from json import JSONDecoder, JSONEncoder
 from json import loads as json_loads
 from math import inf, isfinite
@@ -2090,8 +2090,10 @@ MAX_PENDING = 10_000  # updates kept while a book's snapshot is fetched: 100 s o
 MAX_SEQUENCE = 1 << 63  # a seqId is an int64
 MAX_BRIDGED = 1000  # updates older than a snapshot by REST that come after it: 10 s of the fastest channel
 MAX_BRIDGING = 10.0  # seconds for the updates to reach a snapshot by REST; normally it takes milliseconds
+MAX_UNSEEN = 500  # rows whose sizes a book does not look at, as long as nobody reads it
+MAX_REMEMBERED = 8  # rows of which it remembers these sizes; after more it looks at all that it has
 NO_CHECKSUM = (0, "", "0")  # what says nothing: OKX v5 has sent 0 since 2026-06-23
-UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # what an odd row can raise
+ODD_ROW = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # what a row of odd JSON can raise
 
 
 class BookOutOfSync(Exception):
@@ -2105,9 +2107,8 @@ class BookSide:
     with its size of 0, until enough of them have come together: prices come back often, and so nearly every change
     is one assignment. Prices are compared as numbers: 1E-8 is 0.00000001.
 
-    Of a level only price and size are kept, which are strings: what a handler does to its rows stays outside. The
-    caller looks at the sizes, of both sides together: see `are_plain`. If they are not plain, or with a TypeError,
-    because something is no string or no list, it comes again with `own_levels`.
+    Of a level only price and size are kept: what a handler does to its rows stays outside. Whether they are strings,
+    and the sizes numbers, is for the caller to see, before anything is read: see OrderBook._look.
     """
 
     __slots__ = ("capacity", "lowest", "order", "prices", "sign", "sizes")
@@ -2115,51 +2116,47 @@ class BookSide:
     def __init__(self, sign: int, levels: Any, lowest: float = 0.0) -> None:
         self.sign = sign  # -1 for bids, so that the smallest key is the best
         self.lowest = lowest  # what a price may be
-        if levels.__class__ is not list or not LISTS.issuperset(map(type, levels)):
-            raise TypeError("a side is no list of lists")
-        self.sizes: dict[str, str] = {level[0]: level[1] for level in levels}  # price → size, as sent
-        ":".join(self.sizes)  # TypeError unless all prices are strings
-        self.prices = {sign * float(price): price for price in self.sizes}  # key → price
+        sizes: dict[str, str] = {}
+        if levels.__class__ is not list:
+            raise TypeError("a side is no list")
+        for level in levels:
+            if level.__class__ is not list:
+                raise TypeError("a level is no list")
+            sizes[level[0]] = level[1]
+        self.sizes = sizes  # price → size, as sent
+        self.prices = {sign * float(price): price for price in sizes}  # key → price
         self.order = sorted(self.prices)  # keys
         if not isfinite(sum(self.order)):
             raise ValueError("a price is no finite number")
-        if self.order and (least := self.order[min(sign, 0)]) * sign <= 0:
-            number(self.prices[least], lowest)
-        if len(self.prices) < len(self.sizes):  # a price spelled in two ways
-            self.sizes = {price: self.sizes[price] for price in self.prices.values()}
-        self.capacity = self._capacity()
+        if self.order and (least := self.order[-1 if sign < 0 else 0]) * sign <= 0:
+            level_number(self.prices[least], lowest)
+        if len(self.prices) < len(sizes):  # a price spelled in two ways
+            self.sizes = {price: sizes[price] for price in self.prices.values()}
+        self.capacity = 200 + len(self.order) * 3 // 2  # with more levels, the deleted ones are cleared away
 
-    def _capacity(self) -> int:
-        """With more levels than this, the deleted ones are cleared away."""
-        return 200 + len(self.order) * 3 // 2
-
-    def change(self, changes: Any) -> list[str]:
-        """Apply changed levels as they were sent. Returns their sizes."""
-        if changes.__class__ is not list:
-            raise TypeError("a side is no list")
+    def change(self, changes: Any) -> None:
+        """Apply changed levels as they were sent. Raises TypeError if a level is no list, or a new price no string."""
         sizes = self.sizes
         known = len(sizes)
-        taken: list[str] = []
-        take = taken.append
+        if changes.__class__ is not list:
+            raise TypeError("a side is no list")
         for level in changes:
             if level.__class__ is not list:
                 raise TypeError("a level is no list")
-            sizes[level[0]] = size = level[1]
-            take(size)
+            sizes[level[0]] = level[1]
         if len(sizes) > known:  # what is new stands last in a dict
             for price in list(islice(reversed(sizes), len(sizes) - known))[::-1]:
                 self._insert(price)
             if len(sizes) > self.capacity:
                 self._clear()
-        return taken
 
     def change_again(self, levels: list[list[str]]) -> None:
-        """The same with levels as `own_levels` gives them, after it failed or took sizes that are not plain."""
+        """The same with levels as `own_levels` gives them, after a TypeError."""
         self.sizes = {price: self.sizes[price] for price in self.prices.values()}  # without what was not sorted in
         self.change(levels)
 
     def _insert(self, price: str) -> None:
-        key = self.sign * number(price, self.lowest)
+        key = self.sign * level_number(price, self.lowest)
         if key in self.prices:
             del self.sizes[self.prices[key]]  # the same price, spelled in another way until now
         else:
@@ -2172,7 +2169,7 @@ class BookSide:
         self.order = [key for key in self.order if not is_deleted(sizes[self.prices[key]])]
         self.prices = {key: self.prices[key] for key in self.order}
         self.sizes = {price: sizes[price] for price in self.prices.values()}
-        self.capacity = self._capacity()
+        self.capacity = 200 + len(self.order) * 3 // 2
 
     def trim(self) -> bool:
         """Remove the deleted levels that come before the best one. Returns whether there were any."""
@@ -2206,30 +2203,26 @@ def is_deleted(size: str) -> bool:
     return size == "0" or (not "1" <= size < ":" and float(size) == 0)
 
 
-LISTS = {list}
-LONG = 300  # digits; a text without so many is no infinite number
-ZEROS = b"0" * 64
-DIGITS = bytes.maketrans(b"123456789", b"000000000")
-MARKS = bytes(byte if byte in b".:" else 0 for byte in range(256))  # what is neither a point nor between two numbers
-
-
-def are_plain(texts: list[Any]) -> bool:
-    """Whether all of these are numbers in the exchange's way: strings of digits, perhaps with a point among them.
+def check_level_sizes(sizes: list[Any]) -> None:
+    """Raises TypeError or ValueError unless all of these are sizes.
 
     One look at all of them together, which leaves the digits out: float() of each would cost three times as much.
+    It is for what the exchange sends, digits with a point among them; what else may be a size is looked at alone.
     """
-    try:
-        text = f":{':'.join(texts)}:"
-    except TypeError:
-        return False
-    data = text.encode()
-    if len(data) > LONG and ZEROS in data.translate(DIGITS):  # float() of 309 digits is infinite
-        return False
-    marks = data.translate(MARKS, b"0123456789").decode()
-    return not ("\0" in marks or ".." in marks or ":." in text or "::" in text) or not texts
+    text = ":".join(sizes).encode()
+    marks = text.translate(None, b"0123456789")
+    if (
+        b".." in marks
+        or marks.replace(b".", b"") != b":" * (len(sizes) - 1)
+        or "" in sizes
+        or "." in sizes
+        or (len(text) > 300 and max(map(len, sizes)) > 300)
+    ):
+        for size in sizes:
+            level_number(size)
 
 
-def number(text: Any, lowest: float = 0.0) -> float:
+def level_number(text: Any, lowest: float = 0.0) -> float:
     """A price or a size from its text. Raises TypeError if it is no text, ValueError if it is no such number."""
     if text.__class__ is not str:
         raise TypeError("not a string")
@@ -2241,27 +2234,18 @@ def number(text: Any, lowest: float = 0.0) -> float:
     return value
 
 
-def own_levels(levels: Any, lowest: float = 0.0) -> list[list[str]]:
-    """A side's levels as lists of our own: [price, size], as sent. JSON numbers become strings as Python writes them.
-
-    Raises one of UNREADABLE unless each level is a list that begins with a price and a size.
-    """
-    if levels.__class__ is not list:
-        raise ValueError("a side is no list")
-    pairs = [level[:2] for level in levels if level.__class__ is list]
-    texts = list(chain.from_iterable(pairs))
-    if len(texts) < 2 * len(levels):
-        raise ValueError("a level is no list of price and size")
-    if not texts or are_plain(texts):
-        return pairs
-    return [[number_text(price, lowest), number_text(size)] for price, size in pairs]
-
-
-def number_text(value: Any, lowest: float = 0.0) -> str:
+def level_text(value: Any, lowest: float = 0.0) -> str:
     """v1 may send prices and sizes as JSON numbers: 6406.43 is "6406.43"."""
     text: str = str(value) if value.__class__ in (int, float) else value
-    number(text, lowest)
+    level_number(text, lowest)
     return text
+
+
+def own_levels(levels: Any, lowest: float = 0.0) -> list[list[str]]:
+    """A side's levels as lists of our own, [price, size], looked at. Raises one of ODD_ROW if they cannot be read."""
+    if levels.__class__ is not list or any(level.__class__ is not list for level in levels):
+        raise ValueError("a side is no list of lists")
+    return [[level_text(level[0], lowest), level_text(level[1])] for level in levels]
 
 
 def sequence_number(value: Any) -> int:
@@ -2273,7 +2257,7 @@ def sequence_number(value: Any) -> int:
 
 def is_later(ts: Any, than: Any) -> bool:
     """Whether one of v5's times, in ms, is known to be later than another one."""
-    with suppress(*UNREADABLE):
+    with suppress(*ODD_ROW):
         return int(ts) > int(than)
     return False
 
@@ -2285,6 +2269,11 @@ class OrderBook:
     does not follow from the one before: by v5's sequence numbers, by the checksum where there is one, or because bid
     and ask cross and nothing vouches for that. `whole` is for channels of which every message is the whole book,
     `signed` for instruments whose prices may be negative, as those of spreads are (sprd-…).
+
+    No reader is given a level that is none, and `ready` knows of those that nobody asks for. `apply` looks at all of
+    v1's and v3's changes. Of v5's, and of a whole book, it leaves the sizes for later, because they would cost a
+    third more: they are looked at before anything is read, `ready` included, and after MAX_UNSEEN rows at the latest.
+    The book is out of sync then, and if it was a reader who found out, the next `apply` of a change raises as well.
 
     A book belongs to a subscription. `close` ends it: whatever still comes of it, late and from any thread, is not
     taken. `open` begins the next one. A book made by itself is open.
@@ -2312,6 +2301,8 @@ class OrderBook:
         self._bridge_by = inf  # by the clock: when they must have reached it
         self._pending: list[Any] = []  # updates that wait for a snapshot
         self._bids, self._asks = BookSide(-1, []), BookSide(1, [])
+        self._unseen = 0  # rows whose sizes were left for later
+        self._remembered: list[Any] = []  # these sizes, while the rows are no more than MAX_REMEMBERED
 
     def apply(self, row: Any, action: str = "") -> None:
         """Take one row of a book channel; `action` is "snapshot", "update", or "" for v1 and whole-book channels.
@@ -2327,16 +2318,16 @@ class OrderBook:
             try:
                 if action == "snapshot" or self.whole or (self._first and action == ""):
                     self._replace(row)
-                    self._check(row, vouched=True)
+                    self._check(row, True)
                 elif self._reason:
                     self._await_snapshot(row)
                 elif self._sequence is None and "seqId" not in row:
                     self._change(row)
-                    self._check(row, vouched=False)
+                    self._check(row, False)
                 elif self._follows(row):
                     self._change(row)
-                    self._check(row, vouched=True)
-            except (BookOutOfSync, *UNREADABLE) as error:
+                    self._check(row, True)
+            except (BookOutOfSync, *ODD_ROW) as error:
                 raise self._distrust(error) from None
 
     def bridge(self, row: Any, waiting: list[Any]) -> bool:
@@ -2355,7 +2346,7 @@ class OrderBook:
             try:
                 if sequence_number(row["seqId"]) < waiting[0]["prevSeqId"]:
                     return False
-            except UNREADABLE as error:
+            except ODD_ROW as error:
                 raise self._distrust(error) from None
             self.apply(row, "snapshot")
             self._bridging = True
@@ -2389,6 +2380,8 @@ class OrderBook:
     def ready(self) -> bool:
         with self._lock:  # not in the middle of a row, which may yet turn out wrong
             self._end_bridging()
+            if self._unseen:
+                self._look_to_read()
             return not (self._reason or self._doubt())
 
     @property
@@ -2449,6 +2442,8 @@ class OrderBook:
     def view(self, n: int) -> dict[str, Any] | None:
         """The best n levels a side as of the last row, for who handles that row; None if the book is out of sync."""
         with self._lock:
+            if self._unseen:
+                self._look_to_read()
             if self._reason:
                 return None
             return {"bids": self._bids.top(n), "asks": self._asks.top(n), "ts": self._timestamp}
@@ -2458,12 +2453,14 @@ class OrderBook:
     def _demand_ready(self) -> None:
         if self._bridging:
             self._end_bridging()
+        if self._unseen:
+            self._look_to_read()
         reason = self._reason or self._doubt()
         if reason:
             raise BookOutOfSync(reason)
 
     def _invalidate(self, reason: str) -> None:
-        self._reason, self._pending = reason, []
+        self._reason, self._pending, self._unseen = reason, [], 0
 
     def _distrust(self, error: Exception) -> BookOutOfSync:
         """The book is out of sync because of a row; what to raise."""
@@ -2473,35 +2470,62 @@ class OrderBook:
 
     def _replace(self, row: Any) -> None:
         self._first = False  # before anything can fail: what follows an unreadable book are changes, and no book
-        bids, asks = self._sides(row["bids"], row["asks"])
-        sequence = row.get("seqId")
+        low, sequence = self._lowest, row.get("seqId")
         if sequence is not None:
             sequence_number(sequence)
-            sequence_number(row.get("prevSeqId", -1))
-        self._bids, self._asks = bids, asks
-        self._pending, self._reason, self._sequence, self._bridging = [], "", sequence, False
-
-    def _sides(self, bids: Any, asks: Any) -> tuple[BookSide, BookSide]:
-        low = self._lowest
+            if "prevSeqId" in row:
+                sequence_number(row["prevSeqId"])
+        bids, asks = row["bids"], row["asks"]
+        self._unseen = MAX_REMEMBERED + 1
         try:
-            sides = BookSide(-1, bids, low), BookSide(1, asks, low)
-            if are_plain([*sides[0].sizes.values(), *sides[1].sizes.values()]):
-                return sides
+            self._bids, self._asks = BookSide(-1, bids, low), BookSide(1, asks, low)
+            if sequence is None:
+                self._demand_strings()
         except TypeError:  # as in _change
-            pass
-        return BookSide(-1, own_levels(bids, low), low), BookSide(1, own_levels(asks, low), low)
+            if sequence is not None:
+                raise
+            self._bids, self._asks = BookSide(-1, own_levels(bids, low), low), BookSide(1, own_levels(asks, low), low)
+        self._pending, self._reason, self._sequence, self._bridging = [], "", sequence, False
 
     def _change(self, row: Any) -> None:
         bids, asks = row["bids"], row["asks"]
         try:
-            sizes = self._bids.change(bids)
-            sizes += self._asks.change(asks)
-            plain = are_plain(sizes)
-        except TypeError:  # JSON numbers instead of strings, or what cannot be read at all
-            plain = False
-        if not plain:
+            self._bids.change(bids)
+            self._asks.change(asks)
+            self._unseen = unseen = self._unseen + 1
+            if unseen <= MAX_REMEMBERED:
+                self._remembered += [level[1] for level in bids + asks]
+            if unseen > MAX_UNSEEN or self._sequence is None:
+                self._look()
+        except TypeError:  # JSON numbers instead of strings, as in v1, or what cannot be read at all
+            if self._sequence is not None:
+                raise
             self._bids.change_again(own_levels(bids, self._lowest))
             self._asks.change_again(own_levels(asks, self._lowest))
+            self._remembered = []
+            self._look()  # at a book that came whole just before
+
+    def _look(self) -> None:
+        """Look at the sizes that were left for later. Raises TypeError or ValueError if one of them is none."""
+        sizes = self._remembered
+        if self._unseen > MAX_REMEMBERED:
+            self._demand_strings()
+            sizes = [*self._bids.sizes.values(), *self._asks.sizes.values()]
+        if sizes:
+            check_level_sizes(sizes)
+        self._unseen, self._remembered = 0, []
+
+    def _demand_strings(self) -> None:
+        """Raises TypeError unless all of the book are strings."""
+        bids, asks = self._bids.sizes, self._asks.sizes
+        "".join([*bids, *asks, *bids.values(), *asks.values()])
+
+    def _look_to_read(self) -> None:
+        """The same before the book is read: it is out of sync if that fails."""
+        try:
+            self._look()
+        except ODD_ROW as error:
+            self._distrust(error)
 
     def _follows(self, row: Any) -> bool:
         """Whether an update is to be applied, by its sequence numbers; out of sync if it leaves a gap.
@@ -2546,7 +2570,7 @@ class OrderBook:
     def _await_snapshot(self, row: Any) -> None:
         """Keep an update until there is a snapshot: a copy, because the handler gets the row."""
         if not self._first or "seqId" not in row or len(self._pending) >= MAX_PENDING:
-            raise BookOutOfSync("updates, but no snapshot")
+            raise BookOutOfSync("updates, but no snapshot" if self._first else self._reason)
         previous, sequence = sequence_number(row["prevSeqId"]), sequence_number(row["seqId"])
         if sequence < previous:  # a snapshot could be from before or after it
             raise BookOutOfSync("the sequence was reset before there was a snapshot")

@@ -5,6 +5,7 @@ import random
 import re
 import threading
 import zlib
+from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 from math import inf
@@ -317,6 +318,7 @@ def test_the_checksums_that_the_exchange_documented(bids, asks, checksum):
 
 HUGE = 10**400
 BAD_LEVELS = [
+    *([["90", size]] for size in ("1:2", ":", "1:", "1\n2", "1,2", "1 2", "0x1", "٣.٣.٣")),
     *([["90", size]] for size in ("", "nan", "-1", "inf", ".", "1.2.3", "1abc", "1e999", "9" * 400, None, [], True)),
     *([[price, "1"]] for price in ("", "nan", "-1", "inf", ".", "1.2.3", "1abc", "9" * 400, None, [], {}, True, False)),
     *([["90", size]] for size in (HUGE, -1, float("nan"), float("inf"), "\ud800", "1e-999999999999999999999x")),
@@ -326,26 +328,66 @@ BAD_LEVELS = [
 ]  # fmt: skip
 
 
+def with_level(bad, side, update):
+    """An update with a bad level deep in the book."""
+    good = ["97.5" if side == "bids" else "105", "1"]
+    return update | {side: [good, *bad] if isinstance(bad, list) else bad}
+
+
 @pytest.mark.parametrize("bad", BAD_LEVELS, ids=lambda bad: repr(bad)[:30])
 @pytest.mark.parametrize("side", ["bids", "asks"])
+@pytest.mark.parametrize("read", ["top", "ready"])
 @pytest.mark.parametrize("whole", [False, True])
-def test_what_cannot_be_read_deep_in_the_book_is_out_of_sync_at_once(bad, side, whole):
+@pytest.mark.parametrize("rows", [1, okex_ws.MAX_REMEMBERED + 1])
+def test_what_cannot_be_read_deep_in_the_book_is_known_before_it_is_read(bad, side, read, whole, rows):
     book = OrderBook(whole)
     book.apply(snapshot(), "snapshot")
-    odd = v5(10, 11)
-    odd[side] = [["97.5" if side == "bids" else "105", "1"], *bad] if isinstance(bad, list) else bad
+    assert book.ready
+    with suppress(BookOutOfSync):
+        book.apply(with_level(bad, side, v5(10, 11)), "" if whole else "update")
+        for n in range(11, 10 + rows):
+            book.apply(with_level(bad, side, v5(n, n + 1)), "" if whole else "update")
+    if read == "top":
+        with pytest.raises(BookOutOfSync, match="unreadable"):
+            book.top(1)
+    assert not book.ready
+    if not whole:
+        with pytest.raises(BookOutOfSync):
+            book.apply(v5(11, 12), "update")  # and the client gets to know
+
+
+@pytest.mark.parametrize("bad", BAD_LEVELS, ids=lambda bad: repr(bad)[:30])
+@pytest.mark.parametrize("side", ["bids", "asks"])
+@pytest.mark.parametrize("action", ["update", ""])
+def test_a_change_without_sequence_number_that_cannot_be_read_is_out_of_sync_at_once(bad, side, action):
+    book = OrderBook()
+    book.apply(row([("99", "1"), ("98", "2")], [("101", "3"), ("102", "4")]), "snapshot")
     with pytest.raises(BookOutOfSync, match="unreadable"):
-        book.apply(odd, "" if whole else "update")
+        book.apply(with_level(bad, side, row([], [])), action)
     assert not book.ready
 
 
+@pytest.mark.parametrize("size", ["x", "-1", None, 5])
+def test_sizes_that_nobody_reads_are_looked_at_in_the_end(size):
+    book = ready_book()
+    book.apply(v5(10, 11, [("5", size)]), "update")
+    with pytest.raises(BookOutOfSync, match="unreadable"):
+        for n in range(11, 12 + okex_ws.MAX_UNSEEN):
+            book.apply(v5(n, n + 1, [("97", "1")]), "update")
+    assert not book.ready and n < 12 + okex_ws.MAX_UNSEEN
+
+
 @pytest.mark.parametrize("bad", BAD_LEVELS, ids=lambda bad: repr(bad)[:30])
-def test_what_cannot_be_read_in_a_snapshot_is_out_of_sync_at_once(bad):
+def test_what_cannot_be_read_in_a_snapshot_is_known_before_it_is_read(bad):
     for update in (snapshot() | {"bids": bad}, snapshot() | {"asks": bad}):
+        v1 = {side: update[side] for side in ("bids", "asks")}
+        for whole, each, action in ((False, update, "snapshot"), (False, v1, ""), (True, v1, ""), (True, update, "")):
+            book = OrderBook(whole)
+            with pytest.raises(BookOutOfSync, match="unreadable"):
+                book.apply(each, action)
+                book.top(1)
+            assert not book.ready
         book = OrderBook()
-        with pytest.raises(BookOutOfSync, match="unreadable"):
-            book.apply(update, "snapshot")
-        book.open()
         with pytest.raises(BookOutOfSync, match="unreadable"):
             book.apply(update | {"prevSeqId": 10}, "update")  # which waits for a snapshot
         assert not book.waiting
@@ -401,6 +443,7 @@ def test_prices_of_spreads_may_be_negative():
     assert (book.mid, book.spread) == (-2.2, 2.4)
     with pytest.raises(BookOutOfSync):
         book.apply(v5(2, 3, [("-5", "-1")]), "update")
+        book.top(1)
 
 
 # -- What the book keeps is its own
@@ -454,6 +497,14 @@ def test_prices_are_found_again_as_numbers_and_as_strings():
     book.apply(row([(6406.3, 6), (6406.3, 7), (6400, 0)], [("6407", 1), (6407.0, "2"), ("6408", "3")]))
     assert book.top(9) == ([["6406.3", "7"]], [["6407.0", "2"], ["6408", "3"]])
     assert len(book._asks.sizes) == len(book._asks.order) == len(book._asks.prices) == 2
+
+
+def test_json_numbers_in_a_change_do_not_hide_what_was_wrong_before_it():
+    book = OrderBook()
+    book.apply(row([("99", "1"), ("98", "x")], []))
+    with pytest.raises(BookOutOfSync, match="unreadable"):
+        book.apply(row([(97, 1)], []))
+    assert not book.ready
 
 
 # -- Anything
