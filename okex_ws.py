@@ -28,6 +28,9 @@ command line. Each begins with a line of dashes and its name.
 
 import argparse
 import base64
+import concurrent.futures
+import contextlib
+import functools
 import hashlib
 import hmac
 import importlib
@@ -46,18 +49,15 @@ import zlib
 from bisect import insort
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import partial
 from itertools import islice, zip_longest
 from json import JSONDecoder, JSONEncoder
 from json import loads as json_loads
 from math import inf, isfinite
 from pathlib import Path
-from random import uniform
+from random import uniform  # here and below: no modules, and no names that a script has for something else
 from stat import S_ISREG
 from time import localtime, monotonic, strftime
 from time import sleep as pause
@@ -98,7 +98,7 @@ def on_open(ws: "OkexWS") -> None:
     """Connected: log in, if a channel needs it, and subscribe to everything that is wanted."""
     ws._begin()
     ws.counts["connects"] += 1
-    okex_log.info("Connected to %s.", ws.url)
+    okex_log.info("Connected to %s.", passwordless(ws.url))
     ws._notify(CONNECTED, ws.url)
     ws._send_due()
 
@@ -162,7 +162,7 @@ def inflate(data: bytes) -> bytes:
 def send_heartbeat(ws: "OkexWS") -> None:
     """Send the ping every `ws.ping_every` seconds for the life of the client, and retry until the send succeeds."""
     while not ws._stop.wait(ws.ping_every):
-        ws._say_whether_behind(monotonic())
+        ws._report_lag(monotonic())
         failed = False
         while not ws._stop.is_set():
             try:
@@ -211,7 +211,81 @@ UPGRADE = "the exchange announced a service upgrade"
 Handler = Callable[[str, list[Any]], None]
 
 
-class OkexWS(WebSocketApp):
+class Connection(WebSocketApp):
+    """A WebSocketApp that connects within limits, and ends at once. It knows nothing of the exchange's protocol."""
+
+    def __init__(self, url: str, proxy: dict[str, Any], **callbacks: Any) -> None:
+        self._proxy = proxy  # what websocket-client is told about a proxy
+        self._reason = ""  # why the connection ended, in words: of several, the first, but for the exchange's own
+        self._connected = threading.Event()  # the attempt that is under way has ended: its handshake needs no limit
+        super().__init__(url, header=self._before_connect, **callbacks)
+
+    def send(self, data: bytes | str, opcode: int = ABNF.OPCODE_TEXT) -> None:
+        """Send one message. Raises WebSocketConnectionClosedException while there is no connection."""
+        connection = self.sock  # once: the reading thread sets it to None at any moment
+        if connection is None or not connection.connected:  # before that, this would be written into the handshake
+            raise websocket.WebSocketConnectionClosedException("not connected")
+        okex_log.debug("> %s", data)
+        try:
+            connection.send(data, opcode)
+        except Exception:
+            self._hang_up("sending failed")  # half a frame may have left: nothing can follow it
+            raise
+
+    def _connect(self) -> None:
+        """One connection, from the TCP handshake to its end. What goes wrong is told to on_error."""
+        self._reason = ""
+        try:
+            # Its check of UTF-8 is pure Python, a hundred times as slow as the one decode() of Reader.on_data.
+            self.run_forever(skip_utf8_validation=True, **self._proxy)
+        except Exception as error:  # 1.8.0 stumbles over a close frame that is not UTF-8
+            self.on_error(self, error)  # type: ignore[misc]
+            self.sock = None
+        finally:
+            self._connected.set()
+
+    def _before_connect(self) -> list[str]:
+        # websocket-client asks for the headers right before it connects: the one place to set up this connection
+        # alone. setdefaulttimeout() would change every other WebSocket in the user's script.
+        assert self.sock is not None
+        self.sock.settimeout(CONNECT_TIMEOUT)  # for each piece that arrives; what follows is for the whole
+        self._limit_handshake(self.sock)
+        # A redirect could lead to any host, and the login would follow it.
+        self.sock.connect = functools.partial(self.sock.connect, redirect_limit=0)  # type: ignore[method-assign]
+        return []
+
+    def _limit_handshake(self, connection: Any) -> None:
+        """End this connection's handshake after CONNECT_TIMEOUT, however slowly its answer dribbles in."""
+        self._connected = connected = threading.Event()
+
+        def watch() -> None:
+            while not connected.wait(CONNECT_TIMEOUT):
+                if connection.sock:  # before that come DNS, TCP and TLS, which have their own limits
+                    self._hang_up(explain(TimeoutError(), self.url, self._proxy))
+                    return
+
+        threading.Thread(target=watch, name="okex_ws handshake", daemon=True).start()
+
+    def _handshake_done(self) -> str:
+        """The handshake is over: take its limit away. Returns the date that the server gave in it, "" if none."""
+        assert self.sock is not None
+        self._connected.set()
+        if self.sock.getstatus() != 101:  # 1.8.0 takes a redirect that it does not follow for a success
+            raise websocket.WebSocketException("Redirect limit exhausted")
+        return str((self.sock.getheaders() or {}).get("date", ""))
+
+    def _hang_up(self, reason: str = "") -> None:
+        """Make the reading thread leave the connection, from any thread: a read under way returns at once."""
+        self._reason = self._reason or reason
+        self.keep_running = False
+        connection = self.sock  # once, see send
+        sock = connection and connection.sock
+        if sock:
+            with suppress(OSError):  # not sock.shutdown(): SSLSocket's own would go on in plain text
+                socket.socket.shutdown(sock, socket.SHUT_RD)
+
+
+class OkexWS(Connection):
     """A connection to the exchange that comes back by itself, with its subscriptions, until `close()`.
 
     channels    names of one generation and one endpoint, e.g. ["trades:BTC-USDT", "tickers:ETH-USDT"]
@@ -231,7 +305,7 @@ class OkexWS(WebSocketApp):
     `counts` counts messages, connects and what went wrong.
     """
 
-    # The card's functions, bound when the class is made: those of a script that this is pasted into do not replace
+    # Bound when the class is made: functions of the same names in a script that this is pasted into do not replace
     # them.
     receive = on_message
     _inflate = staticmethod(inflate)
@@ -254,45 +328,42 @@ class OkexWS(WebSocketApp):
         ping_every: float | None = None,
     ) -> None:
         wanted = [channels] if isinstance(channels, str) else list(channels)
-        first = wanted[0] if wanted else "account" if credentials else "status"
+        first = (*wanted, "account" if credentials else "status")[0]  # it tells the endpoint
         self.dialect = dialect_of(first)
         self.handler = handler or print_rows
         self.depth = depth
         self.ping_every = ping_every or self.dialect.ping_every
         self.counts: Counter[str] = Counter()  # written by the reading thread, but for what is rare
-        self.books: dict[str, OrderBook] = {}  # by channel, as its user wrote it
+        self.complaints = Complaints(self.counts)
 
         # The parts: each has its own lock where it needs one, and none knows the socket.
-        self._endpoint_of = partial(endpoint_of, url=url, region=region, simulated=simulated)
+        self._endpoint_of = functools.partial(endpoint_of, url=url, region=region, simulated=simulated)
         server = self._endpoint_of(first)
-        self._proxy = proxy_options(proxy, server)  # what websocket-client is told about a proxy
         self._stop = threading.Event()  # set by close(): run() ends
         self._watchdog = Watchdog(self.ping_every)
         self._subscriptions = Subscriptions(self.dialect, self._watchdog.doubt)
+        self.books = self._subscriptions.books  # by channel, as its user wrote it
         self._login = Login(self.dialect, credentials, server, direct=proxy is None)
-        self._login.trades = credentials is not None and not wanted
+        self._login.for_orders = credentials is not None and not wanted
         self._orders = Orders(self.dialect)
-        self._rest = Rest(server, simulated, self._proxy)
+        self._rest = Rest(server, simulated, proxy_options(proxy, server))
         self._snapshots = Snapshots(self._rest, self._stop)
         self._backoff = Backoff()
 
         # Written by the reading thread, unless said otherwise.
-        self._sending = threading.Lock()  # held while due requests are taken and sent, so that they leave in order
+        # Held while due requests are taken from the table and sent, so that they leave in order. Who wants to send
+        # meanwhile waits; the reading of what arrives does not.
+        self._sending = threading.Lock()
         self._reader = 0  # ident of the thread that runs run()
         self._open = False  # between on_open and the end of the connection
-        self._reason = ""  # why the connection ended, in words; the first thread that knows writes it
         self._fatal: BaseException | None = None  # what no retry can mend; run() raises it
-        self._said: set[str] = set()  # what is said only once
-        self._handshake: threading.Timer | None = None  # ends a handshake that takes too long
         self.tracing = False  # whether messages are logged; the reader looks it up for each chunk of them
-        callbacks: dict[str, Any] = {"on_open": OkexWS._on_open, "on_data": Reader.on_data}
+        callbacks = {"on_open": OkexWS._on_open, "on_data": Reader.on_data}
         callbacks |= {"on_error": OkexWS._on_error, "on_close": OkexWS._on_close}
-        super().__init__(server, header=self._before_connect, **callbacks)
+        super().__init__(server, self._rest.proxy, **callbacks)
         self.subscribe(*wanted)
         if self.dialect.retired and url is None:
-            message = "The exchange retired %s in %s: pass --url for a server that still speaks it, --offline for the"
-            message += " stand-in, or a v5 channel such as trades:BTC-USDT."
-            okex_log.warning(message, self.dialect.name, self.dialect.retired)
+            self.complaints.retired(self.dialect)
 
     # Public calls.
 
@@ -315,15 +386,16 @@ class OkexWS(WebSocketApp):
         if self._reader:
             raise RuntimeError("this client ran before: make another one")
         self._reader = threading.get_ident()
-        okex_log.info("Connecting to %s.", self.url)
+        okex_log.info("Connecting to %s.", passwordless(self.url))
         threading.Thread(target=self._send_heartbeat, name="okex_ws heartbeat", daemon=True).start()
         try:
             while not self._stop.wait(self._backoff.turn(monotonic())):
-                connected = self._connect()
+                connects = self.counts["connects"]
+                self._connect()
                 if self._fatal:
                     raise self._fatal
                 if not self._stop.is_set():
-                    self._wait_to_reconnect(connected)
+                    self._wait_to_reconnect(self.counts["connects"] > connects)
         except BaseException as error:  # asyncio.CancelledError, say, from the handler
             self._fatal = error
             raise
@@ -354,17 +426,13 @@ class OkexWS(WebSocketApp):
             if self.dialect.private(channel):
                 self._login.demand(channel)
         for channel in channels:
-            subscription = self._subscriptions.want(channel)
-            if subscription.book:
-                self.books[subscription.channel] = subscription.book
+            self._subscriptions.want(channel)
         self._send_due()
 
     def unsubscribe(self, *channels: str) -> None:
         """Want these channels no more. Their rows stop at once, whatever is still on its way."""
         for channel in channels:
-            subscription = self._subscriptions.drop(channel)
-            if subscription:
-                self.books.pop(subscription.channel, None)
+            self._subscriptions.drop(channel)
         self._send_due()
 
     def request(self, op: str, args: dict[str, Any] | list[dict[str, Any]], timeout: float = 10.0) -> list[Any]:
@@ -383,45 +451,16 @@ class OkexWS(WebSocketApp):
             raise RuntimeError("request() would wait for itself: call it from another thread than the handler's")
         self._login.demand(op)
         self.dialect.check_operation(op, self.url)
-        end = monotonic() + timeout  # of all that follows
-        orders = self._orders.with_codes(args, partial(self._rest.get, timeout=timeout))
-        id, answer = self._orders.expect()
-        try:
-            text = self.dialect.order(op, orders, id)
-            if not self._logs_in:
-                raise ValueError("this client does not log in: orders take one with private channels, or none at all")
-            if not self._login.done.wait(end - monotonic()):
-                raise OrderError("", "not logged in: nothing was sent")
-            self.send(text)
-            return answer.result(max(0.0, end - monotonic()))
-        except FutureTimeout:
-            raise OrderError("", f"no answer within {timeout:g} s: its fate is unknown", unknown=True) from None
-        except websocket.WebSocketConnectionClosedException as error:
-            raise OrderError("", f"{error}: nothing was sent") from None
-        except (OSError, websocket.WebSocketException) as error:
-            raise OrderError("", f"{explain(error, self.url)}: its fate is unknown", unknown=True) from None
-        finally:
-            self._orders.forget(id)
+        if not self._logs_in:
+            raise ValueError("this client does not log in: orders take one with private channels, or none at all")
+        return self._orders.place(op, args, timeout, self._rest, self._login.done, self.send)
 
     def on_status(self, status: str, detail: str) -> None:
         """Hear what happens to the connection, from any thread. Override it, or assign a function of both."""
 
-    def send(self, data: bytes | str, opcode: int = ABNF.OPCODE_TEXT) -> None:
-        """Send one message. Raises WebSocketConnectionClosedException while there is no connection."""
-        if not (self.sock and self.sock.connected):  # websocket-client would write into the handshake
-            raise websocket.WebSocketConnectionClosedException("not connected")
-        okex_log.debug("> %s", data)
-        try:
-            super().send(data, opcode)
-        except Exception:
-            self._hang_up("sending failed")  # half a frame may have left: nothing can follow it
-            raise
-
     def malformed(self, reason: str, message: str | bytes) -> None:
         """A message that cannot be read: it is counted, quoted and dropped."""
-        self.counts["malformed"] += 1
-        quoted = "not quoted during a login" if self._login.pending else printable_text(message)
-        okex_log.warning("Malformed message, dropped: %s: %s", printable_text(reason), quoted)
+        self.complaints.malformed(reason, message if not self._login.pending else NOT_QUOTED)
 
     # The life of a connection.
 
@@ -431,49 +470,9 @@ class OkexWS(WebSocketApp):
         except BaseException as error:
             okex_log.error("Stopped for good: %s.", explain(error, self.url))
 
-    def _connect(self) -> bool:
-        """One connection, from the TCP handshake to its end. Whether there was one."""
-        self._reason = ""
-        connects = self.counts["connects"]
-        try:
-            # Their check of UTF-8 is pure Python, a hundred times as slow as the one decode() of Reader.on_data.
-            self.run_forever(skip_utf8_validation=True, **self._proxy)
-        except Exception as error:  # 1.8.0 stumbles over a close frame that is not UTF-8
-            self._on_error(error)
-            self.sock = None
-        finally:
-            if self._handshake:
-                self._handshake.cancel()
-        return self.counts["connects"] > connects
-
-    def _before_connect(self) -> list[str]:
-        # websocket-client asks for the headers right before it connects: the one place to set up this connection
-        # alone. setdefaulttimeout() would change every other WebSocket in the user's script.
-        assert self.sock is not None
-        self.sock.settimeout(CONNECT_TIMEOUT)  # for each piece that arrives; what follows is for the whole
-        self._limit_handshake()
-        # A redirect could lead to any host, and the login would follow it.
-        self.sock.connect = partial(self.sock.connect, redirect_limit=0)  # type: ignore[method-assign]
-        return []
-
-    def _limit_handshake(self) -> None:
-        self._handshake = threading.Timer(CONNECT_TIMEOUT, self._give_up_handshake)
-        self._handshake.daemon = True
-        self._handshake.start()
-
-    def _give_up_handshake(self) -> None:
-        if self.sock and self.sock.sock:
-            self._hang_up(explain(TimeoutError(), self.url, self._proxy))
-        else:
-            self._limit_handshake()  # it has not begun: DNS, TCP and TLS come first, and have their own limits
-
     def _begin(self) -> None:
         """What a new connection begins with."""
-        assert self.sock is not None and self._handshake is not None
-        self._handshake.cancel()
-        if self.sock.getstatus() != 101:  # 1.8.0 takes a redirect that it does not follow for a success
-            raise websocket.WebSocketException("Redirect limit exhausted")
-        self._login.reset((self.sock.getheaders() or {}).get("date", ""))
+        self._login.reset(self._handshake_done())
         self._watchdog.start(monotonic())
         self._open = True
 
@@ -486,7 +485,7 @@ class OkexWS(WebSocketApp):
         """Read until the connection ends; `read` is websocket-client's own, for one message."""
         reader = Reader(self, read, self._watchdog)
         if not reader.fast:
-            self._say_once("This version of websocket-client is built in an unknown way: reading is slower.")
+            self.complaints.once("This version of websocket-client is built in an unknown way: reading is slower.")
         if self._stop.is_set():  # since before run_forever() set keep_running
             self._hang_up()
         try:
@@ -503,26 +502,18 @@ class OkexWS(WebSocketApp):
         self._login.reset()
         self._orders.lost("the connection was lost before the answer came")
 
-    def _hang_up(self, reason: str = "") -> None:
-        """Make the reading thread leave the connection, from any thread: a read under way returns at once."""
-        self._reason = self._reason or reason
-        self.keep_running = False
-        sock = self.sock and self.sock.sock
-        if sock:
-            with suppress(OSError):  # not sock.shutdown(): SSLSocket's own would go on in plain text
-                socket.socket.shutdown(sock, socket.SHUT_RD)
-
     def _tick(self, now: float) -> None:
         """What is due on the reading thread once a second."""
+        jump = self._watchdog.jump()  # before anything is logged, which may take its time
+        self._watchdog.compare_clocks()
         lines, reason = self._subscriptions.late(now)
         for line in lines:
             okex_log.warning(line)
         reason = reason or self._subscriptions.exhausted(now)
-        reason = self._watchdog.silence(now) or self._watchdog.jump(now) or self._login.late(now) or reason
+        reason = jump or self._watchdog.silence(now) or self._login.late(now) or reason
         if reason:
             self._hang_up(reason)
-        self._watchdog.tick(now)
-        self._say_whether_behind(now)
+        self._report_lag(now)
         self._send_due()
 
     def _wait_to_reconnect(self, connected: bool) -> None:
@@ -532,7 +523,7 @@ class OkexWS(WebSocketApp):
             reason += " (OKX closed port 8443 on 2026-10-31: leave the port out)"
         what = "Disconnected from" if connected else "Cannot connect to"
         when = f"Next try in {delay:.1f} s" if delay >= 0.05 else "Trying again now"
-        okex_log.warning("%s %s: %s. %s.", what, self.url, reason, when)
+        okex_log.warning("%s %s: %s. %s.", what, passwordless(self.url), reason, when)
         if self._backoff.tries == 3 and not self.counts["connects"]:
             ways = "--offline needs none, --proxy goes through a proxy, --region eea or us to other hosts"
             okex_log.warning("There was no connection yet: %s.", ways)
@@ -545,12 +536,12 @@ class OkexWS(WebSocketApp):
         words = printable_text(reason or HINTS.get(code, ""))
         self._reason = f"closed by the exchange with code {code} {words}".rstrip()
 
-    def _say_whether_behind(self, now: float) -> None:
+    def _report_lag(self, now: float) -> None:
         """Say it once when the reader falls behind, and when it has caught up. From the reader's and the ping's thread.
 
         on_status gets a thread of its own: it may want what a handler that blocks is holding, and pings must go on.
         """
-        change = self._watchdog.change(now)
+        change = self._watchdog.lag_change(now)
         if change == "behind":
             self.counts["times behind"] += 1
             why = (
@@ -568,11 +559,6 @@ class OkexWS(WebSocketApp):
         except Exception:
             okex_log.exception("on_status failed on %s.", status)
 
-    def _say_once(self, message: str) -> None:
-        if message not in self._said and len(self._said) < MAX_SAID:
-            self._said.add(message)
-            okex_log.warning(message)
-
     # What leaves.
 
     def _send_due(self) -> None:
@@ -581,7 +567,7 @@ class OkexWS(WebSocketApp):
             if not self._open:
                 return
             now = monotonic()
-            with suppress(Exception):  # the connection is gone; the next one starts afresh
+            with suppress(OSError, websocket.WebSocketException):  # the connection is gone; the next starts afresh
                 if self._logs_in and not self._login.done.is_set():
                     if not self._login.pending and self._subscriptions.may_request(now):
                         self.send(self._login.request(now))
@@ -594,7 +580,7 @@ class OkexWS(WebSocketApp):
 
     @property
     def _logs_in(self) -> bool:
-        return self._login.trades or self._subscriptions.private
+        return self._login.for_orders or self._subscriptions.private
 
     # What arrives: on_message calls these, on the reading thread.
 
@@ -618,11 +604,7 @@ class OkexWS(WebSocketApp):
         try:
             self.handler(channel, rows)
         except Exception as error:
-            self.counts["handler errors"] += 1
-            kind = f"The handler failed with {type(error).__name__}"
-            if kind not in self._said:
-                self._said.add(kind)
-                okex_log.exception("%s on a message of %s. Said once, counted each time.", kind, channel)
+            self.complaints.handler_failed(channel, error)
 
     def _keep_book(self, subscription: "Subscription", book: "OrderBook", rows: list[Any], action: str) -> list[Any]:
         """Apply rows to a book. Returns what the handler gets: the rows, or a view of the book after each change."""
@@ -638,7 +620,7 @@ class OkexWS(WebSocketApp):
                 break
         if book.waiting:
             path = self.dialect.snapshot(subscription.channel)
-            self._snapshots.fetch(subscription.channel, path, book, partial(self._resubscribe, subscription))
+            self._snapshots.fetch(subscription.channel, path, book, functools.partial(self._resubscribe, subscription))
         return [view for view in views if view] if self.depth else rows
 
     def _resubscribe(self, subscription: "Subscription", why: str) -> None:
@@ -663,7 +645,7 @@ class OkexWS(WebSocketApp):
         self._notify(SUBSCRIBED, channel)
 
     def _unsubscribed(self, event: "Unsubscribed") -> None:
-        unasked = self._subscriptions.left(event.channel, event.id)
+        unasked = self._subscriptions.ended(event.channel, event.id)
         if unasked:
             okex_log.warning("%s: unsubscribed by the exchange. Asking for it again.", unasked.channel)
         else:
@@ -707,14 +689,48 @@ class OkexWS(WebSocketApp):
             okex_log.warning(message, printable_text(event.op), printable_text(event.code), event.data)
 
     def _ignored(self, event: "Unknown") -> None:
-        kind = "not quoted during a login" if self._login.pending else printable_text(event.kind)
-        self._say_once(f"Ignored a message of an unknown kind: {kind}.")
+        kind = printable_text(event.kind) if not self._login.pending else NOT_QUOTED
+        self.complaints.once(f"Ignored a message of an unknown kind: {kind}.")
 
     def _noticed(self, event: "Notice") -> None:
         level = logging.INFO if event.code == "channel-conn-count" else logging.WARNING
         okex_log.log(level, "Notice from the exchange: %s %s", event.code, printable_text(event.message))
         if event.code == "64008":  # the connection closes within 60 s (docs-v5 overview)
             self._hang_up(UPGRADE)
+
+
+NOT_QUOTED = "not quoted during a login"
+
+
+class Complaints:
+    """What goes wrong is counted each time and said: only once where it could come again and again."""
+
+    def __init__(self, counts: Counter[str]) -> None:
+        self.counts = counts
+        self._said: set[str] = set()  # bounded, since a server could fill it
+
+    def once(self, message: str) -> bool:
+        """Log a warning, unless it was logged before. Whether it was not."""
+        if message in self._said or len(self._said) >= MAX_SAID:
+            return False
+        self._said.add(message)
+        okex_log.warning(message)
+        return True
+
+    def malformed(self, reason: str, message: str | bytes) -> None:
+        self.counts["malformed"] += 1
+        okex_log.warning("Malformed message, dropped: %s: %s", printable_text(reason), printable_text(message))
+
+    def handler_failed(self, channel: str, error: Exception) -> None:
+        self.counts["handler errors"] += 1
+        kind = type(error).__name__
+        if self.once(f"The handler failed with {kind} on a message of {channel}. Said once, counted each time."):
+            okex_log.warning("This is where:", exc_info=error)
+
+    def retired(self, dialect: "Dialect") -> None:
+        message = "The exchange retired %s in %s: pass --url for a server that still speaks it, --offline for the"
+        message += " stand-in, or a v5 channel such as trades:BTC-USDT."
+        okex_log.warning(message, dialect.name, dialect.retired)
 
 
 class Backoff:
@@ -755,17 +771,17 @@ class Watchdog:
         self.drained = inf  # when the socket was last found empty: whatever is read later arrived later
         self.behind = False  # whether that is said to be too long ago
         self.latency: float | None = None  # milliseconds
-        self._pings: deque[float] = (
-            deque()
-        )  # when those left that are not answered yet; by two threads, one at each end
-        self._clocks = 0.0  # what time.time() was ahead of time.monotonic() when it was last looked at
+        # When the pings left that are not answered yet. The heartbeat's thread works at one end, the reader's at the
+        # other.
+        self._pings: deque[float] = deque()
+        self._clock_offset = 0.0  # seconds that time.time() was ahead of time.monotonic() when last looked at
         self._lock = threading.Lock()  # guards behind, so that one thread alone says each change
 
     def start(self, now: float) -> None:
         """A new connection begins."""
         self.heard = self.drained = now
         self._pings.clear()
-        self._clocks = wall_clock() - now
+        self.compare_clocks()
 
     def stop(self) -> None:
         """There is no connection, and nothing to be behind of."""
@@ -781,7 +797,7 @@ class Watchdog:
 
     def ponged(self, now: float) -> None:
         """A pong arrived: it answers the oldest ping that waits."""
-        if self._pings:
+        with suppress(IndexError):  # a pong that nobody asked for
             self.latency = (now - self._pings.popleft()) * 1000
 
     def silence(self, now: float) -> str:
@@ -789,22 +805,22 @@ class Watchdog:
         limit = self.ping_every + SILENCE_MARGIN
         return f"nothing arrived for {limit:.0f} s" if now - self.heard > limit else ""
 
-    def jump(self, now: float) -> str:
+    def jump(self) -> str:
         """Why to reconnect, "" while both clocks go on together."""
-        jump = wall_clock() - now - self._clocks
+        jump = wall_clock() - monotonic() - self._clock_offset
         return f"the clock jumped by {jump:+.0f} s: was this machine asleep?" if abs(jump) > MAX_JUMP else ""
 
-    def tick(self, now: float) -> None:
+    def compare_clocks(self) -> None:
         """Follow the slow drift between the clocks."""
-        self._clocks = wall_clock() - now
+        self._clock_offset = wall_clock() - monotonic()
 
     def doubt(self) -> str:
         """Why no order book is to be trusted at this moment, "" if there is no reason. From any thread."""
         now = monotonic()
         lag = now - self.drained
-        return f"what is read now arrived up to {lag:.0f} s ago" if lag > MAX_LAG else self.jump(now)
+        return f"what is read now arrived up to {lag:.0f} s ago" if lag > MAX_LAG else self.jump()
 
-    def change(self, now: float) -> str:
+    def lag_change(self, now: float) -> str:
         """Whether the reader has fallen behind ("behind"), or caught up ("caught up"), since this was last asked."""
         with self._lock:
             behind = now - self.drained > MAX_LAG
@@ -838,8 +854,8 @@ class Subscription:
     state: str = "wanted"
     due: float = 0.0  # monotonic: when to ask for what the state wants, or when that should have been confirmed
     request: str = ""  # id of the request that asked for it; "" while none has
-    alone: bool = False  # to be asked for in a request of its own, because a shared one was refused
-    again: bool = False  # leaving, and then to be wanted again
+    asked_alone: bool = False  # to be asked for in a request of its own, because a shared one was refused
+    wanted_again: bool = False  # leaving, and then to be wanted again
     urgent: bool = True  # the user asked for it, and it may have a request of its own at once
     stale: bool = False  # an earlier subscription on this connection may still send: only a confirmation ends that
     flows: bool = False  # whether what comes is this subscription's own: its book is open
@@ -865,10 +881,10 @@ class Subscriptions:
                                               refused      refused()
                                               wanted       refused(), where another try may help
     confirmed   its rows flow                 leaving      drop(), resubscribe(); from sent, too
-                                              wanted       left(): the exchange ended it by itself
+                                              wanted       ended(): the exchange ended it by itself
                                               refused      refused(): too many connections have it
-    leaving     to be ended, or being ended   wanted       left() or late(), if it is wanted again by then
-                                              given up     left()
+    leaving     to be ended, or being ended   wanted       ended() or late(), if it is wanted again by then
+                                              given up     ended()
     refused     the exchange said no          wanted       want()
     given up    in the table no more; what    wanted       want()
                 still comes of it is dropped
@@ -881,13 +897,16 @@ class Subscriptions:
         self.dialect = dialect
         self.doubt = doubt  # why no book is to be trusted at this moment, see OrderBook
         self.by_key: dict[str, Subscription] = {}  # changed under the lock; one look-up needs none
+        self.books: dict[str, OrderBook] = {}  # by channel, as its user wrote it; likewise
         self._aliases: dict[str, Subscription] = {}  # by other names that the exchange gives them
         self._given_up: dict[str, bool] = {}  # by key, oldest first: whether this connection may still send rows
         self._spent = False  # whether requests wait because this hour's are used up
         self._resubscribed: dict[str, float] = {}  # by op: when a request left last that the user did not ask for
         self._requests: deque[float] = deque()  # when this connection's requests left, of the last hour
         self._ids = itertools.count(1)
-        self._lock = threading.RLock()  # guards all of the above; never held while a request is sent
+        self._lock = (
+            threading.RLock()
+        )  # guards all of the above, and the books' own are taken under it; never held while a request is sent
 
     def __iter__(self) -> Iterator[Subscription]:
         with self._lock:
@@ -909,8 +928,10 @@ class Subscriptions:
                 subscription = self.by_key[key] = self._make(channel, key)
                 self._aliases.clear()  # what was clear may not be so any more
             elif subscription.state == "leaving":
-                subscription.again = True
+                subscription.wanted_again = True
                 subscription.urgent = True
+                if subscription.book:
+                    self.books[subscription.channel] = subscription.book
                 subscription.due = min(subscription.due, monotonic() + CONFIRM_TIMEOUT)
             elif subscription.state == "refused":
                 subscription.urgent = True
@@ -926,22 +947,24 @@ class Subscriptions:
             signed = channel.startswith("sprd-")  # a spread's price may be negative
             subscription.book = OrderBook(kind == "whole", signed, doubt=self.doubt)
         subscription.stale = self._given_up.pop(key, False)
+        if subscription.book:
+            self.books[channel] = subscription.book
         self._enter(subscription, "wanted", "not subscribed yet")
         return subscription
 
-    def drop(self, channel: str) -> Subscription | None:
+    def drop(self, channel: str) -> None:
         """Want a channel no more. Its rows stop at once, whatever is still on its way."""
         with self._lock:
             subscription = self.by_key.get(self.dialect.key(channel))
             if subscription is None:
-                return None
+                return
+            self.books.pop(subscription.channel, None)
             if subscription.state in ("sent", "confirmed"):
                 self._leave(subscription, again=False, reason="unsubscribed")
             elif subscription.state == "leaving":
-                subscription.again = False
+                subscription.wanted_again = False
             else:
                 self._give_up(subscription)
-            return subscription
 
     # What leaves.
 
@@ -965,7 +988,7 @@ class Subscriptions:
         return requests
 
     def may_request(self, now: float, reserved: int = 0) -> bool:
-        """Count one more request, if the exchange takes it and leaves so many for others."""
+        """Count one more request, if the exchange takes it and that many are left for the user's own."""
         with self._lock:
             while self._requests and now - self._requests[0] >= 3600:
                 self._requests.popleft()
@@ -980,7 +1003,9 @@ class Subscriptions:
         with self._lock:
             if not self._spent or now - self._requests[0] < 60:
                 return ""
-        return f"the {REQUESTS_PER_HOUR} requests an hour that a connection has are used up: the next has its own"
+        return (
+            f"too few of the {REQUESTS_PER_HOUR} requests an hour that a connection has are left: the next has its own"
+        )
 
     def _ask(self, op: str, batch: list[Subscription], now: float) -> Request:
         id = f"r{next(self._ids)}"
@@ -998,7 +1023,7 @@ class Subscriptions:
         for subscription in subscriptions:
             cost = len(self.dialect.subscribe([subscription.channel]).encode())
             full = len(batch) == size or length + cost > self.dialect.max_request
-            apart = subscription.alone or (batch and batch[-1].alone)
+            apart = subscription.asked_alone or (batch and batch[-1].asked_alone)
             if batch and (full or apart):
                 yield batch
                 batch, length = [], 0
@@ -1061,7 +1086,7 @@ class Subscriptions:
             if subscription.private:
                 self.confirmed(subscription.key)
 
-    def left(self, key: str, id: str = "") -> Subscription | None:
+    def ended(self, key: str, id: str = "") -> Subscription | None:
         """The exchange ended a channel. Returns the subscription if that was not asked for, else None."""
         with self._lock:
             subscription = self.find(key, id)
@@ -1083,11 +1108,11 @@ class Subscriptions:
         by itself.
         """
         with self._lock:
-            subscriptions = self._meant(event)
+            subscriptions = self._refused_by(event)
             shared = len(subscriptions) > 1 and not event.channel
             for subscription in subscriptions:
                 if shared:
-                    subscription.alone = True
+                    subscription.asked_alone = True
                 if shared or event.code in TRANSIENT:
                     self._retry(subscription, f"refused: {why}")
                 else:
@@ -1095,7 +1120,7 @@ class Subscriptions:
                     self._enter(subscription, "refused", f"refused: {why}")
             return subscriptions
 
-    def _meant(self, event: "Refused") -> list[Subscription]:
+    def _refused_by(self, event: "Refused") -> list[Subscription]:
         """The subscriptions that a refusal is about: by the request's id where it has one, else by name."""
         asked = [s for s in self.by_key.values() if s.state in ("sent", "confirmed")]
         if event.id:
@@ -1123,7 +1148,7 @@ class Subscriptions:
             self._given_up = dict.fromkeys(self._given_up, False)
             for subscription in list(self.by_key.values()):
                 subscription.stale = False
-                if subscription.state == "leaving" and not subscription.again:
+                if subscription.state == "leaving" and not subscription.wanted_again:
                     self._give_up(subscription)
                 elif subscription.state != "refused":
                     subscription.urgent = True
@@ -1146,10 +1171,10 @@ class Subscriptions:
                     lines.append(
                         f"{channel} is not confirmed after {CONFIRM_TIMEOUT:.0f} s. Asking again in {wait:.0f} s."
                     )
-                elif subscription.state == "leaving" and subscription.again and subscription.book:
+                elif subscription.state == "leaving" and subscription.wanted_again and subscription.book:
                     # In v1, what still comes of the old subscription could be taken for the new book.
                     return lines, f"{channel} was not unsubscribed within {CONFIRM_TIMEOUT:.0f} s"
-                elif subscription.state == "leaving" and subscription.again:
+                elif subscription.state == "leaving" and subscription.wanted_again:
                     self._end(subscription)
                 elif subscription.state == "leaving":
                     subscription.due = inf
@@ -1171,7 +1196,7 @@ class Subscriptions:
     def _want_at(self, subscription: Subscription, due: float, reason: str) -> None:
         subscription.due = due
         subscription.request = ""
-        subscription.again = False
+        subscription.wanted_again = False
         self._enter(subscription, "wanted", reason)
 
     def _retry(self, subscription: Subscription, reason: str) -> None:
@@ -1192,15 +1217,15 @@ class Subscriptions:
     def _leave(self, subscription: Subscription, again: bool, reason: str) -> None:
         subscription.due = 0.0
         subscription.request = ""
-        subscription.again = again
+        subscription.wanted_again = again
         subscription.urgent = not again
         subscription.stale = True
         self._enter(subscription, "leaving", reason)
 
     def _end(self, subscription: Subscription) -> None:
-        if subscription.again and subscription.urgent:
+        if subscription.wanted_again and subscription.urgent:
             self._want_at(subscription, 0.0, "unsubscribed")
-        elif subscription.again:
+        elif subscription.wanted_again:
             self._retry(subscription, "unsubscribed")
         else:
             self._give_up(subscription)
@@ -1406,7 +1431,9 @@ class Dialect:
     def book(self, channel: str) -> str:
         """How a channel sends order books: "whole" each time, "changes" after a first whole one, or "" for none."""
         depth = self.BOOKS.fullmatch(channel)
-        return "" if not depth else "whole" if depth["whole"] else "changes"
+        if not depth:
+            return ""
+        return "whole" if depth["whole"] else "changes"
 
     def snapshot(self, channel: str) -> str:
         """The REST path of a snapshot that fits the channel's changes; "" where there is none."""
@@ -1626,8 +1653,11 @@ class OkxV5(Dialect):
     def url(self, channel: str, region: str = "global", simulated: bool = False) -> str:
         if region not in REGIONS:
             raise ValueError(f"no region {region!r}: choose one of {', '.join(REGIONS)}")
-        name = channel.partition(":")[0]
-        path = "private" if self.ACCOUNT.fullmatch(name) else "business" if self.BUSINESS.fullmatch(name) else "public"
+        name, path = channel.partition(":")[0], "public"
+        if self.ACCOUNT.fullmatch(name):
+            path = "private"
+        elif self.BUSINESS.fullmatch(name):
+            path = "business"
         return f"{REGIONS[region][simulated]}/ws/v5/{path}"
 
     def argument(self, channel: str) -> dict[str, str]:
@@ -1931,8 +1961,8 @@ class Reader:
         self.buffer = b""
         self.fast = self.fits(self.connection)
         self.delegated = not self.fast  # whether websocket-client is to read next
-        self.returns = inf  # monotonic: when its reader is to come back, whole message or not
-        self.step_in(self.connection)
+        self.return_by = inf  # monotonic: when its reader is to come back, whole message or not
+        self.intercept(self.connection)
 
     @staticmethod
     def fits(connection: Any) -> bool:
@@ -1941,7 +1971,7 @@ class Reader:
         lists = isinstance(getattr(frames, "recv_buffer", None), list) and hasattr(parts, "cont_data")
         return lists and callable(getattr(frames, "recv", None)) and hasattr(parts, "recving_frames")
 
-    def step_in(self, connection: Any) -> None:
+    def intercept(self, connection: Any) -> None:
         """Stand between websocket-client's reader and its socket, and between it and what it reads."""
         self.receive_frame = connection.recv_data_frame
         connection.recv_data_frame = self.receive_data_frame
@@ -2004,7 +2034,7 @@ class Reader:
     # What websocket-client reads.
 
     def step_delegated(self) -> bool:
-        self.returns = monotonic() + 1.0
+        self.return_by = monotonic() + 1.0
         if not self.read():
             return False
         self.watchdog.heard = monotonic()
@@ -2024,7 +2054,7 @@ class Reader:
         length, parts = self.connection.frame_buffer.length or 0, self.connection.cont_frame.cont_data
         if length > MAX_MESSAGE or (parts and len(parts[1]) > MAX_MESSAGE):
             raise ValueError(f"a message of more than {MAX_MESSAGE} bytes")
-        if monotonic() > self.returns:
+        if monotonic() > self.return_by:
             raise websocket.WebSocketTimeoutException("a message arrives slowly")
         return bytes(self.receive_some(most))
 
@@ -2075,7 +2105,10 @@ class Reader:
             self.hand_over()
 
     def hand_over(self) -> None:
-        self.delegated, self.connection.frame_buffer.recv_buffer, self.buffer = True, [self.buffer], b""
+        """Let websocket-client read next, beginning with what was received already."""
+        self.delegated = True
+        self.connection.frame_buffer.recv_buffer = [self.buffer]
+        self.buffer = b""
 
 
 def close_reason(data: Any) -> tuple[int | None, str]:
@@ -2084,7 +2117,7 @@ def close_reason(data: Any) -> tuple[int | None, str]:
 
 
 # ---------------------------------------------------------------------------------------------------------------
-# Order books: pure as well, apart from the lock that lets other threads read them.
+# Order books: pure, apart from the lock that lets other threads read them. What fetches a snapshot comes last.
 
 MAX_PENDING = 10_000  # updates kept while a book's snapshot is fetched: 100 s of the fastest channel
 MAX_SEQUENCE = 1 << 63  # a seqId is an int64
@@ -2747,10 +2780,10 @@ class Login:
         self.dialect = dialect
         self.credentials = credentials or Credentials.from_environment()
         self.url = url
-        self.trades = False  # whether to log in though no channel needs it
+        self.for_orders = False  # whether to log in though no channel needs it
         self.done = threading.Event()  # accepted on this connection
         self.due = 0.0  # monotonic: when the login under way should have been answered; 0 if none is
-        self.connected = ("", 0.0)  # when the connection was made: by the server's handshake, and by this clock
+        self.server_clock = ("", 0.0)  # when the connection was made: by the server's handshake, and by this clock
         self._encrypted = url.startswith("wss:")
         self._local = direct and is_loopback(urlsplit(url).hostname or "")  # nobody else is on the way
         hide_secret(urlsplit(url).password or "")
@@ -2771,7 +2804,7 @@ class Login:
         """Another connection, or none: nothing is asked for."""
         self.done.clear()
         self.due = 0.0
-        self.connected = (server_date, wall_clock())
+        self.server_clock = (server_date, wall_clock())
 
     def request(self, now: float) -> str:
         """The signed request, to be sent now."""
@@ -2795,7 +2828,7 @@ class Login:
             return None
         checks = "check the region, and live or simulated trading"
         if event.code in CLOCK:
-            checks = clock_difference(*self.connected)
+            checks = clock_difference(*self.server_clock)
         key = f"…{self.credentials.api_key[-4:]}"
         return LoginError(mask_secrets(f"the exchange refused the login with the key {key}: {why}; {checks}"))
 
@@ -2809,14 +2842,43 @@ class Orders:
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
         self._ids = itertools.count(1)
-        self._codes: dict[str, int] = {}  # instIdCode by instId
-        self._answers: dict[str, Future[list[Any]]] = {}  # by request id
+        self._instrument_codes: dict[str, int] = {}  # instIdCode by instId
+        self._answers: dict[str, concurrent.futures.Future[list[Any]]] = {}  # by request id
         self._lock = threading.Lock()  # guards _answers: user threads expect, the reading thread answers
 
-    def expect(self) -> tuple[str, "Future[list[Any]]"]:
+    def place(
+        self,
+        op: str,
+        args: dict[str, Any] | list[dict[str, Any]],
+        timeout: float,
+        rest: "Rest",
+        logged_in: threading.Event,
+        send: Callable[[str], None],
+    ) -> list[Any]:
+        """Send an order request once there is a login, and wait for its answer; `timeout` is for all of it."""
+        end = monotonic() + timeout
+        orders = [self._with_code(order, rest, end) for order in ([args] if isinstance(args, dict) else args)]
+        if not logged_in.wait(end - monotonic()):
+            raise OrderError("", "not logged in: nothing was sent")
+        if monotonic() >= end:
+            raise OrderError("", f"looking up the instIdCode took all of {timeout:g} s: nothing was sent")
+        id, answer = self.expect()
+        try:
+            send(self.dialect.order(op, orders, id))
+            return answer.result(max(0.0, end - monotonic()))
+        except concurrent.futures.TimeoutError:
+            raise OrderError("", f"no answer within {timeout:g} s: its fate is unknown", unknown=True) from None
+        except websocket.WebSocketConnectionClosedException as error:
+            raise OrderError("", f"{error}: nothing was sent") from None
+        except (OSError, websocket.WebSocketException) as error:
+            raise OrderError("", f"{explain(error, rest.server)}: its fate is unknown", unknown=True) from None
+        finally:
+            self.forget(id)
+
+    def expect(self) -> tuple[str, "concurrent.futures.Future[list[Any]]"]:
         """A new request's id, and where its answer will be."""
         id = f"o{next(self._ids)}"
-        answer: Future[list[Any]] = Future()
+        answer: concurrent.futures.Future[list[Any]] = concurrent.futures.Future()
         with self._lock:
             self._answers[id] = answer
         return id, answer
@@ -2833,7 +2895,7 @@ class Orders:
             return False
         failed = [leg for leg in reply.data if isinstance(leg, dict) and str(leg.get("sCode", "0")) != "0"]
         if UNKNOWN_INSTRUMENT in (reply.code, *(str(leg.get("sCode")) for leg in failed)):
-            self._codes.clear()  # an instIdCode may change: the next order looks it up again
+            self._instrument_codes.clear()  # an instIdCode may change: the next order looks it up again
         if reply.code != "0" or failed:
             answer.set_exception(OrderError(reply.code, reply.message, reply.data))
         else:
@@ -2857,29 +2919,23 @@ class Orders:
         for answer in answers:
             answer.set_exception(OrderError("", f"{reason}: its fate is unknown", unknown=True))
 
-    def with_codes(
-        self, args: dict[str, Any] | list[dict[str, Any]], get: Callable[[str], Any]
-    ) -> list[dict[str, Any]]:
-        """One order, or several, as a list in which each has its instrument's integer."""
-        return [self._with_code(order, get) for order in ([args] if isinstance(args, dict) else args)]
+    def _with_code(self, order: dict[str, Any], rest: "Rest", end: float) -> dict[str, Any]:
+        """An order with the integer that the exchange wants since 2026 in the place of instId; looked up until `end`.
 
-    def _with_code(self, order: dict[str, Any], get: Callable[[str], Any]) -> dict[str, Any]:
-        """An order with the integer that the exchange wants since 2026 in the place of instId.
-
-        `get(path)` fetches a REST resource. Raises OrderError if the instrument has no such integer.
+        Raises OrderError if the instrument has no such integer.
         """
         if "instId" not in order:
             return order
         instrument = order["instId"]
-        if instrument not in self._codes:
+        if instrument not in self._instrument_codes:
             try:
-                (found,) = get(self.dialect.instrument(instrument))
-                self._codes[instrument] = int(found["instIdCode"])
+                (found,) = rest.get(self.dialect.instrument(instrument), max(0.1, end - monotonic()))
+                self._instrument_codes[instrument] = int(found["instIdCode"])
             except Exception as error:
-                why = f"no instIdCode for {instrument}: {explain(error, '')}: nothing was sent"
+                why = f"no instIdCode for {instrument}: {explain(error, rest.server)}: nothing was sent"
                 raise OrderError("", why) from None
-        rest = {name: value for name, value in order.items() if name != "instId"}
-        return {"instIdCode": self._codes[instrument], **rest}
+        others = {name: value for name, value in order.items() if name != "instId"}
+        return {"instIdCode": self._instrument_codes[instrument], **others}
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -2965,6 +3021,14 @@ def proxy_options(proxy: str | None, url: str) -> dict[str, Any]:
     }
 
 
+def call_later(seconds: float, act: Callable[[], None]) -> threading.Timer:
+    """Call `act` after so long, on a thread of its own, unless the timer is cancelled before."""
+    timer = threading.Timer(seconds, act)
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
 def fetch_json(url: str, headers: dict[str, str], proxy: dict[str, Any], timeout: float) -> Any:
     """GET a JSON document. The connection is made as the WebSocket's is: same proxy, same certificates."""
     from http.client import HTTPConnection  # slow to import, and most runs never need it
@@ -2975,12 +3039,10 @@ def fetch_json(url: str, headers: dict[str, str], proxy: dict[str, Any], timeout
     options.timeout = timeout  # for each step of connecting
     sock, (host, port, path) = connect(f"ws{url[4:]}", options, proxy_info(**proxy), None)  # type: ignore[no-untyped-call]
     # For the whole of the answer, however it dribbles.
-    deadline = threading.Timer(timeout, socket.socket.shutdown, [sock, socket.SHUT_RDWR])
-    deadline.daemon = True
-    deadline.start()
     end = monotonic() + timeout
+    deadline = call_later(timeout, functools.partial(socket.socket.shutdown, sock, socket.SHUT_RDWR))
     try:
-        with closing(HTTPConnection(host, port)) as connection:
+        with contextlib.closing(HTTPConnection(host, port)) as connection:
             connection.sock = sock
             connection.request("GET", path, headers=headers)
             response = connection.getresponse()
@@ -3131,15 +3193,12 @@ class Sink:
     def close(self) -> None: ...
 
 
-def was_moved(path: str, was: os.stat_result) -> bool:
+def was_moved(path: str, opened: os.stat_result) -> bool:
     """Whether a path leads to another file by now, or to none, as it does after a log was rotated."""
     try:
-        if os.path.samestat(os.stat(path), was):
-            return False
+        return not os.path.samestat(os.stat(path), opened)
     except FileNotFoundError:
-        pass
-    okex_log.warning("%s was moved or removed: going on with a new file.", path)
-    return True
+        return True
 
 
 class JsonLines(Sink):
@@ -3151,20 +3210,23 @@ class JsonLines(Sink):
         self._open()
 
     def _open(self) -> None:
-        self.file = open(self.target, "ab+", buffering=0)  # noqa: SIM115
-        self.stat = os.fstat(self.file.fileno())
-        self.regular = S_ISREG(self.stat.st_mode)
-        if self.regular and not self._is_ours():
-            self.file.close()
+        file = open(self.target, "ab+", buffering=0)  # noqa: SIM115
+        stat = os.fstat(file.fileno())
+        regular = S_ISREG(stat.st_mode)
+        if regular and not self._is_ours(file):
+            file.close()
             raise ValueError(f"{self.target} is no file of JSON lines: nothing was written to it")
+        self.file, self.stat = file, stat  # not before: what was open stays open if this file is refused
+        self.regular = regular
 
-    def _is_ours(self) -> bool:
-        """Whether the file is empty, or its last whole line is JSON, or begins as ours do but was torn."""
-        self.file.seek(0)
-        if re.search(rb"[\x00-\x08\x0e-\x1f]", self.file.read(4096)):
+    @staticmethod
+    def _is_ours(file: Any) -> bool:
+        """Whether a file is empty, or its last whole line is JSON, or begins as ours do but was torn."""
+        file.seek(0)
+        if re.search(rb"[\x00-\x08\x0e-\x1f]", file.read(4096)):
             return False  # binary
-        self.file.seek(max(0, self.file.seek(0, os.SEEK_END) - MAX_MESSAGE))  # no line is longer
-        text = self.file.read()
+        file.seek(max(0, file.seek(0, os.SEEK_END) - MAX_MESSAGE))  # no line is longer
+        text = file.read()
         last = (text[: text.rfind(b"\n") + 1] or text).rstrip().rpartition(b"\n")[2]
         if last[:12] == b'{"received":'[: len(last)]:
             return True
@@ -3186,6 +3248,7 @@ class JsonLines(Sink):
             old = self.file
             self._open()
             old.close()
+            okex_log.warning("%s was moved or removed: going on with a new file.", self.target)
         while self.waiting:
             begin = b"\n" if self._is_torn() else b""
             written = self.file.write(begin + self.waiting) - len(begin)
@@ -3218,7 +3281,7 @@ class SQLite(Sink):
         while True:
             try:
                 self.db = self._connect()
-                self.stat = os.stat(self.target)
+                self.stat = os.stat(self.target)  # of the file that was opened
                 return
             except sqlite3.Error as error:
                 # To turn the journal of a new file into a WAL, SQLite does not wait for others, whatever its timeout.
@@ -3254,6 +3317,7 @@ class SQLite(Sink):
                 old = self.db
                 self._open()
                 old.close()
+                okex_log.warning("%s was moved or removed: going on with a new file.", self.target)
             with self.db:  # one transaction
                 self.db.executemany("INSERT INTO rows VALUES (?, ?, ?)", self.rows)
             self.rows.clear()
@@ -3852,7 +3916,8 @@ def watch_signals(act: Callable[[int], None]) -> None:
         with outbox:  # kept here: the signal module holds on to the number alone
             while True:
                 for number in inbox.recv(16):
-                    act(number)
+                    if number in (signal.SIGINT, signal.SIGTERM):  # a script's own handlers of others come here, too
+                        act(number)
 
     threading.Thread(target=watch, name="okex_ws signals", daemon=True).start()
 
@@ -3932,6 +3997,7 @@ class Run:
         self.began = monotonic()
         self.running = False  # whether run() has started the clients
         self.clients: dict[tuple[str, Any], OkexWS] = {}  # by URL and generation
+        self.clients_lock = threading.Lock()  # so that run() or subscribe() starts a new client, and never both
         # Held while a message is printed and queued: one after another from all reading threads, so that each sink
         # gets them in the same order. While a queue is full, all of them wait here. Guards rows and waits.
         self.lock = threading.Lock()
@@ -3977,8 +4043,9 @@ class Run:
             timer = threading.Timer(self.args.seconds, self.shut_down, [0])
             timer.daemon = True
             timer.start()
-        first, *others = self.clients.values()
-        self.running = True
+        with self.clients_lock:
+            first, *others = self.clients.values()
+            self.running = True
         for client in others:
             client.start()
         try:
@@ -4002,8 +4069,10 @@ class Run:
             options = {name: getattr(self.args, name) for name in names}
             client = OkexWS(channel, self.handle, url=self.url, credentials=self.credentials, **options)
             client.on_status = self.on_status  # type: ignore[method-assign]
-            self.clients[where] = client
-            if self.running:
+            with self.clients_lock:
+                self.clients[where] = client
+                running = self.running
+            if running:
                 client.start()
 
     def channels(self) -> dict[str, str]:
@@ -4019,7 +4088,7 @@ class Run:
             self.subscribe(channels)
         elif op == "unsubscribe":
             for client in list(self.clients.values()):
-                client.unsubscribe(*(channel for channel in channels if channel in client.channels))
+                client.unsubscribe(*channels)  # each drops those that it has, however they are spelled
         elif op == "confirm":
             return self.confirm(channels)
         elif op == "channels":
@@ -4068,7 +4137,8 @@ class Run:
         with self.lock:
             if self.status is not None:
                 return
-            rows = rows[: self.args.count and self.args.count - self.rows]
+            if self.args.count:
+                rows = rows[: self.args.count - self.rows]
             self.rows += len(rows)
             if self.writers:
                 self.enqueue(channel, rows)

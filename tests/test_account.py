@@ -459,6 +459,31 @@ def test_an_answer_that_does_not_come_is_an_unknown_fate(exchange, trader, caplo
     wait_for(lambda: "nobody waits for any more" in caplog.text)
 
 
+def test_an_order_that_waits_for_the_login_survives_a_lost_connection(exchange, connect, impatient, keys):
+    exchange.ignored = '"op":"login"'
+    client = connect(credentials=keys)
+    wait_for(lambda: spoken(exchange))
+    result = in_thread(client.request, "order", BUY)
+    wait_for(lambda: exchange.fetched)
+    exchange.ignored = ""
+    exchange.sessions[-1].drop()
+    assert result()[0]["sCode"] == "0" and spoken(exchange).count("order") == 1
+
+
+def test_an_order_whose_time_went_into_looking_up_is_not_sent(exchange, trader, monkeypatch):
+    get = okex_ws.Rest.get
+
+    def slow(self, path, timeout):
+        found = get(self, path, timeout)
+        threading.Event().wait(0.4)
+        return found
+
+    monkeypatch.setattr(okex_ws.Rest, "get", slow)
+    with pytest.raises(OrderError, match=r"took all of 0\.3 s: nothing was sent") as caught:
+        trader.request("order", BUY, timeout=0.3)
+    assert not caught.value.unknown and "order" not in spoken(exchange)
+
+
 def test_without_a_connection_nothing_is_sent(exchange, connect, keys):
     exchange.http_status = 503
     client = connect(credentials=keys)

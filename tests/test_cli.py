@@ -250,6 +250,26 @@ def test_a_signal_ends_it_while_a_name_is_looked_up(number, status):
     assert process.returncode == status and "reconnects" in err and "Traceback" not in err
 
 
+def test_a_signal_of_the_scripts_own_does_not_end_the_run(tmp_path, exchange):
+    script = tmp_path / "mine.py"
+    script.write_text(
+        "import signal, sys, okex_ws\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: print('mine', flush=True))\n"
+        "sys.exit(okex_ws.main())\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parent)}
+    command = [sys.executable, script, "trades:BTC-USDT", "--url", exchange.url]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until(process.stderr, "subscribed")
+    process.send_signal(signal.SIGUSR1)
+    until(process.stdout, "mine")
+    seen = exchange.instrument("BTC-USDT").sequence
+    wait_for(lambda: exchange.instrument("BTC-USDT").sequence > seen + 50)
+    assert process.poll() is None
+    process.terminate()
+    assert process.wait(5) == 0
+
+
 def test_a_second_signal_does_not_hurt(exchange):
     process = program("trades:BTC-USDT", "--url", exchange.url)
     until(process.stdout, "trades:BTC-USDT")

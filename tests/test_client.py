@@ -732,9 +732,9 @@ def test_a_clock_that_is_set_right_slowly_is_no_suspend():
     now = okex_ws.monotonic()
     watchdog.start(now)
     for _ in range(100):
-        watchdog._clocks -= 0.5  # as if the wall clock had gained half a second
-        assert watchdog.jump(okex_ws.monotonic()) == ""
-        watchdog.tick(okex_ws.monotonic())
+        watchdog._clock_offset -= 0.5  # as if the wall clock had gained half a second
+        assert watchdog.jump() == ""
+        watchdog.compare_clocks()
 
 
 # -- Ending

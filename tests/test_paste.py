@@ -18,6 +18,7 @@ NAMES = """
     channel channels ws client row rows book books trades orders order position positions balance api_key secret_key
     passphrase timestamp now ts message msg result queue thread lock event events signal stat state status args config
     name key value text debug endpoint host random time datetime json decode encode compact describe moved deleted
+    partial LONG SHORT number chain closing Future Timer result results amount
     sleep login sign subscribe namer masked hide bare printable open_orders last bid ask high low close volume
     PRICE SIZE SIDE BID ASK LAST OPEN HIGH LOW CLOSE VOLUME TRADE TICKER GREEN RED SYMBOL CHANNEL URL HOST PORT TIMEOUT
 """.split()

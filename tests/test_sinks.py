@@ -513,6 +513,23 @@ def test_a_file_that_is_moved_away_is_followed_by_a_new_one(tmp_path, kind, capl
     assert "was moved or removed" in caplog.text
 
 
+def test_a_foreign_file_in_the_place_of_a_moved_one_is_left_alone_and_waited_out(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    sink = JsonLines(str(path))
+    sink.write(1, "c", [{}])
+    sink.flush()
+    path.rename(tmp_path / "old")
+    path.write_text("a note of somebody\n")
+    sink.write(2, "c", [{}])
+    for _ in range(2):
+        with pytest.raises(ValueError, match="no file of JSON lines"):
+            sink.flush()
+    assert path.read_text() == "a note of somebody\n"
+    path.unlink()
+    sink.flush()
+    assert received_times(tmp_path / "old") == [1] and received_times(path) == [2]
+
+
 def received_times(path):
     return [line["received"] for line in json_lines(path)]
 

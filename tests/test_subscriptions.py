@@ -89,7 +89,7 @@ def test_a_book_is_open_only_while_its_channel_is_sent_or_confirmed():
     assert subscriptions.resubscribe(subscriptions.by_key[BOOK], "a gap")
     assert not book.ready and not takes_a_snapshot()  # leaving
     subscriptions.take_due(0.0)
-    subscriptions.left(BOOK)
+    subscriptions.ended(BOOK)
     assert not takes_a_snapshot()  # wanted again
     subscriptions.take_due(1e9)
     assert not takes_a_snapshot()  # sent, but what comes may be of the subscription before
@@ -112,7 +112,7 @@ def test_rows_of_a_channel_that_was_given_up_are_known_until_it_is_wanted_again(
     subscriptions.drop(TRADES)
     assert not subscriptions.accepts(subscriptions.by_key[TRADES])
     subscriptions.take_due(0.0)
-    subscriptions.left(TRADES)
+    subscriptions.ended(TRADES)
     assert subscriptions.gave_up(TRADES) and states(subscriptions) == {}
     subscriptions.want(TRADES)
     assert not subscriptions.gave_up(TRADES)
@@ -205,7 +205,7 @@ def test_whatever_happens_a_book_is_open_exactly_while_its_rows_count(steps):
             case "confirm":
                 subscriptions.confirmed(channel)
             case "left":
-                subscriptions.left(channel)
+                subscriptions.ended(channel)
             case "refuse":
                 subscriptions.refused(Refused("60018", "", channel, ""), "why")
             case "resubscribe" if subscription:
@@ -249,7 +249,7 @@ def test_five_hundred_gaps_at_once_cost_two_requests():
         assert subscriptions.resubscribe(subscriptions.by_key[channel], "gap")
     assert [(op, len(batch)) for op, batch, _ in subscriptions.take_due(0.0)] == [("unsubscribe", 500)]
     for channel in channels:
-        subscriptions.left(channel)
+        subscriptions.ended(channel)
     assert [(op, len(batch)) for op, batch, _ in subscriptions.take_due(1e9)] == [("subscribe", 500)]
 
 
@@ -286,7 +286,7 @@ def test_an_end_that_lost_its_filter_ends_the_channel():
     subscriptions = confirmed(FILTERED)
     subscriptions.drop(FILTERED)
     (request,) = subscriptions.take_due(0.0)
-    assert subscriptions.left("liquidation-orders:instType=SWAP", request.id) is None
+    assert subscriptions.ended("liquidation-orders:instType=SWAP", request.id) is None
     assert states(subscriptions) == {}
 
 
