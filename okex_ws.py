@@ -519,7 +519,7 @@ class OkexWS(Connection):
     def _wait_to_reconnect(self, connected: bool) -> None:
         delay = self._backoff.delay(at_once=self._reason == UPGRADE)
         reason = self._reason or "connection lost"
-        if not connected and port_of(self.url) == 8443:
+        if not connected and port_of(self.url) == 8443 and not self.dialect.retired:
             reason += " (OKX closed port 8443 on 2026-10-31: leave the port out)"
         what = "Disconnected from" if connected else "Cannot connect to"
         when = f"Next try in {delay:.1f} s" if delay >= 0.05 else "Trying again now"
@@ -2716,7 +2716,7 @@ def mask_secrets(text: str) -> str:
 
 def mask_record(record: logging.LogRecord) -> bool:
     """A filter that keeps secrets out of whatever this program logs."""
-    if known_secrets:
+    if known_secrets or recent_signatures:
         record.msg = mask_secrets(record.getMessage())
         record.args = None
         if record.exc_info:
@@ -3405,6 +3405,9 @@ class RedisSink(Sink):
         self.state_set = -inf  # monotonic: when Redis was last given it
         self.closed = threading.Event()
         with suppress(Exception):  # if Redis is not there, the writer will say so
+            if self.redis.exists(f"{self.prefix}@status"):
+                message = "Another okex_ws writes under %s, or did until a moment ago: give each a --name of its own."
+                okex_log.warning(message, self.prefix)
             if self.redis.delete(f"{self.prefix}@commands"):
                 okex_log.warning("Commands by Redis that were given before this start are dropped.")
         commands = threading.Thread(target=self._serve_commands, args=(target,), name="okex_ws commands", daemon=True)
@@ -3642,7 +3645,10 @@ class RedisFeed:
                 for last, values in entries:
                     n = int(values["n"])
                     if number and n > number + 1:
-                        raise LookupError(f"{n - number - 1} rows were trimmed away unread: use a larger --history")
+                        raise LookupError(
+                            f"{n - number - 1} rows were trimmed away unread: use a larger --history, and give each"
+                            " okex_ws.py a --name of its own"
+                        )
                     number = n
                     yield RedisRow(last, values["row"])
 
@@ -3866,7 +3872,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("channels", nargs="*", metavar="CHANNEL", help="what to receive (default: trades:BTC-USDT)")
     add("--offline", action="store_true", help="use the stand-in exchange of the tests folder (default channel: v1)")
     add("--url", help="connect here; a host alone (wss://host) gets the exchange's own path")
-    add("--region", choices=REGIONS, default="global", help="the account's: my.okx.com is eea, app.okx.com is us")
+    add("--region", choices=REGIONS, help="the account's: my.okx.com is eea, app.okx.com is us")
     add("--simulated", action="store_true", help="the exchange's hosts for simulated trading")
     add("--proxy", metavar="URL", help="http://, socks5:// or socks5h://[user:password@]host:port")
     depth = "order books as rows of their best N levels a side; printed, the best one"
@@ -3883,13 +3889,20 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--quiet", action="store_true", help="on stderr only what goes wrong")
     add("--trace", action="store_true", help="on stderr every message both ways")
     add("--version", action="version", version=f"okex_ws {__version__}")
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)  # channels may stand between options
     args.channels = list(dict.fromkeys(args.channels)) or [OFFLINE_CHANNEL if args.offline else "trades:BTC-USDT"]
     if args.offline and args.url:
         parser.error("--offline brings its own server: leave --url out")
-    for option in ("offline", "url"):
-        if args.simulated and getattr(args, option):
-            parser.error(f"--simulated has no effect with --{option}")
+    for own, effect in (
+        ("offline", "simulated"),
+        ("offline", "region"),
+        ("offline", "proxy"),
+        ("url", "simulated"),
+        ("url", "region"),
+    ):
+        if getattr(args, own) and getattr(args, effect):
+            parser.error(f"--{effect} has no effect with --{own}")
+    args.region = args.region or "global"
     for option, default in (("name", "default"), ("history", 1000)):
         if getattr(args, option) is None:
             setattr(args, option, default)
@@ -4015,6 +4028,9 @@ class Run:
         if args.depth and not args.redis and not any(client.books for client in self.clients.values()):
             raise ValueError("--depth has no effect without an order book such as books:BTC-USDT")
         targets = {option: getattr(args, option) for option in SINKS if getattr(args, option) is not None}
+        files = [os.path.realpath(target) for target in (args.jsonl, args.sqlite) if target not in (None, "-")]
+        if len(set(files)) < len(files):
+            raise ValueError(f"--jsonl and --sqlite name the same file: {args.sqlite}")
         self.output: Handler | None = None
         if targets.get("jsonl") == "-":
             self.output = json_rows

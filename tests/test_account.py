@@ -639,6 +639,13 @@ def test_secrets_are_hidden_in_an_echo_that_escapes_them_in_its_own_way(spell):
     )
 
 
+def test_a_signature_is_hidden_though_the_keys_are_too_short_to_be(caplog):
+    login = okex_ws.Login(V5, Credentials("k", "s", "p"), "wss://ws.example", direct=True)
+    sign = json.loads(login.request(0.0))["args"][0]["sign"]
+    okex_ws.okex_log.warning("sent %s", sign)
+    assert sign not in caplog.text and "sent ***" in caplog.text
+
+
 def test_nothing_that_cannot_be_read_is_quoted_while_a_login_is_under_way(exchange, connect, keys, caplog):
     exchange.ignored = "login"
     client = connect("account", credentials=keys)

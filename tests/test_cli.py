@@ -358,6 +358,26 @@ def test_wrong_usage_is_told_in_one_line(arguments, words):
     assert words in err.splitlines()[-1] and "Traceback" not in err
 
 
+@pytest.mark.parametrize("effect", [["--simulated"], ["--region", "eea"], ["--proxy", "http://127.0.0.1:1"]])
+def test_an_option_without_effect_on_the_stand_in_is_wrong_usage(effect):
+    status, _, err = finish("--offline", *effect)
+    assert status == 2 and f"{effect[0]} has no effect with --offline" in err.splitlines()[-1]
+
+
+def test_two_files_that_are_one_are_wrong_usage(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "rows")
+    status, _, err = finish("--offline", "--jsonl", tmp_path / "rows", "--sqlite", tmp_path / "link")
+    assert status == 2 and "name the same file" in err.splitlines()[-1]
+    assert not (tmp_path / "rows").exists()
+
+
+def test_channels_may_stand_between_options(exchange):
+    arguments = ("trades:BTC-USDT", "--url", exchange.url, "tickers:BTC-USDT", "--count", "20", "books5:BTC-USDT")
+    status, _, err = finish(*arguments)
+    assert status == 0
+    assert all(f"{name}:BTC-USDT subscribed" in err for name in ("trades", "tickers", "books5"))
+
+
 def test_help_and_version_can_be_acted_on():
     status, out, _ = finish("--help")
     assert status == 0 and "--offline" in out and "python okex_ws.py tickers:ETH-USDT" in out

@@ -1063,6 +1063,13 @@ def test_other_programs_give_commands(tmp_path, exchange, redis_server):
     assert feed.redis.keys("*") == []
 
 
+def test_a_second_program_under_the_same_name_is_told(redis_server, sink, feed, caplog):
+    sink.flush()
+    assert feed.status()
+    RedisSink(redis_server.url, name="test", history=10, command=print).close()
+    assert "Another okex_ws writes under okex/test/" in caplog.text
+
+
 def test_commands_from_before_the_start_are_not_obeyed(redis_server, feed, caplog):
     feed.redis.rpush("okex/test/@commands", json.dumps({"id": "1", "op": "quit"}))
     given = []
