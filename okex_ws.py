@@ -350,10 +350,11 @@ class OkexWS(Connection):
         self._snapshots = Snapshots(self._rest, self._stop)
         self._backoff = Backoff()
 
-        # Written by the reading thread, unless said otherwise.
-        # Held while due requests are taken from the table and sent, so that they leave in order. Who wants to send
-        # meanwhile waits; the reading of what arrives does not.
+        # Guards _open. Held while due requests are taken from the table and sent, so that they leave in order, on the
+        # connection that they were taken for. Who wants to send meanwhile waits; what arrives is read on.
         self._sending = threading.Lock()
+
+        # Written by the reading thread.
         self._reader = 0  # ident of the thread that runs run()
         self._open = False  # between on_open and the end of the connection
         self._fatal: BaseException | None = None  # what no retry can mend; run() raises it
@@ -496,16 +497,18 @@ class OkexWS(Connection):
 
     def _end(self) -> None:
         """The connection is over: its books are closed, and who waits for an answer is told."""
-        self._open = False
+        with self._sending:  # or what is taken from the table meanwhile would count as sent on the next connection
+            self._open = False
+            self._subscriptions.restart("disconnected")
         self._watchdog.stop()
-        self._subscriptions.restart("disconnected")
         self._login.reset()
         self._orders.lost("the connection was lost before the answer came")
 
     def _tick(self, now: float) -> None:
         """What is due on the reading thread once a second."""
         jump = self._watchdog.jump()  # before anything is logged, which may take its time
-        self._watchdog.compare_clocks()
+        if not jump:  # or books would be trusted again before the connection is gone
+            self._watchdog.compare_clocks()
         lines, reason = self._subscriptions.late(now)
         for line in lines:
             okex_log.warning(line)
@@ -544,9 +547,7 @@ class OkexWS(Connection):
         change = self._watchdog.lag_change(now)
         if change == "behind":
             self.counts["times behind"] += 1
-            why = (
-                f"more than {MAX_LAG:.0f} s behind: the handler is too slow for what arrives. No book answers meanwhile"
-            )
+            why = f"more than {MAX_LAG:.0f} s late: a slow handler, or a slow way; no book answers meanwhile"
             okex_log.warning("Reading is %s.", why)
             threading.Thread(target=self._notify, args=(GAP, why), daemon=True).start()
         elif change:
@@ -577,6 +578,8 @@ class OkexWS(Connection):
                         self.send(self.dialect.subscribe(channels, id, self._login.credentials))
                     else:
                         self.send(self.dialect.unsubscribe(channels, id))
+            if self._subscriptions.spent:
+                self.complaints.once("This hour's requests are used up: what is asked for waits, a minute at most.")
 
     @property
     def _logs_in(self) -> bool:
@@ -589,7 +592,7 @@ class OkexWS(Connection):
         channel, rows, action = event
         subscription = self._subscriptions.by_key.get(channel) or self._subscriptions.alias(channel)
         if subscription is not None:
-            if subscription.state != "confirmed" and not self._subscriptions.accepts(subscription):
+            if subscription.state != "confirmed" and not self._subscriptions.accepts(subscription, action):
                 return
             channel = subscription.channel
             if subscription.book is not None:
@@ -655,7 +658,7 @@ class OkexWS(Connection):
     def _refused(self, event: "Refused") -> None:
         if self._orders.refused(event):
             return
-        why = reason_of(event)
+        why = reason_of(self._quotable(event))
         refused = self._subscriptions.refused(event, why)
         if len(refused) > 1 and not event.channel:
             message = "The exchange refused one of %d channels: %s. Asking for each by itself."
@@ -676,7 +679,7 @@ class OkexWS(Connection):
         self._send_due()
 
     def _login_refused(self, event: "LoginRefused") -> None:
-        why = reason_of(event)
+        why = reason_of(self._quotable(event))
         if self._login.pending:
             self._fatal = self._login.refused(event, why)
             self._hang_up(f"the login failed: {why}")
@@ -687,6 +690,10 @@ class OkexWS(Connection):
         if not self._orders.answered(event):
             message = "An answer to %s that nobody waits for any more: %s %s"
             okex_log.warning(message, printable_text(event.op), printable_text(event.code), event.data)
+
+    def _quotable(self, event: Any) -> Any:
+        """What the exchange says while a login is under way may echo it, in ways that no mask knows."""
+        return event._replace(message=f"({NOT_QUOTED})") if self._login.pending else event
 
     def _ignored(self, event: "Unknown") -> None:
         kind = printable_text(event.kind) if not self._login.pending else NOT_QUOTED
@@ -723,9 +730,8 @@ class Complaints:
 
     def handler_failed(self, channel: str, error: Exception) -> None:
         self.counts["handler errors"] += 1
-        kind = type(error).__name__
-        if self.once(f"The handler failed with {kind} on a message of {channel}. Said once, counted each time."):
-            okex_log.warning("This is where:", exc_info=error)
+        if self.once(f"The handler failed with {type(error).__name__}. Said once, counted each time."):
+            okex_log.warning("It was on a message of %s.", channel, exc_info=error)
 
     def retired(self, dialect: "Dialect") -> None:
         message = "The exchange retired %s in %s: pass --url for a server that still speaks it, --offline for the"
@@ -761,30 +767,33 @@ class Backoff:
 class Watchdog:
     """Knows whether what was read is what the exchange says now. Times are monotonic, in seconds.
 
-    A connection can be open and dead; a handler can be too slow, and a reader ever later; a machine can have slept,
-    and time.monotonic() stood still with it.
+    A connection can be open and dead. A reader can be late: because the handler is slow, which shows in the time since
+    everything that had arrived was read, or because of something on the way, which shows in pings that are answered
+    late. A machine can have slept, and time.monotonic() stood still with it.
     """
 
     def __init__(self, ping_every: float) -> None:
         self.ping_every = ping_every
-        self.heard = 0.0  # when something whole last arrived and was handled; a piece of a message is nothing yet
-        self.drained = inf  # when the socket was last found empty: whatever is read later arrived later
-        self.behind = False  # whether that is said to be too long ago
+        self.heard = 0.0  # when a message last arrived and was handled; a piece of one is nothing yet
+        self.drained = inf  # everything that had arrived by then was read
+        self.behind = False  # whether it is said that reading is late
         self.latency: float | None = None  # milliseconds
-        # When the pings left that are not answered yet. The heartbeat's thread works at one end, the reader's at the
-        # other.
-        self._pings: deque[float] = deque()
+        self._answers_pings = False  # whether this connection's other end does at all
+        # When the pings left that are not answered yet. The heartbeat's thread adds at one end, the reader's takes from
+        # the other.
+        self._pings: deque[float] = deque(maxlen=100)
         self._clock_offset = 0.0  # seconds that time.time() was ahead of time.monotonic() when last looked at
         self._lock = threading.Lock()  # guards behind, so that one thread alone says each change
 
     def start(self, now: float) -> None:
         """A new connection begins."""
         self.heard = self.drained = now
+        self._answers_pings = False
         self._pings.clear()
         self.compare_clocks()
 
     def stop(self) -> None:
-        """There is no connection, and nothing to be behind of."""
+        """There is no connection, and nothing to be late of."""
         self.drained = inf
 
     def pinging(self, now: float) -> None:
@@ -799,11 +808,17 @@ class Watchdog:
         """A pong arrived: it answers the oldest ping that waits."""
         with suppress(IndexError):  # a pong that nobody asked for
             self.latency = (now - self._pings.popleft()) * 1000
+            self._answers_pings = True
 
     def silence(self, now: float) -> str:
         """Why to reconnect, "" while the connection lives: a quiet one is not dead while pongs arrive."""
         limit = self.ping_every + SILENCE_MARGIN
-        return f"nothing arrived for {limit:.0f} s" if now - self.heard > limit else ""
+        if now - self.heard > limit:
+            return f"nothing arrived for {limit:.0f} s"
+        if self._answers_pings and (self.latency or 0.0) > 1000 * max(self.ping_every, SILENCE_MARGIN):
+            # So late is what arrives, or a pong was lost, and all later ones would be taken for others.
+            return f"a ping was answered after {self.latency or 0.0:.0f} ms, when the next had left"
+        return ""
 
     def jump(self) -> str:
         """Why to reconnect, "" while both clocks go on together."""
@@ -814,16 +829,25 @@ class Watchdog:
         """Follow the slow drift between the clocks."""
         self._clock_offset = wall_clock() - monotonic()
 
+    def lag(self, now: float) -> float:
+        """Seconds by which what is read may be late."""
+        if self.drained == inf:
+            return 0.0
+        lag = now - self.drained
+        if self._answers_pings:
+            with suppress(IndexError):  # answered meanwhile
+                lag = max(lag, (self.latency or 0.0) / 1000, now - self._pings[0] if self._pings else 0.0)
+        return lag
+
     def doubt(self) -> str:
         """Why no order book is to be trusted at this moment, "" if there is no reason. From any thread."""
-        now = monotonic()
-        lag = now - self.drained
-        return f"what is read now arrived up to {lag:.0f} s ago" if lag > MAX_LAG else self.jump()
+        lag = self.lag(monotonic())
+        return f"what is read now may have arrived {lag:.0f} s ago" if lag > MAX_LAG else self.jump()
 
     def lag_change(self, now: float) -> str:
         """Whether the reader has fallen behind ("behind"), or caught up ("caught up"), since this was last asked."""
         with self._lock:
-            behind = now - self.drained > MAX_LAG
+            behind = self.lag(now) > MAX_LAG
             if behind == self.behind:
                 return ""
             self.behind = behind
@@ -859,6 +883,7 @@ class Subscription:
     urgent: bool = True  # the user asked for it, and it may have a request of its own at once
     stale: bool = False  # an earlier subscription on this connection may still send: only a confirmation ends that
     flows: bool = False  # whether what comes is this subscription's own: its book is open
+    missed: bool = False  # sent and stale, and rows were dropped
     failures: int = 0  # of late; each makes the wait for the next try longer
     failed: float = -inf  # monotonic: when the last one was
 
@@ -900,7 +925,8 @@ class Subscriptions:
         self.books: dict[str, OrderBook] = {}  # by channel, as its user wrote it; likewise
         self._aliases: dict[str, Subscription] = {}  # by other names that the exchange gives them
         self._given_up: dict[str, bool] = {}  # by key, oldest first: whether this connection may still send rows
-        self._spent = False  # whether requests wait because this hour's are used up
+        self.spent = False  # whether requests wait because this hour's are used up
+        self._distrusted = ""  # why this connection is not to be trusted any more
         self._resubscribed: dict[str, float] = {}  # by op: when a request left last that the user did not ask for
         self._requests: deque[float] = deque()  # when this connection's requests left, of the last hour
         self._ids = itertools.count(1)
@@ -993,7 +1019,7 @@ class Subscriptions:
             while self._requests and now - self._requests[0] >= 3600:
                 self._requests.popleft()
             if len(self._requests) >= REQUESTS_PER_HOUR - reserved:
-                self._spent = True
+                self.spent = True
                 return False
             self._requests.append(now)
             return True
@@ -1001,7 +1027,7 @@ class Subscriptions:
     def exhausted(self, now: float) -> str:
         """Why to reconnect: a new connection has requests of its own. "" if they last, or if it is too early."""
         with self._lock:
-            if not self._spent or now - self._requests[0] < 60:
+            if not self.spent or now - self._requests[0] < 60:
                 return ""
         return (
             f"too few of the {REQUESTS_PER_HOUR} requests an hour that a connection has are left: the next has its own"
@@ -1012,6 +1038,7 @@ class Subscriptions:
         for subscription in batch:
             subscription.request = id
             subscription.due = now + CONFIRM_TIMEOUT
+            subscription.missed = False
             if op == "subscribe":
                 self._enter(subscription, "sent", "not confirmed yet")
         return Request(op, [subscription.channel for subscription in batch], id)
@@ -1034,11 +1061,17 @@ class Subscriptions:
 
     # What arrives.
 
-    def accepts(self, subscription: Subscription) -> bool:
-        """Whether a row is the subscription's own. The first one of a channel that was sent is its confirmation."""
+    def accepts(self, subscription: Subscription, action: str = "") -> bool:
+        """Whether a row is the subscription's own. The first one of a channel that was sent is its confirmation.
+
+        After an earlier subscription on this connection only a snapshot says as much.
+        """
         with self._lock:
-            if subscription.state == "sent" and not subscription.stale:
+            if subscription.state == "sent" and (action == "snapshot" or not subscription.stale):
+                subscription.stale = False
                 self._enter(subscription, "confirmed")
+            elif subscription.state == "sent":
+                subscription.missed = True
             # v1 pushes the account's state after a login, before it is asked for.
             early = subscription.state == "wanted" and not subscription.stale
             return subscription.state == "confirmed" or early
@@ -1076,6 +1109,10 @@ class Subscriptions:
         with self._lock:
             subscription = self.find(key, id)
             if subscription and subscription.state == "sent":
+                if subscription.missed and subscription.book and not subscription.book.whole:
+                    # In v1 it may have been the whole book, and what comes next would be taken for it.
+                    self._distrusted = f"rows of {subscription.channel} came before its confirmation"
+                    return subscription
                 subscription.stale = False
                 self._enter(subscription, "confirmed")
             return subscription
@@ -1143,8 +1180,9 @@ class Subscriptions:
         """The connection is lost: on the next one, everything that is wanted is asked for anew."""
         with self._lock:
             self._requests.clear()
-            self._spent = False
+            self.spent = False
             self._resubscribed.clear()
+            self._distrusted = ""
             self._given_up = dict.fromkeys(self._given_up, False)
             for subscription in list(self.by_key.values()):
                 subscription.stale = False
@@ -1158,8 +1196,10 @@ class Subscriptions:
 
     def late(self, now: float) -> tuple[list[str], str]:
         """What was not confirmed in time: a line to log for each, and a reason to reconnect, "" if there is none."""
-        lines = []
+        lines: list[str] = []
         with self._lock:
+            if self._distrusted:
+                return lines, self._distrusted
             for subscription in list(self.by_key.values()):
                 if now < subscription.due or not subscription.request:
                     continue
@@ -1273,7 +1313,7 @@ def printable_text(text: str | bytes, most: int = 200) -> str:
     """Text from outside made fit for a terminal or a log: without secrets, shortened, control characters escaped."""
     if isinstance(text, bytes):
         text = text.decode("utf-8", "backslashreplace")
-    text = mask_secrets(text)
+    text = mask_secrets(text[: most + 10_000])  # no secret is so long that a piece of it could come to the front
     if len(text) > most:
         text = text[:most] + "…"
     if text.isprintable():
@@ -1757,7 +1797,7 @@ class OkxV5(Dialect):
                 return Subscribed(self.channel(item["arg"]), str(item.get("id", "")))
             case "unsubscribe":
                 return Unsubscribed(self.channel(item["arg"]), str(item.get("id", "")))
-            case "login" if item["code"] == "0":
+            case "login" if str(item["code"]) == "0":
                 return LoggedIn()
             case "login":
                 return LoginRefused(str(item["code"]), str(item["msg"]))
@@ -1910,7 +1950,7 @@ HINTS = {
         "no such instrument, or its instIdCode has changed: the next order looks it up again": "51001",
         "log in once with one key on each connection": "60023 60026",
         "orders in event contracts need more: see the exchange's documentation": "54094 54109",
-        "the exchange is not available for the moment": "50001",
+        "the exchange is not available for the moment": "50001 50013 50026",
         "the request was too large": "1009",
         "an error inside the exchange": "20014 30043 63999 64007 4006",
         "nothing was exchanged for 30 seconds": "4004",
@@ -1926,7 +1966,7 @@ LOGIN_CODES = set(
     " 60004 60005 60006 60007 60009 60024 60032 63999".split()
 )  # errors that are about the login, and say so by nothing but their code
 TRANSIENT = set(
-    "20014 20049 30026 30043 50001 50011 50061 60014 63999 64007".split()
+    "20014 20049 30026 30043 50001 50011 50013 50026 50061 60014 63999 64007".split()
 )  # refusals that are worth another try
 
 
@@ -1961,6 +2001,9 @@ class Reader:
         self.buffer = b""
         self.fast = self.fits(self.connection)
         self.delegated = not self.fast  # whether websocket-client is to read next
+        self.received = 0  # bytes
+        self.noted = monotonic()  # when it was last noted what waited
+        self.noted_bytes = 0  # how many will have been received once that was read
         self.return_by = inf  # monotonic: when its reader is to come back, whole message or not
         self.intercept(self.connection)
 
@@ -1986,8 +2029,8 @@ class Reader:
         while self.ws.keep_running:
             self.ws.tracing = okex_log.isEnabledFor(logging.DEBUG)
             now = monotonic()
-            if now - self.watchdog.drained > 0.25 and not self.readable():
-                self.watchdog.drained = now
+            if now - self.watchdog.drained > 0.25:
+                self.follow_arrivals(now)
             with suppress(TimeoutError, websocket.WebSocketTimeoutException):
                 if not self.step():
                     break
@@ -1995,14 +2038,19 @@ class Reader:
                 ticked = now
                 tick(monotonic())
 
-    def readable(self) -> bool:
-        """Whether something waits to be read."""
-        sock = self.connection.sock
-        if isinstance(sock, ssl.SSLSocket) and sock.pending():
-            return True
-        with selectors.DefaultSelector() as selector:
-            selector.register(sock, selectors.EVENT_READ)
-            return bool(selector.select(0))
+    def follow_arrivals(self, now: float) -> None:
+        """Find out by when everything that had arrived was read: note what waits now, and when so much has been read.
+
+        That the socket is empty at one moment would be too much to ask of a busy reader that is hardly late.
+        """
+        waiting = bytes_waiting(self.connection.sock)
+        if not waiting:
+            self.noted = now
+        elif self.received < self.noted_bytes:
+            return
+        self.watchdog.drained = self.noted
+        self.noted = now
+        self.noted_bytes = self.received + waiting
 
     def say_goodbye(self) -> None:
         """Send a close frame, but do not wait for the answer as websocket-client would."""
@@ -2024,6 +2072,7 @@ class Reader:
         if not chunk:  # the end of the connection: websocket-client reports it
             self.hand_over()
             return True
+        self.received += len(chunk)
         self.buffer = self.buffer + chunk if self.buffer else chunk
         known = self.ws.counts["messages"]
         self.cut()
@@ -2035,9 +2084,11 @@ class Reader:
 
     def step_delegated(self) -> bool:
         self.return_by = monotonic() + 1.0
+        known = self.ws.counts["messages"]
         if not self.read():
             return False
-        self.watchdog.heard = monotonic()
+        if self.ws.counts["messages"] > known:  # control frames of a peer that sends nothing else do not count
+            self.watchdog.heard = monotonic()
         if self.fast and not self.connection.cont_frame.recving_frames:  # not between two fragments
             frames = self.connection.frame_buffer
             self.delegated = False
@@ -2056,7 +2107,9 @@ class Reader:
             raise ValueError(f"a message of more than {MAX_MESSAGE} bytes")
         if monotonic() > self.return_by:
             raise websocket.WebSocketTimeoutException("a message arrives slowly")
-        return bytes(self.receive_some(most))
+        piece = bytes(self.receive_some(most))
+        self.received += len(piece)
+        return piece
 
     def receive_data_frame(self, control_frame: bool = False) -> Any:
         """A message, with the opcode of its first fragment; websocket-client hands on that of the last."""
@@ -2109,6 +2162,19 @@ class Reader:
         self.delegated = True
         self.connection.frame_buffer.recv_buffer = [self.buffer]
         self.buffer = b""
+
+
+def bytes_waiting(sock: Any) -> int:
+    """How many bytes wait to be read from a socket; with TLS, about so many."""
+    try:
+        import fcntl
+        import termios
+    except ImportError:  # Windows: nothing, or as much as may be read at once
+        with selectors.DefaultSelector() as selector:
+            selector.register(sock, selectors.EVENT_READ)
+            return CHUNK if selector.select(0) else 0
+    waiting = fcntl.ioctl(sock.fileno(), termios.FIONREAD, b"\0\0\0\0")
+    return int.from_bytes(waiting, sys.byteorder)
 
 
 def close_reason(data: Any) -> tuple[int | None, str]:
@@ -2415,7 +2481,7 @@ class OrderBook:
             self._end_bridging()
             if self._unseen:
                 self._look_to_read()
-            return not (self._reason or self._doubt())
+            return not (self._reason or self._bridging or self._doubt())
 
     @property
     def waiting(self) -> list[Any]:
@@ -2477,7 +2543,7 @@ class OrderBook:
         with self._lock:
             if self._unseen:
                 self._look_to_read()
-            if self._reason:
+            if self._reason or self._bridging:
                 return None
             return {"bids": self._bids.top(n), "asks": self._asks.top(n), "ts": self._timestamp}
 
@@ -2489,6 +2555,8 @@ class OrderBook:
         if self._unseen:
             self._look_to_read()
         reason = self._reason or self._doubt()
+        if self._bridging and not reason:
+            reason = "the updates have not reached the snapshot by REST yet"
         if reason:
             raise BookOutOfSync(reason)
 
@@ -2695,14 +2763,25 @@ def hide_secret(secret: str) -> None:
 def secret_pattern(secret: str) -> re.Pattern[str]:
     """Finds a secret however an echo of the login spells it: in JSON, in JSON in JSON, in a URL, in base64.
 
-    Each character may stand as it is, behind backslashes, or as its code.
+    Each character may stand as it is, behind backslashes, or as its code. No text can be read in two ways, and the
+    backslashes have a bound, so that finding none takes no longer than reading the text.
     """
 
     def spellings(c: str) -> str:
         in_url = "".join(f"%{byte:02x}" for byte in c.encode())
-        in_json = re.escape(to_json(c)[1:-1]).replace(r"\\", r"\\+")
-        space = r"|\+" if c == " " else ""
-        return rf"(?:\\*{re.escape(c)}|{in_json}|\\+u{ord(c):04x}|{in_url}{space})"
+        forms = [rf"\\{{1,4}}u{ord(c):04x}", in_url]
+        if c == "\\":
+            forms.append(r"\\{1,4}")
+        elif c.isalnum():
+            forms.append(c)
+        else:
+            forms.append(r"\\{0,4}" + re.escape(c))
+            in_json = to_json(c)[1:-1]
+            if in_json not in (c, "\\" + c):  # a line's end is \n
+                forms.append(r"\\{1,4}" + re.escape(in_json.lstrip("\\")))
+        if c == " ":
+            forms.append(r"\+")
+        return f"(?:{'|'.join(forms)})"
 
     in_base64 = base64.b64encode(secret.encode()).decode().rstrip("=")
     return re.compile("".join(map(spellings, secret)) + "|" + re.escape(in_base64), re.IGNORECASE)

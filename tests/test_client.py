@@ -371,6 +371,25 @@ def test_subscribes_and_unsubscribes_at_any_time_from_any_thread(exchange, conne
     assert subscribed(exchange, 2) == ["tickers:BTC-USDT"]
 
 
+def test_what_is_taken_while_the_connection_ends_is_asked_for_on_the_next(exchange, connect, impatient):
+    client = connect("trades:BTC-USDT")
+    wait_for(lambda: client.rows)
+    take, ends = client._subscriptions.take_due, []
+
+    def take_due(now):
+        ends.append(threading.Thread(target=client._end))  # as the reading thread would, at the worst moment
+        ends[0].start()
+        ends[0].join(0.3)
+        return take(now)
+
+    client._subscriptions.take_due = take_due
+    client._subscriptions.want("tickers:BTC-USDT")
+    client._send_due()
+    client._subscriptions.take_due = take
+    ends[0].join(10)
+    assert client.channels == {"trades:BTC-USDT": "wanted", "tickers:BTC-USDT": "wanted"}
+
+
 def test_subscribing_twice_asks_once(exchange, connect):
     client = connect("trades:BTC-USDT", "trades:BTC-USDT")
     wait_for(lambda: client.rows)
@@ -700,7 +719,7 @@ def test_a_handler_that_is_slightly_too_slow_is_noticed_and_books_wait_until_it_
     quick = client.handler
     client.handler = lambda channel, rows: time.sleep(0.02)  # there are up to 500 messages a second
     wait_for(lambda: client.saw(okex_ws.GAP), within=20)
-    with pytest.raises(okex_ws.BookOutOfSync, match="arrived up to"):
+    with pytest.raises(okex_ws.BookOutOfSync, match="may have arrived"):
         book.top(1)
     client.handler = quick
     wait_for(lambda: "caught up" in caplog.text)
@@ -725,6 +744,45 @@ def test_after_a_suspend_no_book_answers_and_the_connection_is_made_anew(
     exchange.silent = False
     wait_for(lambda: book.ready, within=15)
     assert client.counts["connects"] >= 2
+
+
+def test_what_is_late_on_the_way_shows_in_the_pings_and_makes_books_wait():
+    watchdog = okex_ws.Watchdog(20.0)
+    now = okex_ws.monotonic()
+    watchdog.start(now - 60)
+    watchdog.drained = now  # nothing waits in the socket of this machine
+    watchdog.pinging(now - 59)
+    watchdog.ponged(now - 58.9)
+    assert watchdog.doubt() == ""
+    watchdog.pinging(now - 5)
+    assert "5 s ago" in watchdog.doubt()  # not answered yet
+    watchdog.ponged(now)
+    assert "5 s ago" in watchdog.doubt()  # answered, but late
+    watchdog.pinging(now)
+    watchdog.ponged(now + 0.1)
+    assert watchdog.doubt() == ""
+
+
+def test_a_pong_that_was_lost_does_not_spoil_the_measurement_for_good():
+    watchdog = okex_ws.Watchdog(20.0)
+    watchdog.start(0.0)
+    for at, answered in ((10.0, True), (30.0, False), (50.0, True)):
+        watchdog.pinging(at)
+        if answered:
+            watchdog.ponged(at + 0.1)
+    watchdog.heard = 50.1
+    assert "a ping was answered after 20100 ms" in watchdog.silence(50.2)  # connect anew
+    watchdog.start(51.0)
+    assert watchdog.silence(51.0) == "" and watchdog.lag(51.0) == 0
+
+
+def test_a_peer_that_never_answers_a_ping_is_taken_by_its_data():
+    watchdog = okex_ws.Watchdog(20.0)
+    watchdog.start(0.0)
+    for at in (10.0, 30.0, 50.0):
+        watchdog.pinging(at)
+    watchdog.heard = watchdog.drained = 69.0
+    assert watchdog.lag(70.0) == 1 and watchdog.silence(70.0) == ""
 
 
 def test_a_clock_that_is_set_right_slowly_is_no_suspend():

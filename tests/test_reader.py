@@ -408,7 +408,6 @@ def test_a_socket_that_is_not_ready_after_all_is_no_lost_connection(error, monke
         real(self, ws, read, watchdog)
 
     monkeypatch.setattr(okex_ws.Reader, "__init__", hesitate)
-    monkeypatch.setattr(okex_ws.Reader, "readable", lambda self: True)
     monkeypatch.setattr(okex_ws.OkexWS, "receive", lambda ws, message: messages.append(message))
     texts = [json.dumps([n]) for n in range(300)]
     with playing(b"".join(map(frame, texts)) + frame(struct.pack("!H", 1000), CLOSE)) as (url, _, _):
@@ -417,3 +416,35 @@ def test_a_socket_that_is_not_ready_after_all_is_no_lost_connection(error, monke
         monkeypatch.setattr(okex_ws, "CHUNK", 64)
         client.run()
     assert messages == texts and client.counts["connects"] == 1
+
+
+def test_a_busy_reader_is_as_late_as_the_oldest_of_what_waits_and_not_more(monkeypatch):
+    """The socket is never found empty, but all that waits is read within 0.3 s."""
+    watchdog, waiting = okex_ws.Watchdog(20.0), []
+    reader = object.__new__(okex_ws.Reader)
+    reader.connection = type("Connection", (), {"sock": None})
+    reader.watchdog, reader.received, reader.noted, reader.noted_bytes = watchdog, 0, 0.0, 0
+    monkeypatch.setattr(okex_ws, "bytes_waiting", lambda sock: waiting[-1])
+    watchdog.start(0.0)
+    for step in range(1, 200):
+        now = step / 10
+        waiting.append(3000)
+        reader.follow_arrivals(now)
+        assert watchdog.lag(now) <= 0.6
+        reader.received += 1000
+    for step in range(200, 300):  # now more arrives than is read
+        waiting.append(waiting[-1] + 500)
+        reader.follow_arrivals(step / 10)
+        reader.received += 1000
+    assert watchdog.lag(30.0) > 3
+    waiting.append(0)
+    reader.follow_arrivals(30.0)
+    assert watchdog.lag(30.0) == 0
+
+
+def test_the_bytes_that_wait_are_counted():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert okex_ws.bytes_waiting(ours) == 0
+        theirs.sendall(b"x" * 1234)
+        assert okex_ws.bytes_waiting(ours) == 1234

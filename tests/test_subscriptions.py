@@ -296,3 +296,30 @@ def test_instruments_of_options_are_known_with_and_without_a_filter(wanted):
     (push,) = V3.parse('{"table":"option/instruments","data":[{"instrument_id":"BTC-USD-190927-12500-C"}]}')
     found = subscriptions.by_key.get(push.channel) or subscriptions.alias(push.channel)
     assert found.channel == wanted
+
+
+def test_a_snapshot_confirms_as_well_as_a_confirmation_after_an_earlier_subscription():
+    subscriptions = confirmed(BOOK)
+    subscriptions.resubscribe(subscriptions.by_key[BOOK], "gap")
+    subscriptions.take_due(0.0)
+    subscriptions.ended(BOOK)
+    subscriptions.take_due(1e9)
+    subscription = subscriptions.by_key[BOOK]
+    assert not subscriptions.accepts(subscription, "update")  # of the one before
+    assert subscriptions.accepts(subscription, "snapshot")
+    assert states(subscriptions) == {BOOK: "confirmed"}
+
+
+def test_a_v1_book_whose_whole_may_have_been_dropped_is_begun_on_a_new_connection():
+    subscriptions = confirmed(LATE_BOOK, dialect=V1)
+    subscriptions.resubscribe(subscriptions.by_key[LATE_BOOK], "crossed")
+    subscriptions.take_due(0.0)
+    subscriptions.ended(LATE_BOOK)
+    subscriptions.take_due(1e9)
+    subscription = subscriptions.by_key[LATE_BOOK]
+    assert not subscriptions.accepts(subscription)
+    subscriptions.confirmed(LATE_BOOK)
+    assert not subscription.flows
+    assert subscriptions.late(0.0) == ([], f"rows of {LATE_BOOK} came before its confirmation")
+    subscriptions.restart("a new connection")
+    assert subscriptions.late(0.0) == ([], "")
