@@ -22,8 +22,8 @@ Threads: `run()` connects, reads and calls the handler on the thread that called
 thread. One more daemon thread, `send_heartbeat`, sends the ping. `subscribe`, `unsubscribe`, `close` and the order
 books may be used from any thread, the handler's included.
 
-Sections: the client at a glance; connection; subscriptions; wire; reading; order books; account; network; output;
-command line. Each begins with a line of dashes and its name.
+Sections: the client at a glance; connection; subscriptions; wire; reading; order books; series; account; network;
+output; command line. Each begins with a line of dashes and its name.
 """
 
 import argparse
@@ -206,6 +206,7 @@ MAX_JUMP = 3.0  # seconds by which time.time() and time.monotonic() may part bet
 MAX_RETRY = 30.0  # seconds between two tries to connect, at most
 MAX_SAID = 1000  # different lines that are said only once
 CONNECT_SPACING = 0.34  # seconds; OKX accepts 3 connects a second per IP (docs-v5 overview, 2026)
+FILL_BACK = 3600.0  # seconds back that missing trades and candles are fetched, unless told otherwise
 UPGRADE = "the exchange announced a service upgrade"
 
 Handler = Callable[[str, list[Any]], None]
@@ -299,6 +300,8 @@ class OkexWS(Connection):
     depth       for order books, give the handler this many levels a side after each change, as one row
                 {"bids": [[price, size], …], "asks": […], "ts": …}, instead of the change
     ping_every  seconds between pings, if not the generation's own
+    fill        seconds back, at most, that missing trades and candles of v5 are fetched by REST; 0 for not at all.
+                Their rows come late, and have "restored": true
 
     `books[channel]` is the live OrderBook of a book channel.
     Assign or override `on_status(status, detail)` to hear CONNECTED, SUBSCRIBED, DISCONNECTED, GAP, REFUSED and EXIT.
@@ -326,6 +329,7 @@ class OkexWS(Connection):
         proxy: str | None = None,
         depth: int | None = None,
         ping_every: float | None = None,
+        fill: float = FILL_BACK,
     ) -> None:
         wanted = [channels] if isinstance(channels, str) else list(channels)
         first = (*wanted, "account" if credentials else "status")[0]  # it tells the endpoint
@@ -348,6 +352,8 @@ class OkexWS(Connection):
         self._orders = Orders(self.dialect)
         self._rest = Rest(server, simulated, proxy_options(proxy, server))
         self._snapshots = Snapshots(self._rest, self._stop)
+        self.ended = threading.Event()  # run() is over, and what is missing is told
+        self._series = SeriesKeeper(self._rest, self._stop, fill, self.counts, self._notify)
         self._backoff = Backoff()
 
         # Guards _open. Held while due requests are taken from the table and sent, so that they leave in order, on the
@@ -402,6 +408,8 @@ class OkexWS(Connection):
             raise
         finally:
             self._stop.set()
+            self._series.finish(self._subscriptions)
+            self.ended.set()
             self._notify(EXIT, explain(self._fatal, self.url) if self._fatal else "closed")
 
     def start(self) -> None:
@@ -455,6 +463,12 @@ class OkexWS(Connection):
         if not self._logs_in:
             raise ValueError("this client does not log in: orders take one with private channels, or none at all")
         return self._orders.place(op, args, timeout, self._rest, self._login.done, self.send)
+
+    def recall(self, channel: str, rows: Iterable[Any]) -> None:
+        """Say what an earlier run kept of a channel, oldest first, before `run()`: what it left out is fetched."""
+        subscription = self._subscriptions.find(self.dialect.key(channel))
+        if subscription:
+            self._series.recall(subscription, rows)
 
     def on_status(self, status: str, detail: str) -> None:
         """Hear what happens to the connection, from any thread. Override it, or assign a function of both."""
@@ -588,22 +602,42 @@ class OkexWS(Connection):
     # What arrives: on_message calls these, on the reading thread.
 
     def _deliver(self, event: "Push") -> None:
-        """Give rows to the handler: with names where they are lists, by way of the book where there is one."""
+        """Give rows to the handler: named where they are lists, by way of the book or the series where there is one."""
         channel, rows, action = event
         subscription = self._subscriptions.by_key.get(channel) or self._subscriptions.alias(channel)
         if subscription is not None:
             if subscription.state != "confirmed" and not self._subscriptions.accepts(subscription, action):
                 return
             channel = subscription.channel
-            if subscription.book is not None:
+            series = subscription.series
+            if series is not None and series.follow(rows):
+                pass  # simply the next trade, as nearly always
+            elif subscription.book is not None:
                 rows = self._keep_book(subscription, subscription.book, rows, action)
-            elif subscription.name_rows is not None:
-                rows = subscription.name_rows(rows)
+            else:
+                if subscription.name_rows is not None:
+                    rows = subscription.name_rows(rows)
+                if series is not None and not (rows := self._series.take(subscription, series, rows)):
+                    return
         elif self._subscriptions.gave_up(channel):
             return
         else:  # nobody asked for it, and its name is not known to be one
             channel = printable_text(channel)
         self._backoff.tries = 0
+        try:
+            self.handler(channel, rows)
+        except Exception as error:
+            self.complaints.handler_failed(channel, error)
+
+    def give_restored(self) -> bool:
+        """Give the handler some of the rows that were missing. Whether there were any."""
+        if not self._series.filled:
+            return False
+        self._series.restore(self._restore)
+        return True
+
+    def _restore(self, channel: str, rows: list[Any]) -> None:
+        """Give the handler rows that were missing."""
         try:
             self.handler(channel, rows)
         except Exception as error:
@@ -875,6 +909,7 @@ class Subscription:
     private: bool = False  # whether it needs a login
     name_rows: Callable[[list[Any]], list[Any]] | None = None  # makes objects of rows that arrive as lists
     book: "OrderBook | None" = None
+    series: "RowSeries | None" = None  # finds what is missing; another one each time that the user begins anew
     state: str = "wanted"
     due: float = 0.0  # monotonic: when to ask for what the state wants, or when that should have been confirmed
     request: str = ""  # id of the request that asked for it; "" while none has
@@ -972,6 +1007,7 @@ class Subscriptions:
         if kind:
             signed = channel.startswith("sprd-")  # a spread's price may be negative
             subscription.book = OrderBook(kind == "whole", signed, doubt=self.doubt)
+        subscription.series = series_of(channel)
         subscription.stale = self._given_up.pop(key, False)
         if subscription.book:
             self.books[channel] = subscription.book
@@ -985,6 +1021,7 @@ class Subscriptions:
             if subscription is None:
                 return
             self.books.pop(subscription.channel, None)
+            subscription.series = series_of(subscription.channel)  # what comes until it is wanted again, is not missing
             if subscription.state in ("sent", "confirmed"):
                 self._leave(subscription, again=False, reason="unsubscribed")
             elif subscription.state == "leaving":
@@ -1225,6 +1262,8 @@ class Subscriptions:
 
     def _enter(self, subscription: Subscription, state: str, reason: str = "") -> None:
         """Change the state. A book is open exactly while its channel may feed it; else it says the reason."""
+        if subscription.series and state == "sent":
+            subscription.series.resume()
         subscription.state = state
         flows = state in ("sent", "confirmed") and not subscription.stale
         if subscription.book and flows and not subscription.flows:
@@ -2031,8 +2070,9 @@ class Reader:
             now = monotonic()
             if now - self.watchdog.drained > 0.25:
                 self.follow_arrivals(now)
+            restored = self.ws.give_restored()  # while nothing live waits, more of it follows at once
             with suppress(TimeoutError, websocket.WebSocketTimeoutException):
-                if not self.step():
+                if not (restored and not bytes_waiting(self.connection.sock)) and not self.step():
                     break
             if now - ticked >= 1.0:
                 ticked = now
@@ -2748,6 +2788,673 @@ class Snapshots:
 
 
 # ---------------------------------------------------------------------------------------------------------------
+# Series: trades and candles without holes. Each finds what is missing, a thread fetches it by REST, and the reading
+# thread hands it over.
+
+FILL_SPACING = 0.125  # seconds between two requests; OKX takes 10 of each of these a second per IP (docs-v5, 2026)
+FILL_PAGE = 100  # rows to ask for; history-trades and index-candles give no more
+FILL_TRIES = 6  # times that an answer may be of no use, one after another; 1 + 2 + 4 + 8 + 16 s
+FILL_SAID_EVERY = 5.0  # seconds between two lines about a hole that takes long
+MAX_RESTORED = 500_000  # rows of one hole
+MAX_HOLES = 1000  # open ones in one series
+MAX_RECALLED = 1_000_000  # rows of an earlier run that are looked at, of one channel
+RECALLED_BEFORE = 1000  # of them from before the time that is filled
+BARREN_HOLES = 3  # after so many in a row that held nothing, an instrument's own small jumps are left alone
+SMALL_JUMP = 1000  # ids, or candles
+MAX_COUNT = 10_000  # trades in one row
+RESTORED_AT_ONCE = 100  # rows for the handler between two chunks of what is live
+SERIES_COUNTS = ("holes", "rows restored", "missing")
+OWN_JUMP, TOO_MANY = "its own", "too many holes"  # why a hole is not asked for
+
+
+class SeriesHole(NamedTuple):
+    """Numbers that are missing: trades' ids, or candles by their place in time. `why` they are not asked for, or ""."""
+
+    first: int
+    last: int
+    why: str = ""
+
+    @property
+    def size(self) -> int:
+        return self.last - self.first + 1
+
+
+class RowSeries:
+    """What must come one after another, by number. It knows what came last, and which numbers are missing.
+
+    A row stands for the numbers first … last. Where it follows, it is taken; where it jumps, there is a hole; what
+    came already is dropped. No socket, thread or clock. One thread uses it, but for `resume`.
+    """
+
+    LEAP = 1_000_000  # numbers; a jump as wide counts only once the next row goes on from there
+    rest = True  # whether REST has such rows
+    beyond = 1  # by how much REST must know what came after a hole: nothing but that shows that it is up to date
+
+    def __init__(self, channel: str) -> None:
+        self.last: int | None = None  # number; what came up to here is taken, or missing. None before the first row
+        self.first = 0  # number of the first row; nothing is known of what came before
+        self.time: Any = ""  # of the last row, in ms
+        self.holes: list[SeriesHole] = []  # open, lowest first
+        self.news: list[SeriesHole | str] = []  # what was found, for who tells and fills: holes, and lines
+        self.barren = 0  # holes in a row that held nothing
+        self._resumed = True  # no row came yet since it was subscribed to
+        self._paused: int | None = None  # what `last` was then
+        self._leap: SeriesHole | None = None  # a row that is too far away to be believed by itself
+        self._said: set[str] = set()
+        argument = V5.argument(channel)
+        self.kind, self.instrument = argument["channel"], argument.get("instId", "")
+        self.counted = self.kind == "trades"  # whether a row may stand for several trades
+
+    def resume(self) -> None:
+        """Rows begin again after a pause: whatever they jump over then was missed."""
+        if not self._resumed:
+            self._resumed, self._paused, self.last = True, self.last, None
+
+    def follow(self, rows: list[Any]) -> bool:
+        """Take a row that is simply the next one, at little cost. False, and nothing happened, if it may not be."""
+        return False
+
+    def take(self, rows: list[Any]) -> list[Any]:
+        """The rows of a message without those that came before."""
+        if self.last is None:
+            self.last = self._paused
+        return [row for row in rows if self._takes(row)]
+
+    def restore(self, rows: list[Any]) -> list[Any]:
+        """Rows that were fetched, but for those that came, or were given up, meanwhile."""
+        return [row for row in rows if self._fill(*self.span(row))]
+
+    def close(self, first: int, last: int) -> list[SeriesHole]:
+        """Give up what is missing between these numbers; what that was."""
+        inside = []
+        for hole in [hole for hole in self.holes if hole.first <= last and hole.last >= first]:
+            part = SeriesHole(max(first, hole.first), min(last, hole.last))
+            self._cut(hole, part.first, part.last)
+            inside.append(part)
+        return inside
+
+    def span(self, row: Any) -> tuple[int, int]:
+        """The numbers that a row stands for. Raises one of ODD_ROW where it does not say so."""
+        raise NotImplementedError
+
+    def _takes(self, row: Any) -> bool:
+        if self.follow([row]):
+            self._resumed = False
+            return True
+        try:
+            first, last = self.span(row)
+        except ODD_ROW:
+            self.say_once("a row has no usable number: what is missing around it cannot be known")
+            return True
+        return self._judge(row, first, last)
+
+    def _judge(self, row: Any, first: int, last: int) -> bool:
+        raise NotImplementedError
+
+    def _follows_leap(self, row_first: int, row_last: int) -> bool:
+        """Whether a row is far beyond the last one, and not confirmed by its neighbour: then it changes nothing."""
+        assert self.last is not None
+        if row_first - self.last <= self.LEAP:
+            self._leap = None
+            return False
+        leap, self._leap = self._leap, SeriesHole(row_first, row_last)
+        if leap and row_first == leap.last + 1:
+            self._leap = None
+            self._open(self.last + 1, leap.first - 1, asked=True)
+            self.last = leap.last
+            return False
+        self.say_once(f"its numbers jump: {row_first} comes after {self.last}")
+        return True
+
+    def _open(self, first: int, last: int, asked: bool = False) -> None:
+        """Something is missing. An instrument's own small jumps are not asked for again and again."""
+        hole = SeriesHole(first, last)
+        if self.barren >= BARREN_HOLES and hole.size <= SMALL_JUMP and not (asked or self._resumed):
+            self.news.append(hole._replace(why=OWN_JUMP))
+        elif len(self.holes) >= MAX_HOLES:
+            self.news.append(hole._replace(why=TOO_MANY))
+        else:
+            self.holes.append(hole)
+            self.news.append(hole)
+
+    def _fill(self, first: int, last: int) -> bool:
+        """Whether all these numbers were missing until now."""
+        for hole in self.holes:
+            if hole.first <= first and last <= hole.last:
+                self._cut(hole, first, last)
+                return True
+        return False
+
+    def _cut(self, hole: SeriesHole, first: int, last: int) -> None:
+        n = self.holes.index(hole)
+        parts = (SeriesHole(hole.first, first - 1), SeriesHole(last + 1, hole.last))
+        self.holes[n : n + 1] = [part for part in parts if part.size > 0]
+
+    def _begin_anew(self, line: str) -> None:
+        self.say_once(line)
+        for hole in self.holes:
+            self.news.append(hole._replace(why="its numbers began anew"))
+        self.holes = []
+
+    def say_once(self, line: str) -> None:
+        if line.partition(":")[0] not in self._said and len(self._said) < 10:
+            self._said.add(line.partition(":")[0])
+            self.news.append(line)
+
+    # Over REST.
+
+    def page(self, before: int) -> str:
+        """The path of rows with numbers below this one, newest first."""
+        raise NotImplementedError
+
+    def read(self, row: Any) -> tuple[int, int, Any]:
+        """A row of such a page: its number, its time in ms, and the row as the handler gets it.
+
+        Raises one of ODD_ROW for what is no such row.
+        """
+        raise NotImplementedError
+
+    def describe(self, hole: SeriesHole) -> str:
+        raise NotImplementedError
+
+
+def whole_number(value: Any, most: int = 10**18) -> int:
+    """A number from 0 on, as the exchange writes it. Raises ValueError for anything else."""
+    text = str(value)
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most):
+        raise ValueError("no such number")
+    return int(text)
+
+
+class TradeSeries(RowSeries):
+    """v5 `trades` and `trades-all`, by tradeId. In `trades`, 123 with count 3 stands for 121, 122 and 123.
+
+    {"instId":"BTC-USDT","tradeId":"123","px":"83753","sz":"0.1","side":"sell","ts":"1791369376364","count":"3"}
+
+    Ids come one after another (71 of 71 messages in a recording of 2022), and are the same over REST (2026-10-04).
+    """
+
+    def follow(self, rows: list[Any]) -> bool:
+        try:
+            (row,) = rows  # as nearly always
+            last: Any = self.last + 1  # type: ignore[operator]
+            if self.counted and (count := row["count"]) != "1":
+                last += int(count) - 1
+                if int(count) < 1:
+                    return False
+            if int(row["tradeId"]) != last:
+                return False
+            self.time = row["ts"]
+            self.last = last
+            return True
+        except ODD_ROW:  # the first row, too, for which there is no last one
+            return False
+
+    def span(self, row: Any) -> tuple[int, int]:
+        last, count = whole_number(row["tradeId"]), 1
+        if self.counted:
+            count = whole_number(row.get("count", "1"), MAX_COUNT)
+        if not 0 < count <= last + 1:
+            raise ValueError("no such count")
+        return last - count + 1, last
+
+    def _judge(self, row: Any, first: int, last: int) -> bool:
+        """Whether a row is new."""
+        time = row.get("ts")
+        if self.last is None:
+            self.first = first
+        elif last <= self.last:
+            if self._fill(first, last):
+                return True
+            if not is_later(time, self.time) and (time or last >= self.first):
+                self._came_to(self.last)
+                return False
+            self._begin_anew(f"its ids begin anew: {last} comes after {self.last}")
+            self.first = first
+        elif first <= self.last:  # what is new in it cannot be told apart: REST has each trade by itself
+            self._open(self.last + 1, last, asked=True)
+            self._came_to(last)
+            return False
+        elif self._follows_leap(first, last):
+            return True
+        elif first > self.last + 1:
+            self._open(self.last + 1, first - 1)
+        self.time = time
+        self._came_to(last)
+        return True
+
+    def _came_to(self, last: int) -> None:
+        self.last, self._resumed = last, False
+
+    def page(self, before: int) -> str:
+        return f"/api/v5/market/history-trades?instId={self.instrument}&type=1&after={before}&limit={FILL_PAGE}"
+
+    def read(self, row: Any) -> tuple[int, int, Any]:
+        """{"instId":"BTC-USDT","tradeId":"2972052352","px":"85073.1","sz":"0.01","side":"sell","ts":"…"}"""
+        if row["instId"] != self.instrument:
+            raise ValueError("a trade of another instrument")
+        counted = {"count": "1"} if self.counted else {}
+        return whole_number(row["tradeId"]), whole_number(row["ts"]), {**row, **counted, "restored": True}
+
+    def describe(self, hole: SeriesHole) -> str:
+        return f"trades {hole.first} to {hole.last} ({hole.size})"
+
+
+CANDLE_CHANNEL = re.compile(r"(mark-price-|index-|sprd-)?candle(\d+)([smHDWM])(utc)?")
+BAR_SECONDS = {"s": 1, "m": 60, "H": 3600, "D": 86_400, "W": 7 * 86_400}
+HONG_KONG = 8 * 3600 * 1000  # ms; days, weeks and months begin at its midnight, but for the utc forms
+
+
+class CandleBars:
+    """The bars of one length, numbered along the calendar: 5m, 1Dutc, 3M."""
+
+    def __init__(self, number: int, unit: str, utc: bool) -> None:
+        self.months = number if unit == "M" else 0
+        self.step = number * BAR_SECONDS.get(unit, 0) * 1000  # ms
+        self.shift = 0 if utc else HONG_KONG
+        self.phase: int | None = None  # ms (or months) by which the first bar seen is off the multiples of a step
+
+    def place(self, ts: Any) -> int:
+        """The number of the bar that begins at this time, in ms. Raises ValueError if none does."""
+        begin = whole_number(ts, 10**14)
+        value, step = (self._month(begin), self.months) if self.months else (begin, self.step)
+        if self.phase is None:
+            self.phase = value % step
+        if value % step != self.phase:
+            raise ValueError("no bar begins then")
+        return value // step
+
+    def begin(self, place: int) -> int:
+        """When a bar begins, in ms."""
+        if not self.months:
+            return place * self.step + (self.phase or 0)
+        from datetime import datetime, timezone  # here, since a script may have another datetime
+
+        month = place * self.months + (self.phase or 0)
+        first = datetime(month // 12, month % 12 + 1, 1, tzinfo=timezone.utc)
+        return int(first.timestamp()) * 1000 - self.shift
+
+    def _month(self, begin: int) -> int:
+        from datetime import datetime, timezone
+
+        at = datetime.fromtimestamp((begin + self.shift) / 1000, timezone.utc)
+        if (at.day, at.hour, at.minute, at.second, at.microsecond) != (1, 0, 0, 0, 0):
+            raise ValueError("no month begins then")
+        return at.year * 12 + at.month - 1
+
+
+class CandleSeries(RowSeries):
+    """v5 candles, by their time. A bar is sent while it forms, then once more with confirm "1", which is final.
+
+    {"ts":"1597026383085","o":"8533.02","h":"8553.74","l":"8527.17","c":"8548.26",…,"confirm":"0"}
+
+    A bar that was not seen as final before the next one but one began is a hole; right after a reconnect, so is the
+    one before the bar that forms then. A row without confirm counts as final.
+    """
+
+    LEAP = 1000
+    beyond = 0  # the bar after it may form still, and not be listed
+
+    def __init__(self, channel: str) -> None:
+        super().__init__(channel)
+        match = CANDLE_CHANNEL.fullmatch(self.kind)
+        assert match is not None
+        self.market, number, unit, utc = match.groups(default="")
+        self.bars = CandleBars(int(number), unit, bool(utc))
+        self.bar = f"{number}{unit}{utc}"
+        self.rest = self.market != "sprd-"
+        self._early = -1  # a bar that was final before the one before it
+        self._name_rows = row_namer(columns_of(channel))
+
+    def span(self, row: Any) -> tuple[int, int]:
+        place = self.bars.place(row["ts"])
+        return place, place
+
+    def _judge(self, row: Any, first: int, last: int) -> bool:
+        """Whether a row is new: a final one comes once, one of a bar that forms as often as it is sent."""
+        place, final = last, row.get("confirm", "1") == "1"
+        if self.last is None:
+            self.last, self.first = place - 1, place
+        if place < self.first:
+            return True
+        if place > self.last and self._follows_leap(place, place - 1):
+            return True
+        missed = place - 1 if self._resumed else place - 2
+        if missed > self.last:
+            self._miss(missed)
+        self._resumed = False
+        if not final:
+            return place > self.last or any(hole.first <= place <= hole.last for hole in self.holes)
+        if place <= self.last:
+            return self._fill(place, place)
+        if place == self._early:
+            return False
+        self._pass(place)
+        return True
+
+    def _miss(self, last: int) -> None:
+        """The bars up to here that were not seen as final are a hole, or two around one that was."""
+        assert self.last is not None
+        first, early = self.last + 1, self._early
+        if first <= early <= last:
+            self._open(first, early - 1)
+            first = early + 1
+        if first <= last:
+            self._open(first, last)
+        self.last = last
+        self._pass(self.last)
+
+    def _pass(self, place: int) -> None:
+        """A bar is final, or given up: if all before it are so, the series has come this far."""
+        assert self.last is not None
+        if place > self.last + 1:
+            self._early = place
+            return
+        self.last = max(self.last, place)
+        if self._early == self.last + 1:
+            self.last = self._early
+
+    def page(self, before: int) -> str:
+        path = {"": "history-candles", "mark-price-": "mark-price-candles", "index-": "index-candles"}[self.market]
+        after = self.bars.begin(before)
+        return f"/api/v5/market/{path}?instId={self.instrument}&bar={self.bar}&after={after}&limit={FILL_PAGE}"
+
+    def read(self, row: Any) -> tuple[int, int, Any]:
+        """["1597026383085","8533.02","8553.74","8527.17","8548.26","45247","529.58","5529.58","1"]
+
+        Its time is when it ended. One that is not final is no such row.
+        """
+        (named,) = self._name_rows([row])
+        place = self.bars.place(named["ts"])
+        if named.get("confirm", "1") != "1":
+            raise ValueError("not final")
+        return place, self.bars.begin(place + 1), {**named, "restored": True}
+
+    def describe(self, hole: SeriesHole) -> str:
+        from datetime import datetime, timezone
+
+        first, last = (
+            datetime.fromtimestamp(self.bars.begin(place) / 1000, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+            for place in (hole.first, hole.last)
+        )
+        return f"candles {first} to {last} ({hole.size})"
+
+
+def series_of(channel: str) -> RowSeries | None:
+    """What finds holes in a channel's rows; None for a channel that has no such numbers, or is of v1 or v3."""
+    if dialect_of(channel) is not V5:
+        return None
+    kind = channel.partition(":")[0]
+    if kind in ("trades", "trades-all"):
+        return TradeSeries(channel)
+    return CandleSeries(channel) if CANDLE_CHANNEL.fullmatch(kind) else None
+
+
+class HoleFilling:
+    """One hole that is being filled: page after page of REST, backwards from its end. No socket, thread or clock."""
+
+    def __init__(self, subscription: Subscription, hole: SeriesHole, oldest: float) -> None:
+        assert subscription.series is not None
+        self.subscription, self.series, self.hole = subscription, subscription.series, hole
+        self.oldest = oldest  # ms; rows from before are not wanted
+        self.before = hole.last + 2  # what to ask for; the row behind the hole shows that REST has come so far
+        self.current = False  # whether REST is known to have come so far
+        self.known_from = hole.last + 1  # what REST lists is known from this number on
+        self.rows: dict[int, str] = {}  # JSON of the hole's rows, by number
+        self.done = False
+        self.why = ""  # why it is done though it is not whole
+        self.failures = 0  # answers of no use since the last one of use
+        self.due = 0.0  # monotonic: when to ask
+        self.began = 0.0  # monotonic: when it was first asked for
+        self.newest = self.reached = 0.0  # ms: times of the first and the last row so far
+        self.order: list[int] = []  # numbers of the rows that are still to be handed over, highest first
+        self.restored = 0  # rows handed over
+
+    def path(self) -> str:
+        return self.series.page(self.before)
+
+    def take(self, answer: Any) -> None:
+        """Take one page: rows below `before`, newest first. Raises ValueError if it is of no use."""
+        found = {}
+        for row in answer[:1000]:
+            with suppress(*ODD_ROW):
+                number, time, whole = self.series.read(row)
+                if number < self.before:
+                    found[number] = (time, whole)
+        if not found:
+            raise ValueError("REST lists no such rows")
+        if not self.current and max(found) < self.hole.last + self.series.beyond:
+            self.before = self.hole.last + 52  # something that came later will do
+            raise ValueError("REST has not come so far yet")
+        self.current = True
+        self.newest = self.newest or max(time for time, _ in found.values())
+        self.reached = min(time for time, _ in found.values())
+        self._keep(found, min(found))
+
+    def _keep(self, found: dict[int, tuple[int, Any]], lowest: int) -> None:
+        first, last, _ = self.hole
+        inside = {number: pair for number, pair in found.items() if first <= number <= last}
+        too_old = [number for number, (time, _) in inside.items() if time < self.oldest]
+        self.rows |= {number: to_json(row) for number, (time, row) in inside.items() if time >= self.oldest}
+        self.before, self.known_from = lowest, max(first, lowest)
+        if too_old:
+            self.known_from = max(too_old) + 1
+            self.give_up("older than is to be filled")
+        elif lowest <= first:
+            self.done = True
+        elif len(self.rows) >= MAX_RESTORED:
+            self.give_up(f"more than {MAX_RESTORED} rows")
+
+    def give_up(self, why: str) -> None:
+        self.done, self.why = True, why
+
+    def next_rows(self) -> list[Any]:
+        """Some of the rows, lowest first, each once."""
+        numbers = self.order[: -RESTORED_AT_ONCE - 1 : -1]
+        del self.order[-RESTORED_AT_ONCE:]
+        return [from_json(self.rows.pop(number)) for number in numbers]
+
+    def progress(self, now: float) -> str:
+        """How far it is, of how much, and how long it may still take."""
+        asked = max(self.newest - self.oldest, 1.0)
+        by_time = len(self.rows) * asked / max(self.newest - self.reached, 1.0)
+        whole = max(len(self.rows), int(min(self.hole.size, by_time)))
+        left = (now - self.began) * (whole - len(self.rows)) / max(len(self.rows), 1)
+        return f"{len(self.rows)} of about {whole} missing rows fetched, some {left:.0f} s to go"
+
+
+class HoleFiller:
+    """Fetches by REST what is missing, on one thread, which begins with the first hole. It knows no handler."""
+
+    _next = 0.0  # monotonic: when the next request may leave; shared, since the limit is per IP address
+    _pace = threading.Lock()  # guards _next
+
+    def __init__(self, rest: "Rest", stop: threading.Event) -> None:
+        self.rest = rest
+        self.stop = stop  # set when the client ends
+        self.filled: deque[HoleFilling] = deque()  # done; appended by the thread, taken by who reads
+        self._waiting: list[HoleFilling] = []
+        self._lock = threading.Lock()  # guards _waiting and _thread
+        self._wake = threading.Event()  # another hole waits
+        self._thread: threading.Thread | None = None
+        self._failing = False
+        self._said = 0.0  # monotonic: when progress was last told
+
+    def fill(self, filling: HoleFilling) -> None:
+        with self._lock:
+            self._waiting.append(filling)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="okex_ws filler", daemon=True)
+                self._thread.start()
+        self._wake.set()
+
+    @classmethod
+    def turn(cls, now: float) -> float:
+        """Take the next turn to ask: the seconds until it comes."""
+        with cls._pace:
+            at = max(now, cls._next)
+            cls._next = at + FILL_SPACING
+        return at - now
+
+    def _run(self) -> None:
+        while not self.stop.is_set():
+            self._wake.clear()
+            filling = self._first()
+            wait = filling.due - monotonic() if filling else 1.0
+            if wait > 0:
+                self._wake.wait(min(wait, 1.0))
+            elif filling and not self.stop.wait(self.turn(monotonic())):
+                self._ask(filling)
+
+    def _first(self) -> HoleFilling | None:
+        """What to ask for next: of each channel its oldest hole, so that rows come in order; channels in turn."""
+        with self._lock:
+            self._waiting = [f for f in self._waiting if not f.done and f.subscription.series is f.series]
+            oldest = {id(filling.series): filling for filling in reversed(self._waiting)}
+        return min(oldest.values(), key=lambda filling: filling.due, default=None)
+
+    def _ask(self, filling: HoleFilling) -> None:
+        """One request, and what comes of it."""
+        now = monotonic()
+        filling.began = filling.began or now
+        try:
+            filling.take(self.rest.get(filling.path()))
+            filling.failures, filling.due = 0, now
+            if self._failing:
+                okex_log.warning("REST answers again.")
+            self._failing = False
+        except Exception as error:
+            self._failed(filling, error)
+        if filling.done:
+            filling.order = sorted(filling.rows, reverse=True)
+            self.filled.append(filling)
+        elif now - filling.began > FILL_SAID_EVERY < now - self._said:
+            self._said = now
+            okex_log.warning("%s: %s.", filling.subscription.channel, filling.progress(now))
+
+    def _failed(self, filling: HoleFilling, error: Exception) -> None:
+        """Try again after a growing wait: for ever if it was the network, else FILL_TRIES times."""
+        why = explain(error, self.rest.server)
+        filling.failures += 1
+        lasting = isinstance(error, ODD_ROW) and why.partition(" ")[0] not in TRANSIENT
+        if lasting and filling.failures >= FILL_TRIES:
+            filling.give_up(why)
+            return
+        wait = min(MAX_RETRY, 2.0 ** min(filling.failures - 1, 10))
+        filling.due = monotonic() + wait
+        if not self._failing and not lasting:
+            self._failing = True
+            channel = filling.subscription.channel
+            okex_log.warning("%s: what is missing cannot be fetched yet: %s. Trying again.", channel, why)
+
+
+class SeriesKeeper:
+    """Looks after the series of one client, on its reading thread: has holes filled, and tells what stays missing."""
+
+    def __init__(
+        self,
+        rest: "Rest",
+        stop: threading.Event,
+        fill: float,
+        counts: "Counter[str]",
+        notify: Callable[[str, str], None],
+    ) -> None:
+        self.fill = fill  # seconds back at most; 0 for not at all
+        self.counts = counts
+        self.notify = notify  # OkexWS.on_status, guarded
+        self.filler = HoleFiller(rest, stop)
+        self.filled = self.filler.filled
+
+    def recall(self, subscription: Subscription, rows: Iterable[Any]) -> None:
+        """Go on behind what an earlier run kept, oldest first, and fetch what it left out. Before the client runs."""
+        series = subscription.series
+        if series is None:
+            return
+        for row in rows:
+            series.take([row])
+            series.news.clear()
+        for hole in series.holes:
+            self._opened(subscription, series, hole)
+
+    def take(self, subscription: Subscription, series: RowSeries, rows: list[Any]) -> list[Any]:
+        """The rows that are new, of some that do not simply follow. What is found missing is told, and filled."""
+        taken = series.take(rows)
+        if len(taken) < len(rows):
+            self.counts["repeated rows"] += len(rows) - len(taken)
+        if series.news:
+            self._heed(subscription, series)
+        return taken
+
+    def _heed(self, subscription: Subscription, series: RowSeries) -> None:
+        news, series.news = series.news, []
+        for item in news:
+            if isinstance(item, str):
+                okex_log.warning("%s: %s. Said once.", subscription.channel, item)
+            elif item.why == OWN_JUMP:
+                self.counts["jumps left alone"] += 1
+                why = f"REST had nothing for the last {BARREN_HOLES} holes, and small ones are left alone now"
+                series.say_once(f"its numbers jump by themselves: {why}")
+            elif item.why == TOO_MANY:
+                self.counts["holes"] += 1
+                self.counts["missing"] += item.size
+                series.say_once(f"more than {MAX_HOLES} holes wait: others are counted, and not filled")
+            elif item.why:
+                self._missing(subscription, series, item, item.why)
+            else:
+                self._opened(subscription, series, item)
+
+    def _opened(self, subscription: Subscription, series: RowSeries, hole: SeriesHole) -> None:
+        self.counts["holes"] += 1
+        why = "filling is off" if not self.fill else "" if series.rest else "REST has no such rows"
+        if why:
+            series.close(hole.first, hole.last)
+            self._missing(subscription, series, hole, why)
+            return
+        okex_log.warning("%s: missing are %s. Asking REST.", subscription.channel, series.describe(hole))
+        self.filler.fill(HoleFilling(subscription, hole, (wall_clock() - self.fill) * 1000))
+
+    def restore(self, deliver: Handler) -> None:
+        """Hand over some of what was fetched: so few rows that live ones do not wait."""
+        filling = self.filled[0]
+        subscription, series = filling.subscription, filling.series
+        if subscription.series is not series:  # the user gave it up meanwhile
+            self.filled.popleft()
+            return
+        rows = series.restore(filling.next_rows())
+        if rows:
+            self.counts["rows restored"] += len(rows)
+            filling.restored += len(rows)
+            deliver(subscription.channel, rows)
+        if not filling.order:
+            self.filled.popleft()
+            self._close(filling)
+
+    def _close(self, filling: HoleFilling) -> None:
+        """A hole is filled, as far as it can be: what REST does not list was never public."""
+        series, (first, last, _) = filling.series, filling.hole
+        series.close(filling.known_from, last)
+        series.barren = 0 if filling.restored or filling.why else series.barren + 1
+        okex_log.info("%s: %d missing rows restored.", filling.subscription.channel, filling.restored)
+        for hole in series.close(first, filling.known_from - 1):
+            self._missing(filling.subscription, series, hole, filling.why)
+
+    def finish(self, subscriptions: Iterable[Subscription]) -> None:
+        """The client ends: what is missing now stays so."""
+        for subscription in subscriptions:
+            series = subscription.series
+            if series is None:
+                continue
+            for hole in series.close(0, sys.maxsize):
+                self._missing(subscription, series, hole, "the run ended first")
+
+    def _missing(self, subscription: Subscription, series: RowSeries, hole: SeriesHole, why: str) -> None:
+        self.counts["missing"] += hole.size
+        text = f"{series.describe(hole)} stay missing: {why}"
+        okex_log.warning("%s: %s.", subscription.channel, text)
+        self.notify(GAP, f"{subscription.channel}: {text}")
+
+
+# ---------------------------------------------------------------------------------------------------------------
 # Account: secrets, the login, and orders.
 
 known_secrets: dict[str, re.Pattern[str]] = {}  # keys and passwords, to be kept out of everything that is printed
@@ -3118,7 +3825,7 @@ def fetch_json(url: str, headers: dict[str, str], proxy: dict[str, Any], timeout
     options.timeout = timeout  # for each step of connecting
     sock, (host, port, path) = connect(f"ws{url[4:]}", options, proxy_info(**proxy), None)  # type: ignore[no-untyped-call]
     # For the whole of the answer, however it dribbles.
-    end = monotonic() + timeout
+    end = monotonic() + timeout  # first: the timer may be early, but not by this clock
     deadline = call_later(timeout, functools.partial(socket.socket.shutdown, sock, socket.SHUT_RDWR))
     try:
         with contextlib.closing(HTTPConnection(host, port)) as connection:
@@ -3133,7 +3840,8 @@ def fetch_json(url: str, headers: dict[str, str], proxy: dict[str, Any], timeout
     finally:
         deadline.cancel()
     if response.status != 200:
-        raise OSError(f"{host} answered HTTP {response.status}")
+        refused = 400 <= response.status < 500 and response.status != 429  # by which no retry gets any further
+        raise (ValueError if refused else OSError)(f"{host} answered HTTP {response.status}")
     return from_json(body.decode())
 
 
@@ -3387,6 +4095,17 @@ class SQLite(Sink):
             raise
         return db
 
+    def recall(self, channel: str, seconds: float) -> Iterator[Any]:
+        """The rows of a channel of the last so many seconds, and some from before, in the order in which they came."""
+        nth = "SELECT received FROM rows WHERE channel = ? AND received < ? ORDER BY received DESC LIMIT 1 OFFSET ?"
+        before = self.db.execute(nth, (channel, wall_clock() - seconds, RECALLED_BEFORE)).fetchone()
+        most = self.db.execute(nth, (channel, inf, MAX_RECALLED)).fetchone()
+        since = max(before[0] if before else 0.0, most[0] if most else 0.0)
+        rows = "SELECT row FROM rows WHERE channel = ? AND received >= ? ORDER BY received, rowid"
+        for (text,) in self.db.execute(rows, (channel, since)):
+            with suppress(ValueError):
+                yield from_json(text)
+
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
         self.rows += [(received, channel, to_json(row)) for row in rows]
 
@@ -3502,12 +4221,16 @@ class RedisSink(Sink):
             if candles and key not in self.final:
                 self.final[key] = self._last_candle(key)
         for key, row, text in zip(keys, objects, texts):
-            self.latest[key] = text
+            if "restored" not in row:  # else it is older than what came meanwhile
+                self.latest[key] = text
             begin = candle_begin(row) if candles else None
             if begin is None:
                 self._append(key, received, text)
             elif "confirm" not in row:
                 self._form(key, StoredCandle(begin, received, text))
+            elif "restored" in row:  # once, as its series sees to
+                self._append(key, received, text)
+                self.final[key] = max(self.final[key], begin)
             elif row["confirm"] == "1":
                 self._append_candle(key, StoredCandle(begin, received, text))
 
@@ -3934,6 +4657,11 @@ def length_of_time(text: str) -> float:
     return seconds
 
 
+def length_or_none(text: str) -> float:
+    """The same, or 0."""
+    return 0.0 if re.fullmatch(r"0+[smhd]?", text) else length_of_time(text)
+
+
 def positive_integer(text: str) -> int:
     if not re.fullmatch(r"0*[1-9]\d{0,17}", text):
         raise argparse.ArgumentTypeError(f"{text} is not a whole number of 1 or more")
@@ -3958,6 +4686,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--depth", type=positive_integer, metavar="N", help=depth)
     add("--ping-every", type=length_of_time, metavar="SECONDS", help="default: 30 for v1, 25 for v3, 20 for v5")
     add("--seconds", type=length_of_time, metavar="N", help="stop by itself after so long; 90m, 2h and 1d, too")
+    fill = "fetch trades and candles that are missing from so far back; 0 for none (default: 1h)"
+    add("--fill", type=length_or_none, metavar="N", default=FILL_BACK, help=fill)
     add("--count", type=positive_integer, metavar="N", help="stop by itself after so many rows")
     for option, sink in SINKS.items():
         help = (sink.__doc__ or option).splitlines()[0]
@@ -4119,6 +4849,7 @@ class Run:
         if self.output and not sys.stdout:
             raise ValueError("stdout is closed: there is nothing to print to")
         sinks = {option: self.make_sink(option, target) for option, target in targets.items()}
+        self.recall(sinks.get("sqlite"))
         self.writers = [Writer(option, sink) for option, sink in sinks.items()]
 
     def make_sink(self, option: str, target: str) -> Any:
@@ -4130,6 +4861,15 @@ class Run:
             raise ValueError(f"--{option}: {why}") from None
         except ValueError as error:
             raise ValueError(f"--{option}: {error}") from None
+
+    def recall(self, kept: Any) -> None:
+        """Tell each client what an earlier run kept of its channels, so that it goes on there."""
+        if not isinstance(kept, SQLite):
+            return
+        for client in self.clients.values():
+            for channel in client.channels:
+                if series_of(channel):
+                    client.recall(channel, kept.recall(channel, self.args.fill))
 
     def run(self) -> int:
         if threading.current_thread() is threading.main_thread():
@@ -4148,6 +4888,8 @@ class Run:
         except Exception as error:
             okex_log.error("Stopped: %s.", explain(error, first.url))
         self.hang_up(1)
+        for client in others:
+            client.ended.wait(EXIT_GRACE)  # so that what it misses is told
         self.drain()
         return self.status or 0
 
@@ -4160,7 +4902,7 @@ class Run:
             if where in self.clients:
                 self.clients[where].subscribe(channel)
                 continue
-            names = ("region", "simulated", "proxy", "depth", "ping_every")
+            names = ("region", "simulated", "proxy", "depth", "ping_every", "fill")
             options = {name: getattr(self.args, name) for name in names}
             client = OkexWS(channel, self.handle, url=self.url, credentials=self.credentials, **options)
             client.on_status = self.on_status  # type: ignore[method-assign]
@@ -4333,7 +5075,9 @@ class Run:
         clients = list(self.clients.values())
         counts = sum((client.counts for client in clients), Counter[str]())
         reconnects = counts["connects"] - sum(1 for client in clients if client.counts["connects"])
-        trouble = [f"{n} {what}" for what, n in counts.items() if what not in ("messages", "connects")]
+        trouble = [f"{n} {what}" for what, n in counts.items() if what not in ("messages", "connects", *SERIES_COUNTS)]
+        if counts["holes"]:
+            trouble += [f"{counts[what]} {what}" for what in SERIES_COUNTS]
         trouble += [f"{n} waits for --{option}" for option, n in self.waits.items()]
         refused = {writer.option: writer.sink.refused for writer in self.writers}
         trouble += [f"{n} rows refused by --{option}" for option, n in refused.items() if n]

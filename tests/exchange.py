@@ -23,8 +23,10 @@ import threading
 import time
 import zlib
 from base64 import b64encode
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime, timedelta, timezone
 from hashlib import sha1
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -36,6 +38,7 @@ Row = dict[str, Any]
 
 PRICES = {"BTC": 83_000.0, "ETH": 3_100.0, "LTC": 96.0, "BCH": 540.0, "ETC": 21.0, "EOS": 0.78, "XRP": 2.2}
 LEVELS = 100  # a side
+KEPT_TRADES, KEPT_BARS = 50_000, 5_000  # of each instrument, for REST
 INSTRUMENT = re.compile(rf"({'|'.join(PRICES)})-(USDT|USD|USDC|BTC)(-SWAP|-\d{{6}})?")
 
 
@@ -55,8 +58,10 @@ def deflate(text: str) -> bytes:
 class Instrument:
     """A random walk in ticks, with a book around it, trades at its touch and a candle a minute."""
 
-    def __init__(self, name: str, seed: int) -> None:
+    def __init__(self, name: str, seed: int, clock: Callable[[], float] = time.time) -> None:
         self.name = name
+        self.clock = clock  # epoch seconds
+        self.aggregates = False
         self.random = random.Random(f"{seed} {name}")
         price = PRICES[name.split("-")[0]]
         self.digits = 1 if price > 1000 else 2 if price > 10 else 4
@@ -65,7 +70,8 @@ class Instrument:
         self.trade_id = self.random.randrange(10**9)
         self.bids = {self.middle - n: self.size() for n in range(1, LEVELS + 1)}  # in ticks, best first
         self.asks = {self.middle + n: self.size() for n in range(1, LEVELS + 1)}
-        self.candle: list[Any] = []
+        self.bars: dict[str, deque[list[Any]]] = {"1m": deque(maxlen=KEPT_BARS)}  # by length, the last one forms
+        self.history: deque[Row] = deque(maxlen=KEPT_TRADES)
         self.changes: dict[str, dict[int, str]] = {"bids": {}, "asks": {}}
         self.trades: list[Row] = []
         self.previous = -1  # the sequence number before the last step
@@ -92,25 +98,85 @@ class Instrument:
         self.bids, self.asks = sides["bids"], sides["asks"]
         self.previous, self.sequence = self.sequence, self.sequence + self.random.randint(1, 9)
         self.trades = [self.trade() for _ in range(self.random.randint(1, 3))]
-        minute = int(time.time() // 60) * 60_000
-        if not self.candle or self.candle[0] != minute:
-            self.candle = [minute, *[self.trades[0]["ticks"]] * 4, 0.0]
+        self.history.extend(self.trades)
+        for bar, kept in self.bars.items():
+            for trade in self.trades:
+                add_to_bars(kept, bar, trade)
+
+    @property
+    def candle(self) -> list[Any]:
+        """The minute that forms: [ms, open, high, low, close, volume], prices in ticks."""
+        return self.bars["1m"][-1]
+
+    def candles(self, bar: str) -> deque[list[Any]]:
+        """The bars of one length, oldest first, as far back as trades are kept. The last one forms."""
+        if bar not in self.bars:
+            kept = self.bars[bar] = deque(maxlen=KEPT_BARS)
+            for trade in self.history:
+                add_to_bars(kept, bar, trade)
+        return self.bars[bar]
+
+    def aggregated(self) -> list[tuple[Row, int]]:
+        """The last step's trades as those of one order at one price: the last of them, with the sum, and how many."""
+        merged: list[tuple[Row, int]] = []
         for trade in self.trades:
-            ticks = trade["ticks"]
-            _, _, high, low, _, volume = self.candle
-            self.candle[2:] = [max(high, ticks), min(low, ticks), ticks, volume + float(trade["size"])]
+            last, count = merged[-1] if merged else ({}, 0)
+            if self.aggregates and last and (last["side"], last["price"]) == (trade["side"], trade["price"]):
+                merged[-1] = (trade | {"size": f"{float(last['size']) + float(trade['size']):.4f}"}, count + 1)
+            else:
+                merged.append((trade, 1))
+        return merged
 
     def trade(self) -> Row:
         self.trade_id += 1
         side = self.random.choice(("buy", "sell"))
         ticks = self.middle + 1 if side == "buy" else self.middle - 1
-        return {"id": self.trade_id, "ticks": ticks, "price": self.price(ticks), "size": self.size(), "side": side}
+        row = {"id": self.trade_id, "ticks": ticks, "price": self.price(ticks), "size": self.size(), "side": side}
+        return row | {"ts": int(self.clock() * 1000)}
 
     def levels(self, side: str, most: int = LEVELS) -> list[tuple[str, str]]:
         return [(self.price(p), size) for p, size in list(getattr(self, side).items())[:most]]
 
     def changed(self, side: str) -> list[tuple[str, str]]:
         return [(self.price(p), size) for p, size in self.changes[side].items()]
+
+
+def bar_begin(bar: str, ms: int) -> int:
+    """When the bar of this length that a time belongs to begins; days, weeks and months at midnight in Hong Kong."""
+    number, unit, utc = re.fullmatch(r"(\d+)([smHDWM])(utc)?", bar).groups()  # type: ignore[union-attr]
+    seconds = {"s": 1, "m": 60, "H": 3600, "D": 86_400, "W": 604_800}.get(unit, 0)
+    shift = 0 if utc or unit in "sm" else 8 * 3600 * 1000
+    if seconds:
+        step = int(number) * seconds * 1000
+        return (ms + shift) // step * step - shift
+    at = datetime.fromtimestamp((ms + shift) / 1000, timezone.utc)
+    month = (at.month - 1) // int(number) * int(number) + 1
+    return int(datetime(at.year, month, 1, tzinfo=timezone.utc).timestamp()) * 1000 - shift
+
+
+def bar_end(bar: str, begin: int) -> int:
+    """When the next bar begins."""
+    number, unit = int(re.match(r"\d+", bar)[0]), bar.removesuffix("utc")[-1]  # type: ignore[index]
+    days = {"s": 1 / 86_400, "m": 1 / 1440, "H": 1 / 24, "D": 1, "W": 7, "M": 31}[unit]
+    return bar_begin(bar, begin + round(timedelta(days=number * days) / timedelta(milliseconds=1)))
+
+
+def add_to_bars(kept: deque[list[Any]], bar: str, trade: Row) -> None:
+    """Add a trade to the bar that forms. Bars without trades are flat."""
+    begin, ticks = bar_begin(bar, trade["ts"]), trade["ticks"]
+    for _ in range(KEPT_BARS):
+        if not kept or kept[-1][0] >= begin:
+            break
+        close = kept[-1][4]
+        kept.append([bar_end(bar, kept[-1][0]), close, close, close, close, 0.0])
+    else:
+        kept.clear()
+    if not kept:
+        kept.append([begin, ticks, ticks, ticks, ticks, 0.0])
+    last = kept[-1]
+    if not last[5]:
+        last[1:5] = [ticks] * 4
+    last[2:] = [max(last[2], ticks), min(last[3], ticks), ticks, last[5] + float(trade["size"])]
 
 
 def now_ms() -> str:
@@ -138,6 +204,7 @@ class Feed:
 
     def __init__(self, instrument: str, message: Callable[[Instrument, bool], str]) -> None:
         self.instrument = instrument
+        self.channel = ""  # as the client's user writes it
         self.message = message
 
 
@@ -365,13 +432,16 @@ def checksum(i: Instrument) -> int:
     return crc - (1 << 32) if crc >= 1 << 31 else crc
 
 
+BARS = r"1s|[135]m|15m|30m|[1246]H|12H|[1235]D|1W|[13]M|(6H|12H|[1235]D|1W|[13]M)utc"
+
+
 class ServerV5(Generation):
     idle_limit = 30.0  # seconds without a push to a client that is silent itself
 
     ENDPOINTS = {
         "public": r"trades|tickers|books|books(50)?-l2-tbt|books5|bbo-tbt|index-tickers|mark-price|funding-rate|status"
         r"|liquidation-orders",
-        "business": r"(mark-price-|index-)?candle(1s|[135]m|15m|30m|[1246]H|12H|[1235]D|1W|[13]M)|trades-all",
+        "business": rf"(mark-price-|index-)?candle({BARS})|trades-all",
         "private": r"orders|account|positions|balance_and_position",
     }
     ORDERS = re.compile(r"(batch-)?(order|cancel-order|amend-order)s?")
@@ -458,7 +528,9 @@ class ServerV5(Generation):
         if home != session.endpoint or not instrument or set(arg) != {"channel", "instId"}:
             where = f"channel:{kind},instId:{name}" if name else f"channel:{kind}"
             raise Refusal("60018", f"Subscribe failed, wrong URL or {where} doesn't exist.")
-        make = getattr(self, "candle" if "candle" in kind else kind.replace("-", "_").replace("50", ""))
+        if "candle" in kind:
+            return self.candle_feed(arg)
+        make = getattr(self, kind.replace("-", "_").replace("50", ""))
 
         def message(i: Instrument, first: bool) -> str:
             action = {"action": "snapshot" if first else "update"} if make == self.books else {}
@@ -467,10 +539,15 @@ class ServerV5(Generation):
         return Feed(name, message)
 
     def trades(self, i: Instrument, first: bool) -> list[Any]:
-        row = {"instId": i.name, "count": "1", "source": "0", "seqId": i.sequence, "ts": now_ms()}
-        return [row | {"tradeId": str(t["id"]), "px": t["price"], "sz": t["size"], "side": t["side"]} for t in i.trades]
+        """Trades of one order at one price are one row, with the last of their ids."""
+        row = {"instId": i.name, "source": "0", "seqId": i.sequence}
+        return [row | self.match(t) | {"count": str(count)} for t, count in i.aggregated()]
 
-    trades_all = trades
+    def trades_all(self, i: Instrument, first: bool) -> list[Any]:
+        return [{"instId": i.name, "source": "0"} | self.match(t) for t in i.trades]
+
+    def match(self, t: Row) -> Row:
+        return {"tradeId": str(t["id"]), "px": t["price"], "sz": t["size"], "side": t["side"], "ts": str(t["ts"])}
 
     def liquidations(self, i: Instrument) -> list[Any]:
         details = [
@@ -487,9 +564,23 @@ class ServerV5(Generation):
         row = {"instId": i.name, "last": last["price"], "lastSz": last["size"], "ts": now_ms()}
         return [row | {"bidPx": bid, "bidSz": bid_size, "askPx": ask, "askSz": ask_size}]
 
-    def candle(self, i: Instrument, first: bool) -> list[Any]:
-        minute, *prices, volume = i.candle
-        return [[str(minute), *map(i.price, prices), *[f"{volume:.4f}"] * 3, "0"]]
+    def candle_feed(self, arg: Row) -> Feed:
+        """A channel of candles: what has become final since the last push, and the one that forms."""
+        market, bar = re.fullmatch(r"(.*)candle(\w+)", arg["channel"]).groups()  # type: ignore[union-attr]
+        pushed = [0]  # when the candle began that formed at the last push
+
+        def message(i: Instrument, first: bool) -> str:
+            bars = [b for b in i.candles(bar) if b[0] >= pushed[0]] if pushed[0] else [i.candles(bar)[-1]]
+            pushed[0] = bars[-1][0]
+            return compact({"arg": arg, "data": [self.bar(i, b, market) for b in bars]})
+
+        return Feed(arg["instId"], message)
+
+    def bar(self, i: Instrument, bar: list[Any], market: str = "") -> list[str]:
+        begin, *prices, volume = bar
+        forms = any(bar is kept[-1] for kept in i.bars.values())
+        volumes = [] if market else [f"{volume:.4f}"] * 3
+        return [str(begin), *map(i.price, prices), *volumes, "0" if forms else "1"]
 
     def books(self, i: Instrument, first: bool) -> list[Any]:
         asks, bids = (i.levels("asks"), i.levels("bids")) if first else (i.changed("asks"), i.changed("bids"))
@@ -690,6 +781,8 @@ class Session:
         first = feed.message(self.exchange.instrument(feed.instrument or "BTC-USDT"), True)
         if self.exchange.snapshots or '"action":"snapshot"' not in first:
             self.send(first)
+        arg = json.loads(name) if name.startswith("{") else {}
+        feed.channel = f"{arg['channel']}:{arg.get('instId', '')}" if arg else name
         self.feeds[name] = feed  # last: who sees it listed knows that what it held is sent
 
     def send(self, text: str) -> None:
@@ -753,11 +846,17 @@ class Handler(BaseHTTPRequestHandler):
         exchange.fetched.append(self.path)
         if exchange.rest_status:
             return self.send_error(exchange.rest_status)
-        with exchange.lock:
-            answer = {"code": "0", "msg": "", "data": [exchange.rest(url.path, query)]}
-        body = compact(
-            answer if answer["data"][0] else {"code": "51001", "msg": "Parameter error", "data": []}
-        ).encode()
+        try:
+            with exchange.lock:
+                rows = exchange.rest(url.path, query)
+                if exchange.rest_rows:
+                    rows = exchange.rest_rows(url.path, query, rows)
+            answer = {"code": "0", "msg": "", "data": rows}
+        except (KeyError, ValueError):
+            answer = {"code": "51000", "msg": "Parameter error", "data": []}
+        except Refusal as refusal:
+            answer = {"code": str(refusal.code), "msg": refusal.message, "data": []}
+        body = compact(answer).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -811,7 +910,11 @@ class Exchange:
     unnamed     a v5 channel to refuse without saying which
     drops_filters  leave the filter out of what is echoed, as the exchange does with instFamily
     snapshots   False: v5's incremental books begin without a snapshot, as announced in February 2026
+    lost        how many of the next messages never leave, by channel: {"trades:BTC-USDT": 1}
+    aggregates  v5's `trades` have one row for all trades of an order at one price, with their count
+    hurry       seconds of the market's clock from one step to the next; None: it goes as ours does
     rest_status answer this to REST requests
+    rest_rows   a function of (path, query, rows) that gives what REST answers instead of these rows
     stale_books what REST answers to the next requests for a book
     fetched     the paths of all REST requests
     keys        the API key, secret key and passphrase that it knows; every stand-in has the same
@@ -830,7 +933,12 @@ class Exchange:
         self.ignored = self.unnamed = self.redirect = ""
         self.snapshots = True
         self.drops_filters = False
+        self.lost: dict[str, int] = {}
+        self.aggregates = False
+        self.hurry: float | None = None
+        self.ahead = 0.0  # seconds that the market's clock is ahead, by hurrying
         self.rest_status = 0
+        self.rest_rows: Callable[[str, Row, list[Any]], list[Any]] | None = None
         self.stale_books: list[Row] = []
         self.fetched: list[str] = []
         self.skew = 0.0
@@ -873,29 +981,70 @@ class Exchange:
     def now(self) -> float:
         return time.time() + self.skew
 
+    def market_time(self) -> float:
+        return self.now() + self.ahead
+
     def instrument(self, name: str) -> Instrument:
         if name not in self.instruments:
-            self.instruments[name] = Instrument(name, self.seed)
+            self.instruments[name] = Instrument(name, self.seed, self.market_time)
+        self.instruments[name].aggregates = self.aggregates
         return self.instruments[name]
 
-    def rest(self, path: str, query: dict[str, str]) -> Any:
-        """The data of a REST resource, None if there is none."""
-        if path == "/api/v5/market/books" and query.get("instId") in self.instruments:
-            i, most = self.instruments[query["instId"]], min(int(query.get("sz", 1)), 400)
-            book = ServerV5().book(i, i.levels("asks", most), i.levels("bids", most))
-            return self.stale_books.pop(0) if self.stale_books else book
-        if path == "/api/v5/public/time":
-            return {"ts": str(int(self.now() * 1000))}
+    def rest(self, path: str, query: dict[str, str]) -> list[Any]:
+        """The data of a REST resource. Raises Refusal for what there is not."""
         name = query.get("instId", "")
-        if (
-            path == "/api/v5/public/instruments"
-            and query.get("instType") == kind_of(name)
-            and INSTRUMENT.fullmatch(name)
-        ):
-            code = zlib.crc32(name.encode()) % 90_000 + 10_000
-            self.codes[code] = name
-            return {"instId": name, "instType": kind_of(name), "instIdCode": code, "state": "live"}
-        return None
+        kind = path.removeprefix("/api/v5/market/")
+        if kind == "books" and name in self.instruments:
+            i, most = self.instruments[name], min(int(query.get("sz", 1)), 400)
+            book = ServerV5().book(i, i.levels("asks", most), i.levels("bids", most))
+            return [self.stale_books.pop(0) if self.stale_books else book]
+        if path == "/api/v5/public/time":
+            return [{"ts": str(int(self.now() * 1000))}]
+        if path == "/api/v5/public/instruments":
+            return self.list_instruments(query)
+        if kind in ("history-trades", "candles", "history-candles", "mark-price-candles", "index-candles"):
+            if not INSTRUMENT.fullmatch(name):
+                raise Refusal("51001", "Instrument ID does not exist.")
+            i = self.instrument(name)
+            return self.list_trades(i, query) if kind == "history-trades" else self.list_candles(i, kind, query)
+        raise Refusal("51001", "Parameter error")
+
+    def list_instruments(self, query: dict[str, str]) -> list[Any]:
+        """SPOT, SWAP and FUTURES, all of them or one; options there are none."""
+        if query.get("instType") not in ("SPOT", "SWAP", "FUTURES"):
+            raise Refusal("51000", "Parameter instType error")
+        pairs = [f"{coin}-{quote}" for coin in PRICES for quote in ("USDT", "USD", "USDC", "BTC") if coin != quote]
+        names = {"SPOT": pairs, "SWAP": [f"{pair}-SWAP" for pair in pairs], "FUTURES": []}[query["instType"]]
+        name = query.get("instId", "")
+        if name:
+            names = [name] if INSTRUMENT.fullmatch(name) and kind_of(name) == query["instType"] else []
+        if not names:
+            raise Refusal("51001", "Instrument ID does not exist.")
+        codes = {name: zlib.crc32(name.encode()) % 90_000 + 10_000 for name in names}
+        self.codes |= {code: name for name, code in codes.items()}
+        kind = query["instType"]
+        return [{"instId": name, "instType": kind, "instIdCode": codes[name], "state": "live"} for name in names]
+
+    def list_trades(self, i: Instrument, query: dict[str, str]) -> list[Any]:
+        """Newest first: those before an id (type 1), or before a time (type 2)."""
+        key = {"1": "id", "2": "ts"}[query.get("type", "1")]
+        if key == "ts" and "before" in query:
+            raise Refusal("50039", "The parameter before is not supported")
+        after, before = int(query.get("after", 10**18)), int(query.get("before", -1))
+        most = min(int(query.get("limit", 100)), 100)
+        listed = [t for t in reversed(i.history) if before < t[key] < after][:most]
+        return [{"instId": i.name, "source": "0"} | ServerV5().match(t) for t in listed]
+
+    def list_candles(self, i: Instrument, kind: str, query: dict[str, str]) -> list[Any]:
+        """Newest first. history-candles has final ones alone."""
+        bar, most = query.get("bar", "1m"), min(int(query.get("limit", 100)), 300 if kind == "candles" else 100)
+        if not re.fullmatch(BARS, bar):
+            raise Refusal("51000", "Parameter bar error")
+        market = "" if kind in ("candles", "history-candles") else kind.removesuffix("candles")
+        after, before = int(query.get("after", 10**18)), int(query.get("before", -1))
+        listed = [b for b in reversed(i.candles(bar)) if before < b[0] < after]
+        rows = [ServerV5().bar(i, b, market) for b in listed]
+        return [row for row in rows if kind != "history-candles" or row[-1] == "1"][:most]
 
     def run_market(self) -> None:
         while not self.stopping.wait(self.every or 0.2):
@@ -911,6 +1060,8 @@ class Exchange:
     def step(self) -> None:
         """Let something happen in every market that is watched, and push it."""
         with self.lock:
+            if self.hurry is not None:
+                self.ahead += self.hurry
             watched = {feed.instrument for session in self.sessions for feed in session.feeds.values()}
             resting = [order for order in self.account.orders.values() if order["state"] == "live"]
             for name in sorted((watched | {order["instId"] for order in resting}) - {""}):
@@ -921,7 +1072,11 @@ class Exchange:
             for session in list(self.sessions):
                 for feed in list(session.feeds.values()):
                     if feed.instrument:
-                        session.send(feed.message(self.instrument(feed.instrument), False))
+                        message = feed.message(self.instrument(feed.instrument), False)
+                        if self.lost.get(feed.channel, 0) > 0:
+                            self.lost[feed.channel] -= 1
+                        else:
+                            session.send(message)
 
 
 def main() -> None:
