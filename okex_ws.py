@@ -7,6 +7,7 @@
 
     python okex_ws.py               # live trades of BTC-USDT from OKX (v5)
     python okex_ws.py --offline     # the same program against a stand-in exchange on this machine
+    python okex_ws.py --offline --board   # a live screen of it
 
 As a library, beside your script, or pasted into it:
 
@@ -335,7 +336,7 @@ class OkexWS(Connection):
         first = (*wanted, "account" if credentials else "status")[0]  # it tells the endpoint
         self.dialect = dialect_of(first)
         self.handler = handler or print_rows
-        self.depth = depth
+        self.depth = depth if handler or depth else 1  # a change of a book is nothing to print
         self.ping_every = ping_every or self.dialect.ping_every
         self.counts: Counter[str] = Counter()  # written by the reading thread, but for what is rare
         self.complaints = Complaints(self.counts)
@@ -347,8 +348,8 @@ class OkexWS(Connection):
         self._watchdog = Watchdog(self.ping_every)
         self._subscriptions = Subscriptions(self.dialect, self._watchdog.doubt)
         self.books = self._subscriptions.books  # by channel, as its user wrote it
-        self._login = Login(self.dialect, credentials, server, direct=proxy is None)
-        self._login.for_orders = credentials is not None and not wanted
+        for_orders = credentials is not None and not wanted
+        self._login = Login(self.dialect, credentials, server, direct=proxy is None, for_orders=for_orders)
         self._orders = Orders(self.dialect)
         self._rest = Rest(server, simulated, proxy_options(proxy, server))
         self._snapshots = Snapshots(self._rest, self._stop)
@@ -359,18 +360,14 @@ class OkexWS(Connection):
         # Guards _open. Held while due requests are taken from the table and sent, so that they leave in order, on the
         # connection that they were taken for. Who wants to send meanwhile waits; what arrives is read on.
         self._sending = threading.Lock()
-
-        # Written by the reading thread.
         self._reader = 0  # ident of the thread that runs run()
         self._open = False  # between on_open and the end of the connection
         self._fatal: BaseException | None = None  # what no retry can mend; run() raises it
         self.tracing = False  # whether messages are logged; the reader looks it up for each chunk of them
-        callbacks = {"on_open": OkexWS._on_open, "on_data": Reader.on_data}
-        callbacks |= {"on_error": OkexWS._on_error, "on_close": OkexWS._on_close}
-        super().__init__(server, self._rest.proxy, **callbacks)
+        callbacks = {"on_open": OkexWS._on_open, "on_error": OkexWS._on_error, "on_close": OkexWS._on_close}
+        super().__init__(server, self._rest.proxy, on_data=Reader.on_data, **callbacks)
         self.subscribe(*wanted)
-        if self.dialect.retired and url is None:
-            self.complaints.retired(self.dialect)
+        self.complaints.retired(self.dialect, url)
 
     # Public calls.
 
@@ -767,7 +764,10 @@ class Complaints:
         if self.once(f"The handler failed with {type(error).__name__}. Said once, counted each time."):
             okex_log.warning("It was on a message of %s.", channel, exc_info=error)
 
-    def retired(self, dialect: "Dialect") -> None:
+    def retired(self, dialect: "Dialect", url: str | None) -> None:
+        """Say that nobody answers, if it is the exchange itself that is asked in the words of the past."""
+        if not dialect.retired or url is not None:
+            return
         message = "The exchange retired %s in %s: pass --url for a server that still speaks it, --offline for the"
         message += " stand-in, or a v5 channel such as trades:BTC-USDT."
         okex_log.warning(message, dialect.name, dialect.retired)
@@ -3562,11 +3562,13 @@ class OrderError(Exception):
 class Login:
     """The login of a client, once on each connection: asked for, then accepted or refused. It knows no socket."""
 
-    def __init__(self, dialect: Dialect, credentials: Credentials | None, url: str, direct: bool) -> None:
+    def __init__(
+        self, dialect: Dialect, credentials: Credentials | None, url: str, direct: bool, for_orders: bool = False
+    ) -> None:
         self.dialect = dialect
         self.credentials = credentials or Credentials.from_environment()
         self.url = url
-        self.for_orders = False  # whether to log in though no channel needs it
+        self.for_orders = for_orders  # whether to log in though no channel needs it
         self.done = threading.Event()  # accepted on this connection
         self.due = 0.0  # monotonic: when the login under way should have been answered; 0 if none is
         self.server_clock = ("", 0.0)  # when the connection was made: by the server's handshake, and by this clock
@@ -3876,69 +3878,424 @@ MAX_DRAIN_FAILING = 3.0  # the same for a sink that fails
 REDIS_TIMEOUT = 5  # seconds for Redis to answer
 CONFIRM_PATIENCE = 3.0  # seconds to wait for the exchange before another program's subscribe is answered
 
-# What a line shows of a trade, a ticker and a candle: for each value, its names in v5, v3 and v1.
+# Lines: what a row looks like to a person. Every channel is a row of LINE_FORMATS.
+
+MAX_LINE = 200  # characters
+MAX_ROW_LINES = 100  # of one row
+MAX_ROW_DEPTH = 3  # of lists and objects in a row that have lines of their own
+NAME_WIDTH = 14  # columns for the instrument, which begins at column 13, after the time
+ROW_SIDES = {"buy": "buy", "bid": "buy", "sell": "sell", "ask": "sell"}
+ROW_COLOURS = {"buy": "\033[32m", "sell": "\033[31m", "bid": "\033[32m", "ask": "\033[31m", "end": "\033[0m"}
+HEADING_COLOUR = "\033[2m"
+
+# What a value is called in v5, v3 and v1; the first name that a row has a value for counts.
 ROW_NAMES = {
-    "price": ("px", "price"),
-    "size": ("sz", "size", "qty", "amount"),
-    "side": ("side", "type"),
-    "bid": ("bidPx", "best_bid", "buy"),
-    "ask": ("askPx", "best_ask", "sell"),
+    "price": ("px", "price", "fillPx", "bkPx", "trade_px", "tradeUnitPrice"),
+    "trigger": ("triggerPx", "slTriggerPx", "tpTriggerPx", "ordPx", "trigger_price", "algo_price"),
+    "size": ("sz", "size", "qty", "amount", "fillSz", "tradeAmount"),
+    "bid": ("bid", "bidPx", "best_bid", "buy"),
+    "ask": ("ask", "askPx", "best_ask", "sell"),
     "open": ("o", "open"),
     "high": ("h", "high"),
     "low": ("l", "low"),
     "close": ("c", "close"),
     "volume": ("vol", "volume"),
+    "last 24h ago": ("open24h", "open_24h"),
+    "index": ("idxPx", "last", "futureIndex"),
+    "mark": ("markPx", "mark_price"),
+    "estimate": ("settlePx", "settlement_price", "estimated_price", "data"),
+    "highest": ("buyLmt", "highest"),
+    "lowest": ("sellLmt", "lowest"),
+    "rate": ("fundingRate", "funding_rate"),
+    "next": ("nextFundingRate", "estimated_rate"),
+    "funded": ("fundingTime", "funding_time"),
+    "coins": ("oiCcy",),
+    "dollars": ("oiUsd",),
+    "volatility": ("markVol", "mark_vol"),
+    "bid_vol": ("bidVol", "bid_vol"),
+    "ask_vol": ("askVol", "ask_vol"),
+    "vol": ("fillVol",),
+    "tick": ("tickSz", "tick_size"),
+    "lot": ("lotSz", "size_increment", "trade_increment"),
+    "code": ("instIdCode",),
+    "expires": ("expTime", "delivery"),
+    "begin": ("begin", "start_time"),
+    "end": ("end", "end_time"),
+    "filled": ("accFillSz", "filled_size", "filled_qty", "deal_amount", "completedTradeAmount", "actualSz"),
+    "position": ("pos", "hold_amount", "position"),
+    "average": ("avgPx", "avg_cost", "avgprice", "fillPx"),
+    "pnl": ("upl", "realized_pnl", "realized", "profitreal"),
+    "liquidation": ("liqPx", "liquidation_price", "forcedprice"),
+    "equity": ("eq", "equity", "totalEq"),
+    "balance": ("cashBal", "balance"),
+    "available": ("availBal", "availEq", "available", "total_avail_balance"),
+    "frozen": ("frozenBal", "hold", "freeze", "bondfreez"),
+    "profit": ("profit_real", "profit"),
+    "deposit": ("keep_deposit", "bond"),
 }
-CANDLE_VALUES = ("open", "high", "low", "close", "volume")
-ROW_SIDES = {"buy": "buy", "bid": "buy", "sell": "sell", "ask": "sell"}
-ROW_COLOURS = {"buy": "\033[32m", "sell": "\033[31m", "end": "\033[0m"}
-TRADE_CHANNEL = re.compile(r"(.*[/_-])?(trades?|deals)\b|.*_trade_")
-TICKER_CHANNEL = re.compile(r".*ticker")
+ROW_INSTRUMENTS = (
+    *("instId", "instrument_id", "sprdId", "contract_name", "ccy", "currency", "symbol", "instFamily", "underlying"),
+    "uly",
+)
+SAID_BY_NAME = {*ROW_INSTRUMENTS, "instType"}  # what the rest of a line does not repeat
+TIME_NAMES = re.compile(r".*([Tt][Ii]me(stamp)?|Date|_date|_at)|ts|timestamp|begin|end|pTime", re.S)  # keys of times
+
+ORDER_STATES = {"-2": "failed", "-1": "cancelled", "0": "open", "1": "partial", "2": "filled", "3": "submitting"}
+ORDER_STATES |= {"4": "cancelling", "partially_filled": "partial", "part_filled": "partial"}
+POSITION_SIDES = {"1": "long", "2": "short", "3": "end long", "4": "end short"}
+
+# A channel's lines: a pattern for its name without the argument, and the columns. `price:12` is a column of that width,
+# named by its heading; `next=rate` a value below its label, left out if there is none; `=mark` a word; `side` a value.
+# A list or an object in a row becomes lines of its own where its name after a dot is here: `account.details`.
+LINE_FORMATS = [
+    (r"option-trades", "price:12 size:14 side vol=vol mark=mark"),
+    (r"fills|sprd-trades", "price:12 size:14 side =fill"),
+    (r"ok_sub_futureusd_trades|(sprd-|grid-sub-)?orders|\w+/order|ok_sub_spot_\w+_order", "price:12 size:14 side state"
+     " filled=filled"),
+    (r"orders-algo|algo-advance|\w+/order_algo", "trigger:12 size:14 side state type=ordType"),
+    (r"(.*[/_-])?(trades?|trades-all|deals)|.*_trade_\w+|public-\S*block-trades.legs", "price:12 size:14 side"),
+    (r"index-tickers|index/ticker", "index:12 =index change=change"),
+    (r"(sprd-)?tickers|\w+/ticker|.*_ticker(_\w+)?", "last:12 bid:14 ask:14 change:9"),
+    (r"\S*candle\w+|.*_kline_\w+", "open:12 high:9 low:9 close:8 volume:10"),
+    (r"(sprd-)?(books\S*|bbo-tbt)|\w+/depth\w*|.*_depth(_\w+)?", "bid:12 size:10 ask:10 size:10 spread:6"),
+    (r"mark-price|\w+/mark_price", "mark:12 =mark"),
+    (r"ok_sub_\w+_index", "index:12 =index"),
+    (r"price-limit|\w+/price_range", "highest:12 lowest:14 =limits"),
+    (r"estimated-price|\w+/estimated_price|\w+_forecast_price", "estimate:12 =estimated"),
+    (r"funding-rate|\w+/funding_rate", "rate:12 =funding at=funded next=next"),
+    (r"open-interest", "oi:12 =open =interest coins=coins dollars=dollars"),
+    (r"liquidation-orders\.details|\w+/liquidation", "price:12 size:14 side =liquidated"),
+    (r"opt-summary|option/summary", "volatility:12 =vol bid=bid_vol ask=ask_vol delta=delta"),
+    (r"instruments|\w+/instruments", "state:12 tick=tick lot=lot code=code expires=expires"),
+    (r"status|system/status", "state:12 title begin=begin end=end"),
+    (r"(positions|liquidation-warning|balance_and_position\.posData)|\w+/position\.holding|\w+_positions\.positions",
+     "position:12 average:11 side pnl=pnl liq=liquidation"),
+    (r"futures/position", "long_qty:12 long_avg_cost:14 =long short=short_qty average=short_avg_cost"),
+    (r"account", "equity:12 =dollars =in =all"),
+    (r"account\.details", "equity:12 =equity available=available frozen=frozen"),
+    (r"futures/account\.\w+", "equity:12 =equity available=available margin=margin_mode"),
+    (r"balance_and_position\.balData|\w+/(margin_)?account", "balance:12 =balance available=available hold=frozen"),
+    (r".*_userinfo(\.contracts)?", "balance:12 =balance profit=profit deposit=deposit"),
+]  # fmt: skip
+
+
+class LineFormat(NamedTuple):
+    """How the lines of one channel look."""
+
+    kind: str  # the channel without its argument
+    name: str  # its instrument, where a row does not say it
+    bar: str  # of candles: 1m
+    parts: list[tuple[str, str, int]]  # (label, value's name, width of its column); [] for what has no row in the table
+    headings: str
+
+
+def line_format(channel: str) -> LineFormat:
+    """The format of a channel's lines, or of a list in its rows: `account.details`."""
+    kind, _, argument = channel.partition(":")
+    name = argument.rpartition("=")[2] or kind
+    v1 = re.fullmatch(
+        r"(?:ok_sub_(?:futureusd|spot)_)?(\w+?)_(?:ticker|trade|deals|depth|kline|index|order|balance|forecast_price)"
+        r"(?:_(this_week|next_week|quarter))?(?:_(\w+))?", kind
+    )  # fmt: skip
+    if v1 and not argument:
+        name = "_".join(filter(None, v1.groups()[:2]))
+    bar = v1[3] if v1 and "_kline_" in kind else ""
+    candle = re.fullmatch(r"(?:(mark|index)-(?:price-)?|sprd-|\w+/)?candle(\w+)", kind)
+    if candle:
+        bar = " ".join(filter(None, candle.groups()))
+    columns = next((columns for pattern, columns in LINE_FORMATS if re.fullmatch(pattern, kind)), "")
+    parts = [line_part(part) for part in columns.split()]
+    headings = RowLine("time", "instrument")
+    for label, value, width in parts:
+        if width or not label:
+            headings.add(value.replace("_", " "), width)
+    return LineFormat(kind, name, bar, parts, headings.text)
+
+
+def line_part(text: str) -> tuple[str, str, int]:
+    """price:12, side, label=value or =word."""
+    label, equals, value = text.rpartition("=")
+    if equals:
+        return (label, value, 0) if label else (value, "", 0)
+    value, _, width = text.partition(":")
+    return "", value, int(width or 0)
+
+
+line_formats: dict[str, LineFormat] = {}  # by channel, as far as they were needed
+
+
+def known_format(channel: str) -> LineFormat:
+    if channel not in line_formats:
+        if len(line_formats) >= MAX_SAID:
+            line_formats.clear()
+        line_formats[channel] = line_format(channel)
+    return line_formats[channel]
+
+
+class RowLine:
+    """A line that is being written. Its columns are below those of other lines, unless a long value pushes them on."""
+
+    def __init__(self, clock: str, name: str) -> None:
+        self.text = f"{clock:12} {name}"
+        self.end = 13 + NAME_WIDTH  # where the column ends that was written last
+
+    def add(self, value: str, width: int = 0) -> None:
+        """A value, to the right of a column of this width, or as it comes."""
+        self.end += width + 1 if width else 0
+        free = self.end - text_width(self.text) - text_width(value) if width else 0
+        self.text += " " * max(1, free) + value
+
+
+def text_width(text: str) -> int:
+    """Columns that a text takes on a terminal: two for a wide character, none for one that joins the one before."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import combining, east_asian_width
+
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def row_value(row: dict[str, Any], what: str) -> Any:
-    """A value of a row under whichever of its names the row has; "" if it has none."""
-    return next((row[name] for name in ROW_NAMES[what] if name in row), "")
+    """A value of a row under whichever of its names the row has one for; "" if it has none."""
+    for name in ROW_NAMES.get(what) or (what,):
+        value = row.get(name, "")
+        if value not in ("", None) and value.__class__ not in (list, dict):
+            return moment_text(value) if TIME_NAMES.fullmatch(name) else value
+    return ""
 
 
-def describe_row(channel: str, row: Any) -> tuple[str, str]:
-    """A row in a few words for a person, and the colour that they deserve."""
-    if not isinstance(row, dict):
-        return to_json(row), ""
-    if isinstance(row.get("candle"), list):  # v3: {"candle":["2019-04-16T10:49:00.000Z","162.03", …]}
-        row = dict(zip(("time", "open", "high", "low", "close", "volume"), row["candle"]))
-    side = ROW_SIDES.get(str(row_value(row, "side")), "")
-    if side and row_value(row, "price") != "" and TRADE_CHANNEL.match(channel):
-        return f"{row_value(row, 'price')!s:>12} {row_value(row, 'size')!s:>14} {side}", ROW_COLOURS[side]
-    if row.keys() == {"bids", "asks", "ts"}:  # see OkexWS.depth
-        return describe_best(row["bids"], row["asks"]), ""
-    if "last" in row and TICKER_CHANNEL.match(channel):
-        return f"last {row['last']}  bid {row_value(row, 'bid')}  ask {row_value(row, 'ask')}", ""
-    if row_value(row, "open") != "" and row_value(row, "close") != "":
-        shown = [what for what in CANDLE_VALUES if row_value(row, what) != "" or what != "volume"]
-        return "  ".join(f"{what} {row_value(row, what)}" for what in shown), ""
-    return to_json(row), ""
+def row_side(row: dict[str, Any]) -> str:
+    """buy or sell; of positions and futures orders long or short."""
+    for name in ("side", "posSide", "type", "tradeType", "position"):
+        value = "" if row.get(name).__class__ in (list, dict) else str(row.get(name) or "")
+        if value:
+            return ROW_SIDES.get(value) or POSITION_SIDES.get(value) or value
+    return ""
 
 
-def describe_best(bids: list[Any], asks: list[Any]) -> str:
-    """The best level of each side of an order book, and what lies between them."""
-    bid, ask = (" x ".join(map(str, side[0])) if side else "none" for side in (bids, asks))
-    spread = f"  spread {Decimal(asks[0][0]) - Decimal(bids[0][0])}" if bids and asks else ""
-    return f"bid {bid}  ask {ask}{spread}"
+def row_change(row: dict[str, Any]) -> str:
+    """The change in 24 h in percent, "" if the row does not say from where to where."""
+    try:
+        now, before = Decimal(str(row_value(row, "index"))), Decimal(str(row_value(row, "last 24h ago")))
+        return f"{(now / before - 1) * 100:+.2f}%"
+    except (ArithmeticError, ValueError):
+        return ""
 
 
-def print_rows(channel: str, rows: list[Any]) -> None:
-    """Print a line per row: local time, channel, and what matters in it. In colour on a terminal that wants it."""
-    colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    now = wall_clock()
-    clock = f"{strftime('%H:%M:%S', localtime(now))}.{int(now % 1 * 1000):03d}"
+def row_state(row: dict[str, Any]) -> str:
+    state = row.get("status", row.get("state", ""))  # v3 has both, and one of them in words
+    return "" if state is None or state.__class__ in (list, dict) else ORDER_STATES.get(str(state), str(state))
+
+
+ROW_COMPUTED: dict[str, Callable[[dict[str, Any]], str]] = {
+    "side": row_side, "change": row_change, "state": row_state,
+}  # fmt: skip
+
+
+def moment_text(value: Any) -> Any:
+    """A time in ms or by ISO 8601 as a time of day, with the date if it is another day; anything else as it is."""
+    text = str(value)
+    if not re.fullmatch(r"1\d{12}|\d{4}-\d\d-\d\dT\d\d:\d\d\S*", text):
+        return value
+    try:
+        from datetime import datetime  # here, since a script may have another datetime
+
+        iso = "T" in text
+        at = datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() if iso else int(text) / 1000
+    except (OverflowError, ValueError):
+        return value
+    near = abs(at - wall_clock()) < 86400 / 2
+    return strftime("%H:%M:%S" if near else "%Y-%m-%d %H:%M", localtime(at))
+
+
+def book_best(row: dict[str, Any]) -> dict[str, Any]:
+    """The best level of each side of a whole order book, and what lies between them, as a row."""
+    (bid, bid_size), (ask, ask_size) = (
+        map(str, (*side[0], "-", "-")[:2] if side and side[0].__class__ is list else ("-", "-"))
+        for side in (row["bids"], row["asks"])
+    )
+    try:
+        spread = str(Decimal(ask) - Decimal(bid))
+    except ArithmeticError:
+        spread = "-"
+    return {"bid": bid, "bid_size": bid_size, "ask": ask, "ask_size": ask_size, "spread": spread}
+
+
+def is_whole_book(channel: str, row: dict[str, Any]) -> bool:
+    """Whether a row of a book channel is the whole book, or its best levels, and no change of it."""
+    if row.keys() == {"bids", "asks", "ts"} or row.get("prevSeqId") == -1:  # see OkexWS.depth
+        return True
+    try:
+        return dialect_of(channel).book(channel) == "whole"
+    except ValueError:
+        return False
+
+
+class ShownLine(NamedTuple):
+    """A line of a row, without its time."""
+
+    format: LineFormat
+    text: str
+    colour: str = ""  # which of ROW_COLOURS
+
+
+def row_lines(channel: str, row: Any, clock: str = "", ladder: int = 1) -> list[ShownLine]:
+    """The lines for one row, at this time of day; of order books up to `ladder` levels a side."""
+    format = known_format(channel)
+    if row.__class__ is list and columns_of(channel):
+        row = dict(zip(columns_of(channel), row))
+    if row.__class__ is not dict:
+        row = {"": " ".join(map(str, row)) if row.__class__ is list else "-" if row is None else row}
+    candle = row.get("candle")
+    if candle.__class__ is list:  # v3: {"candle":["2019-04-16T10:49:00.000Z","162.03", …]}
+        row = row | dict(zip(("time", "open", "high", "low", "close", "volume"), candle))
+    bids, asks = row.get("bids"), row.get("asks")
+    if bids.__class__ is list and asks.__class__ is list:
+        return book_lines(channel, format, row, clock, ladder)
+    return list(islice(plain_row_lines(format, row, clock, format.name), MAX_ROW_LINES))
+
+
+def book_lines(channel: str, format: LineFormat, row: dict[str, Any], clock: str, ladder: int) -> list[ShownLine]:
+    """An order book: one line with the best of both sides, or a ladder with the best in the middle."""
+    line = RowLine(clock, row_name(row, format.name))
+    if not is_whole_book(channel, row):
+        line.add(f"{len(row['bids'])} bids and {len(row['asks'])} asks changed")
+        return [ShownLine(format, line.text)]
+    best = book_best(row)
+    if ladder == 1:
+        widths = [width for _, _, width in format.parts] or [12, 10, 10, 10, 6]
+        for value, width in zip(best.values(), widths):
+            line.add(str(value), width)
+        return [ShownLine(format, line.text)]
+    levels = [(level, "ask") for level in row["asks"][:ladder][::-1]]
+    levels += [([best["spread"], ""], "spread")]
+    levels += [(level, "bid") for level in row["bids"][:ladder]]
     lines = []
-    for row in rows:
-        text, colour = describe_row(channel, row)
-        line = printable_text(f"{clock}  {channel}  {text}", sys.maxsize)
-        lines.append(f"{colour}{line}{ROW_COLOURS['end']}\n" if colours and colour else f"{line}\n")
-    sys.stdout.write("".join(lines))
-    sys.stdout.flush()
+    for level, side in levels:
+        price, size, *_ = map(str, level if level.__class__ is list and len(level) > 1 else ("-", "-"))
+        line.add(price, 12)
+        line.add(size, 14)
+        line.add(side)
+        lines.append(ShownLine(known_format("trades"), line.text, side))
+        line = RowLine("", "")
+    return lines
+
+
+def row_name(row: dict[str, Any], default: str) -> str:
+    """The instrument, or what else a row is about."""
+    return next((row[name] for name in ROW_INSTRUMENTS if row.get(name) and row[name].__class__ is str), default)
+
+
+def plain_row_lines(format: LineFormat, row: dict[str, Any], clock: str, name: str) -> Iterator[ShownLine]:
+    """The line of a row that is no book, and those of the lists and objects in it."""
+    name = row_name(row, name)
+    line = RowLine(clock, f"{name} {format.bar}".rstrip())
+    said = format_row_values(line, format, row) or list_row_values(line, row)
+    inner = [(known_format(f"{format.kind}.{key}:{name}"), value) for key, value in row.items() if is_inner(key, value)]
+    inner = [(inside, value) for inside, value in inner if inside.kind.count(".") <= MAX_ROW_DEPTH]
+    if format.parts:  # it says what matters
+        inner = [(inside, value) for inside, value in inner if inside.parts]
+    if said or not inner:
+        if not said:
+            line.add("(nothing)")
+        yield ShownLine(format, line.text, row_side(row) if format.parts else "")
+    for inside, value in inner:
+        if value.__class__ is dict:  # v3: {"BTC":{"equity":"997.4", …}}
+            own = re.fullmatch(r".*\.([A-Z]+)", inside.kind)
+            yield from plain_row_lines(inside, value, clock, own[1] if own else name)
+            continue
+        for entry in value:
+            if entry.__class__ is dict:
+                yield from plain_row_lines(inside, entry, clock, name)
+
+
+def is_inner(key: str, value: Any) -> bool:
+    """Whether a value of a row may have lines of its own."""
+    objects = value.__class__ is list and any(entry.__class__ is dict for entry in value)
+    return key != "candle" and (objects or (value.__class__ is dict and bool(value)))
+
+
+def format_row_values(line: RowLine, format: LineFormat, row: dict[str, Any]) -> bool:
+    """Write a row's values as its format says, if it has any of them. Whether it has."""
+    values = [(part, shown_value(row, part[1])) for part in format.parts]
+    if not any(value for _, value in values):
+        return False
+    for (label, what, width), value in values:
+        if not what:
+            line.add(label)
+        elif value and label:
+            line.add(f" {label} {value}")
+        elif value or width:
+            line.add(value, width)
+    line.text = line.text.rstrip()
+    return True
+
+
+def shown_value(row: dict[str, Any], what: str) -> str:
+    """A value of a row as text; "" if it has none."""
+    compute = ROW_COMPUTED.get(what)
+    return str(compute(row) if compute else row_value(row, what)) if what else ""
+
+
+def list_row_values(line: RowLine, row: dict[str, Any]) -> bool:
+    """Write what a row of an unknown kind says: key value  key value. Whether it said anything."""
+    values = []
+    for key, value in row.items():
+        if value.__class__ is list:  # of objects, each has a line of its own
+            plain = [str(item) for item in value if item.__class__ not in (list, dict)]
+            value = "/".join(plain) or (f"{len(value)} x" if value and value[0].__class__ is list else "")
+        if value in ("", None) or value.__class__ is dict or key in SAID_BY_NAME:
+            continue
+        values.append(f"{key} {moment_text(value) if TIME_NAMES.fullmatch(key) else value}".strip())
+    if values:
+        line.add("  ".join(values))
+    return bool(values)
+
+
+def is_colourful() -> bool:
+    """Whether stdout is a terminal that shows colours, and its owner wants them."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def clock_text(now: float) -> str:
+    return f"{strftime('%H:%M:%S', localtime(now))}.{int(now % 1 * 1000):03d}"
+
+
+class RowPrinter:
+    """Prints lines for rows, and on a terminal the names of the columns above the first row of each kind."""
+
+    def __init__(self) -> None:
+        self.headed: set[str] = set()  # the headings that were printed
+
+    def __call__(self, channel: str, rows: list[Any], ladder: int = 1) -> None:
+        """Print the rows of one message: local time, instrument, and what matters. In colour where that is wanted."""
+        terminal, colours = sys.stdout.isatty(), is_colourful()
+        clock = clock_text(wall_clock())
+        lines = []
+        for row in rows:
+            for format, text, colour in row_lines(channel, row, clock, ladder):
+                if terminal and format.parts and format.headings not in self.headed:
+                    self.headed.add(format.headings)
+                    lines.append(
+                        f"{HEADING_COLOUR}{format.headings}{ROW_COLOURS['end']}\n"
+                        if colours
+                        else f"{format.headings}\n"
+                    )
+                line = cut_line(printable_text(text, sys.maxsize))
+                lines.append(
+                    f"{ROW_COLOURS[colour]}{line}{ROW_COLOURS['end']}\n"
+                    if colours and colour in ROW_COLOURS
+                    else f"{line}\n"
+                )
+        sys.stdout.write("".join(lines))
+        sys.stdout.flush()
+
+
+def cut_line(line: str) -> str:
+    return line if len(line) <= MAX_LINE else line[: MAX_LINE - 3] + "..."
+
+
+print_rows = RowPrinter()
 
 
 def json_rows(channel: str, rows: list[Any]) -> None:
@@ -4524,6 +4881,7 @@ class Writer:
         self.queue: deque[bytes] = deque()
         self.put_bytes = 0  # changed by the reading threads alone
         self.taken_bytes = 0  # changed by the writer's thread alone
+        self.written = 0  # rows, those included that the sink refused
         self.wake = threading.Event()  # there is something to do
         self.draining = threading.Event()  # nothing more will come
         self.failing = False
@@ -4557,9 +4915,13 @@ class Writer:
     def _write_batch(self) -> None:
         """Write what waits; it stays in the queue until it is flushed, and so counts as lost if it never is."""
         batch = min(len(self.queue), MAX_BATCH)
+        rows = 0
         for i in range(batch):
-            self._insist(self._pass_on, *marshal.loads(self.queue[i]))
+            received, channel, content = marshal.loads(self.queue[i])
+            self._insist(self._pass_on, received, channel, content)
+            rows += len(content or ()) if channel else 0
         self._insist(self.sink.flush)
+        self.written += rows
         for _ in range(batch):
             self.taken_bytes += len(self.queue.popleft())
 
@@ -4608,13 +4970,14 @@ class Writer:
         A sink that fails gets MAX_DRAIN_FAILING.
         """
         self.start_draining()
-        said = False
+        tell_at = QUIET_DRAIN  # seconds after `begin`
         while self.thread.is_alive() and monotonic() - begin < self._patience():
             self.thread.join(0.05)
-            if not said and monotonic() - begin > QUIET_DRAIN:
-                said = True
+            if monotonic() - begin > tell_at:
+                tell_at += TELL_DRAIN
                 message = "Writing %d more messages to --%s, for at most %.0f s. Ctrl-C again gives up."
-                okex_log.warning(message, len(self.queue), self.option, self._patience())
+                left = self._patience() - (monotonic() - begin)
+                okex_log.warning(message, len(self.queue), self.option, max(0.0, left))
         if self.thread.is_alive():
             message = "--%s: %d messages could not be written in time, and are lost."
             okex_log.error(message, self.option, len(self.queue))
@@ -4624,6 +4987,522 @@ class Writer:
         return MAX_DRAIN_FAILING if self.failing else MAX_DRAIN
 
 
+# The board: what the client keeps, as a picture; the picture as lines; and the little that a terminal needs for them.
+
+BOARD_CHANNELS = [f"tickers:{coin}-USDT" for coin in ("BTC", "ETH", "SOL", "XRP", "DOGE")]
+BOARD_CHANNELS += ["books:BTC-USDT", "trades:BTC-USDT"]
+BOARD_EVERY = 0.2  # seconds between two pictures, at least
+DUMB_BOARD_EVERY = 5.0  # the same on a terminal that cannot go back, and gets one picture below the other
+SPARK_EVERY = 5.0  # seconds for each column of a sparkline
+STALE_AFTER = 10.0  # seconds after which the age of a price is shown
+MAX_SHOWN = 60  # levels a side, and trades: what the tallest terminals have room for
+MAX_TAPE = 200  # trades of which the share of buys is told
+MAX_HISTORY = 240  # columns of a sparkline
+BOARD_COLOURS = {"up": "\033[32m", "down": "\033[31m", "dim": "\033[2m", "bold": "\033[1m", "alarm": "\033[1;31m"}
+GLYPHS = {  # with Unicode, and without
+    "spark": ("▁▂▃▄▅▆▇█", "_.-~=+*#"), "bar": ("█", "#"), "rule": ("─", "-"),
+    "up": ("▲", "^"), "down": ("▼", "v"), "": (" ", " "), "…": ("…", "~"),
+}  # fmt: skip
+QUOTED_AS = {"last": "last", "trade": "price", "open": "close", "mark": "mark", "index": "index"}  # the best one first
+
+BoardSpan = tuple[str, str]  # a piece of a line, and which of BOARD_COLOURS it has
+
+
+class BoardQuote(NamedTuple):
+    """One instrument of the board's table; "" is what is not known."""
+
+    name: str
+    last: str = ""
+    direction: str = ""  # up, down or ""
+    change: str = ""
+    bid: str = ""
+    ask: str = ""
+    spread: str = ""
+    history: Sequence[float] = ()  # prices, SPARK_EVERY seconds apart
+    age: float = 0.0  # seconds
+
+
+class BoardPicture(NamedTuple):
+    """What the board shows."""
+
+    status: Sequence[str] = ("",)  # the first line, for wide terminals and for narrow ones
+    connected: bool = True
+    quotes: Sequence[BoardQuote] = ()
+    others: Sequence[str] = ()  # the last rows of channels that have no price
+    book: str = ""  # whose order book it is
+    doubt: str = ""  # why the book is not to be trusted; "" while it is in sync
+    bids: Sequence[Sequence[str]] = ()
+    asks: Sequence[Sequence[str]] = ()
+    tape: str = ""  # whose trades they are
+    trades: Sequence[tuple[str, str, str, str]] = ()  # time, price, size, side; the latest one first
+    buys: str = ""  # their share
+    log: Sequence[str] = ()
+    sinks: Sequence[str] = ()
+
+
+class BoardLook(NamedTuple):
+    """What a terminal can show, and how a text is made to fit it."""
+
+    colours: bool = False
+    unicode: bool = False
+
+    def glyph(self, what: str) -> str:
+        return GLYPHS[what][not self.unicode]
+
+    def clean(self, text: str) -> str:
+        """Without control characters, and without what the terminal's encoding lacks."""
+        if text.isascii() and text.isprintable():
+            return text
+        text = printable_text(text, MAX_LINE)
+        return text if self.unicode else text.encode("ascii", "backslashreplace").decode()
+
+    def cut(self, text: str, width: int) -> str:
+        """As much of a text as fits, with a mark if that is not all."""
+        if text_width(text) <= width:
+            return text
+        shown, free = "", width - 1
+        for c in text:
+            free -= text_width(c)
+            if free < 0:
+                break
+            shown += c
+        return shown + self.glyph("…") if width > 0 else ""
+
+    def cell(self, text: str, width: int, right: bool = True) -> str:
+        text = self.cut(self.clean(text), width)
+        space = " " * (width - text_width(text))
+        return space + text if right else text + space
+
+    def paint(self, spans: Iterable[BoardSpan], width: int) -> str:
+        """A line of exactly this width."""
+        line = ""
+        for text, colour in spans:
+            text = self.cut(self.clean(text), width)
+            width -= text_width(text)
+            line += f"{BOARD_COLOURS[colour]}{text}\033[0m" if self.colours and colour and text else text
+        return line + " " * width
+
+
+def draw_board(picture: BoardPicture, width: int, height: int, look: BoardLook) -> list[str]:
+    """The board as `height` lines of `width` columns."""
+    log = picture.log[-max(1, height // 7) :]
+    bottom: list[list[BoardSpan]] = [[(line, "")] for line in log]
+    if height >= 18:
+        bottom.insert(0, rule_spans("log", width, look))
+    bottom += [[(line, "dim")] for line in picture.sinks]
+    market = bool(picture.book or picture.tape)
+    free = height - 1 - len(bottom)
+    table = table_lines(picture, width, max(2, free - 5) if market else free, look)
+    lines = [status_spans(picture, width), *table]
+    if market:
+        lines += market_lines(picture, width, free - len(table), look)
+    lines += [[] for _ in range(height - len(lines) - len(bottom))]
+    return [look.paint(spans, width) for spans in [*lines, *bottom][:height]]
+
+
+def rule_spans(title: str, width: int, look: BoardLook) -> list[BoardSpan]:
+    rule = look.glyph("rule")
+    title = f"{rule * 2} {title} " if title else ""
+    return [(title + rule * max(0, width - text_width(look.clean(title))), "dim")]
+
+
+def status_spans(picture: BoardPicture, width: int) -> list[BoardSpan]:
+    text = next((text for text in picture.status if text_width(text) <= width), picture.status[-1])
+    return [(text, "bold" if picture.connected else "alarm")]
+
+
+def table_lines(picture: BoardPicture, width: int, most: int, look: BoardLook) -> list[list[BoardSpan]]:
+    """The instruments, below the names of the columns, and the last rows of other channels."""
+    columns, spark = quote_columns(picture.quotes[:most], width, look)
+    lines: list[list[BoardSpan]] = [quote_spans(quote, columns, spark, look) for quote in picture.quotes[:most]]
+    if lines:
+        lines.insert(
+            0, [("".join(look.cell(title, wide, title != "instrument") + " " for title, wide in columns), "dim")]
+        )
+    lines += [[(other, "")] for other in picture.others[:most]]
+    hidden = len(picture.quotes) + len(picture.others) + bool(picture.quotes) - most
+    if hidden > 0:
+        lines[most - 1 :] = [[(f"and {hidden + 1} more, for which there is no room", "dim")]]
+    return lines
+
+
+QUOTE_COLUMNS = ("instrument", "last", "24 h", "bid", "ask", "spread", "age")
+DROPPED_COLUMNS = ("spread", "age", "ask", "bid", "24 h")  # where the terminal is narrow, in this order
+
+
+def quote_columns(quotes: Sequence[BoardQuote], width: int, look: BoardLook) -> tuple[list[tuple[str, int]], int]:
+    """The table's columns with their widths, and the width that is left for the sparkline."""
+    texts = {title: [quote_text(quote, title) for quote in quotes] for title in QUOTE_COLUMNS}
+    wide = {title: max(map(text_width, map(look.clean, [title, *column]))) for title, column in texts.items()}
+    wide["last"] += 2  # for the arrow
+    wide["instrument"] = min(wide["instrument"], max(12, width // 3))
+    titles = [title for title in QUOTE_COLUMNS if title in ("instrument", "last") or any(texts[title])]
+    for title in DROPPED_COLUMNS:
+        if sum(wide[title] + 1 for title in titles) + 8 > width and title in titles:
+            titles.remove(title)
+    used = sum(wide[title] + 1 for title in titles)
+    return [(title, wide[title]) for title in titles], max(0, min(width - used, MAX_HISTORY))
+
+
+def quote_text(quote: BoardQuote, title: str) -> str:
+    match title:
+        case "instrument":
+            return quote.name
+        case "24 h":
+            return quote.change
+        case "age":
+            return age_text(quote.age) if quote.age >= STALE_AFTER else ""
+    return str(getattr(quote, title))
+
+
+def age_text(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else ">1 h"
+
+
+def quote_spans(quote: BoardQuote, columns: list[tuple[str, int]], spark: int, look: BoardLook) -> list[BoardSpan]:
+    spans: list[BoardSpan] = []
+    for title, wide in columns:
+        text = quote_text(quote, title)
+        colour = "down" if title == "24 h" and text.startswith("-") else "up" if title == "24 h" else ""
+        if title == "last":
+            text, colour = f"{look.glyph(quote.direction)} {text}", quote.direction
+        colour = "dim" if quote.age >= STALE_AFTER else colour
+        spans.append((look.cell(text, wide, title != "instrument") + " ", colour))
+    return [
+        *spans,
+        (spark_text(quote.history[-spark:] if spark else [], look), "dim" if quote.age >= STALE_AFTER else ""),
+    ]
+
+
+def spark_text(values: Sequence[float], look: BoardLook) -> str:
+    """Prices as a row of bars, from the lowest of them to the highest."""
+    if len(values) < 2:
+        return ""
+    low, high = min(values), max(values)
+    levels = look.glyph("spark")
+    step = (high - low) / (len(levels) - 1)
+    return "".join(levels[round((value - low) / step) if step else 0] for value in values)
+
+
+def market_lines(picture: BoardPicture, width: int, height: int, look: BoardLook) -> list[list[BoardSpan]]:
+    """The order book as a ladder, and beside it the latest trades."""
+    left = width if not picture.tape else (width - 2) * 11 // 20 if picture.book else 0
+    right = width - left - (2 if left else 0)
+    levels = max(0, height - 2) // 2
+    state = f"not in sync: {picture.doubt}" if picture.doubt else "in sync"
+    title = rule_spans(f"{picture.book} book, {state}", left, look)[0][0] if left else ""
+    trades = "trades" if picture.tape == picture.book else f"{picture.tape} trades"
+    buys = f", {picture.buys} bought" if picture.buys else ""
+    tape_title = rule_spans(f"{trades}{buys}", right, look)[0][0] if picture.tape else ""
+    gap = "  " if left and picture.tape else ""
+    head = [(look.cell(title, left, False), "alarm" if picture.doubt else "dim"), (f"{gap}{tape_title}", "dim")]
+    ladder = ladder_lines(picture, left, levels, look) if left else []
+    tape = trade_lines(picture.trades[: max(0, height - 1)], right, look) if picture.tape else []
+    lines: list[list[BoardSpan]] = [head]
+    for level, trade in islice(zip_longest(ladder, tape), max(0, height - 1)):
+        lines.append([*(level or [(" " * left, "")]), (gap, ""), *(trade or [])])
+    return lines
+
+
+def ladder_lines(picture: BoardPicture, width: int, levels: int, look: BoardLook) -> list[list[BoardSpan]]:
+    """Asks above bids, the best of both in the middle; bars show the sizes."""
+    bids, asks = picture.bids[:levels], picture.asks[:levels]
+    sizes = [float(level[1]) for level in (*bids, *asks)]
+    largest = max(sizes, default=0.0) or 1.0
+    price_width = max((len(level[0]) for level in (*bids, *asks)), default=0)
+    size_width = max((len(level[1]) for level in (*bids, *asks)), default=0)
+    bar_width = max(0, width - price_width - size_width - 2)
+    lines: list[list[BoardSpan]] = []
+    for side, colour in ((asks[::-1], "down"), (bids, "up")):
+        if colour == "up" and (bids or asks):
+            spread = book_best({"bids": bids[:1], "asks": asks[:1]})["spread"]
+            lines.append([(look.cell(f"{look.cell(spread, price_width)} spread", width, False), "dim")])
+        for price, size, *_ in side:
+            bar = look.glyph("bar") * max(1, round(float(size) / largest * bar_width)) if bar_width else ""
+            text = f"{look.cell(price, price_width)} {look.cell(size, size_width)} {bar}"
+            lines.append([(look.cell(text, width, False), colour)])
+    return lines
+
+
+def trade_lines(trades: Sequence[tuple[str, ...]], width: int, look: BoardLook) -> list[list[BoardSpan]]:
+    """The latest trades: time, where there is room for it, price, size and side."""
+    clocks, prices, sizes, _ = (max((len(trade[n]) for trade in trades), default=0) for n in range(4))
+    timed = width >= clocks + prices + sizes + 7
+    lines: list[list[BoardSpan]] = []
+    for clock, price, size, side in trades:
+        text = f"{look.cell(price, prices)} {look.cell(size, sizes)} {side}"
+        text = f"{look.cell(clock, clocks)} {text}" if timed else text
+        lines.append([(look.cut(text, width), {"buy": "up", "sell": "down"}.get(side, ""))])
+    return lines
+
+
+class Board:
+    """What the board shows beyond what the clients keep: last rows, the latest trades, prices of the last minutes.
+
+    `note` is called on the reading threads, and does next to nothing; all else on the thread that draws.
+    """
+
+    def __init__(self) -> None:
+        self.latest: dict[str, tuple[float, Any]] = {}  # by channel: when its last row came, and the row
+        self.tape_channel = ""
+        self.tape: deque[Any] = deque(maxlen=MAX_TAPE)
+        self.histories: dict[str, deque[float]] = {}  # by instrument
+        self.directions: dict[str, tuple[str, str]] = {}  # by instrument: the last price, and where it went
+        self.sampled = 0.0  # monotonic: when histories got their last prices
+        self.counted: deque[tuple[float, int]] = deque(maxlen=10)  # monotonic, messages until then: of 2 s
+
+    def note(self, channel: str, rows: list[Any]) -> None:
+        """Remember the rows of a message."""
+        if rows:
+            self.latest[channel] = wall_clock(), rows[-1]
+            if channel == self.tape_channel:
+                self.tape.extend(rows)
+
+    def picture(
+        self, clients: Sequence[OkexWS], began: float, log: Sequence[str], sinks: Sequence[str]
+    ) -> BoardPicture:
+        """What is to be seen now."""
+        now = monotonic()
+        channels = [channel for client in clients for channel in client.channels]
+        self.tape_channel = self.tape_channel or next(filter(is_trade_channel, channels), "")
+        book_channel = next((channel for client in clients for channel in client.books), "")
+        book = next((client.books[book_channel] for client in clients if book_channel in client.books), None)
+        bids, asks, doubt = book_levels(book, MAX_SHOWN)
+        latest = self.latest.copy()
+        pause(0)  # the reading thread may go first
+        quotes, others = self.quotes(channels, latest, clients)
+        if now - self.sampled >= SPARK_EVERY:
+            self.sampled = now
+            for quote in quotes:
+                if quote.last:
+                    self.histories.setdefault(quote.name, deque(maxlen=MAX_HISTORY)).append(price_number(quote.last))
+        status = self.status(clients, now - began, newest_delay(latest), now)
+        trades = list(self.tape)
+        tape = [trade_texts(row) for row in trades[:-MAX_SHOWN:-1] if row.__class__ is dict]
+        return BoardPicture(
+            status, all(client._open for client in clients), quotes, others,
+            known_format(book_channel).name if book else "", doubt, bids, asks,
+            known_format(self.tape_channel).name if self.tape_channel else "", tape, buy_share(trades), log, sinks,
+        )  # fmt: skip
+
+    def quotes(
+        self, channels: list[str], latest: dict[str, tuple[float, Any]], clients: Sequence[OkexWS]
+    ) -> tuple[list[BoardQuote], list[str]]:
+        """The table of instruments, and a line for the last row of each channel that is not in it."""
+        sources: dict[str, dict[str, tuple[float, Any]]] = {}
+        others = []
+        for channel in channels:
+            quoted = quoted_as(channel)
+            when, row = latest.get(channel, (0.0, None))
+            if quoted:
+                sources.setdefault(known_format(channel).name, {})[quoted] = (when, row)
+            elif row is not None and not is_book_channel(channel):
+                others += [line.text.strip() for line in row_lines(channel, row)[:1]]
+        books = {known_format(channel).name: book for client in clients for channel, book in client.books.items()}
+        names = dict.fromkeys([*sources, *books])
+        return [self.quote(name, sources.get(name, {}), books.get(name)) for name in names], others
+
+    def quote(self, name: str, sources: dict[str, tuple[float, Any]], book: OrderBook | None) -> BoardQuote:
+        when, last = 0.0, ""
+        ticker: dict[str, Any] = {}
+        for quoted, what in QUOTED_AS.items():
+            at, row = sources.get(quoted, (0.0, None))
+            if row.__class__ is dict:
+                ticker = ticker or row
+                last, when = last or str(row_value(row, what)), max(when, at)
+        price, direction = self.directions.get(name, ("", ""))
+        if last and last != price:
+            direction = price_move(price, last)
+            self.directions[name] = last, direction
+        bid, ask = str(row_value(ticker, "bid")), str(row_value(ticker, "ask"))
+        if book and not bid:
+            bids, asks, _ = book_levels(book, 1)
+            bid, ask = bids[0][0] if bids else "", asks[0][0] if asks else ""
+        spread = book_best({"bids": [[bid]], "asks": [[ask]]})["spread"] if bid and ask else ""
+        age = max(0.0, wall_clock() - when) if when else 0.0
+        prices = [*self.histories.get(name, ()), price_number(last)]
+        return BoardQuote(name, last, direction, row_change(ticker), bid, ask, spread, prices, age)
+
+    def status(self, clients: Sequence[OkexWS], up: float, delay: float | None, now: float) -> list[str]:
+        """The first line, and shorter forms of it."""
+        server = urlsplit(passwordless(clients[0].url))
+        more = f" +{len(clients) - 1}" if len(clients) > 1 else ""
+        reconnects = sum(max(0, client.counts["connects"] - 1) for client in clients)
+        ping = next((client.latency for client in clients if client.latency is not None), None)
+        self.counted.append((now, sum(client.counts["messages"] for client in clients)))
+        (begin, before), (end, after) = self.counted[0], self.counted[-1]
+        rate = (after - before) / (end - begin) if end > begin else 0.0
+        parts = [] if all(client._open for client in clients) else ["NOT CONNECTED"]
+        parts += [f"up {int(up) // 3600}:{int(up) // 60 % 60:02d}:{int(up) % 60:02d}", f"reconnects {reconnects}"]
+        parts += [f"ping {ping:.1f} ms"] if ping is not None else []
+        parts += [f"delay {delay:.0f} ms"] if delay is not None else []
+        parts += [f"{rate:,.0f} msg/s"]
+        long = "  ".join([f"{server.netloc}{server.path}{more}", *parts])
+        shorter = "  ".join([f"{server.netloc}{more}", *parts])
+        return [long, shorter, shorter.replace("  ", " ").replace("reconnects", "re").replace(" msg/s", "/s")]
+
+
+def is_trade_channel(channel: str) -> bool:
+    """Whether a channel has public trades."""
+    return [what for _, what, _ in known_format(channel).parts] == ["price", "size", "side"]
+
+
+def is_book_channel(channel: str) -> bool:
+    return bool(dialect_of(channel).book(channel))
+
+
+def quoted_as(channel: str) -> str:
+    """Which of QUOTED_AS a channel's rows are; "" if they have no price."""
+    parts = known_format(channel).parts
+    first = parts[0][1] if parts else ""
+    return "trade" if is_trade_channel(channel) else first if first in QUOTED_AS else ""
+
+
+def book_levels(book: OrderBook | None, most: int) -> tuple[list[list[str]], list[list[str]], str]:
+    """The best levels of both sides, and why there are none."""
+    if book is None:
+        return [], [], ""
+    try:
+        return *book.top(most), ""
+    except BookOutOfSync as error:
+        return [], [], str(error)
+
+
+def trade_texts(row: dict[str, Any]) -> tuple[str, str, str, str]:
+    """Time, price, size and side of a trade."""
+    clock = row.get("time") or moment_text(row.get("ts") or row.get("timestamp", ""))
+    return str(clock), str(row_value(row, "price")), str(row_value(row, "size")), row_side(row)
+
+
+def buy_share(trades: list[Any]) -> str:
+    """How much of the volume of these trades was bought; "" without any."""
+    sizes = [(row_side(row), price_number(str(row_value(row, "size")))) for row in trades if row.__class__ is dict]
+    total = sum(size for _, size in sizes)
+    return f"{sum(size for side, size in sizes if side == 'buy') / total:.0%}" if total > 0 else ""
+
+
+def price_number(text: str) -> float:
+    """A price for a picture of it; 0 for what is no number."""
+    try:
+        value = float(text)
+    except ValueError:
+        return 0.0
+    return value if isfinite(value) else 0.0
+
+
+def price_move(before: str, now: str) -> str:
+    if not before or price_number(before) == price_number(now):
+        return ""
+    return "up" if price_number(now) > price_number(before) else "down"
+
+
+def newest_delay(latest: dict[str, tuple[float, Any]]) -> float | None:
+    """Milliseconds from the exchange's time of the newest row to its arrival, by this machine's clock."""
+    rows = [(at, row) for channel, (at, row) in latest.items() if row.__class__ is dict and not is_candle(channel)]
+    at, row = max(rows, key=lambda pair: pair[0], default=(0.0, {}))
+    sent = candle_begin(row)  # which reads the time of any row
+    return at * 1000 - sent if sent else None
+
+
+def terminal_look() -> BoardLook:
+    """What the terminal of stdout can show, by its encoding and the user's variables."""
+    variables = os.environ
+    named = variables.get("LC_ALL") or variables.get("LC_CTYPE") or variables.get("LANG") or "UTF-8"
+    if named == "C.UTF-8" and not variables.get("LC_ALL") and variables.get("LANG") in ("C", "POSIX"):
+        named = "C"  # Python itself has set LC_CTYPE (PEP 538)
+    try:
+        "".join(both[0] for both in GLYPHS.values()).encode(sys.stdout.encoding or "ascii")
+        encodable = "UTF" in named.upper()
+    except (LookupError, UnicodeError):
+        encodable = False
+    return BoardLook(colours=is_colourful(), unicode=encodable)
+
+
+class BoardScreen:
+    """The terminal while the board is on it: drawn, and left as it was, by a thread of its own."""
+
+    ENTER = "\033[?1049h\033[?25l\033[?7l\033[2J"  # the alternate screen, no cursor, no wrapping
+    LEAVE = "\033[0m\033[2J\033[?7h\033[?25h\033[?1049l"
+
+    def __init__(self, draw: Callable[[int, int], list[str]], failed: Callable[[], None]) -> None:
+        self.draw = draw  # columns, rows -> lines
+        self.failed = failed  # called if drawing fails, when the terminal is as it was
+        self.dumb = os.environ.get("TERM", "dumb") == "dumb"
+        self.number = sys.stdout.fileno()
+        self.encoding = sys.stdout.encoding or "ascii"
+        self.closing = threading.Event()
+        self.thread: threading.Thread | None = None
+        self.shown: list[str] = []  # the lines on the screen
+        self.size = (0, 0)
+        self.settings: list[Any] = []  # the terminal's own
+
+    def open(self) -> None:
+        self.closing.clear()
+        self.shown, self.size = [], (0, 0)
+        self.thread = threading.Thread(target=self._run, name="okex_ws board", daemon=True)
+        self.thread.start()
+
+    def close(self) -> None:
+        """Leave the terminal as it was, if it takes that within a second. From any thread, and more than once."""
+        self.closing.set()
+        thread = self.thread
+        if thread and thread is not threading.current_thread():
+            thread.join(1.0)
+
+    def _run(self) -> None:
+        failed = False
+        self._enter()
+        try:
+            while not self.closing.wait(DUMB_BOARD_EVERY if self.dumb and self.shown else BOARD_EVERY):
+                self._show(*os.get_terminal_size(self.number))
+        except Exception:
+            okex_log.exception("The board failed")
+            failed = True
+        finally:
+            with suppress(Exception):  # the terminal is gone
+                self._leave()
+        if failed:
+            self.failed()
+
+    def _enter(self) -> None:
+        if self.dumb:
+            return
+        with suppress(Exception):  # no termios here, or no terminal that has settings
+            import termios
+
+            self.settings = termios.tcgetattr(self.number)
+            silent = termios.tcgetattr(self.number)
+            silent[3] &= ~termios.ECHO  # keys would be drawn over the board
+            termios.tcsetattr(self.number, termios.TCSANOW, silent)
+        self._write(self.ENTER)
+
+    def _leave(self) -> None:
+        if self.dumb:
+            return
+        if self.settings:
+            import termios
+
+            termios.tcsetattr(self.number, termios.TCSAFLUSH, self.settings)
+        self._write(self.LEAVE)
+
+    def _show(self, columns: int, rows: int) -> None:
+        """Draw what has changed since the last time, all of it on a terminal of another size."""
+        lines = self.draw(columns, rows)
+        if self.dumb:
+            self._write("\n".join(line.rstrip() for line in lines) + "\n")
+        else:
+            anew = (columns, rows) != self.size
+            old = [""] * len(lines) if anew else self.shown
+            changed = [f"\033[{n};1H{line}" for n, line in enumerate(lines, 1) if line != old[n - 1]]
+            self._write(("\033[2J" if anew else "") + "".join(changed))
+        self.shown, self.size = lines, (columns, rows)
+
+    def _write(self, text: str) -> None:
+        data = text.encode(self.encoding, "backslashreplace")
+        while data:
+            data = data[os.write(self.number, data) :]
+
+
 # ---------------------------------------------------------------------------------------------------------------
 # Command line.
 
@@ -4631,7 +5510,11 @@ OFFLINE_CHANNEL = "ok_sub_futureusd_btc_trade_quarter"  # that of the original d
 EXIT_GRACE = 0.7  # seconds for the threads to end by themselves after a signal
 MAX_LOG_LINES = 1000  # that wait for a terminal that stands still
 QUIET_DRAIN = 0.5  # seconds of writing at the end after which that is said, and Ctrl-C gives up
+TELL_DRAIN = 2.0  # seconds after which it is said anew how much is left to write
+TELL_PROGRESS = 60.0  # seconds between two lines on what was received, with --quiet and a sink
 LOG_PATIENCE = 0.5  # seconds at the end for log lines to be shown
+MAX_KEPT = 200  # log lines that the board can show
+ROUTINE_LOG = re.compile(r"Ping sent|Pong received|\S+ subscribed\.$")  # those that it does not
 
 EXAMPLES = """\
 channels:
@@ -4642,6 +5525,7 @@ channels:
 examples:
   python okex_ws.py                                     live trades of BTC-USDT
   python okex_ws.py --offline                           no network needed: a stand-in exchange on this machine
+  python okex_ws.py --offline --board                   the same on a live screen
   python okex_ws.py tickers:ETH-USDT candle1m:ETH-USDT  several channels, each from its own endpoint
   python okex_ws.py --jsonl - --count 100 > rows.jsonl  a hundred rows as JSON lines
   python okex_ws.py --proxy socks5h://127.0.0.1:1080    through a proxy (pip install python-socks)
@@ -4682,7 +5566,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--region", choices=REGIONS, help="the account's: my.okx.com is eea, app.okx.com is us")
     add("--simulated", action="store_true", help="the exchange's hosts for simulated trading")
     add("--proxy", metavar="URL", help="http://, socks5:// or socks5h://[user:password@]host:port")
-    depth = "order books as rows of their best N levels a side; printed, the best one"
+    depth = "order books as rows of their best N levels a side; printed, as a ladder"
     add("--depth", type=positive_integer, metavar="N", help=depth)
     add("--ping-every", type=length_of_time, metavar="SECONDS", help="default: 30 for v1, 25 for v3, 20 for v5")
     add("--seconds", type=length_of_time, metavar="N", help="stop by itself after so long; 90m, 2h and 1d, too")
@@ -4695,13 +5579,29 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--name", help="with --redis: the NAME in its keys (default: default)")
     history = "with --redis: rows kept of each channel (default: 1000)"
     add("--history", type=positive_integer, metavar="N", help=history)
+    board = "a live screen instead of lines (default channels: tickers of five instruments, a book and its trades)"
+    add("--board", action="store_true", help=board)
     add("--quiet", action="store_true", help="on stderr only what goes wrong")
     add("--trace", action="store_true", help="on stderr every message both ways")
     add("--version", action="version", version=f"okex_ws {__version__}")
     args = parser.parse_intermixed_args(argv)  # channels may stand between options
-    args.channels = list(dict.fromkeys(args.channels)) or [OFFLINE_CHANNEL if args.offline else "trades:BTC-USDT"]
+    check_arguments(args, parser.error)
+    return args
+
+
+def check_arguments(args: argparse.Namespace, error: Callable[[str], Any]) -> None:
+    """Fill in what depends on other arguments, and tell those that have no effect."""
+    default_channels = BOARD_CHANNELS if args.board else [OFFLINE_CHANNEL if args.offline else "trades:BTC-USDT"]
+    args.channels = list(dict.fromkeys(args.channels)) or default_channels
+    if args.board and not (sys.stdout and sys.stdout.isatty()):
+        error("--board draws on a terminal, and stdout is none")
+    if args.board and args.jsonl == "-":
+        error("--board and --jsonl - both want the terminal: give --jsonl a file")
+    files = [os.path.realpath(target) for target in (args.jsonl, args.sqlite) if target not in (None, "-")]
+    if len(set(files)) < len(files):
+        error(f"--jsonl and --sqlite name the same file: {args.sqlite}")
     if args.offline and args.url:
-        parser.error("--offline brings its own server: leave --url out")
+        error("--offline brings its own server: leave --url out")
     for own, effect in (
         ("offline", "simulated"),
         ("offline", "region"),
@@ -4710,18 +5610,17 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         ("url", "region"),
     ):
         if getattr(args, own) and getattr(args, effect):
-            parser.error(f"--{effect} has no effect with --{own}")
+            error(f"--{effect} has no effect with --{own}")
     args.region = args.region or "global"
     for option, default in (("name", "default"), ("history", 1000)):
         if getattr(args, option) is None:
             setattr(args, option, default)
         elif not args.redis:
-            parser.error(f"--{option} has no effect without --redis")
-    return args
+            error(f"--{option} has no effect without --redis")
 
 
-def watch_signals(act: Callable[[int], None]) -> None:
-    """Call `act(number)`, on a thread of its own, for each SIGINT and SIGTERM from now on.
+def watch_signals(act: Callable[[int], None], *more: int) -> None:
+    """Call `act(number)`, on a thread of its own, for each SIGINT and SIGTERM from now on, and each of `more`.
 
     A Python handler, and so KeyboardInterrupt, would wait for the main thread to run Python code again, which may
     take minutes while it is in getaddrinfo, looking up a name. The signal module's wakeup socket does not wait.
@@ -4731,14 +5630,15 @@ def watch_signals(act: Callable[[int], None]) -> None:
     inbox, outbox = socket.socketpair()
     outbox.setblocking(False)
     signal.set_wakeup_fd(outbox.fileno())
-    for number in (signal.SIGINT, signal.SIGTERM):
+    watched = {signal.SIGINT, signal.SIGTERM, *more}
+    for number in watched:
         signal.signal(number, lambda *_: None)
 
     def watch() -> None:
         with outbox:  # kept here: the signal module holds on to the number alone
             while True:
                 for number in inbox.recv(16):
-                    if number in (signal.SIGINT, signal.SIGTERM):  # a script's own handlers of others come here, too
+                    if number in watched:  # those that a script handles itself come here, too
                         act(number)
 
     threading.Thread(target=watch, name="okex_ws signals", daemon=True).start()
@@ -4756,6 +5656,9 @@ class Console(logging.Handler):
         self.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         self.lines: deque[str] = deque()
         self.dropped = 0
+        self.kept: deque[str] = deque(maxlen=MAX_KEPT)  # for the board: lines without ROUTINE_LOG
+        self.muted = False  # while the board is where the lines would go
+        self.muted_trouble: deque[str] = deque(maxlen=20)  # to be shown when it has gone
         self.changed = threading.Condition()  # guards lines and dropped; never held while a line is written
         threading.Thread(target=self._run, name="okex_ws console", daemon=True).start()
 
@@ -4765,12 +5668,26 @@ class Console(logging.Handler):
         except Exception:
             self.handleError(record)
             return
+        if record.levelno > logging.INFO or not ROUTINE_LOG.match(record.getMessage()):
+            self.kept.append(line.splitlines()[0])
         with self.changed:
-            if len(self.lines) < MAX_LOG_LINES:
+            if self.muted:
+                if record.levelno > logging.INFO:
+                    self.muted_trouble.append(line)
+            elif len(self.lines) < MAX_LOG_LINES:
                 self.lines.append(line)
                 self.changed.notify_all()
             else:
                 self.dropped += 1
+
+    def mute(self, muted: bool) -> None:
+        """Keep lines off a terminal that the board is drawn on; show those of trouble when it is gone."""
+        with self.changed:
+            self.muted = muted and sys.stderr is not None and sys.stderr.isatty()
+            if not self.muted:
+                self.lines += self.muted_trouble
+                self.muted_trouble.clear()
+                self.changed.notify_all()
 
     def _run(self) -> None:
         while True:
@@ -4800,6 +5717,13 @@ class Console(logging.Handler):
             self.changed.wait_for(lambda: not self.lines, LOG_PATIENCE)
 
 
+def board_signals() -> tuple[int, ...]:
+    """Signals of the keyboard that would leave the terminal with the board on it."""
+    import signal
+
+    return tuple(getattr(signal, name) for name in ("SIGTSTP", "SIGQUIT") if hasattr(signal, name))
+
+
 def exit_now(status: int) -> None:
     """Exit whatever the other threads do, the main one included."""
     for handler in okex_log.handlers:
@@ -4814,8 +5738,15 @@ class Run:
     writes what is queued, and sums up. `shut_down` does both, for signals and timers.
     """
 
-    def __init__(self, args: argparse.Namespace, url: str | None, credentials: Credentials | None = None) -> None:
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        url: str | None,
+        credentials: Credentials | None = None,
+        console: Console | None = None,
+    ) -> None:
         self.args, self.url, self.credentials = args, url, credentials
+        self.console = console
         self.began = monotonic()
         self.running = False  # whether run() has started the clients
         self.clients: dict[tuple[str, Any], OkexWS] = {}  # by URL and generation
@@ -4833,21 +5764,25 @@ class Run:
         self.draining = threading.Event()  # drain() has begun
         self.drain_began = 0.0  # monotonic
         self.drain_lock = threading.Lock()  # held for all of drain(), so that who comes second waits for it
-        self.subscribe(args.channels)
-        if args.depth and not args.redis and not any(client.books for client in self.clients.values()):
-            raise ValueError("--depth has no effect without an order book such as books:BTC-USDT")
         targets = {option: getattr(args, option) for option in SINKS if getattr(args, option) is not None}
-        files = [os.path.realpath(target) for target in (args.jsonl, args.sqlite) if target not in (None, "-")]
-        if len(set(files)) < len(files):
-            raise ValueError(f"--jsonl and --sqlite name the same file: {args.sqlite}")
         self.output: Handler | None = None
+        self.depth = args.depth
+        self.board = Board()
+        self.screen: BoardScreen | None = None
         if targets.get("jsonl") == "-":
             self.output = json_rows
             del targets["jsonl"]
+        elif args.board:
+            self.output = self.board.note
+            self.screen = BoardScreen(self.draw, self.board_failed)
         elif not targets:
-            self.output = print_rows
+            self.output = functools.partial(print_rows, ladder=args.depth or 1)
+            self.depth = args.depth or 1  # the changes of a book are nothing to print
         if self.output and not sys.stdout:
             raise ValueError("stdout is closed: there is nothing to print to")
+        self.subscribe(args.channels)
+        if args.depth and not args.redis and not any(client.books for client in self.clients.values()):
+            raise ValueError("--depth has no effect without an order book such as books:BTC-USDT")
         sinks = {option: self.make_sink(option, target) for option, target in targets.items()}
         self.recall(sinks.get("sqlite"))
         self.writers = [Writer(option, sink) for option, sink in sinks.items()]
@@ -4873,7 +5808,9 @@ class Run:
 
     def run(self) -> int:
         if threading.current_thread() is threading.main_thread():
-            watch_signals(self.on_signal)
+            watch_signals(self.on_signal, *(board_signals() if self.screen else ()))
+        if self.args.quiet and self.writers and sys.stderr and sys.stderr.isatty() and not self.screen:
+            threading.Thread(target=self.tell_progress, name="okex_ws progress", daemon=True).start()
         if self.args.seconds:
             timer = threading.Timer(self.args.seconds, self.shut_down, [0])
             timer.daemon = True
@@ -4881,6 +5818,7 @@ class Run:
         with self.clients_lock:
             first, *others = self.clients.values()
             self.running = True
+        self.show_board()
         for client in others:
             client.start()
         try:
@@ -4902,8 +5840,8 @@ class Run:
             if where in self.clients:
                 self.clients[where].subscribe(channel)
                 continue
-            names = ("region", "simulated", "proxy", "depth", "ping_every", "fill")
-            options = {name: getattr(self.args, name) for name in names}
+            names = ("region", "simulated", "proxy", "ping_every", "fill")
+            options = {name: getattr(self.args, name) for name in names} | {"depth": self.depth}
             client = OkexWS(channel, self.handle, url=self.url, credentials=self.credentials, **options)
             client.on_status = self.on_status  # type: ignore[method-assign]
             with self.clients_lock:
@@ -5015,6 +5953,52 @@ class Run:
         while writer.backlog > MAX_QUEUE and self.status is None:
             pause(0.01)
 
+    # What a person sees.
+
+    def draw(self, columns: int, rows: int) -> list[str]:
+        """The lines of the board."""
+        log = list(self.console.kept) if self.console else []
+        picture = self.board.picture(list(self.clients.values()), self.began, log, self.sink_lines())
+        return draw_board(picture, columns, rows, terminal_look())
+
+    def sink_lines(self) -> list[str]:
+        """What each sink has written."""
+        lines = []
+        for writer in self.writers:
+            written, wait = writer.written - writer.sink.refused, len(writer.queue)
+            trouble = ", and it fails" if writer.failing else ""
+            lines.append(f"--{writer.option}: {written:,} rows written, {wait:,} messages wait{trouble}")
+        return lines
+
+    def show_board(self) -> None:
+        if self.screen:
+            if self.console:
+                self.console.mute(True)
+            self.screen.open()
+
+    def leave_board(self) -> None:
+        """Give the terminal back. From any thread, and more than once."""
+        if self.screen:
+            self.screen.close()
+            if self.console:
+                self.console.mute(False)
+
+    def board_failed(self) -> None:
+        """There is no board any more: without a sink, there is nothing left to do."""
+        if self.console:
+            self.console.mute(False)
+        if not self.writers:
+            self.hang_up(1)
+
+    def tell_progress(self) -> None:
+        """With --quiet and a sink, a line a minute for who watches a terminal."""
+        before = 0
+        while not self.draining.wait(TELL_PROGRESS):
+            waiting = sum(len(writer.queue) for writer in self.writers)
+            rate = (self.rows - before) / TELL_PROGRESS
+            before = self.rows
+            okex_log.warning("%d rows so far, %.1f a second, %d messages wait to be written.", before, rate, waiting)
+
     # The end.
 
     def hang_up(self, status: int) -> None:
@@ -5030,6 +6014,7 @@ class Run:
             if self.draining.is_set():
                 return
             self.draining.set()
+            self.leave_board()
             if self.lock.acquire(timeout=0.1):  # a message that is being handled is still queued
                 self.lock.release()
             self.drain_began = monotonic()
@@ -5047,12 +6032,15 @@ class Run:
         self.hang_up(status)
         if not self.draining.wait(EXIT_GRACE):
             self.drain()
-            exit_now(self.status or 0)
+            self.exit_now(self.status or 0)
 
     def on_signal(self, number: int) -> None:
         """End the run; at once if rows are written after its end already. On the thread of watch_signals."""
         import signal
 
+        if number in board_signals():
+            self.interrupt_board(number)
+            return
         status = 130 if number == signal.SIGINT else 0
         if self.drain_began and monotonic() - self.drain_began > QUIET_DRAIN:
             self.give_up(status or 1)
@@ -5060,7 +6048,7 @@ class Run:
             return  # a double press
         self.first_signal = monotonic()
         threading.Thread(target=self.shut_down, args=(status,), daemon=True).start()
-        last_resort = threading.Timer(EXIT_GRACE + (MAX_DRAIN + 1 if self.writers else 0.2), exit_now, [status])
+        last_resort = threading.Timer(EXIT_GRACE + (MAX_DRAIN + 1 if self.writers else 0.2), self.exit_now, [status])
         last_resort.daemon = True
         last_resort.start()
 
@@ -5069,7 +6057,21 @@ class Run:
             if writer.thread.is_alive():
                 message = "--%s: gave up: %d messages were not written, and are lost."
                 okex_log.error(message, writer.option, len(writer.queue))
+        self.exit_now(status)
+
+    def exit_now(self, status: int) -> None:
+        self.leave_board()
         exit_now(status)
+
+    def interrupt_board(self, number: int) -> None:
+        """Ctrl-Z and Ctrl-\\ do what they do to every program, but on the terminal's own screen."""
+        import signal
+
+        self.leave_board()
+        if number == signal.SIGQUIT:
+            self.exit_now(128 + number)
+        os.kill(os.getpid(), signal.SIGSTOP)  # here it goes on with SIGCONT
+        self.show_board()
 
     def sum_up(self) -> None:
         clients = list(self.clients.values())
@@ -5114,14 +6116,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     with suppress(AttributeError):  # a console without UTF-8 gets escapes, not an exception
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        run = Run(args, *start_stand_in()) if args.offline else Run(args, args.url)
+        url, credentials = start_stand_in() if args.offline else (args.url, None)
+        run = Run(args, url, credentials, console)
     except (ImportError, OSError, ValueError) as error:
         console.flush()  # so that this comes last
         print(f"okex_ws.py: {mask_secrets(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
-    return run.run()
+    try:
+        return run.run()
+    finally:
+        run.leave_board()
 
 
 if __name__ == "__main__":  # leave this out where you paste the file into a script of your own

@@ -37,6 +37,8 @@ from websocket import ABNF, WebSocketProtocolException, frame_buffer
 Row = dict[str, Any]
 
 PRICES = {"BTC": 83_000.0, "ETH": 3_100.0, "LTC": 96.0, "BCH": 540.0, "ETC": 21.0, "EOS": 0.78, "XRP": 2.2}
+PRICES |= {"SOL": 142.0, "DOGE": 0.16, "ADA": 0.47, "AVAX": 15.5, "LINK": 13.8, "DOT": 2.7, "TRX": 0.28, "UNI": 7.4}
+PRICES |= {"ATOM": 2.9, "FIL": 2.1, "NEAR": 2.4, "SUI": 1.7, "OKB": 118.0}
 LEVELS = 100  # a side
 KEPT_TRADES, KEPT_BARS = 50_000, 5_000  # of each instrument, for REST
 INSTRUMENT = re.compile(rf"({'|'.join(PRICES)})-(USDT|USD|USDC|BTC)(-SWAP|-\d{{6}})?")
@@ -56,7 +58,10 @@ def deflate(text: str) -> bytes:
 
 
 class Instrument:
-    """A random walk in ticks, with a book around it, trades at its touch and a candle a minute."""
+    """A random walk in ticks, with a book around it, trades at its touch and a candle a minute.
+
+    Sizes are many small and few large; the spread opens and closes; now and then a burst of trades goes one way.
+    """
 
     def __init__(self, name: str, seed: int, clock: Callable[[], float] = time.time) -> None:
         self.name = name
@@ -68,8 +73,12 @@ class Instrument:
         self.middle = round(price * 10**self.digits)
         self.sequence = self.random.randrange(10**9)
         self.trade_id = self.random.randrange(10**9)
-        self.bids = {self.middle - n: self.size() for n in range(1, LEVELS + 1)}  # in ticks, best first
-        self.asks = {self.middle + n: self.size() for n in range(1, LEVELS + 1)}
+        self.gap = 1  # ticks from the middle to either best price
+        self.open = round(self.middle * self.random.gauss(1, 0.02))  # 24 hours ago
+        self.highest, self.lowest = max(self.middle, self.open), min(self.middle, self.open)
+        self.volume = self.random.uniform(1000, 9000)  # of 24 hours, in coins
+        self.bids = self.side(-1, {})  # in ticks, best first
+        self.asks = self.side(1, {})
         self.bars: dict[str, deque[list[Any]]] = {"1m": deque(maxlen=KEPT_BARS)}  # by length, the last one forms
         self.history: deque[Row] = deque(maxlen=KEPT_TRADES)
         self.changes: dict[str, dict[int, str]] = {"bids": {}, "asks": {}}
@@ -78,18 +87,25 @@ class Instrument:
         self.step()
 
     def size(self) -> str:
-        return f"{self.random.uniform(0.01, 5):.4f}"
+        return f"{max(0.0001, self.random.lognormvariate(-0.5, 1.2)):.4f}"
+
+    def side(self, sign: int, old: dict[int, str]) -> dict[int, str]:
+        """One side of the book around the middle, its sizes as they were where there were any."""
+        best = self.middle + sign * self.gap
+        return {price: old.get(price) or self.size() for price in range(best, best + sign * LEVELS, sign)}
 
     def price(self, ticks: int) -> str:
         return f"{ticks / 10**self.digits:.{self.digits}f}"
 
     def step(self) -> None:
-        """One event in this market: the middle moves, some levels change, up to three trades happen."""
+        """One event in this market: the middle and the spread move, some levels change, trades happen."""
         self.middle += self.random.randint(-3, 3)
+        if self.random.random() < 0.2:
+            self.gap = self.random.choice((1, 1, 1, 2, 3, 5))
         sides = {"bids": self.bids, "asks": self.asks}
         for side, sign in (("bids", -1), ("asks", 1)):
             old = sides[side]
-            new = {p: old.get(p) or self.size() for p in (self.middle + sign * n for n in range(1, LEVELS + 1))}
+            new = self.side(sign, old)
             for price in self.random.sample(list(new), 3):
                 new[price] = self.size()
             gone: dict[int, str] = {price: "0" for price in old if price not in new}
@@ -97,11 +113,16 @@ class Instrument:
             sides[side] = new
         self.bids, self.asks = sides["bids"], sides["asks"]
         self.previous, self.sequence = self.sequence, self.sequence + self.random.randint(1, 9)
-        self.trades = [self.trade() for _ in range(self.random.randint(1, 3))]
+        burst = self.random.random() < 0.05
+        side = self.random.choice(("buy", "sell"))
+        self.trades = [self.trade(side if burst else "") for _ in range(self.random.randint(1, 12 if burst else 3))]
         self.history.extend(self.trades)
         for bar, kept in self.bars.items():
             for trade in self.trades:
                 add_to_bars(kept, bar, trade)
+        for trade in self.trades:
+            self.highest, self.lowest = max(self.highest, trade["ticks"]), min(self.lowest, trade["ticks"])
+            self.volume += float(trade["size"])
 
     @property
     def candle(self) -> list[Any]:
@@ -127,15 +148,19 @@ class Instrument:
                 merged.append((trade, 1))
         return merged
 
-    def trade(self) -> Row:
+    def trade(self, side: str = "") -> Row:
         self.trade_id += 1
-        side = self.random.choice(("buy", "sell"))
-        ticks = self.middle + 1 if side == "buy" else self.middle - 1
+        side = side or self.random.choice(("buy", "sell"))
+        ticks = self.middle + self.gap if side == "buy" else self.middle - self.gap
         row = {"id": self.trade_id, "ticks": ticks, "price": self.price(ticks), "size": self.size(), "side": side}
         return row | {"ts": int(self.clock() * 1000)}
 
     def levels(self, side: str, most: int = LEVELS) -> list[tuple[str, str]]:
         return [(self.price(p), size) for p, size in list(getattr(self, side).items())[:most]]
+
+    def day(self) -> tuple[str, str, str, str]:
+        """The price 24 hours ago, the highest, the lowest, and the volume."""
+        return self.price(self.open), self.price(self.highest), self.price(self.lowest), f"{self.volume:.4f}"
 
     def changed(self, side: str) -> list[tuple[str, str]]:
         return [(self.price(p), size) for p, size in self.changes[side].items()]
@@ -310,7 +335,16 @@ class ServerV1(Generation):
         bid, ask, last = i.levels("bids", 1)[0][0], i.levels("asks", 1)[0][0], i.trades[-1]["price"]
         if extra:  # futures send numbers, and no time
             return {"last": float(last), "buy": float(bid), "sell": float(ask), "vol": 276406, "hold_amount": 180178}
-        return {"last": last, "buy": bid, "sell": ask, "vol": "185.03", "timestamp": int(now_ms())}
+        _, high, low, volume = i.day()
+        return {
+            "last": last,
+            "buy": bid,
+            "sell": ask,
+            "high": high,
+            "low": low,
+            "vol": volume,
+            "timestamp": int(now_ms()),
+        }
 
     def depth(self, i: Instrument, first: bool, detail: str | None, extra: list[str]) -> Any:
         whole = first or detail
@@ -406,7 +440,8 @@ class ServerV3(Generation):
     def ticker(self, i: Instrument, first: bool, size: str) -> list[Row]:
         (bid, bid_size), (ask, ask_size), last = i.levels("bids", 1)[0], i.levels("asks", 1)[0], i.trades[-1]["price"]
         row = {"last": last, "best_bid": bid, "best_ask": ask, "best_bid_size": bid_size, "best_ask_size": ask_size}
-        return [row | {"timestamp": now_iso()}]
+        day = dict(zip(("open_24h", "high_24h", "low_24h", "base_volume_24h"), i.day()))
+        return [row | day | {"timestamp": now_iso()}]
 
     def candle(self, i: Instrument, first: bool, size: str) -> list[Row]:
         minute, *prices, volume = i.candle
@@ -440,7 +475,7 @@ class ServerV5(Generation):
 
     ENDPOINTS = {
         "public": r"trades|tickers|books|books(50)?-l2-tbt|books5|bbo-tbt|index-tickers|mark-price|funding-rate|status"
-        r"|liquidation-orders",
+        r"|open-interest|liquidation-orders",
         "business": rf"(mark-price-|index-)?candle({BARS})|trades-all",
         "private": r"orders|account|positions|balance_and_position",
     }
@@ -562,7 +597,8 @@ class ServerV5(Generation):
     def tickers(self, i: Instrument, first: bool) -> list[Any]:
         (bid, bid_size), (ask, ask_size), last = i.levels("bids", 1)[0], i.levels("asks", 1)[0], i.trades[-1]
         row = {"instId": i.name, "last": last["price"], "lastSz": last["size"], "ts": now_ms()}
-        return [row | {"bidPx": bid, "bidSz": bid_size, "askPx": ask, "askSz": ask_size}]
+        day = dict(zip(("open24h", "high24h", "low24h", "vol24h"), i.day()))
+        return [row | day | {"bidPx": bid, "bidSz": bid_size, "askPx": ask, "askSz": ask_size}]
 
     def candle_feed(self, arg: Row) -> Feed:
         """A channel of candles: what has become final since the last push, and the one that forms."""
@@ -599,13 +635,21 @@ class ServerV5(Generation):
         return sides | {"ts": now_ms(), "seqId": i.sequence}
 
     def index_tickers(self, i: Instrument, first: bool) -> list[Any]:
-        return [{"instId": i.name, "idxPx": i.price(i.middle), "ts": now_ms()}]
+        day = dict(zip(("open24h", "high24h", "low24h"), i.day()))
+        return [{"instId": i.name, "idxPx": i.price(i.middle), "ts": now_ms()} | day]
 
     def mark_price(self, i: Instrument, first: bool) -> list[Any]:
         return [{"instType": "SWAP", "instId": i.name, "markPx": i.price(i.middle), "ts": now_ms()}]
 
     def funding_rate(self, i: Instrument, first: bool) -> list[Any]:
-        return [{"instType": "SWAP", "instId": i.name, "fundingRate": "0.0001", "nextFundingRate": "", "ts": now_ms()}]
+        hours = int(time.time() // 28_800 + 1) * 28_800_000
+        row = {"instType": "SWAP", "instId": i.name, "fundingRate": "0.0001", "nextFundingRate": "", "ts": now_ms()}
+        return [row | {"fundingTime": str(hours), "nextFundingTime": str(hours + 28_800_000)}]
+
+    def open_interest(self, i: Instrument, first: bool) -> list[Any]:
+        contracts = i.volume * 100  # of a hundredth of a coin
+        row = {"instType": kind_of(i.name), "instId": i.name, "oi": f"{contracts:.0f}", "oiCcy": f"{i.volume:.2f}"}
+        return [row | {"oiUsd": f"{i.volume * i.middle / 10**i.digits:.0f}", "ts": now_ms()}]
 
 
 class Account:

@@ -60,9 +60,8 @@ def test_offline_shows_prices_of_the_demo_channel_without_a_network():
     assert status == 0
     assert len(out.splitlines()) == 5
     for line in out.splitlines():
-        assert re.fullmatch(
-            r"\d\d:\d\d:\d\d\.\d{3}  ok_sub_futureusd_btc_trade_quarter +[\d.]+ +[\d.]+ (buy|sell)", line
-        )
+        assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3} btc_quarter +[\d.]+ +[\d.]+ (buy|sell)", line)
+        assert len(line) <= 80
     assert "ok_sub_futureusd_btc_trade_quarter subscribed." in err and "made up" in err
 
 
@@ -79,34 +78,33 @@ def test_the_demo_words_are_there():
 @pytest.mark.parametrize(
     ("channel", "line"),
     [
-        ("trades:BTC-USDT", r"[\d.]+ +[\d.]+ (buy|sell)"),
-        ("spot/trade:BTC-USDT", r"[\d.]+ +[\d.]+ (buy|sell)"),
-        ("swap/trade:BTC-USD-SWAP", r"[\d.]+ +[\d.]+ (buy|sell)"),
-        ("ok_sub_spot_ltc_btc_deals", r"[\d.]+ +[\d.]+ (buy|sell)"),
-        ("tickers:BTC-USDT", r"last [\d.]+  bid [\d.]+  ask [\d.]+"),
-        ("spot/ticker:BTC-USDT", r"last [\d.]+  bid [\d.]+  ask [\d.]+"),
-        ("ok_sub_spot_ltc_btc_ticker", r"last [\d.]+  bid [\d.]+  ask [\d.]+"),
-        ("candle1m:BTC-USDT", r"open [\d.]+  high [\d.]+  low [\d.]+  close [\d.]+  volume [\d.]+"),
-        ("spot/candle60s:BTC-USDT", r"open [\d.]+  high [\d.]+  low [\d.]+  close [\d.]+  volume [\d.]+"),
-        ("ok_sub_spot_ltc_btc_kline_1min", r"open [\d.]+  high [\d.]+  low [\d.]+  close [\d.]+  volume [\d.]+"),
-        ("funding-rate:BTC-USDT-SWAP", r"\{.*\"fundingRate\":\"0.0001\".*\}"),
+        ("trades:BTC-USDT", r"BTC-USDT +[\d.]+ +[\d.]+ (buy|sell)"),
+        ("swap/trade:BTC-USD-SWAP", r"BTC-USD-SWAP +[\d.]+ +[\d.]+ (buy|sell)"),
+        ("ok_sub_spot_ltc_btc_deals", r"ltc_btc +[\d.]+ +[\d.]+ (buy|sell)"),
+        ("tickers:BTC-USDT", r"BTC-USDT( +[\d.]+){3}.*"),
+        ("candle1m:BTC-USDT", r"BTC-USDT 1m( +[\d.]+){5}"),
+        ("books:BTC-USDT", r"BTC-USDT( +[\d.]+){5}"),
+        ("spot/depth:BTC-USDT", r"BTC-USDT( +[\d.]+){5}"),
+        ("funding-rate:BTC-USDT-SWAP", r"BTC-USDT-SWAP +0.0001 funding.*"),
     ],
 )
 def test_one_readable_line_a_row(exchange, channel, line):
     status, out, _ = finish(channel, "--url", exchange.url, "--count", "1")
     assert status == 0
-    assert re.fullmatch(rf"\d\d:\d\d:\d\d\.\d{{3}}  {re.escape(channel)}  *{line}\n", out)
+    assert re.fullmatch(rf"\d\d:\d\d:\d\d\.\d{{3}} {line}\n", out) and len(out) <= 81
 
 
-def test_the_library_prints_the_same(capsys):
-    okex_ws.print_rows(
-        "trades:BTC-USDT", [{"px": "83753", "sz": "0.000011", "side": "sell"}, {"odd": "\x1b[2J"}, None, 7]
-    )
-    okex_ws.print_rows("trades:BTC-USDT", [{"px": None, "sz": "1", "side": "sell"}])
+def test_depth_prints_a_ladder(exchange):
+    _, out, _ = finish("books:BTC-USDT", "--url", exchange.url, "--count", "1", "--depth", "3")
+    assert [line.split()[-1] for line in out.splitlines()] == [*["ask"] * 3, "spread", *["bid"] * 3]
+
+
+def test_the_library_prints_the_same(capsys, connect, exchange):
+    okex_ws.print_rows("trades:BTC-USDT", [{"px": "83753", "sz": "0.000011", "side": "sell"}, {"odd": "\x1b[2J"}, None])
     out = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"\S+  trades:BTC-USDT +83753 +0.000011 sell", out[0])
-    assert re.fullmatch(r"\S+  trades:BTC-USDT +None +1 sell", out.pop())
-    assert [line.rpartition("  ")[2] for line in out[1:]] == ['{"odd":"\\u001b[2J"}', "null", "7"]
+    assert re.fullmatch(r"\S+ BTC-USDT +83753 +0.000011 sell", out[0])
+    assert [line[13:] for line in out[1:]] == ["BTC-USDT odd \\x1b[2J", "BTC-USDT -"]
+    assert okex_ws.OkexWS(["books:BTC-USDT"]).depth == 1  # a change of a book is nothing to print
 
 
 def test_json_lines_are_what_was_sent_in_order_from_every_endpoint():
@@ -166,7 +164,7 @@ def in_terminal(*arguments, **environment):
 def test_colours_on_a_terminal_that_wants_them_and_nowhere_else(exchange):
     arguments = ("trades:BTC-USDT", "--url", exchange.url, "--count", "20")
     seen = in_terminal(*arguments)
-    assert "\033[32m" in seen and "\033[31m" in seen and seen.count("\033[0m") == 20
+    assert "\033[32m" in seen and "\033[31m" in seen and seen.count("\033[0m") == 20 + 1  # one of them the headings
     assert all("buy" in line for line in seen.splitlines() if "\033[32m" in line)
     assert COLOUR not in in_terminal(*arguments, NO_COLOR="1")
     assert COLOUR not in in_terminal(*arguments, TERM="dumb")
@@ -212,7 +210,7 @@ def test_a_signal_ends_it_in_every_state(exchange, busy_port, state, number, sta
     elif state == "handshake":
         wait_for(lambda: exchange.handshakes == 2)
     else:
-        until(process.stdout, "trades:BTC-USDT")
+        until(process.stdout, "BTC-USDT")
         exchange.silent = state == "silent"
     process.send_signal(number)
     _, err = process.communicate(timeout=5)
@@ -272,7 +270,7 @@ def test_a_signal_of_the_scripts_own_does_not_end_the_run(tmp_path, exchange):
 
 def test_a_second_signal_does_not_hurt(exchange):
     process = program("trades:BTC-USDT", "--url", exchange.url)
-    until(process.stdout, "trades:BTC-USDT")
+    until(process.stdout, "BTC-USDT")
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=5) == 130
@@ -448,7 +446,7 @@ def interruptible(*command):
 def test_ctrl_c_reaches_a_script_that_calls_run(exchange):
     code = f"import okex_ws; okex_ws.OkexWS(['trades:BTC-USDT'], url={exchange.url!r}).run()"
     process = interruptible("-c", code)
-    until(process.stdout, "trades:BTC-USDT")
+    until(process.stdout, "BTC-USDT")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=5)
     assert "KeyboardInterrupt" in err.splitlines()[-1]

@@ -5,18 +5,23 @@ exchange's own names, is the stand-in: in these processes every name leads to th
 for ever is ended with Ctrl-C once it has printed what it should, and must then end without a traceback.
 """
 
+import fcntl
 import json
 import os
 import plistlib
+import pty
 import re
+import select
 import shlex
 import shutil
 import signal
 import socket
 import sqlite3
 import ssl
+import struct
 import subprocess
 import sys
+import termios
 from functools import partial
 from pathlib import Path
 
@@ -203,7 +208,7 @@ SHOWN = {  # what a program prints, by a text that is in no other one
     "for row in RedisFeed(": r"^[\d.]+ [\d.]+$",
     "feed.status(), feed.get(": r"'status': 'SUBSCRIBED'.*'last': '[\d.]+'",
     "book.best_bid, book.best_ask": r"^\('[\d.]+', '[\d.]+'\) \('[\d.]+', '[\d.]+'\) [\d.]+ [\d.]+ \(\[\[",
-    "account.request": r"(?s)(?=.*^placed: \[{.ordId.: .1000.)(?=.*orders:instType=SPOT .*\"state\":\"(live|filled))",
+    "account.request": r"(?s)(?=.*^placed: \[{.ordId.: .1000.)(?=.*^\S+ BTC-USDT +[\d.]+ +0.001 buy (live|filled))",
     "exchange.keys": r"^answer: \[\{'ordId': '1000'.*'sCode': '0'",
     "okex_ws.SINKS": r"",
     "feed.subscribe(": r"(?s)'confirmed'.*'confirm': '0'.*^[\d-]+ [\d.]+ [\d.]+$",
@@ -315,6 +320,8 @@ def test_a_service_of_the_readme_runs(desk, service, request):
 
 
 def run_command(desk, arguments, request):
+    if "--board" in arguments:
+        return run_board(desk, arguments)
     ends = "--count" in arguments or "tests/bench_book.py" in arguments
     shows = bool  # something on stdout
     if "--redis" in arguments:
@@ -326,6 +333,46 @@ def run_command(desk, arguments, request):
     if "--port" in arguments:
         arguments[arguments.index("--port") + 1] = "0"
     desk.run(*arguments, shows=shows, ends=ends, status=130 if "okex_ws.py" in arguments and not ends else 0)
+
+
+def run_board(desk, arguments):
+    """Run a command on a terminal of 80x24 until its board has a book, end it with Ctrl-C; what it wrote."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    environment = desk.environment | {"PORTS": json.dumps(desk.ports), "TERM": "xterm", "LANG": "C.UTF-8"}
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
+    process = subprocess.Popen([sys.executable, *arguments], cwd=desk.folder, env=environment, **streams)
+    desk.processes.append(process)
+    written = []
+
+    def read(ours=ours):
+        while select.select([ours], [], [], 0.01)[0]:
+            written.append(os.read(ours, 65536))
+        return b"".join(written).decode(errors="replace")
+
+    wait_for(lambda: process.poll() is not None or "% bought" in read(), within=20)
+    process.send_signal(signal.SIGINT)
+    wait_for(lambda: [read(), process.poll()][1] is not None)
+    text = read()
+    os.close(ours)
+    os.close(theirs)
+    assert process.returncode == 130 and "Traceback" not in text, text
+    return re.sub(r"\033\[[\d;?]*[a-zA-Z]", "\n", text)
+
+
+def test_the_board_that_the_readme_shows_is_what_is_drawn(desk):
+    (shown,) = [code for _, code in blocks("") if "book, in sync" in code]
+    assert len(shown.splitlines()) == 24 and max(map(len, shown.splitlines())) <= 80
+    drawn = run_board(desk, ["okex_ws.py", "--offline", "--board"])
+    for kind in (
+        r"instrument +last .*spread",
+        r"── BTC-USDT book, in sync ─",
+        r"── trades, \d+% bought",
+        "── log ─",
+    ):
+        assert re.search(kind, shown) and re.search(kind, drawn), kind
+    names = set(re.findall(r"^[A-Z]+-USDT", shown, re.M))
+    assert len(names) == 5 and names <= set(re.findall(r"^[A-Z]+-USDT", drawn, re.M))
 
 
 def test_the_commands_that_are_not_run_are_there():
@@ -341,7 +388,7 @@ def alike(text):
 
 
 def test_the_first_thing_that_the_readme_shows_is_what_is_printed(desk):
-    shown = next(code for _, code in blocks("") if "Offline: a stand-in" in code)
+    shown = next(code for _, code in blocks("") if "trade_quarter subscribed." in code)
     process = desk.start("okex_ws.py", "--offline")
     wait_for(lambda: process.printed().count("\n") >= 3)
     assert alike(shown) <= alike(process.printed("err") + process.printed())

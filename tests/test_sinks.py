@@ -469,9 +469,9 @@ def test_a_message_that_is_nested_too_deeply_costs_no_other(tmp_path, kind, capl
     assert caplog.text.count("cannot take a message") == 1 and "2 rows refused by --sink" in caplog.text
 
 
-def test_a_message_that_cannot_be_printed_reaches_the_sinks(monkeypatch):
-    monkeypatch.setattr(okex_ws, "to_json", shallow_json)
+def test_a_message_that_cannot_be_printed_reaches_the_sinks():
     run = okex_ws.Run(okex_ws.parse_arguments(["--count", "1"]), None)
+    run.output = lambda channel, rows: shallow_json(rows)
     sink = Memory()
     run.writers, run.connected = [Writer("memory", sink)], True
     with pytest.raises(RecursionError):
