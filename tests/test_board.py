@@ -1,5 +1,6 @@
 """The board: a function from a picture to lines, and a terminal that is given back as it was."""
 
+import codecs
 import fcntl
 import os
 import pty
@@ -137,6 +138,7 @@ class Terminal:
 
     def __init__(self, *arguments, size=(80, 24), code=None, **environment):
         self.ours, self.theirs = pty.openpty()
+        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a read may end inside a character
         self.resize(*size)
         self.before = termios.tcgetattr(self.theirs)
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("LC_") and k not in ("LANG", "NO_COLOR")}
@@ -155,7 +157,7 @@ class Terminal:
 
     def read(self):
         while select.select([self.ours], [], [], 0.01)[0]:
-            self.text += os.read(self.ours, 65536).decode(errors="replace")
+            self.text += self.decoder.decode(os.read(self.ours, 65536))
         return self.text
 
     def until(self, text):

@@ -404,7 +404,8 @@ def trades_of(client, channel=TRADES):
 
 
 def market_ids(exchange, name="BTC-USDT"):
-    return [t["id"] for t in exchange.instruments[name].history]
+    with exchange.lock:  # the market goes on
+        return [t["id"] for t in exchange.instruments[name].history]
 
 
 def complete(client, exchange, channel=TRADES):
