@@ -5236,6 +5236,11 @@ def trade_lines(trades: Sequence[tuple[str, ...]], width: int, look: BoardLook) 
     return lines
 
 
+def is_connected(client: OkexWS) -> bool:
+    sock = client.sock  # once: the reading thread sets it to None at any moment
+    return bool(sock and sock.connected)
+
+
 class Board:
     """What the board shows beyond what the clients keep: last rows, the latest trades, prices of the last minutes.
 
@@ -5280,7 +5285,7 @@ class Board:
         trades = list(self.tape)
         tape = [trade_texts(row) for row in trades[:-MAX_SHOWN:-1] if row.__class__ is dict]
         return BoardPicture(
-            status, all(client._open for client in clients), quotes, others,
+            status, all(map(is_connected, clients)), quotes, others,
             known_format(book_channel).name if book else "", doubt, bids, asks,
             known_format(self.tape_channel).name if self.tape_channel else "", tape, buy_share(trades), log, sinks,
         )  # fmt: skip
@@ -5332,7 +5337,7 @@ class Board:
         self.counted.append((now, sum(client.counts["messages"] for client in clients)))
         (begin, before), (end, after) = self.counted[0], self.counted[-1]
         rate = (after - before) / (end - begin) if end > begin else 0.0
-        parts = [] if all(client._open for client in clients) else ["NOT CONNECTED"]
+        parts = [] if all(map(is_connected, clients)) else ["NOT CONNECTED"]
         parts += [f"up {int(up) // 3600}:{int(up) // 60 % 60:02d}:{int(up) % 60:02d}", f"reconnects {reconnects}"]
         parts += [f"ping {ping:.1f} ms"] if ping is not None else []
         parts += [f"delay {delay:.0f} ms"] if delay is not None else []

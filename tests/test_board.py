@@ -116,7 +116,7 @@ def test_what_is_noted_and_kept_becomes_a_picture(connect, exchange):
     )
     assert all(map(len, seen.status)) and len(seen.status[-1]) <= 60
     client.close()
-    wait_for(lambda: not client._open)
+    wait_for(lambda: not okex_ws.is_connected(client))
     assert look().doubt and "NOT CONNECTED" in look().status[-1]
 
 
