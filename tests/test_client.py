@@ -785,6 +785,15 @@ def test_a_peer_that_never_answers_a_ping_is_taken_by_its_data():
     assert watchdog.lag(70.0) == 1 and watchdog.silence(70.0) == ""
 
 
+def test_between_a_suspend_and_the_next_connection_no_book_is_trusted(monkeypatch):
+    client = OkexWS([], url="ws://127.0.0.1:1")
+    client._watchdog.start(okex_ws.monotonic())
+    real = okex_ws.wall_clock
+    monkeypatch.setattr(okex_ws, "wall_clock", lambda: real() + 3600)
+    client._tick(okex_ws.monotonic())
+    assert "clock jumped" in client._watchdog.doubt()
+
+
 def test_a_clock_that_is_set_right_slowly_is_no_suspend():
     watchdog = okex_ws.Watchdog(20.0)
     now = okex_ws.monotonic()
