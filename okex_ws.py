@@ -459,7 +459,7 @@ class OkexWS(Connection):
         self.dialect.check_operation(op, self.url)
         if not self._logs_in:
             raise ValueError("this client does not log in: orders take one with private channels, or none at all")
-        return self._orders.place(op, args, timeout, self._rest, self._login.done, self.send)
+        return self._orders.place(op, args, timeout, self._rest, self._login.complete, self.send)
 
     def recall(self, channel: str, rows: Iterable[Any]) -> None:
         """Say what an earlier run kept of a channel, oldest first, before `run()`: what it left out is fetched."""
@@ -580,7 +580,7 @@ class OkexWS(Connection):
                 return
             now = monotonic()
             with suppress(OSError, websocket.WebSocketException):  # the connection is gone; the next starts afresh
-                if self._logs_in and not self._login.done.is_set():
+                if self._logs_in and not self._login.done:
                     if not self._login.pending and self._subscriptions.may_request(now):
                         self.send(self._login.request(now))
                     return
@@ -703,11 +703,12 @@ class OkexWS(Connection):
             self._hang_up(f"the login failed: {why}")  # if it was about the login, another one may help
 
     def _logged_in(self) -> None:
-        if self._login.done.is_set():  # v1 answers a signed addChannel like this
+        if self._login.done:  # v1 answers a signed addChannel like this
             self._subscriptions.confirm_private()
         self._login.accepted()
         okex_log.info("Logged in.")
         self._send_due()
+        self._login.complete.set()
 
     def _login_refused(self, event: "LoginRefused") -> None:
         why = reason_of(self._quotable(event))
@@ -3569,7 +3570,8 @@ class Login:
         self.credentials = credentials or Credentials.from_environment()
         self.url = url
         self.for_orders = for_orders  # whether to log in though no channel needs it
-        self.done = threading.Event()  # accepted on this connection
+        self.done = False  # accepted on this connection
+        self.complete = threading.Event()  # and the channels are asked for: no order overtakes the one that tells of it
         self.due = 0.0  # monotonic: when the login under way should have been answered; 0 if none is
         self.server_clock = ("", 0.0)  # when the connection was made: by the server's handshake, and by this clock
         self._encrypted = url.startswith("wss:")
@@ -3590,7 +3592,8 @@ class Login:
 
     def reset(self, server_date: str = "") -> None:
         """Another connection, or none: nothing is asked for."""
-        self.done.clear()
+        self.done = False
+        self.complete.clear()
         self.due = 0.0
         self.server_clock = (server_date, wall_clock())
 
@@ -3608,7 +3611,7 @@ class Login:
 
     def accepted(self) -> None:
         self.due = 0.0
-        self.done.set()
+        self.done = True
 
     def refused(self, event: LoginRefused, why: str) -> LoginError | None:
         """What a refusal means: an error that no retry can mend, or None."""

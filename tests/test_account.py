@@ -154,7 +154,7 @@ def test_knows_which_channels_need_a_login(channel, private):
 @GENERATIONS
 def test_logs_in_before_it_subscribes(exchange, connect, keys, generation):
     client = connect(PRIVATE[generation], credentials=keys)
-    wait_for(lambda: client.channels[PRIVATE[generation]] == "confirmed")
+    wait_for(lambda: client.channels[PRIVATE[generation]] == "confirmed" and len(spoken(exchange)) > 1)
     assert spoken(exchange)[:2] == ["login", "addChannel" if generation == "v1" else "subscribe"]
 
 
@@ -469,6 +469,23 @@ def test_an_order_that_waits_for_the_login_survives_a_lost_connection(exchange, 
     exchange.ignored = ""
     exchange.sessions[-1].drop()
     assert result()[0]["sCode"] == "0" and spoken(exchange).count("order") == 1
+
+
+def test_an_order_that_waits_for_the_login_does_not_overtake_the_channel_that_tells_of_it(
+    exchange, connect, keys, monkeypatch
+):
+    exchange.ignored = '"op":"login"'
+    client = connect("orders:instType=SPOT", credentials=keys)
+    wait_for(lambda: spoken(exchange))
+    result = in_thread(client.request, "order", {**BUY, "ordType": "market"})
+    wait_for(lambda: exchange.fetched)  # the order has its code and waits for the login alone
+    send_due = client._send_due
+    monkeypatch.setattr(client, "_send_due", lambda: (time.sleep(0.2), send_due()))  # what an order could use
+    exchange.ignored = ""
+    exchange.sessions[-1].drop()
+    assert result()[0]["sCode"] == "0"
+    assert spoken(exchange) == ["login", "login", "subscribe", "order"]
+    wait_for(lambda: {row["state"] for _, row in client.rows} == {"live", "filled"})
 
 
 def test_an_order_whose_time_went_into_looking_up_is_not_sent(exchange, trader, monkeypatch):
