@@ -295,8 +295,9 @@ SAMPLES = V5 + V3 + V1
 
 
 @pytest.fixture
-def shown(capsys):
-    """What print_rows prints, as lines without their time, and with the hours of other days left out."""
+def shown(capsys, monkeypatch):
+    """What print_rows prints at NOW, as lines without their time, and with the hours of other days left out."""
+    monkeypatch.setattr(okex_ws, "wall_clock", lambda: int(NOW) / 1000)
 
     def show(channel, *rows, **options):
         okex_ws.print_rows(channel, list(rows), **options)
