@@ -1452,8 +1452,27 @@ WireEvent = (
 )
 
 
+PLACE = re.compile("<(.+?)>")  # in a kind's name
+
+
+class ChannelKind(NamedTuple):
+    """A kind of channel: a row of the tables of channels, which say all that depends on the kind."""
+
+    name: str  # before the colon; <bar> and the like stand for each of a list of words, see Dialect.PLACES
+    argument: str  # an example of what follows the colon; with `=` if the exchange must have it; "" if it need not
+    what: str  # what it carries
+    columns: str  # the values of a row that matter most, in brackets if the rows arrive as bare lists
+    where: str = "public"  # its endpoint, of v5, and whether it needs a login
+    today: str = ""  # of v1 and v3: the channel that carries it now, see todays_name
+    trades: str = "SPOT SWAP FUTURES OPTION"  # the types of instruments that it takes, or INDEX, or SPREAD
+
+    @property
+    def login(self) -> bool:
+        return self.where.endswith("login")
+
+
 class Dialect:
-    """One generation of the exchange's protocol. Stateless: every method is a pure function."""
+    """One generation of the exchange's protocol, with its table of channels. Every method is a pure function."""
 
     name: str
     retired: str = ""  # when the exchange gave this generation up
@@ -1463,7 +1482,38 @@ class Dialect:
     max_request = 4096  # bytes of arguments in one request
     passphrase = True  # whether its login takes one
     BOOKS: re.Pattern[str]  # channels that are order books
-    PRIVATE: re.Pattern[str]  # channels, by name without argument, that need a login
+    PLACES: dict[str, str] = {}  # by the name of a place in a kind's name: the words that may stand there, any if ""
+
+    def __init__(self, kinds: Iterable[tuple[Any, ...]]) -> None:
+        self.kinds = [ChannelKind(*row) for row in kinds]
+        self._find = functools.lru_cache(maxsize=4096)(self._find_kind)  # names are many, and asked for again
+
+    def _find_kind(self, name: str) -> tuple[ChannelKind | None, dict[str, str]]:
+        for kind in self.kinds:
+            match = re.fullmatch(PLACE.sub(self._words, kind.name), name)
+            if match:
+                return kind, match.groupdict()
+        return None, {}
+
+    def _words(self, place: re.Match[str]) -> str:
+        """The pattern of what may stand in a place."""
+        return f"(?P<{place[1]}>{'|'.join(self.PLACES[place[1]].split()) or '[a-z0-9]+'})"
+
+    def kind(self, channel: str) -> ChannelKind | None:
+        """The row of the table for a channel, None for one that is not known."""
+        return self._find(channel.partition(":")[0])[0]
+
+    def places(self, channel: str) -> dict[str, str]:
+        """What stands in the places of a known channel's name: {"bar": "1m"} for candle1m:BTC-USDT."""
+        return self._find(channel.partition(":")[0])[1]
+
+    def names(self, kind: ChannelKind, places: dict[str, str] | None = None) -> Iterator[str]:
+        """Every name of a kind, the most usual first; `places` has what to put where anything may stand."""
+        chosen = [
+            self.PLACES[place].split() or [(places or {}).get(place, place)] for place in PLACE.findall(kind.name)
+        ]
+        template = PLACE.sub("{}", kind.name)
+        return (template.format(*words) for words in itertools.product(*chosen))
 
     def url(self, channel: str, region: str = "global", simulated: bool = False) -> str:
         """The exchange's own URL for this channel."""
@@ -1489,7 +1539,8 @@ class Dialect:
         raise ValueError(f"{self.name} takes no orders over WebSocket")
 
     def private(self, channel: str) -> bool:
-        return bool(self.PRIVATE.fullmatch(channel.partition(":")[0]))
+        kind = self.kind(channel)
+        return kind is not None and kind.login
 
     def login(self, credentials: "Credentials", now: float) -> str:
         """The login request, signed for this epoch second."""
@@ -1546,7 +1597,13 @@ class OkexV1(Dialect):
     ping_every = 30.0
     passphrase = False
     BOOKS = re.compile(r"ok_sub_\w+?_depth(_(this|next)_week|_quarter)?(?P<whole>_\d+)?")
-    PRIVATE = re.compile(r"ok_sub_futureusd_(trades|userinfo|positions)|ok_sub_spot_\w+_(order|balance)")
+    PLACES = {
+        "coin": "",
+        "quote": "",
+        "when": "quarter this_week next_week",
+        "levels": "5 10 20",
+        "bar": "1min 3min 5min 15min 30min 1hour 2hour 4hour 6hour 12hour day 3day week",
+    }
 
     def _request(self, op: str, channels: Sequence[str], id: str) -> str:
         event = {"subscribe": "addChannel", "unsubscribe": "removeChannel"}[op]
@@ -1636,7 +1693,13 @@ class OkexV3(Dialect):
     URL = "wss://real.okex.com:8443/ws/v3"
     ping_every = 25.0
     BOOKS = re.compile(r"\w+/depth(?P<whole>5)?(_l2_tbt)?:.+")
-    PRIVATE = re.compile(r"(spot|margin|futures|swap|option)/((margin_)?account|position|order(_algo)?)")
+    PLACES = {
+        "market": "spot futures swap option",
+        "linear": "spot futures swap",
+        "contract": "futures swap",
+        "held": "futures swap option",
+        "seconds": "60 180 300 900 1800 3600 7200 14400 21600 43200 86400 604800",
+    }
     UNFILTERED = {"futures/instruments", "system/status"}
     BY_UNDERLYING = {f"option/{kind}" for kind in "account instruments order order_algo position summary".split()}
 
@@ -1713,17 +1776,11 @@ class OkxV5(Dialect):
     ping_every = 20.0
     max_request = 64 << 10
 
-    ACCOUNT = re.compile(r"account|account-greeks|positions|orders|fills|balance_and_position|liquidation-warning")
-    _PRIVATE_BUSINESS = (
-        "orders-algo|algo-.+|grid-.+|deposit-info|withdrawal-info|rfqs|quotes|struc-block-trades"
-        "|copytrading-(lead-)?notification|economic-calendar"
-    )
-    BUSINESS = re.compile(
-        rf"(mark-price-|index-)?candle\w+|trades-all|{_PRIVATE_BUSINESS}"
-        r"|public-(struc-)?block-trades|block-tickers|sprd-.+"
-    )
-    PRIVATE = re.compile(rf"{ACCOUNT.pattern}|{_PRIVATE_BUSINESS}|sprd-(orders|trades)|books(50)?-l2-tbt")
     BOOKS = re.compile(r"(sprd-)?((books(50)?(-l2-tbt|-elp|-rpi(-tbt)?)?(-all)?)|(?P<whole>books5|bbo-tbt)):.+")
+    PLACES = {
+        "bar": "1m 1s 3m 5m 15m 30m 1H 2H 4H 6H 12H 1D 2D 3D 5D 1W 1M 3M 6Hutc 12Hutc 1Dutc 2Dutc 3Dutc 5Dutc 1Wutc"
+        " 1Mutc 3Mutc"
+    }
     NOT_IDENTITY = ("channel", "uid", "extraParams")  # the exchange adds uid to a push, and may leave extraParams out
     OPERATIONS = {  # where each is taken; the exchange says what it thinks of others
         "private": "order batch-orders cancel-order batch-cancel-orders amend-order batch-amend-orders mass-cancel",
@@ -1733,12 +1790,8 @@ class OkxV5(Dialect):
     def url(self, channel: str, region: str = "global", simulated: bool = False) -> str:
         if region not in REGIONS:
             raise ValueError(f"no region {region!r}: choose one of {', '.join(REGIONS)}")
-        name, path = channel.partition(":")[0], "public"
-        if self.ACCOUNT.fullmatch(name):
-            path = "private"
-        elif self.BUSINESS.fullmatch(name):
-            path = "business"
-        return f"{REGIONS[region][simulated]}/ws/v5/{path}"
+        kind = self.kind(channel)
+        return f"{REGIONS[region][simulated]}/ws/v5/{kind.where.split(',')[0] if kind else 'public'}"
 
     def argument(self, channel: str) -> dict[str, str]:
         """`trades:BTC-USDT` and `orders:instType=ANY` as the object that the exchange takes."""
@@ -1879,9 +1932,174 @@ def unknown(item: dict[str, Any]) -> Unknown:
     return Unknown(f"event {event}" if event else f"object with {', '.join(item)}")
 
 
-V1 = OkexV1()
-V3 = OkexV3()
-V5 = OkxV5()
+# Every kind of channel that the exchange documents (v5: as of November 2026), see ChannelKind. One row serves the
+# endpoint, the login, the names of columns, --list, the README, and who mistypes a name.
+V5_BOOK = "bids asks ts seqId"
+V5_CANDLE = "[ts o h l c vol volCcy volCcyQuote confirm]"  # v1 and v5 futures count in contracts, and then in coins
+V5_PLAIN_CANDLE = "[ts o h l c confirm]"
+V5_TRADE = "instId tradeId px sz side ts"
+V5_TICKER = "last lastSz bidPx bidSz askPx askSz open24h high24h low24h vol24h ts"
+V5_LEGS = "blockTdId legs (instId px sz side) ts"
+V5_ORDER = "ordId clOrdId instId side px sz state accFillSz avgPx fee uTime"
+V5_ALGO = "algoId instId side ordType triggerPx sz state"
+V5_GRID = "algoId instId state gridNum maxPx minPx totalPnl pTime"
+V5_BALANCES = "details (ccy cashBal availBal eq)"
+
+V5 = OkxV5([
+    ("trades", "BTC-USDT", "trades; those of one order at one price are one row, of `count` trades",
+     f"{V5_TRADE} count"),
+    ("trades-all", "BTC-USDT", "trades, each by itself", V5_TRADE, "business"),
+    ("tickers", "BTC-USDT", "last price, best bid and ask, 24 hours", V5_TICKER),
+    ("candle<bar>", "BTC-USDT", "candles; final where `confirm` is 1", V5_CANDLE, "business"),
+    ("mark-price-candle<bar>", "BTC-USDT-SWAP", "candles of the mark price", V5_PLAIN_CANDLE, "business", "",
+     "SWAP FUTURES OPTION"),
+    ("index-candle<bar>", "BTC-USDT", "candles of an index", V5_PLAIN_CANDLE, "business", "", "INDEX"),
+    ("books", "BTC-USDT", "order book, 400 levels, every 100 ms", f"{V5_BOOK} prevSeqId"),
+    ("books5", "BTC-USDT", "its best five levels, every 100 ms", V5_BOOK),
+    ("bbo-tbt", "BTC-USDT", "its best bid and ask, every 10 ms", V5_BOOK),
+    ("books-rpi", "BTC-USDT", "order book with retail orders; levels are price, all, without them, orders",
+     f"{V5_BOOK} prevSeqId"),
+    ("books-l2-tbt", "BTC-USDT", "order book, 400 levels, every 10 ms (fee tier VIP 4)", f"{V5_BOOK} prevSeqId",
+     "public, login"),
+    ("books50-l2-tbt", "BTC-USDT", "order book, 50 levels, every 10 ms (fee tier VIP 4)", f"{V5_BOOK} prevSeqId",
+     "public, login"),
+    ("index-tickers", "BTC-USDT", "index price", "instId idxPx open24h high24h low24h ts", "public", "", "INDEX"),
+    ("mark-price", "BTC-USDT-SWAP", "mark price", "instId markPx ts", "public", "", "SWAP FUTURES OPTION"),
+    ("price-limit", "BTC-USDT-SWAP", "price limits", "instId buyLmt sellLmt ts", "public", "", "SWAP FUTURES OPTION"),
+    ("funding-rate", "BTC-USDT-SWAP", "funding rate",
+     "instId fundingRate fundingTime nextFundingRate nextFundingTime ts", "public", "", "SWAP"),
+    ("open-interest", "BTC-USDT-SWAP", "open interest", "instId oi oiCcy ts", "public", "", "SWAP FUTURES OPTION"),
+    ("liquidation-orders", "instType=SWAP", "liquidations", "instId details (side sz bkPx ts)"),
+    ("adl-warning", "instType=SWAP", "auto-deleveraging: what the insurance fund holds",
+     "instType instFamily state bal maxBal ts"),
+    ("estimated-price", "instType=FUTURES,instFamily=BTC-USD", "estimated delivery price, in the hour before",
+     "instId settlePx ts"),
+    ("opt-summary", "instFamily=BTC-USD", "greeks and volatilities of options",
+     "instId markVol bidVol askVol delta gamma theta vega ts"),
+    ("option-trades", "instType=OPTION,instFamily=BTC-USD", "trades of options",
+     "instId tradeId px sz side fillVol markPx idxPx ts"),
+    ("instruments", "instType=SPOT", "instruments that change", "instId state tickSz lotSz"),
+    ("call-auction-details", "BTC-USDT", "a call auction", "instId eqPx matchedSz unmatchedSz auctionEndTime state ts"),
+    ("event-contract-markets", "", "event contracts", "instId state"),
+    ("status", "", "maintenance", "title state begin end"),
+    ("public-block-trades", "BTC-USDT", "block trades, by leg", f"{V5_TRADE}", "business"),
+    ("public-struc-block-trades", "", "block trades, whole", V5_LEGS, "business"),
+    ("block-tickers", "BTC-USDT", "volumes of block trades", "instId vol24h volCcy24h ts", "business"),
+    ("sprd-public-trades", "BTC-USDT_BTC-USDT-SWAP", "trades of spreads", "sprdId tradeId px sz side ts", "business",
+     "", "SPREAD"),
+    ("sprd-tickers", "BTC-USDT_BTC-USDT-SWAP", "tickers of spreads", f"sprdId {V5_TICKER}", "business", "", "SPREAD"),
+    ("sprd-candle<bar>", "BTC-USDT_BTC-USDT-SWAP", "candles of spreads", "[ts o h l c vol confirm]", "business",
+     "", "SPREAD"),
+    ("sprd-bbo-tbt", "BTC-USDT_BTC-USDT-SWAP", "best bid and ask of spreads", V5_BOOK, "business", "", "SPREAD"),
+    ("sprd-books5", "BTC-USDT_BTC-USDT-SWAP", "best five levels of spreads", V5_BOOK, "business", "", "SPREAD"),
+    ("sprd-books-l2-tbt", "BTC-USDT_BTC-USDT-SWAP", "order books of spreads", f"{V5_BOOK} prevSeqId", "business",
+     "", "SPREAD"),
+    ("orders", "instType=ANY", "your orders", V5_ORDER, "private, login"),
+    ("fills", "", "your fills (fee tier VIP 4)", "instId tradeId ordId fillPx fillSz side ts", "private, login"),
+    ("account", "", "your balances", f"totalEq {V5_BALANCES} uTime", "private, login"),
+    ("positions", "instType=ANY", "your positions", "instId posSide pos avgPx upl lever liqPx uTime", "private, login"),
+    ("balance_and_position", "", "both at each change", "eventType balData posData pTime", "private, login"),
+    ("liquidation-warning", "instType=ANY", "your positions that may be liquidated", "instId posSide pos mgnRatio",
+     "private, login"),
+    ("account-greeks", "", "the greeks of what you hold", "ccy deltaBS gammaBS thetaBS vegaBS ts", "private, login"),
+    ("orders-algo", "instType=ANY", "your algo orders", V5_ALGO, "business, login"),
+    ("algo-advance", "instType=ANY", "your advanced algo orders", V5_ALGO, "business, login"),
+    ("algo-recurring-buy", "instType=SPOT", "your recurring buys", "algoId state investmentAmt totalPnl pTime",
+     "business, login"),
+    ("grid-orders-spot", "instType=SPOT", "your grid bots, spot", V5_GRID, "business, login"),
+    ("grid-orders-contract", "instType=ANY", "your grid bots, contracts", V5_GRID, "business, login"),
+    ("grid-positions", "algoId=1", "a grid bot's positions", "algoId instId pos avgPx upl liqPx pTime",
+     "business, login"),
+    ("grid-sub-orders", "algoId=1", "a grid bot's orders", f"algoId {V5_ORDER}", "business, login"),
+    ("copytrading-notification", "instType=SWAP", "copy trading", "infoType instId side pos avgPx",
+     "business, login"),
+    ("copytrading-lead-notification", "instType=SWAP", "copy trading, as the one who leads",
+     "infoType instId side maxLeadTraderNum", "business, login"),
+    ("deposit-info", "", "your deposits", "ccy amt state txId ts", "business, login"),
+    ("withdrawal-info", "", "your withdrawals", "ccy amt state txId ts", "business, login"),
+    ("rfqs", "", "your requests for quotes", "rfqId state legs cTime", "business, login"),
+    ("quotes", "", "quotes for them", "quoteId rfqId state quoteSide legs cTime", "business, login"),
+    ("struc-block-trades", "", "your block trades", V5_LEGS, "business, login"),
+    ("sprd-orders", "", "your orders in spreads", V5_ORDER.replace("instId", "sprdId"), "business, login"),
+    ("sprd-trades", "", "your trades of spreads", "sprdId tradeId ordId fillPx fillSz side state ts",
+     "business, login"),
+    ("economic-calendar", "", "economic events (fee tier VIP 1)", "event region date actual forecast previous",
+     "business, login"),
+])  # fmt: skip
+
+V3_TRADE = "instrument_id trade_id price size side timestamp"  # spot has `size`, the others have `qty`
+V3_TICKER = "instrument_id last best_bid best_ask high_24h low_24h timestamp"
+V3_CANDLE = "candle (time open high low close volume)"
+V3_BOOK = "instrument_id bids asks timestamp"
+V3_ORDER = "order_id client_oid instrument_id side price size filled_size state timestamp"
+
+V3 = OkexV3([
+    ("<market>/trade", "BTC-USDT", "trades; not spot: `qty`", V3_TRADE, "public", "trades:{id}"),
+    ("index/ticker", "BTC-USD", "index price", V3_TICKER, "public", "index-tickers:{id}"),
+    ("<market>/ticker", "BTC-USDT", "last price, best bid and ask, 24 hours", V3_TICKER, "public", "tickers:{id}"),
+    ("index/candle<seconds>s", "BTC-USD", "candles of an index", V3_CANDLE, "public", "index-candle{bar}:{id}"),
+    ("<linear>/candle<seconds>s", "BTC-USDT", "candles", V3_CANDLE, "public", "candle{bar}:{id}"),
+    ("<market>/depth", "BTC-USDT", "order book", f"{V3_BOOK} checksum", "public", "books:{id}"),
+    ("<linear>/depth5", "BTC-USDT", "its best five levels", V3_BOOK, "public", "books5:{id}"),
+    ("<market>/depth_l2_tbt", "BTC-USDT", "order book, tick by tick", f"{V3_BOOK} checksum", "public", "books:{id}"),
+    ("<contract>/price_range", "BTC-USD-SWAP", "price limits", "instrument_id highest lowest timestamp", "public",
+     "price-limit:{id}"),
+    ("<contract>/mark_price", "BTC-USD-SWAP", "mark price", "instrument_id mark_price timestamp", "public",
+     "mark-price:{id}"),
+    ("swap/funding_rate", "BTC-USD-SWAP", "funding rate",
+     "instrument_id funding_rate estimated_rate funding_time", "public", "funding-rate:{id}"),
+    ("futures/estimated_price", "BTC-USD-191227", "estimated delivery price",
+     "instrument_id settlement_price timestamp", "public", "estimated-price:instType=FUTURES,instId={id}"),
+    ("futures/instruments", "", "futures that change", "instrument_id underlying tick_size delivery", "public",
+     "instruments:instType=FUTURES"),
+    ("<contract>/liquidation", "BTC-USD-191227", "liquidations", "instrument_id price size type", "public",
+     "liquidation-orders:instType={type}"),
+    ("option/instruments", "", "options that change", "instrument_id underlying tick_size delivery", "public",
+     "instruments:instType=OPTION"),
+    ("option/summary", "BTC-USD", "greeks and volatilities of options",
+     "instrument_id mark_vol bid_vol ask_vol delta gamma theta vega", "public", "opt-summary:instFamily={id}"),
+    ("system/status", "", "maintenance", "title status start_time end_time", "public", "status"),
+    ("spot/account", "USDT", "your balances", "currency balance available hold", "login", "account:ccy={id}"),
+    ("spot/margin_account", "BTC-USDT", "your margin balances", "instrument_id currency:BTC", "login", "account"),
+    ("<held>/account", "BTC-USD", "your balances", "equity margin_mode total_avail_balance", "login", "account"),
+    ("<held>/position", "BTC-USD-SWAP", "your positions", "instrument_id holding", "login",
+     "positions:instType={type},instId={id}"),
+    ("<market>/order", "BTC-USDT", "your orders", V3_ORDER, "login", "orders:instType={type},instId={id}"),
+    ("<market>/order_algo", "BTC-USDT", "your algo orders", "algo_id instrument_id size status timestamp", "login",
+     "orders-algo:instType={type},instId={id}"),
+])  # fmt: skip
+
+V1_TRADE = "[tid price amount time type coin_amount]"  # the time is HH:MM:SS; all others are ms
+V1_CANDLE = "[timestamp open high low close volume coin_volume]"
+V1_FUTURE, V1_SPOT = "ok_sub_futureusd_<coin>", "ok_sub_spot_<coin>_<quote>"
+V1_BOOK = "bids asks timestamp"
+
+V1 = OkexV1([
+    (f"{V1_FUTURE}_trade_<when>", "", "trades of a future", V1_TRADE, "public", "trades:{future}"),
+    (f"{V1_SPOT}_deals", "", "trades", V1_TRADE, "public", "trades:{pair}"),
+    (f"{V1_SPOT}_trades", "", "trades, by another name", V1_TRADE, "public", "trades:{pair}"),
+    (f"{V1_FUTURE}_ticker_<when>", "", "ticker of a future", "last buy sell high low vol hold_amount", "public",
+     "tickers:{future}"),
+    (f"{V1_SPOT}_ticker", "", "ticker", "last buy sell high low vol timestamp", "public", "tickers:{pair}"),
+    (f"{V1_FUTURE}_kline_<when>_<bar>", "", "candles of a future", V1_CANDLE, "public", "candle{bar}:{future}"),
+    (f"{V1_SPOT}_kline_<bar>", "", "candles", V1_CANDLE, "public", "candle{bar}:{pair}"),
+    (f"{V1_FUTURE}_depth_<when>", "", "order book of a future", V1_BOOK, "public", "books:{future}"),
+    (f"{V1_FUTURE}_depth_<when>_<levels>", "", "its best levels", V1_BOOK, "public", "books5:{future}"),
+    (f"{V1_SPOT}_depth", "", "order book", V1_BOOK, "public", "books:{pair}"),
+    (f"{V1_SPOT}_depth_<levels>", "", "its best levels", V1_BOOK, "public", "books5:{pair}"),
+    (f"{V1_FUTURE}_index", "", "index price", "futureIndex timestamp", "public", "index-tickers:{index}"),
+    ("<coin>_forecast_price", "", "estimated delivery price, unasked for", "timestamp data", "public",
+     "estimated-price:instType=FUTURES,instFamily={index}"),
+    ("ok_sub_futureusd_trades", "", "your orders in futures", "orderid contract_name type price amount status", "login",
+     "orders:instType=FUTURES"),
+    ("ok_sub_futureusd_userinfo", "", "your balances in futures", "symbol balance profit_real keep_deposit", "login",
+     "account"),
+    ("ok_sub_futureusd_positions", "", "your positions in futures", "positions (contract_name position avgprice)",
+     "login", "positions:instType=FUTURES"),
+    (f"{V1_SPOT}_order", "", "your orders", "orderId symbol tradeType tradeUnitPrice tradeAmount status", "login",
+     "orders:instType=SPOT,instId={pair}"),
+    (f"{V1_SPOT}_balance", "", "your balances", "info", "login", "account"),
+])  # fmt: skip
 
 
 def dialect_of(channel: str) -> Dialect:
@@ -1924,23 +2142,13 @@ def endpoint_of(channel: str, url: str | None = None, region: str = "global", si
     return url if parts.path.strip("/") else parts._replace(path=urlsplit(own).path).geturl()
 
 
-# Rows that arrive as bare lists, with names: v1's in the words of its documentation, v5's as in its REST API.
-# v1 futures count in contracts and add the amount in coins; times are ms but for the HH:MM:SS of v1 trades.
-FIELDS = [
-    (re.compile(r"ok_sub_\w+_kline_"), ("timestamp", "open", "high", "low", "close", "volume", "coin_volume")),
-    (
-        re.compile(r"ok_sub_\w+_(trade_|deals)|ok_sub_\w+_\w+_trades"),
-        ("tid", "price", "amount", "time", "type", "coin_amount"),
-    ),
-    (re.compile(r"(mark-price|index)-candle"), ("ts", "o", "h", "l", "c", "confirm")),
-    (re.compile(r"sprd-candle"), ("ts", "o", "h", "l", "c", "vol", "confirm")),
-    (re.compile(r"candle"), ("ts", "o", "h", "l", "c", "vol", "volCcy", "volCcyQuote", "confirm")),
-]
-
-
 def columns_of(channel: str) -> tuple[str, ...]:
     """Names for the columns of a channel whose rows arrive as bare lists; () where rows name their values."""
-    return next((names for pattern, names in FIELDS if pattern.match(channel)), ())
+    try:
+        kind = dialect_of(channel).kind(channel)
+    except ValueError:
+        return ()
+    return tuple(kind.columns[1:-1].split()) if kind and kind.columns.startswith("[") else ()
 
 
 fields, endpoint = columns_of, endpoint_of  # the public names, which a script may well give to something else
