@@ -590,15 +590,79 @@ def checksum(i: Instrument) -> int:
 BARS = r"1s|[135]m|15m|30m|[1246]H|12H|[1235]D|1W|[13]M|(6H|12H|[1235]D|1W|[13]M)utc"
 
 
+class Channel(NamedTuple):
+    """A row of the table of v5's channels."""
+
+    names: str  # a pattern
+    endpoint: str
+    login: bool
+    arguments: str  # those that it needs, a|b for one of them, and those that it may have, with ?
+    kinds: str  # the instType's of its instruments, or of what it is filtered by
+    feed: str = "market"  # the method of ServerV5 that makes the feed, without _feed
+
+    def takes(self, arg: Row, listed: dict[str, Listed]) -> bool:
+        """Whether an argument is complete, knows nothing else, and names what there is."""
+        given = set(arg) - {"channel"}
+        groups = [set(group.split("|")) for group in self.arguments.split() if not group.endswith("?")]
+        if not given <= set(re.findall(r"\w+", self.arguments)) or not all(given & group for group in groups):
+            return False
+        kinds = self.kinds.split()
+        name, kind, family = (arg.get(key) for key in ("instId", "instType", "instFamily"))
+        if name is not None and (name not in listed or listed[name].kind not in kinds):
+            return False
+        if kind is not None and kind not in kinds:
+            return False
+        return family is None or any(i.family == family and i.kind in kinds for i in listed.values())
+
+
+SPOT_TO_EVENTS = "SPOT SWAP FUTURES OPTION EVENTS"
+DERIVATIVES = "SWAP FUTURES OPTION"
+ANY = "ANY MARGIN SPOT SWAP FUTURES OPTION EVENTS"
+FILTERS = "instType instFamily? instId?"
+CHANNELS = (
+    Channel("trades|tickers|books5?|books-rpi|bbo-tbt", "public", False, "instId", SPOT_TO_EVENTS),
+    Channel("mark-price|price-limit", "public", False, "instId", SPOT_TO_EVENTS),
+    Channel("books(50)?-l2-tbt", "public", True, "instId", SPOT_TO_EVENTS),
+    Channel("open-interest", "public", False, "instId", DERIVATIVES),
+    Channel("funding-rate", "public", False, "instId", "SWAP"),
+    Channel("index-tickers", "public", False, "instId", "SPOT"),  # an index has the name of its pair
+    Channel("option-trades", "public", False, "instType instFamily|instId", "OPTION"),
+    Channel("opt-summary", "public", False, "instFamily", "OPTION", "summary"),
+    Channel("liquidation-orders", "public", False, "instType instFamily?", DERIVATIVES + " MARGIN"),
+    Channel("adl-warning", "public", False, "instType instFamily?", DERIVATIVES, "quiet"),
+    Channel("estimated-price", "public", False, "instType instFamily|instId", DERIVATIVES + " EVENTS", "quiet"),
+    Channel("instruments", "public", False, "instType", SPOT_TO_EVENTS + " MARGIN", "instruments"),
+    Channel("event-contract-markets", "public", False, "instType", "EVENTS", "quiet"),
+    Channel("status", "public", False, "", "", "quiet"),  # no maintenance is planned
+    Channel(f"(mark-price-)?candle({BARS})", "business", False, "instId", SPOT_TO_EVENTS, "candle"),
+    Channel(f"index-candle({BARS})", "business", False, "instId", "SPOT", "candle"),
+    Channel("trades-all", "business", False, "instId", SPOT_TO_EVENTS),
+    Channel("public-block-trades|block-tickers", "business", False, "instId", SPOT_TO_EVENTS, "quiet"),
+    Channel("public-struc-block-trades", "business", False, "", "", "quiet"),
+    Channel("orders|liquidation-warning", "private", True, FILTERS, ANY, "account"),
+    Channel("positions", "private", True, FILTERS + " extraParams?", ANY, "account"),
+    Channel("account", "private", True, "ccy? extraParams?", "", "account"),
+    Channel("balance_and_position", "private", True, "", "", "account"),
+    Channel("account-greeks", "private", True, "ccy?", "", "quiet"),
+    Channel("fills", "private", True, "instId?", SPOT_TO_EVENTS, "quiet"),
+    Channel("orders-algo", "business", True, FILTERS, ANY, "quiet"),
+    Channel("algo-advance|grid-orders-(spot|contract)", "business", True, "instType instId? algoId?", ANY, "quiet"),
+    Channel("grid-(positions|sub-orders)", "business", True, "algoId", "", "quiet"),
+    Channel("algo-recurring-buy", "business", True, "instType algoId?", ANY, "quiet"),
+    Channel("copytrading-(lead-)?notification", "business", True, "instType instId?", "SWAP", "quiet"),
+    Channel("deposit-info|withdrawal-info", "business", True, "ccy?", "", "quiet"),
+    Channel("rfqs|quotes|struc-block-trades|economic-calendar", "business", True, "", "", "quiet"),
+)
+
+
+@lru_cache(maxsize=1000)
+def channel_of(name: str) -> Channel | None:
+    return next((channel for channel in CHANNELS if re.fullmatch(channel.names, name)), None)
+
+
 class ServerV5(Generation):
     idle_limit = 30.0  # seconds without a push to a client that is silent itself
 
-    ENDPOINTS = {
-        "public": r"trades|tickers|books|books(50)?-l2-tbt|books5|bbo-tbt|index-tickers|mark-price|funding-rate|status"
-        r"|open-interest|liquidation-orders",
-        "business": rf"(mark-price-|index-)?candle({BARS})|trades-all",
-        "private": r"orders|account|positions|balance_and_position",
-    }
     ORDERS = re.compile(r"(batch-)?(order|cancel-order|amend-order)s?")
 
     def receive(self, session: Session, text: str) -> None:
@@ -668,35 +732,69 @@ class ServerV5(Generation):
         return compact({"id": id, **reply} if id else reply)
 
     def feed(self, session: Session, arg: Any) -> Feed:
-        if not isinstance(arg, dict) or not isinstance(arg.get("channel"), str):
+        if not isinstance(arg, dict) or "channel" not in arg or any(type(value) is not str for value in arg.values()):
             raise Refusal("60013", "Invalid args")
-        kind, name = arg["channel"], arg.get("instId", "")
-        if f"{kind}:{name}" == session.exchange.unnamed:
+        name, filter = arg["channel"], next((key for key in ("instId", "instType", "instFamily") if key in arg), "")
+        if f"{name}:{arg.get('instId', '')}" == session.exchange.unnamed:
             raise Refusal("60003", "No")
-        home = next((e for e, kinds in self.ENDPOINTS.items() if re.fullmatch(kinds, kind)), None)
-        instrument = session.exchange.listed.get(name)
-        if (home == "private" or kind in ("books-l2-tbt", "books50-l2-tbt")) and not session.logged_in:
+        if "uly" in arg:
+            raise Refusal(
+                "64000", "Subscription parameter uly is unavailable anymore, please replace uly with instFamily."
+            )
+        channel = channel_of(name)
+        if channel and channel.login and not session.logged_in:
             raise Refusal("60011", "Please log in")
-        if home == session.endpoint == "private" and (kind not in ("orders", "positions") or "instType" in arg):
-            return Feed("", lambda *_: session.exchange.account.state(arg))
-        if home == "business" and session.endpoint != "business":
+        if channel and channel.endpoint == "business" != session.endpoint:
             raise Refusal("64001", "This channel has been migrated to the '/business' URL.")
-        if home == session.endpoint and arg == {"channel": "status"}:
-            return Feed("", lambda *_: "")  # no maintenance is planned
-        if home == session.endpoint and arg == {"channel": "liquidation-orders", "instType": "SWAP"}:
-            return Feed("BTC-USDT-SWAP", lambda i, _: compact({"arg": arg, "data": self.liquidations(i)}))
-        if home != session.endpoint or not instrument or set(arg) != {"channel", "instId"}:
-            where = f"channel:{kind},instId:{name}" if name else f"channel:{kind}"
+        if not channel or channel.endpoint != session.endpoint or not channel.takes(arg, session.exchange.listed):
+            where = f"channel:{name},{filter}:{arg[filter]}" if filter else f"channel:{name}"
             raise Refusal("60018", f"Subscribe failed, wrong URL or {where} doesn't exist.")
-        if "candle" in kind:
-            return self.candle_feed(arg)
-        make = getattr(self, kind.replace("-", "_").replace("50", ""))
+        feed: Feed = getattr(self, f"{channel.feed}_feed")(session.exchange, arg)
+        return feed
+
+    def quiet_feed(self, exchange: Exchange, arg: Row) -> Feed:
+        """A channel on which nothing happens here."""
+        return Feed("", lambda *_: "")
+
+    def account_feed(self, exchange: Exchange, arg: Row) -> Feed:
+        return Feed("", lambda *_: exchange.account.state(arg))
+
+    def market_feed(self, exchange: Exchange, arg: Row) -> Feed:
+        """One instrument: the one that is named, or the first of the type and the family that are asked for."""
+        make = getattr(self, arg["channel"].replace("-", "_").replace("50", ""))
+        incremental = make in (self.books, self.books_rpi)
+        wanted = {field: arg[key] for field, key in (("kind", "instType"), ("family", "instFamily")) if key in arg}
+        matching = (i.name for i in exchange.listed.values() if wanted.items() <= i._asdict().items())
+        name = arg.get("instId") or next(matching, "")
 
         def message(i: Instrument, first: bool) -> str:
-            action = {"action": "snapshot" if first else "update"} if make == self.books else {}
+            action = {"action": "snapshot" if first else "update"} if incremental else {}
             return compact({"arg": arg, **action, "data": make(i, first)})
 
-        return Feed(name, message)
+        return Feed(name, message) if name else self.quiet_feed(exchange, arg)
+
+    def summary_feed(self, exchange: Exchange, arg: Row) -> Feed:
+        """All options of a family at once, whenever its index moves."""
+        family = arg["instFamily"]
+
+        def message(i: Instrument, first: bool) -> str:
+            options = [o.name for o in exchange.listed.values() if (o.kind, o.family) == ("OPTION", family)]
+            return compact({"arg": arg, "data": [self.greeks(name, i) for name in options]})
+
+        return Feed(family, message)
+
+    def instruments_feed(self, exchange: Exchange, arg: Row) -> Feed:
+        """Only what changes: instruments that are listed later on."""
+        known = [exchange.listed]
+
+        def message(*_: Any) -> str:
+            before, known[0] = known[0], exchange.listed
+            if known[0] is before:
+                return ""
+            rows = [i.row() for i in known[0].values() if i.kind == arg["instType"] and i.name not in before]
+            return compact({"arg": arg, "data": rows}) if rows else ""
+
+        return Feed("BTC-USDT", message)
 
     def trades(self, i: Instrument, first: bool) -> list[Any]:
         """Trades of one order at one price are one row, with the last of their ids."""
@@ -709,15 +807,43 @@ class ServerV5(Generation):
     def match(self, t: Row) -> Row:
         return {"tradeId": str(t["id"]), "px": t["price"], "sz": t["size"], "side": t["side"], "ts": str(t["ts"])}
 
-    def liquidations(self, i: Instrument) -> list[Any]:
+    def liquidation_orders(self, i: Instrument, first: bool) -> list[Any]:
         details = [
             {"bkLoss": "0", "bkPx": t["price"], "ccy": "", "posSide": "short", "side": t["side"], "sz": t["size"]}
             | {"ts": now_ms()}
             for t in i.trades
         ]
-        underlying = i.name.removesuffix("-SWAP")
-        kind = {"instFamily": underlying, "instId": i.name, "instType": "SWAP", "uly": underlying}
+        family = "-".join(i.name.split("-")[:2])
+        kind = {"instFamily": family, "instId": i.name, "instType": kind_of(i.name), "uly": family}
         return [{"details": details, **kind}]
+
+    def option_trades(self, i: Instrument, first: bool) -> list[Any]:
+        base, quote, _, strike, side = i.name.split("-")
+        row = {"instFamily": f"{base}-{quote}", "instId": i.name, "optType": side, "markPx": i.price(i.middle)}
+        row |= {"fillVol": "0.55", "fwdPx": strike, "idxPx": strike}
+        return [row | self.match(t) for t in i.trades]
+
+    def greeks(self, name: str, index: Instrument) -> Row:
+        """A row of opt-summary, by a rough guess: delta from how far the price is from the strike."""
+        *_, strike, side = name.split("-")
+        price = float(index.price(index.middle))
+        call = 1 / (1 + (float(strike) / price) ** 8)
+        delta = f"{call if side == 'C' else call - 1:.4f}"
+        row = {
+            "instType": "OPTION",
+            "instId": name,
+            "uly": "-".join(name.split("-")[:2]),
+            "delta": delta,
+            "deltaBS": delta,
+            "lever": "8.4",
+        }
+        row |= {"gamma": "0.9", "vega": "0.0007", "theta": "-0.0008"}
+        row |= {"gammaBS": "0.00001", "vegaBS": "60.1", "thetaBS": "-70.2", "realVol": "", "volLv": "0.52"}
+        return row | {"markVol": "0.55", "bidVol": "0.53", "askVol": "0.57", "fwdPx": str(price), "ts": now_ms()}
+
+    def price_limit(self, i: Instrument, first: bool) -> list[Any]:
+        limits = {"buyLmt": i.price(round(i.middle * 1.05)), "sellLmt": i.price(round(i.middle * 0.95))}
+        return [{"instType": kind_of(i.name), "instId": i.name, **limits, "ts": now_ms(), "enabled": True}]
 
     def tickers(self, i: Instrument, first: bool) -> list[Any]:
         (bid, bid_size), (ask, ask_size), last = i.levels("bids", 1)[0], i.levels("asks", 1)[0], i.trades[-1]
@@ -725,7 +851,7 @@ class ServerV5(Generation):
         day = dict(zip(("open24h", "high24h", "low24h", "vol24h"), i.day()))
         return [row | day | {"bidPx": bid, "bidSz": bid_size, "askPx": ask, "askSz": ask_size}]
 
-    def candle_feed(self, arg: Row) -> Feed:
+    def candle_feed(self, exchange: Exchange, arg: Row) -> Feed:
         """A channel of candles: what has become final since the last push, and the one that forms."""
         market, bar = re.fullmatch(r"(.*)candle(\w+)", arg["channel"]).groups()  # type: ignore[union-attr]
         pushed = [0]  # when the candle began that formed at the last push
@@ -749,6 +875,14 @@ class ServerV5(Generation):
 
     books_l2_tbt = books
 
+    def books_rpi(self, i: Instrument, first: bool) -> list[Any]:
+        """A level says how much of it is not RPI, too: here all."""
+        (row,) = self.books(i, first)
+        sides = {
+            side: [[price, size, size, orders] for price, size, _, orders in row[side]] for side in ("asks", "bids")
+        }
+        return [row | sides]
+
     def books5(self, i: Instrument, first: bool) -> list[Any]:
         return [self.book(i, i.levels("asks", 5), i.levels("bids", 5)) | {"instId": i.name}]
 
@@ -764,7 +898,7 @@ class ServerV5(Generation):
         return [{"instId": i.name, "idxPx": i.price(i.middle), "ts": now_ms()} | day]
 
     def mark_price(self, i: Instrument, first: bool) -> list[Any]:
-        return [{"instType": "SWAP", "instId": i.name, "markPx": i.price(i.middle), "ts": now_ms()}]
+        return [{"instType": kind_of(i.name), "instId": i.name, "markPx": i.price(i.middle), "ts": now_ms()}]
 
     def funding_rate(self, i: Instrument, first: bool) -> list[Any]:
         hours = int(time.time() // 28_800 + 1) * 28_800_000
@@ -1210,7 +1344,7 @@ class Exchange:
         """The data of a REST resource. Raises Refusal for what there is not."""
         name = query.get("instId", "")
         kind = path.removeprefix("/api/v5/market/")
-        if kind == "books" and name in self.instruments:
+        if kind in ("books", "books-rpi") and name in self.instruments:
             i, most = self.instruments[name], min(int(query.get("sz", 1)), 400)
             book = ServerV5().book(i, i.levels("asks", most), i.levels("bids", most))
             return [self.stale_books.pop(0) if self.stale_books else book]

@@ -10,6 +10,8 @@ import websocket
 from conftest import wait_for
 from exchange import expiries
 
+import okex_ws
+
 
 def instruments(exchange, **query):
     """What REST answers: the rows, or the code of the refusal."""
@@ -33,6 +35,22 @@ def ask(ws, *args, op="subscribe"):
         if "event" in message:
             answers.append(message.get("code") or message["event"])
     return answers
+
+
+def argument(text):
+    """'orders instType=ANY' as the exchange has it."""
+    name, *pairs = text.split()
+    return {"channel": name, **dict(pair.split("=") for pair in pairs)}
+
+
+def check(exchange, endpoint, cases, login=False):
+    """Ask one endpoint for everything, and compare what it said to each."""
+    with talk(exchange, endpoint) as ws:
+        if login:
+            ws.send(okex_ws.V5.login(okex_ws.Credentials(*exchange.keys), exchange.now()))
+            assert json.loads(ws.recv())["event"] == "login"
+        answers = ask(ws, *(argument(text) for _, text in cases))
+    assert [(answer, text) for answer, (_, text) in zip(answers, cases)] == cases
 
 
 def test_lists_instruments_by_kind_family_and_name(exchange):
@@ -107,3 +125,70 @@ def test_admits_so_many_connections_a_second(exchange):
     exchange.connects_a_second = None
     with talk(exchange):
         wait_for(lambda: exchange.sessions)
+
+
+def test_each_channel_has_its_endpoint_its_login_and_its_arguments(exchange):
+    future = next(name for name, i in exchange.listed.items() if i.kind == "FUTURES")
+    option = next(name for name, i in exchange.listed.items() if i.kind == "OPTION")
+    cases = [
+        ("public", "subscribe", "price-limit instId=BTC-USDT"),
+        ("public", "subscribe", f"mark-price instId={option}"),
+        ("public", "subscribe", f"open-interest instId={future}"),
+        ("public", "60018", "open-interest instId=BTC-USDT"),
+        ("public", "subscribe", "funding-rate instId=BTC-USDT-SWAP"),
+        ("public", "60018", f"funding-rate instId={future}"),
+        ("public", "subscribe", "index-tickers instId=BTC-USD"),
+        ("public", "60018", "index-tickers instId=BTC-USD-SWAP"),
+        ("public", "subscribe", "instruments instType=SWAP"),
+        ("public", "60018", "instruments"),
+        ("public", "subscribe", "opt-summary instFamily=BTC-USD"),
+        ("public", "64000", "opt-summary uly=BTC-USD"),
+        ("public", "60018", "option-trades instType=OPTION"),
+        ("public", "subscribe", f"option-trades instType=OPTION instId={option}"),
+        ("public", "subscribe", "estimated-price instType=FUTURES instFamily=BTC-USD"),
+        ("public", "subscribe", "liquidation-orders instType=FUTURES instFamily=ETH-USD"),
+        ("public", "60018", "liquidation-orders instType=SPOT"),
+        ("public", "subscribe", "event-contract-markets instType=EVENTS"),
+        ("public", "64001", "block-tickers instId=BTC-USDT"),
+        ("public", "60011", "books-l2-tbt instId=BTC-USDT"),
+        ("public", "60018", "sprd-tickers sprdId=BTC-USDT_BTC-USDT-SWAP"),
+        ("business", "subscribe", "block-tickers instId=BTC-USDT"),
+        ("business", "subscribe", "index-candle1m instId=BTC-USD"),
+        ("business", "60018", "trades instId=BTC-USDT"),
+        ("business", "60011", "deposit-info"),
+        ("private", "60011", "fills"),
+    ]
+    for endpoint in ("public", "business", "private"):
+        check(exchange, endpoint, [(answer, text) for at, answer, text in cases if at == endpoint])
+
+
+def test_with_a_login_private_channels_are_confirmed(exchange):
+    private = ["fills", "account-greeks ccy=BTC", "liquidation-warning instType=ANY", "orders instType=SPOT"]
+    business = ["orders-algo instType=ANY", "algo-advance instType=SPOT", "grid-positions algoId=1", "deposit-info"]
+    bad = [("60018", "orders"), ("60018", "positions instType=NONE"), ("60018", "orders instType=ANY algoId=1")]
+    check(exchange, "private", [*(("subscribe", text) for text in private), *bad], login=True)
+    bad = [("60018", "orders-algo"), ("60018", "grid-positions"), ("60018", "account")]
+    check(exchange, "business", [*(("subscribe", text) for text in business), *bad], login=True)
+
+
+def test_what_is_listed_later_is_pushed(exchange):
+    with talk(exchange) as ws:
+        assert ask(ws, {"channel": "instruments", "instType": "SWAP"}) == ["subscribe"]
+        exchange.more_coins = 1
+        assert [row["instId"] for row in json.loads(ws.recv())["data"]] == ["C0001-USDT-SWAP"]
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        ("opt-summary instFamily=BTC-USD", "instId delta markVol fwdPx"),
+        ("option-trades instType=OPTION instFamily=BTC-USD", "instId px sz side markPx optType"),
+        ("liquidation-orders instType=FUTURES", "instId details instFamily"),
+        ("price-limit instId=BTC-USDT", "instId buyLmt sellLmt enabled"),
+        ("books-rpi instId=BTC-USDT", "asks bids seqId prevSeqId"),
+    ],
+)
+def test_rows_have_the_fields_of_the_exchange(exchange, text, fields):
+    with talk(exchange) as ws:
+        assert ask(ws, argument(text)) == ["subscribe"]
+        assert set(fields.split()) <= set(json.loads(ws.recv())["data"][0])
