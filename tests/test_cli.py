@@ -328,7 +328,6 @@ def test_ends_on_a_certificate_that_is_not_valid(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["BTC-USDT"], "trades:BTC-USDT"),
         (["trades: BTC-USDT"], "is not a channel"),
         (["--count", "0"], "--count: 0 is not a whole number of 1 or more"),
         (["--count", "1e3"], "1e3 is not a whole number"),
