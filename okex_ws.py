@@ -344,20 +344,18 @@ class OkexWS(Connection):
         # The parts: each has its own lock where it needs one, and none knows the socket.
         self._endpoint_of = functools.partial(endpoint_of, url=url, region=region, simulated=simulated)
         server = self._endpoint_of(first)
+        rest = Rest(server, simulated, proxy_options(proxy, server))
         self._stop = threading.Event()  # set by close(): run() ends
         self._watchdog = Watchdog(self.ping_every)
         self._subscriptions = Subscriptions(self.dialect, self._watchdog.doubt)
         self.books = self._subscriptions.books  # by channel, as its user wrote it
-        for_orders = credentials is not None and not wanted
-        self._login = Login(self.dialect, credentials, server, direct=proxy is None, for_orders=for_orders)
-        self._orders = Orders(self.dialect)
-        self._rest = Rest(server, simulated, proxy_options(proxy, server))
-        self._finder = Finder(self._rest)
-        self._snapshots = Snapshots(self._rest, self._stop)
+        self._login = Login(self.dialect, credentials, server, proxy is None, bool(credentials) and not wanted)
+        self._orders = Orders(self.dialect, rest)
+        self._finder = Finder(rest, self._stop, self._notify)
+        self._snapshots = Snapshots(rest, self._stop)
         self.ended = threading.Event()  # run() is over, and what is missing is told
-        self._series = SeriesKeeper(self._rest, self._stop, fill, self.counts, self._notify)
+        self._series = SeriesKeeper(rest, self._stop, fill, self.counts, self._notify)
         self._backoff = Backoff()
-
         # Guards _open. Held while due requests are taken from the table and sent, so that they leave in order, on the
         # connection that they were taken for. Who wants to send meanwhile waits; what arrives is read on.
         self._sending = threading.Lock()
@@ -366,10 +364,9 @@ class OkexWS(Connection):
         self._fatal: BaseException | None = None  # what no retry can mend; run() raises it
         self.tracing = False  # whether messages are logged; the reader looks it up for each chunk of them
         callbacks = {"on_open": OkexWS._on_open, "on_error": OkexWS._on_error, "on_close": OkexWS._on_close}
-        super().__init__(server, self._rest.proxy, on_data=Reader.on_data, **callbacks)
+        super().__init__(server, rest.proxy, on_data=Reader.on_data, **callbacks)
         self.subscribe(*wanted)
-        if url is None:
-            self.complaints.retired(self.dialect, wanted)
+        self.complaints.retired(self.dialect, wanted if url is None else [])
 
     # Public calls.
 
@@ -393,7 +390,9 @@ class OkexWS(Connection):
             raise RuntimeError("this client ran before: make another one")
         self._reader = threading.get_ident()
         try:
-            self._look_up_patterns()
+            found = self._finder.look_up(self._backoff)
+            if found:
+                self.found(found)
             okex_log.info("Connecting to %s.", passwordless(self.url))
             threading.Thread(target=self._send_heartbeat, name="okex_ws heartbeat", daemon=True).start()
             while not self._stop.wait(self._backoff.turn(monotonic())):
@@ -473,7 +472,7 @@ class OkexWS(Connection):
         self.dialect.check_operation(op, self.url)
         if not self._logs_in:
             raise ValueError("this client does not log in: orders take one with private channels, or none at all")
-        return self._orders.place(op, args, timeout, self._rest, self._login.complete, self.send)
+        return self._orders.place(op, args, timeout, self._login.complete, self.send)
 
     def recall(self, channel: str, rows: Iterable[Any]) -> None:
         """Say what an earlier run kept of a channel, oldest first, before `run()`: what it left out is fetched."""
@@ -489,22 +488,6 @@ class OkexWS(Connection):
         self.complaints.malformed(reason, message if not self._login.pending else NOT_QUOTED)
 
     # The life of a connection.
-
-    def _look_up_patterns(self) -> None:
-        while self._finder.patterns and not self._stop.is_set():
-            try:
-                found = self._finder.resolve()
-            except (OSError, ValueError, websocket.WebSocketException) as error:
-                delay = self._backoff.delay(at_once=False)
-                self._reason = (
-                    f"the list of instruments cannot be had: {explain(error, self._rest.server, self._proxy)}"
-                )
-                okex_log.warning("Cannot begin: %s. Next try in %.1f s.", self._reason, delay)
-                self._notify(DISCONNECTED, self._reason)
-                self._stop.wait(delay)
-            else:
-                self._backoff.tries = 0
-                self.found(found)
 
     def _run_in_background(self) -> None:
         try:
@@ -565,12 +548,9 @@ class OkexWS(Connection):
         reason = self._reason or "connection lost"
         if not connected and port_of(self.url) == 8443 and not self.dialect.retired:
             reason += " (OKX closed port 8443 on 2026-10-31: leave the port out)"
-        what = "Disconnected from" if connected else "Cannot connect to"
-        when = f"Next try in {delay:.1f} s" if delay >= 0.05 else "Trying again now"
-        okex_log.warning("%s %s: %s. %s.", what, passwordless(self.url), reason, when)
-        if self._backoff.tries == 3 and not self.counts["connects"]:
-            ways = "--offline needs none, --proxy goes through a proxy, --region eea or us to other hosts"
-            okex_log.warning("There was no connection yet: %s.", ways)
+        self.complaints.disconnected(self.url, connected, reason, delay)
+        if self._backoff.tries == 3:
+            self.complaints.never_connected()
         self._notify(DISCONNECTED, reason)
         self._stop.wait(delay)
 
@@ -581,18 +561,8 @@ class OkexWS(Connection):
         self._reason = f"closed by the exchange with code {code} {words}".rstrip()
 
     def _report_lag(self, now: float) -> None:
-        """Say it once when the reader falls behind, and when it has caught up. From the reader's and the ping's thread.
-
-        on_status gets a thread of its own: it may want what a handler that blocks is holding, and pings must go on.
-        """
-        change = self._watchdog.lag_change(now)
-        if change == "behind":
-            self.counts["times behind"] += 1
-            why = f"more than {MAX_LAG:.0f} s late: a slow handler, or a slow way; no book answers meanwhile"
-            okex_log.warning("Reading is %s.", why)
-            threading.Thread(target=self._notify, args=(GAP, why), daemon=True).start()
-        elif change:
-            okex_log.warning("Reading has caught up.")
+        """From the reader's thread, and from the ping's: a handler that blocks is noticed, too."""
+        self.complaints.lag(self._watchdog.lag_change(now), self._notify)
 
     def _notify(self, status: str, detail: str) -> None:
         """Call the user's on_status, with no lock held: it may call anything here."""
@@ -791,6 +761,29 @@ class Complaints:
         self.counts["malformed"] += 1
         okex_log.warning("Malformed message, dropped: %s: %s", printable_text(reason), printable_text(message))
 
+    def disconnected(self, url: str, connected: bool, reason: str, delay: float) -> None:
+        what = "Disconnected from" if connected else "Cannot connect to"
+        when = f"Next try in {delay:.1f} s" if delay >= 0.05 else "Trying again now"
+        okex_log.warning("%s %s: %s. %s.", what, passwordless(url), reason, when)
+
+    def never_connected(self) -> None:
+        if not self.counts["connects"]:
+            ways = "--offline needs none, --proxy goes through a proxy, --region eea or us to other hosts"
+            okex_log.warning("There was no connection yet: %s.", ways)
+
+    def lag(self, change: str, notify: Callable[[str, str], None]) -> None:
+        """Say it once when the reader falls behind, and when it has caught up.
+
+        on_status gets a thread of its own: it may want what a handler that blocks is holding, and pings must go on.
+        """
+        if change == "behind":
+            self.counts["times behind"] += 1
+            why = f"more than {MAX_LAG:.0f} s late: a slow handler, or a slow way; no book answers meanwhile"
+            okex_log.warning("Reading is %s.", why)
+            threading.Thread(target=notify, args=(GAP, why), daemon=True).start()
+        elif change:
+            okex_log.warning("Reading has caught up.")
+
     def handler_failed(self, channel: str, error: Exception) -> None:
         self.counts["handler errors"] += 1
         if self.once(f"The handler failed with {type(error).__name__}. Said once, counted each time."):
@@ -804,7 +797,7 @@ class Complaints:
 
     def retired(self, dialect: "Dialect", channels: list[str]) -> None:
         """Say that nobody answers, if it is the exchange itself that is asked in the words of the past."""
-        if dialect.retired:
+        if dialect.retired and channels:
             message = (
                 "The exchange retired %s in %s: use the URL of a server that still speaks it, the stand-in, or %s."
             )
@@ -3878,8 +3871,9 @@ UNKNOWN_INSTRUMENT = "51001"
 class Orders:
     """Order requests under way: a Future for each, which gets the answer, or an OrderError. It knows no socket."""
 
-    def __init__(self, dialect: Dialect) -> None:
+    def __init__(self, dialect: Dialect, rest: "Rest") -> None:
         self.dialect = dialect
+        self._rest = rest
         self._ids = itertools.count(1)
         self._instrument_codes: dict[str, int] = {}  # instIdCode by instId
         self._answers: dict[str, concurrent.futures.Future[list[Any]]] = {}  # by request id
@@ -3890,13 +3884,12 @@ class Orders:
         op: str,
         args: dict[str, Any] | list[dict[str, Any]],
         timeout: float,
-        rest: "Rest",
         logged_in: threading.Event,
         send: Callable[[str], None],
     ) -> list[Any]:
         """Send an order request once there is a login, and wait for its answer; `timeout` is for all of it."""
         end = monotonic() + timeout
-        orders = [self._with_code(order, rest, end) for order in ([args] if isinstance(args, dict) else args)]
+        orders = [self._with_code(order, end) for order in ([args] if isinstance(args, dict) else args)]
         if not logged_in.wait(end - monotonic()):
             raise OrderError("", "not logged in: nothing was sent")
         if monotonic() >= end:
@@ -3910,7 +3903,7 @@ class Orders:
         except websocket.WebSocketConnectionClosedException as error:
             raise OrderError("", f"{error}: nothing was sent") from None
         except (OSError, websocket.WebSocketException) as error:
-            raise OrderError("", f"{explain(error, rest.server)}: its fate is unknown", unknown=True) from None
+            raise OrderError("", f"{explain(error, self._rest.server)}: its fate is unknown", unknown=True) from None
         finally:
             self.forget(id)
 
@@ -3958,7 +3951,7 @@ class Orders:
         for answer in answers:
             answer.set_exception(OrderError("", f"{reason}: its fate is unknown", unknown=True))
 
-    def _with_code(self, order: dict[str, Any], rest: "Rest", end: float) -> dict[str, Any]:
+    def _with_code(self, order: dict[str, Any], end: float) -> dict[str, Any]:
         """An order with the integer that the exchange wants since 2026 in the place of instId; looked up until `end`.
 
         Raises OrderError if the instrument has no such integer.
@@ -3968,10 +3961,10 @@ class Orders:
         instrument = order["instId"]
         if instrument not in self._instrument_codes:
             try:
-                (found,) = rest.get(self.dialect.instrument(instrument), max(0.1, end - monotonic()))
+                (found,) = self._rest.get(self.dialect.instrument(instrument), max(0.1, end - monotonic()))
                 self._instrument_codes[instrument] = int(found["instIdCode"])
             except Exception as error:
-                why = f"no instIdCode for {instrument}: {explain(error, rest.server)}: nothing was sent"
+                why = f"no instIdCode for {instrument}: {explain(error, self._rest.server)}: nothing was sent"
                 raise OrderError("", why) from None
         others = {name: value for name, value in order.items() if name != "instId"}
         return {"instIdCode": self._instrument_codes[instrument], **others}
@@ -4330,6 +4323,16 @@ def todays_channel(channel: str, future: Callable[[str, str], str] = "{}-YYMMDD"
     )
 
 
+def pattern_kind(channel: str) -> ChannelKind:
+    """The kind of channel that a pattern is for. Raises ValueError for a pattern that no list can answer."""
+    kind = V5.kind(channel)
+    if kind is None or not kind.argument or "=" in kind.argument or kind.trades == "SPREAD":
+        raise ValueError(f"{channel}: patterns are for channels of v5 that take an instrument, such as tickers:*-USDT")
+    if re.search(r"-[CP]$", channel) and not re.match(r"[\w-]+:\w+-\w+-", channel):
+        raise ValueError(f"{channel}: the exchange lists options by family, name it: BTC-USD-*-C")
+    return kind
+
+
 class Instruments:
     """The exchange's lists of what it trades, each fetched when it is first needed, and kept.
 
@@ -4369,14 +4372,18 @@ class Instruments:
         return [name for type in LISTED if type in types for name, _ in self.live(type)]
 
     def matching(self, channel: str) -> list[str]:
-        """The channels that a pattern stands for: trades:*-USDT-SWAP, …; of what is traded now."""
+        """The channels that a pattern such as trades:*-USDT-SWAP stands for now; LookupError if there are none."""
         from fnmatch import fnmatchcase
 
+        kind = pattern_kind(channel)
         name, _, pattern = channel.partition(":")
-        kind = V5.kind(name)
-        assert kind is not None
-        found = self.names(kind.trades.split(), pattern)
-        return [f"{name}:{instrument}" for instrument in found if fnmatchcase(instrument, pattern)]
+        found = [
+            instrument for instrument in self.names(kind.trades.split(), pattern) if fnmatchcase(instrument, pattern)
+        ]
+        if not found:
+            raise LookupError(f"no instrument that is traded now matches {channel}")
+        okex_log.info("%s matches %d instruments. What is listed later is not followed.", channel, len(found))
+        return [f"{name}:{instrument}" for instrument in dict.fromkeys(found)]
 
     def nearest(self, channel: str) -> list[str]:
         """Channels of the same kind about instruments that are named alike; none if its own is there."""
@@ -4406,36 +4413,32 @@ class Instruments:
 class Finder:
     """What a client looks up: the patterns that it begins with, and what may have been meant by what was refused."""
 
-    def __init__(self, rest: Rest) -> None:
+    def __init__(self, rest: Rest, stop: threading.Event, notify: Callable[[str, str], None]) -> None:
         self.instruments = Instruments(rest)
         self.patterns: list[str] = []
+        self._rest = rest
+        self._stop = stop
+        self._notify = notify
         self._asked: set[str] = set()  # refused channels
         self._threads: list[threading.Thread] = []
 
     def want(self, channel: str) -> None:
         """Note a pattern. Raises ValueError for one that no list can answer."""
-        kind = V5.kind(channel)
-        if kind is None or not kind.argument or "=" in kind.argument or kind.trades == "SPREAD":
-            raise ValueError(
-                f"{channel}: patterns are for channels of v5 that take an instrument, such as tickers:*-USDT"
-            )
-        if re.search(r"-[CP]$", channel) and not re.match(r"[\w-]+:\w+-\w+-", channel):
-            raise ValueError(f"{channel}: the exchange lists options by family, name it: BTC-USD-*-C")
+        pattern_kind(channel)
         self.patterns.append(channel)
 
-    def resolve(self) -> list[str]:
-        """The channels that match. Raises LookupError if a pattern matches nothing."""
-        found: list[str] = []
-        for pattern in self.patterns:
-            matching = self.instruments.matching(pattern)
-            if not matching:
-                raise LookupError(f"no instrument that is traded now matches {pattern}")
-            okex_log.info(
-                "%s matches %d instruments, listed now; what is listed later is not followed.", pattern, len(matching)
-            )
-            found += matching
-        self.patterns.clear()
-        return list(dict.fromkeys(found))
+    def look_up(self, backoff: Backoff) -> list[str]:
+        """The channels that the patterns stand for. A list that cannot be had is asked for until the client stops."""
+        while self.patterns and not self._stop.is_set():
+            try:
+                return [name for pattern in self.patterns for name in self.instruments.matching(pattern)]
+            except (OSError, ValueError, websocket.WebSocketException) as error:
+                delay = backoff.delay(at_once=False)
+                why = f"the list of instruments cannot be had: {explain(error, self._rest.server, self._rest.proxy)}"
+                okex_log.warning("Cannot begin: %s. Next try in %.1f s.", why, delay)
+                self._notify(DISCONNECTED, why)
+                self._stop.wait(delay)
+        return []
 
     def suggest(self, channels: Iterable[str]) -> None:
         """Say what may have been meant by channels that were refused, as soon as it is known."""
@@ -4476,10 +4479,9 @@ def find_channels(
     be had.
     """
     server = endpoint_of(patterns[0], url, region, simulated)
-    finder = Finder(Rest(server, simulated, proxy_options(proxy, server)))
-    for pattern in patterns:
-        finder.want(pattern)
-    return finder.resolve()
+    instruments = Instruments(Rest(server, simulated, proxy_options(proxy, server)))
+    found = [name for pattern in patterns for name in instruments.matching(pattern)]
+    return list(dict.fromkeys(found))
 
 
 def list_kinds(dialects: Iterable[Dialect]) -> Iterator[str]:

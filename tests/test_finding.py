@@ -5,6 +5,7 @@ import subprocess
 import sys
 from datetime import date
 from pathlib import Path
+from threading import Event
 
 import pytest
 from conftest import wait_for
@@ -195,7 +196,7 @@ def test_a_refusal_does_not_wait_for_a_list_that_cannot_be_had(exchange, connect
 
 
 def test_a_flood_of_refusals_looks_up_only_so_many(exchange, caplog):
-    finder = Finder(okex_ws.Rest(exchange.url, False, okex_ws.DIRECT))
+    finder = Finder(okex_ws.Rest(exchange.url, False, okex_ws.DIRECT), Event(), print)
     finder.suggest([f"trades:NOPE{n}-USDT" for n in range(1000)])
     finder.finish()
     assert len(finder._threads) == okex_ws.MAX_LOOK_UPS
