@@ -71,7 +71,7 @@ def test_the_demo_words_are_there():
     process = program("--offline", "--ping-every", "0.2")
     err = until(process.stderr, "Pong received.")
     process.terminate()
-    process.communicate(timeout=10)
+    err += process.communicate(timeout=10)[1]  # said by two threads: in either order
     assert "Ping sent." in err and "ok_sub_futureusd_btc_trade_quarter subscribed." in err
 
 

@@ -2,13 +2,14 @@
 
 import random
 import re
+import time
 
 import pytest
 
 import okex_ws
 
 CLOCK = r"\d\d:\d\d:\d\d\.\d{3} "
-NOW = "1795269878588"
+NOW = str(time.time_ns() // 1_000_000)  # times of another day are shown in another way
 
 # Channel, a row as the exchange sends it, and its line without the time (docs/protocol.md's samples, and the field
 # lists of the exchange's documentation for what has none there). None: a line of `key value`.
