@@ -2,17 +2,16 @@
 
 import random
 import re
-import time
 
 import pytest
 
 import okex_ws
 
 CLOCK = r"\d\d:\d\d:\d\d\.\d{3} "
-NOW = str(time.time_ns() // 1_000_000)  # times of another day are shown in another way
+NOW = "1795269878588"
 
-# Channel, a row as the exchange sends it, and its line without the time (docs/protocol.md's samples, and the field
-# lists of the exchange's documentation for what has none there). None: a line of `key value`.
+# Channel, a row as the exchange sends it, and its line without the time (samples of recordings, and the
+# field lists of the exchange's documentation for what was in none). None: a line of `key value`.
 V5 = [
     (
         "tickers:BTC-USDT",
