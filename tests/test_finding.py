@@ -3,13 +3,11 @@
 import re
 import subprocess
 import sys
-from datetime import date
 from pathlib import Path
 from threading import Event
 
 import pytest
 from conftest import wait_for
-from exchange import expiries
 
 import okex_ws
 from okex_ws import REFUSED, V1, V3, V5, Finder, Instruments, OkexWS, find_channels, misnomer, todays_channel
@@ -254,10 +252,13 @@ def test_a_channel_of_yesterday_is_answered_with_the_command_of_today_and_not_re
 
 def test_the_futures_of_yesterday_have_the_dates_of_the_list(exchange):
     future = Instruments(okex_ws.Rest(exchange.url, False, okex_ws.DIRECT)).future
-    this_week, next_week, *later = expiries(date.today())
-    quarter = next(day for day in later if day.month % 3 == 0)
-    for when, day in {"this_week": this_week, "next_week": next_week, "quarter": quarter}.items():
-        assert future("BTC-USD", when) == f"BTC-USD-{day:%y%m%d}"
+    this_week, next_week, *later = sorted(name for name in exchange.listed if re.fullmatch(r"BTC-USD-\d{6}", name))
+    quarter = next(name for name in later if int(name[-4:-2]) % 3 == 0)
+    assert [future("BTC-USD", when) for when in ("this_week", "next_week", "quarter")] == [
+        this_week,
+        next_week,
+        quarter,
+    ]
     assert future("NOPE-USD", "quarter") == "NOPE-USD-YYMMDD"
 
 
