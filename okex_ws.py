@@ -205,6 +205,7 @@ SILENCE_MARGIN = 10.0  # seconds beyond ping_every in which something, a pong at
 MAX_LAG = 3.0  # seconds since the socket was last found empty, after which order books do not answer
 MAX_JUMP = 3.0  # seconds by which time.time() and time.monotonic() may part between two looks, a second apart
 MAX_RETRY = 30.0  # seconds between two tries to connect, at most
+MAX_NAMED = 20  # channels of a client whose confirmations are logged one by one
 MAX_SAID = 1000  # different lines that are said only once
 CONNECT_SPACING = 0.34  # seconds; OKX accepts 3 connects a second per IP (docs-v5 overview, 2026)
 FILL_BACK = 3600.0  # seconds back that missing trades and candles are fetched, unless told otherwise
@@ -393,7 +394,8 @@ class OkexWS(Connection):
             found = self._finder.look_up(self._backoff)
             if found:
                 self.found(found)
-            okex_log.info("Connecting to %s.", passwordless(self.url))
+            if not self._stop.is_set():
+                okex_log.info("Connecting to %s.", passwordless(self.url))
             threading.Thread(target=self._send_heartbeat, name="okex_ws heartbeat", daemon=True).start()
             while not self._stop.wait(self._backoff.turn(monotonic())):
                 connects = self.counts["connects"]
@@ -675,7 +677,7 @@ class OkexWS(Connection):
     def _confirmed(self, event: "Subscribed") -> None:
         subscription = self._subscriptions.confirmed(event.channel, event.id)
         channel = subscription.channel if subscription else printable_text(event.channel)
-        okex_log.info("%s subscribed.", channel)
+        okex_log.log(*self._subscriptions.said(channel))
         self._notify(SUBSCRIBED, channel)
 
     def _unsubscribed(self, event: "Unsubscribed") -> None:
@@ -1185,6 +1187,16 @@ class Subscriptions:
                 subscription.stale = False
                 self._enter(subscription, "confirmed")
             return subscription
+
+    def said(self, channel: str) -> tuple[int, str]:
+        """What to log of a confirmation, and at which level: of many channels, that the last is confirmed."""
+        if len(self.by_key) <= MAX_NAMED:
+            return logging.INFO, f"{channel} subscribed."
+        with self._lock:  # from the end: the exchange mostly confirms in order
+            if any(s.state in ("wanted", "sent") for s in reversed(self.by_key.values())):
+                return logging.DEBUG, f"{channel} subscribed."
+            confirmed = sum(s.state == "confirmed" for s in self.by_key.values())
+        return logging.INFO, f"{confirmed} of {len(self.by_key)} channels subscribed."
 
     def confirm_private(self) -> None:
         """v1 confirms a signed request for a private channel like a login, without a name."""
@@ -6166,19 +6178,19 @@ ROUTINE_LOG = re.compile(r"Ping sent|Pong received|\S+ subscribed\.$")  # those 
 
 EXAMPLES = """\
 channels:
-  v5    trades:BTC-USDT  tickers:BTC-USDT  candle1m:BTC-USDT  books5:BTC-USDT-SWAP  liquidation-orders:instType=SWAP
-  v3    spot/trade:BTC-USDT  swap/ticker:BTC-USD-SWAP  spot/candle60s:BTC-USDT     (retired by the exchange)
-  v1    ok_sub_futureusd_btc_trade_quarter  ok_sub_spot_btc_usdt_ticker            (retired by the exchange)
-  --list shows every kind of channel, --list btc the instruments with BTC in their names
+  v5  trades:BTC-USDT  tickers:BTC-USDT  candle1m:BTC-USDT  books:BTC-USDT-SWAP
+  v3  spot/trade:BTC-USDT  swap/ticker:BTC-USD-SWAP  (retired by the exchange)
+  v1  ok_sub_futureusd_btc_trade_quarter             (retired by the exchange)
+  --list shows every kind, --list btc the instruments with BTC in their names
 
 examples:
   python okex_ws.py                                     live trades of BTC-USDT
-  python okex_ws.py --offline                           no network needed: a stand-in exchange on this machine
-  python okex_ws.py --offline --board                   the same on a live screen
-  python okex_ws.py tickers:ETH-USDT candle1m:ETH-USDT  several channels, each from its own endpoint
-  python okex_ws.py 'tickers:*-USDT-SWAP'               every perpetual against USDT
-  python okex_ws.py --jsonl - --count 100 > rows.jsonl  a hundred rows as JSON lines
-  python okex_ws.py --proxy socks5h://127.0.0.1:1080    through a proxy (pip install python-socks)
+  python okex_ws.py --offline                           without a network
+  python okex_ws.py --offline --board                   that on a live screen
+  python okex_ws.py tickers:ETH-USDT candle1m:ETH-USDT  several channels
+  python okex_ws.py 'tickers:*-USDT-SWAP'               all that match
+  python okex_ws.py --jsonl - --count 100 > rows.jsonl  a hundred rows as JSON
+  python okex_ws.py --proxy socks5h://127.0.0.1:1080    pip install python-socks
 """
 
 
@@ -6205,7 +6217,7 @@ def positive_integer(text: str) -> int:
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="okex_ws.py",
-        description="Print OKEx/OKX market data as it happens. Data goes to stdout, everything else to stderr.",
+        description="Print OKEx/OKX market data as it happens.\nData goes to stdout, everything else to stderr.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -6252,6 +6264,11 @@ def check_arguments(args: argparse.Namespace, error: Callable[[str], Any]) -> No
     if args.board and args.jsonl == "-":
         error("--board and --jsonl - both want the terminal: give --jsonl a file")
     files = [os.path.realpath(target) for target in (args.jsonl, args.sqlite) if target not in (None, "-")]
+    for file in filter(None, (args.jsonl, args.sqlite)):
+        if re.match(r"[a-z][\w-]*:\w+-\w|ok_sub_|\w+/\w+:", file):
+            error(f"{file} reads like a channel: --jsonl and --sqlite want a FILE first")
+    if args.board and args.depth and not (files or args.redis):
+        error("--depth has no effect on the board, which shows as many levels as there is room for")
     if len(set(files)) < len(files):
         error(f"--jsonl and --sqlite name the same file: {args.sqlite}")
     if args.offline and args.url:

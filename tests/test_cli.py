@@ -338,6 +338,8 @@ def test_ends_on_a_certificate_that_is_not_valid(tmp_path):
         (["--ping-every", "nan"], "nan is not a length of time"),
         (["--depth", "5"], "--depth has no effect without an order book"),
         (["--depth", "5", "--url", "ws://127.0.0.1:1", "tickers:BTC-USDT"], "--depth has no effect"),
+        (["--sqlite", "trades:BTC-USDT"], "want a FILE first"),
+        (["--jsonl", "ok_sub_spot_btc_usdt_ticker"], "want a FILE first"),
         (["--name", "x"], "--name has no effect without --redis"),
         (["--history", "9", "--jsonl", "-"], "--history has no effect without --redis"),
         (["--simulated", "--offline"], "--simulated has no effect with --offline"),

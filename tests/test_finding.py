@@ -305,11 +305,14 @@ def test_a_pattern_subscribes_to_all_that_is_traded_now(exchange, connect, caplo
     assert f"tickers:*-USDT-SWAP matches {len(names)} instruments" in caplog.text
 
 
-def test_a_thousand_instruments_are_subscribed_to_within_the_limits(exchange, connect):
+def test_a_thousand_instruments_are_subscribed_to_within_the_limits(exchange, connect, caplog):
+    caplog.set_level("INFO", "okex_ws")
     exchange.more_coins = 1000
     client = connect("tickers:C*-USDT")
     wait_for(lambda: list(client.channels.values()).count("confirmed") >= 1000, within=30)
     assert not client.saw(REFUSED) and client.counts["connects"] == 1
+    lines = [record.getMessage() for record in caplog.records if "subscribed" in record.getMessage()]
+    assert lines == ["1000 of 1000 channels subscribed."]
     requests = [text for _, text in exchange.requests if text != "ping"]
     assert len(requests) <= 100 and max(map(len, requests)) < 64 << 10
 
