@@ -3894,7 +3894,7 @@ HEADING_COLOUR = "\033[2m"
 # What a value is called in v5, v3 and v1; the first name that a row has a value for counts.
 ROW_NAMES = {
     "price": ("px", "price", "fillPx", "bkPx", "trade_px", "tradeUnitPrice"),
-    "trigger": ("triggerPx", "slTriggerPx", "tpTriggerPx", "ordPx", "trigger_price", "algo_price"),
+    "trigger": ("triggerPx", "slTriggerPx", "tpTriggerPx", "moveTriggerPx", "ordPx", "trigger_price", "algo_price"),
     "size": ("sz", "size", "qty", "amount", "fillSz", "tradeAmount"),
     "bid": ("bid", "bidPx", "best_bid", "buy"),
     "ask": ("ask", "askPx", "best_ask", "sell"),
@@ -3913,25 +3913,26 @@ ROW_NAMES = {
     "next": ("nextFundingRate", "estimated_rate"),
     "funded": ("fundingTime", "funding_time"),
     "coins": ("oiCcy",),
-    "dollars": ("oiUsd",),
     "volatility": ("markVol", "mark_vol"),
     "bid_vol": ("bidVol", "bid_vol"),
     "ask_vol": ("askVol", "ask_vol"),
     "vol": ("fillVol",),
     "tick": ("tickSz", "tick_size"),
     "lot": ("lotSz", "size_increment", "trade_increment"),
-    "code": ("instIdCode",),
     "expires": ("expTime", "delivery"),
+    "status": ("status", "state"),
     "begin": ("begin", "start_time"),
     "end": ("end", "end_time"),
     "filled": ("accFillSz", "filled_size", "filled_qty", "deal_amount", "completedTradeAmount", "actualSz"),
-    "position": ("pos", "hold_amount", "position"),
+    "position": ("pos", "position"),
+    "held": ("hold_amount",),
     "average": ("avgPx", "avg_cost", "avgprice", "fillPx"),
-    "pnl": ("upl", "realized_pnl", "realized", "profitreal"),
+    "pnl": ("upl", "unrealized_pnl", "realized_pnl", "realized", "profitreal", "totalPnl"),
+    "delta": ("delta", "deltaBS", "deltaPA"),
     "liquidation": ("liqPx", "liquidation_price", "forcedprice"),
     "equity": ("eq", "equity", "totalEq"),
     "balance": ("cashBal", "balance"),
-    "available": ("availBal", "availEq", "available", "total_avail_balance"),
+    "available": ("availBal", "availEq", "available", "total_avail_balance", "avail_margin"),
     "frozen": ("frozenBal", "hold", "freeze", "bondfreez"),
     "profit": ("profit_real", "profit"),
     "deposit": ("keep_deposit", "bond"),
@@ -3940,8 +3941,8 @@ ROW_INSTRUMENTS = (
     *("instId", "instrument_id", "sprdId", "contract_name", "ccy", "currency", "symbol", "instFamily", "underlying"),
     "uly",
 )
-SAID_BY_NAME = {*ROW_INSTRUMENTS, "instType"}  # what the rest of a line does not repeat
-TIME_NAMES = re.compile(r".*([Tt][Ii]me(stamp)?|Date|_date|_at)|ts|timestamp|begin|end|pTime", re.S)  # keys of times
+NOT_LISTED = {*ROW_INSTRUMENTS, "instType", "uid", "user_id"}  # said by a line's name, or of no use to a person
+TIME_NAMES = re.compile(r".*([Tt][Ii]me(stamp)?|Date|Until|_date|_at)|ts|begin|end|date|delivery|listing", re.S)
 
 ORDER_STATES = {"-2": "failed", "-1": "cancelled", "0": "open", "1": "partial", "2": "filled", "3": "submitting"}
 ORDER_STATES |= {"4": "cancelling", "partially_filled": "partial", "part_filled": "partial"}
@@ -3951,13 +3952,19 @@ POSITION_SIDES = {"1": "long", "2": "short", "3": "end long", "4": "end short"}
 # named by its heading; `next=rate` a value below its label, left out if there is none; `=mark` a word; `side` a value.
 # A list or an object in a row becomes lines of its own where its name after a dot is here: `account.details`.
 LINE_FORMATS = [
-    (r"option-trades", "price:12 size:14 side vol=vol mark=mark"),
+    (r"option-trades", "price:12 size:14 side vol=vol"),
     (r"fills|sprd-trades", "price:12 size:14 side =fill"),
     (r"ok_sub_futureusd_trades|(sprd-|grid-sub-)?orders|\w+/order|ok_sub_spot_\w+_order", "price:12 size:14 side state"
-     " filled=filled"),
-    (r"orders-algo|algo-advance|\w+/order_algo", "trigger:12 size:14 side state type=ordType"),
-    (r"(.*[/_-])?(trades?|trades-all|deals)|.*_trade_\w+|public-\S*block-trades.legs", "price:12 size:14 side"),
+     " done=filled"),
+    (r"orders-algo|algo-advance", "trigger:12 size:14 side status ordType"),
+    (r"\w+/order_algo", "trigger:12 size:14 side status=status"),
+    (r"(public-)?struc-block-trades", "blockTdId:12 =block strategy"),
+    (r"rfqs", "status:12 =request id=rfqId until=validUntil"),
+    (r"quotes", "status:12 =quote id=quoteId until=validUntil"),
+    (r"(rfqs|quotes|(public-)?struc-block-trades)\.legs", "price:12 size:14 side"),
+    (r"(.*[/_-])?(trades?|trades-all|deals)|.*_trade_\w+", "price:12 size:14 side"),
     (r"index-tickers|index/ticker", "index:12 =index change=change"),
+    (r"block-tickers", "vol24h:12 =in =blocks coins=volCcy24h"),
     (r"(sprd-)?tickers|\w+/ticker|.*_ticker(_\w+)?", "last:12 bid:14 ask:14 change:9"),
     (r"\S*candle\w+|.*_kline_\w+", "open:12 high:9 low:9 close:8 volume:10"),
     (r"(sprd-)?(books\S*|bbo-tbt)|\w+/depth\w*|.*_depth(_\w+)?", "bid:12 size:10 ask:10 size:10 spread:6"),
@@ -3966,19 +3973,33 @@ LINE_FORMATS = [
     (r"price-limit|\w+/price_range", "highest:12 lowest:14 =limits"),
     (r"estimated-price|\w+/estimated_price|\w+_forecast_price", "estimate:12 =estimated"),
     (r"funding-rate|\w+/funding_rate", "rate:12 =funding at=funded next=next"),
-    (r"open-interest", "oi:12 =open =interest coins=coins dollars=dollars"),
+    (r"open-interest", "oi:12 =open =interest coins=coins"),
     (r"liquidation-orders\.details|\w+/liquidation", "price:12 size:14 side =liquidated"),
     (r"opt-summary|option/summary", "volatility:12 =vol bid=bid_vol ask=ask_vol delta=delta"),
-    (r"instruments|\w+/instruments", "state:12 tick=tick lot=lot code=code expires=expires"),
-    (r"status|system/status", "state:12 title begin=begin end=end"),
-    (r"(positions|liquidation-warning|balance_and_position\.posData)|\w+/position\.holding|\w+_positions\.positions",
+    (r"event-contract-markets", "status:12 floor=floorStrike cap=capStrike outcome=outcome settled=settleValue"),
+    (r"instruments|\w+/instruments", "status:12 tick=tick lot=lot ends=expires"),
+    (r"status|system/status", "status:12 title begin=begin end=end"),
+    (r"economic-calendar", "actual:12 forecast:9 previous:9 at=date event"),
+    (r"(grid-)?positions|liquidation-warning|balance_and_position\.posData|swap/position\.holding|option/position",
      "position:12 average:11 side pnl=pnl liq=liquidation"),
-    (r"futures/position", "long_qty:12 long_avg_cost:14 =long short=short_qty average=short_avg_cost"),
+    (r"\w+_positions\.positions", "held:12 average:11 direction pnl=pnl liq=liquidation"),
+    (r"futures/position", "long_qty:12 long_avg_cost:14 =long short=short_qty at=short_avg_cost"),
+    (r"swap/position", "margin_mode:12 =margin"),
     (r"account", "equity:12 =dollars =in =all"),
     (r"account\.details", "equity:12 =equity available=available frozen=frozen"),
-    (r"futures/account\.\w+", "equity:12 =equity available=available margin=margin_mode"),
-    (r"balance_and_position\.balData|\w+/(margin_)?account", "balance:12 =balance available=available hold=frozen"),
+    (r"account-greeks", "delta:12 =delta gamma=gammaBS theta=thetaBS vega=vegaBS"),
+    (r"(swap|option)/account|futures/account\.[A-Z-]+", "equity:12 =equity available=available margin=margin_mode"),
+    (r"balance_and_position\.balData|spot/account|spot/margin_account\.currency",
+     "balance:12 =balance available=available hold=frozen"),
+    (r"balance_and_position", "eventType:12"),
+    (r"spot/margin_account", "liquidation:12 =liquidation risk=risk_rate"),
     (r".*_userinfo(\.contracts)?", "balance:12 =balance profit=profit deposit=deposit"),
+    (r"deposit-info", "amt:12 =deposit status=status chain"),
+    (r"withdrawal-info", "amt:12 =withdrawal status=status chain"),
+    (r"grid-orders-\w+", "pnl:12 =pnl status from=minPx to=maxPx"),
+    (r"algo-recurring-buy", "amt:12 investmentCcy period status pnl=pnl"),
+    (r"algo-recurring-buy\.recurringList", "price:12 ratio=ratio average=average profit=profit"),
+    (r"copytrading-\S+", "infoType:12 =notice position=subPosId"),
 ]  # fmt: skip
 
 
@@ -4069,7 +4090,7 @@ def row_value(row: dict[str, Any], what: str) -> Any:
 
 def row_side(row: dict[str, Any]) -> str:
     """buy or sell; of positions and futures orders long or short."""
-    for name in ("side", "posSide", "type", "tradeType", "position"):
+    for name in ("side", "posSide", "type", "tradeType"):
         value = "" if row.get(name).__class__ in (list, dict) else str(row.get(name) or "")
         if value:
             return ROW_SIDES.get(value) or POSITION_SIDES.get(value) or value
@@ -4080,18 +4101,25 @@ def row_change(row: dict[str, Any]) -> str:
     """The change in 24 h in percent, "" if the row does not say from where to where."""
     try:
         now, before = Decimal(str(row_value(row, "index"))), Decimal(str(row_value(row, "last 24h ago")))
-        return f"{(now / before - 1) * 100:+.2f}%"
+        return f"{(now / before - 1) * 100:+.2f}%" if before > 0 else ""  # a spread may be negative
     except (ArithmeticError, ValueError):
         return ""
 
 
+def row_direction(row: dict[str, Any]) -> str:
+    """long or short, as v1's futures number it."""
+    number = str(row_value(row, "position"))
+    return POSITION_SIDES.get(number, number)
+
+
 def row_state(row: dict[str, Any]) -> str:
+    """What has become of an order."""
     state = row.get("status", row.get("state", ""))  # v3 has both, and one of them in words
     return "" if state is None or state.__class__ in (list, dict) else ORDER_STATES.get(str(state), str(state))
 
 
 ROW_COMPUTED: dict[str, Callable[[dict[str, Any]], str]] = {
-    "side": row_side, "change": row_change, "state": row_state,
+    "side": row_side, "change": row_change, "direction": row_direction, "state": row_state,
 }  # fmt: skip
 
 
@@ -4194,20 +4222,24 @@ def plain_row_lines(format: LineFormat, row: dict[str, Any], clock: str, name: s
     name = row_name(row, name)
     line = RowLine(clock, f"{name} {format.bar}".rstrip())
     said = format_row_values(line, format, row) or list_row_values(line, row)
-    inner = [(known_format(f"{format.kind}.{key}:{name}"), value) for key, value in row.items() if is_inner(key, value)]
-    inner = [(inside, value) for inside, value in inner if inside.kind.count(".") <= MAX_ROW_DEPTH]
+    if row.get("restored") is True:  # it comes late, see HoleFilling
+        line.add("restored")
+    inner = [(key, known_format(f"{format.kind}.{key}:{name}")) for key, value in row.items() if is_inner(key, value)]
+    inner = [(key, inside) for key, inside in inner if inside.kind.count(".") <= MAX_ROW_DEPTH]
     if format.parts:  # it says what matters
-        inner = [(inside, value) for inside, value in inner if inside.parts]
+        inner = [(key, inside) for key, inside in inner if inside.parts]
     if said or not inner:
         if not said:
             line.add("(nothing)")
         yield ShownLine(format, line.text, row_side(row) if format.parts else "")
-    for inside, value in inner:
-        if value.__class__ is dict:  # v3: {"BTC":{"equity":"997.4", …}}
-            own = re.fullmatch(r".*\.([A-Z]+)", inside.kind)
-            yield from plain_row_lines(inside, value, clock, own[1] if own else name)
+    for key, inside in inner:
+        if row[key].__class__ is dict:
+            # v3: {"BTC":{"equity":"997.4", …}} and {"currency:BTC":{…}}; v1: {"free":{"btc":5.8}}
+            own = re.fullmatch(r"(?:currency:)?([A-Z-]+)", key)
+            named = own[1] if own else name if inside.parts else f"{name} {key}"
+            yield from plain_row_lines(inside, row[key], clock, named)
             continue
-        for entry in value:
+        for entry in row[key]:
             if entry.__class__ is dict:
                 yield from plain_row_lines(inside, entry, clock, name)
 
@@ -4247,7 +4279,7 @@ def list_row_values(line: RowLine, row: dict[str, Any]) -> bool:
         if value.__class__ is list:  # of objects, each has a line of its own
             plain = [str(item) for item in value if item.__class__ not in (list, dict)]
             value = "/".join(plain) or (f"{len(value)} x" if value and value[0].__class__ is list else "")
-        if value in ("", None) or value.__class__ is dict or key in SAID_BY_NAME:
+        if value in ("", None) or value.__class__ is dict or key in NOT_LISTED:
             continue
         values.append(f"{key} {moment_text(value) if TIME_NAMES.fullmatch(key) else value}".strip())
     if values:
