@@ -208,7 +208,8 @@ SHOWN = {  # what a program prints, by a text that is in no other one
     "for row in RedisFeed(": r"^[\d.]+ [\d.]+$",
     "feed.status(), feed.get(": r"'status': 'SUBSCRIBED'.*'last': '[\d.]+'",
     "book.best_bid, book.best_ask": r"^\('[\d.]+', '[\d.]+'\) \('[\d.]+', '[\d.]+'\) [\d.]+ [\d.]+ \(\[\[",
-    "account.request": r"(?s)(?=.*^placed: \[{.ordId.: .1000.)(?=.*^\S+ BTC-USDT +[\d.]+ +0.001 buy (live|filled))",
+    # Two threads print, and what one print() writes in pieces may have the other's line in it.
+    "account.request": r"(?s)(?=.*^placed:)(?=.*\[{.ordId.: .1000.)(?=.*BTC-USDT +[\d.]+ +0.001 buy (live|filled))",
     "exchange.keys": r"^answer: \[\{'ordId': '1000'.*'sCode': '0'",
     "okex_ws.SINKS": r"",
     "feed.subscribe(": r"(?s)'confirmed'.*'confirm': '0'.*^[\d-]+ [\d.]+ [\d.]+$",
