@@ -3435,7 +3435,7 @@ class SeriesKeeper:
         series, (first, last, _) = filling.series, filling.hole
         series.close(filling.known_from, last)
         series.barren = 0 if filling.restored or filling.why else series.barren + 1
-        okex_log.info("%s: %d missing rows restored.", filling.subscription.channel, filling.restored)
+        okex_log.info("%s: %s.", filling.subscription.channel, plural(filling.restored, "missing rows restored"))
         for hole in series.close(first, filling.known_from - 1):
             self._missing(filling.subscription, series, hole, filling.why)
 
@@ -3884,12 +3884,13 @@ CONFIRM_PATIENCE = 3.0  # seconds to wait for the exchange before another progra
 # Lines: what a row looks like to a person. Every channel is a row of LINE_FORMATS.
 
 MAX_LINE = 200  # characters
+PLURAL = re.compile(r"s\b")
 MAX_ROW_LINES = 100  # of one row
 MAX_ROW_DEPTH = 3  # of lists and objects in a row that have lines of their own
 NAME_WIDTH = 14  # columns for the instrument, which begins at column 13, after the time
 ROW_SIDES = {"buy": "buy", "bid": "buy", "sell": "sell", "ask": "sell"}
-ROW_COLOURS = {"buy": "\033[32m", "sell": "\033[31m", "bid": "\033[32m", "ask": "\033[31m", "end": "\033[0m"}
-HEADING_COLOUR = "\033[2m"
+ROW_COLOURS = {"buy": "\033[32m", "sell": "\033[31m", "bid": "\033[32m", "ask": "\033[31m", "heading": "\033[2m"}
+NARROW_TEXT = re.compile("[ -~…─█▁-▇▲▼]*")  # ASCII and what the board draws with: a column for each character
 
 # What a value is called in v5, v3 and v1; the first name that a row has a value for counts.
 ROW_NAMES = {
@@ -4072,7 +4073,7 @@ class RowLine:
 
 def text_width(text: str) -> int:
     """Columns that a text takes on a terminal: two for a wide character, none for one that joins the one before."""
-    if text.isascii():
+    if text.isascii() or NARROW_TEXT.fullmatch(text):
         return len(text)
     from unicodedata import combining, east_asian_width
 
@@ -4170,16 +4171,25 @@ class ShownLine(NamedTuple):
     colour: str = ""  # which of ROW_COLOURS
 
 
+def named_row(channel: str, row: Any) -> Any:
+    """A row with a name for each value, where they are known."""
+    if row.__class__ is list and columns_of(channel):
+        return dict(zip(columns_of(channel), row))
+    candle = row.get("candle") if row.__class__ is dict else None
+    if candle.__class__ is list:  # v3: {"candle":["2019-04-16T10:49:00.000Z","162.03", …]}
+        return row | dict(zip(("time", "open", "high", "low", "close", "volume"), candle))
+    return row
+
+
 def row_lines(channel: str, row: Any, clock: str = "", ladder: int = 1) -> list[ShownLine]:
     """The lines for one row, at this time of day; of order books up to `ladder` levels a side."""
     format = known_format(channel)
-    if row.__class__ is list and columns_of(channel):
-        row = dict(zip(columns_of(channel), row))
+    row = named_row(channel, row)
+    if row.__class__ is list and any(entry.__class__ is dict for entry in row):
+        lines = (line for entry in row if entry.__class__ is dict for line in row_lines(channel, entry, clock, ladder))
+        return list(islice(lines, MAX_ROW_LINES))
     if row.__class__ is not dict:
         row = {"": " ".join(map(str, row)) if row.__class__ is list else "-" if row is None else row}
-    candle = row.get("candle")
-    if candle.__class__ is list:  # v3: {"candle":["2019-04-16T10:49:00.000Z","162.03", …]}
-        row = row | dict(zip(("time", "open", "high", "low", "close", "volume"), candle))
     bids, asks = row.get("bids"), row.get("asks")
     if bids.__class__ is list and asks.__class__ is list:
         return book_lines(channel, format, row, clock, ladder)
@@ -4304,30 +4314,30 @@ class RowPrinter:
 
     def __call__(self, channel: str, rows: list[Any], ladder: int = 1) -> None:
         """Print the rows of one message: local time, instrument, and what matters. In colour where that is wanted."""
-        terminal, colours = sys.stdout.isatty(), is_colourful()
+        terminal, colourful = sys.stdout.isatty(), is_colourful()
         clock = clock_text(wall_clock())
         lines = []
         for row in rows:
             for format, text, colour in row_lines(channel, row, clock, ladder):
                 if terminal and format.parts and format.headings not in self.headed:
                     self.headed.add(format.headings)
-                    lines.append(
-                        f"{HEADING_COLOUR}{format.headings}{ROW_COLOURS['end']}\n"
-                        if colours
-                        else f"{format.headings}\n"
-                    )
-                line = cut_line(printable_text(text, sys.maxsize))
-                lines.append(
-                    f"{ROW_COLOURS[colour]}{line}{ROW_COLOURS['end']}\n"
-                    if colours and colour in ROW_COLOURS
-                    else f"{line}\n"
-                )
-        sys.stdout.write("".join(lines))
+                    lines.append(coloured(format.headings, "heading" if colourful else ""))
+                lines.append(coloured(cut_line(printable_text(text, sys.maxsize)), colour if colourful else ""))
+        sys.stdout.write("".join(f"{line}\n" for line in lines))
         sys.stdout.flush()
+
+
+def coloured(text: str, what: str) -> str:
+    return f"{ROW_COLOURS[what]}{text}\033[0m" if what in ROW_COLOURS else text
 
 
 def cut_line(line: str) -> str:
     return line if len(line) <= MAX_LINE else line[: MAX_LINE - 3] + "..."
+
+
+def plural(number: int, things: str) -> str:
+    """2 rows, 1 row."""
+    return f"{number} {things}" if number != 1 else f"1 {PLURAL.sub('', things, count=1)}"
 
 
 print_rows = RowPrinter()
@@ -4914,12 +4924,13 @@ class Writer:
         # Messages in order, marshalled: a fifth of the memory of objects, and nothing for the garbage collector.
         # The reading threads append under Run.lock, the writer's own takes away; a deque needs no lock for the two.
         self.queue: deque[bytes] = deque()
-        self.put_bytes = 0  # changed by the reading threads alone
+        self.put_bytes = self.put_rows = 0  # changed by the reading threads alone
         self.taken_bytes = 0  # changed by the writer's thread alone
         self.written = 0  # rows, those included that the sink refused
         self.wake = threading.Event()  # there is something to do
         self.draining = threading.Event()  # nothing more will come
         self.failing = False
+        self.refuses = False  # whether the sink ever could not take something
         self.thread = threading.Thread(target=self._run, name=f"okex_ws {option}", daemon=True)
         self.thread.start()
 
@@ -4928,10 +4939,16 @@ class Writer:
         """Bytes that are not written yet."""
         return self.put_bytes - self.taken_bytes
 
-    def put(self, item: bytes) -> None:
-        """Queue what marshal made of (received, channel, rows), or (received, "", (status, detail))."""
+    @property
+    def waiting(self) -> int:
+        """Rows that are not written yet."""
+        return self.put_rows - self.written
+
+    def put(self, item: bytes, rows: int = 1) -> None:
+        """Queue what marshal made of (received, channel, rows), or of (received, "", (status, detail)), with no row."""
+        self.put_bytes += len(item)  # before the writer's thread may count them as taken
+        self.put_rows += rows
         self.queue.append(item)
-        self.put_bytes += len(item)
         if not self.wake.is_set():
             self.wake.set()
 
@@ -4954,7 +4971,7 @@ class Writer:
         for i in range(batch):
             received, channel, content = marshal.loads(self.queue[i])
             self._insist(self._pass_on, received, channel, content)
-            rows += len(content or ()) if channel else 0
+            rows += (1 if content is None else len(content)) if channel else 0  # None: see Run.enqueue
         self._insist(self.sink.flush)
         self.written += rows
         for _ in range(batch):
@@ -4971,9 +4988,10 @@ class Writer:
         except OSError:  # first, since some of these are ValueErrors, too
             raise
         except SAME_AGAIN:
-            if not self.sink.refused:
+            if not self.refuses:
                 okex_log.exception("--%s cannot take a message: dropped. Said once, counted each time.", self.option)
-            self.sink.refused += len(rows) if channel and rows else 1
+            self.refuses = True
+            self.sink.refused += (1 if rows is None else len(rows)) if channel else 0
 
     def _insist(self, call: Callable[..., None], *args: Any) -> None:
         """Call until it succeeds."""
@@ -5010,12 +5028,11 @@ class Writer:
             self.thread.join(0.05)
             if monotonic() - begin > tell_at:
                 tell_at += TELL_DRAIN
-                message = "Writing %d more messages to --%s, for at most %.0f s. Ctrl-C again gives up."
+                message = "--%s: writing %s, for %.0f s at most. Ctrl-C again gives up."
                 left = self._patience() - (monotonic() - begin)
-                okex_log.warning(message, len(self.queue), self.option, max(0.0, left))
+                okex_log.warning(message, self.option, plural(self.waiting, "more rows"), max(0.0, left))
         if self.thread.is_alive():
-            message = "--%s: %d messages could not be written in time, and are lost."
-            okex_log.error(message, self.option, len(self.queue))
+            okex_log.error("--%s: %s could not be written in time: lost.", self.option, plural(self.waiting, "rows"))
         return not self.thread.is_alive()
 
     def _patience(self) -> float:
@@ -5086,7 +5103,7 @@ class BoardLook(NamedTuple):
 
     def clean(self, text: str) -> str:
         """Without control characters, and without what the terminal's encoding lacks."""
-        if text.isascii() and text.isprintable():
+        if NARROW_TEXT.fullmatch(text) and (self.unicode or text.isascii()):
             return text
         text = printable_text(text, MAX_LINE)
         return text if self.unicode else text.encode("ascii", "backslashreplace").decode()
@@ -5127,7 +5144,7 @@ def draw_board(picture: BoardPicture, width: int, height: int, look: BoardLook) 
     bottom += [[(line, "dim")] for line in picture.sinks]
     market = bool(picture.book or picture.tape)
     free = height - 1 - len(bottom)
-    table = table_lines(picture, width, max(2, free - 5) if market else free, look)
+    table = table_lines(picture, width, max(2, free - max(5, free // 3)) if market else free, look)
     lines = [status_spans(picture, width), *table]
     if market:
         lines += market_lines(picture, width, free - len(table), look)
@@ -5335,7 +5352,7 @@ class Board:
             quoted = quoted_as(channel)
             when, row = latest.get(channel, (0.0, None))
             if quoted:
-                sources.setdefault(known_format(channel).name, {})[quoted] = (when, row)
+                sources.setdefault(known_format(channel).name, {})[quoted] = (when, named_row(channel, row))
             elif row is not None and not is_book_channel(channel):
                 others += [line.text.strip() for line in row_lines(channel, row)[:1]]
         books = {known_format(channel).name: book for client in clients for channel, book in client.books.items()}
@@ -5491,8 +5508,8 @@ class BoardScreen:
 
     def _run(self) -> None:
         failed = False
-        self._enter()
         try:
+            self._enter()
             while not self.closing.wait(DUMB_BOARD_EVERY if self.dumb and self.shown else BOARD_EVERY):
                 self._show(*os.get_terminal_size(self.number))
         except Exception:
@@ -5592,6 +5609,15 @@ def positive_integer(text: str) -> int:
     return int(text)
 
 
+class OneValue(argparse.Action):
+    """An option that takes one value: of two, the first would be lost in silence."""
+
+    def __call__(self, _parser: Any, args: argparse.Namespace, value: Any, option: str | None = None) -> None:
+        if getattr(args, self.dest) is not self.default:
+            raise argparse.ArgumentError(self, "given twice")
+        setattr(args, self.dest, value)
+
+
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="okex_ws.py",
@@ -5599,8 +5625,10 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.register("action", None, OneValue)  # for each option without another action
     add = parser.add_argument
-    add("channels", nargs="*", metavar="CHANNEL", help="what to receive (default: trades:BTC-USDT)")
+    what = "what to receive (default: trades:BTC-USDT)"
+    add("channels", action="store", nargs="*", metavar="CHANNEL", help=what)
     add("--offline", action="store_true", help="use the stand-in exchange of the tests folder (default channel: v1)")
     add("--url", help="connect here; a host alone (wss://host) gets the exchange's own path")
     add("--region", choices=REGIONS, help="the account's: my.okx.com is eea, app.okx.com is us")
@@ -5660,7 +5688,7 @@ def check_arguments(args: argparse.Namespace, error: Callable[[str], Any]) -> No
 
 
 def watch_signals(act: Callable[[int], None], *more: int) -> None:
-    """Call `act(number)`, on a thread of its own, for each SIGINT and SIGTERM from now on, and each of `more`.
+    """Call `act(number)`, on a thread of its own, for each SIGINT, SIGTERM and SIGHUP from now on, and each of `more`.
 
     A Python handler, and so KeyboardInterrupt, would wait for the main thread to run Python code again, which may
     take minutes while it is in getaddrinfo, looking up a name. The signal module's wakeup socket does not wait.
@@ -5671,6 +5699,8 @@ def watch_signals(act: Callable[[int], None], *more: int) -> None:
     outbox.setblocking(False)
     signal.set_wakeup_fd(outbox.fileno())
     watched = {signal.SIGINT, signal.SIGTERM, *more}
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # not after nohup
+        watched.add(signal.SIGHUP)  # the terminal's window was closed
     for number in watched:
         signal.signal(number, lambda *_: None)
 
@@ -5738,7 +5768,7 @@ class Console(logging.Handler):
             with self.changed:
                 self.lines.popleft()
                 if self.dropped:
-                    self.lines.appendleft(f"{self.dropped} lines were not shown: nothing read them.\n")
+                    self.lines.appendleft(f"{plural(self.dropped, 'lines')} not shown: nothing read them.\n")
                     self.dropped = 0
                 self.changed.notify_all()
 
@@ -5976,14 +6006,15 @@ class Run:
     def enqueue(self, channel: str, rows: Any) -> None:
         """Queue for every sink, waiting for one whose queue is full. Under the lock."""
         received = wall_clock()
+        count = len(rows) if channel else 0
         try:
             item = marshal.dumps((received, channel, rows))
-        except ValueError:  # nested too deeply: the writer says so, and counts it
-            item = marshal.dumps((received, channel, None))
+        except ValueError:  # nested too deeply: the writer says so, and counts it as a row
+            item, count = marshal.dumps((received, channel, None)), 1
         for writer in self.writers:
             if writer.backlog > MAX_QUEUE:
                 self.wait_for_room(writer)
-            writer.put(item)
+            writer.put(item, count)
 
     def wait_for_room(self, writer: Writer) -> None:
         if not self.waits[writer.option]:
@@ -6005,9 +6036,8 @@ class Run:
         """What each sink has written."""
         lines = []
         for writer in self.writers:
-            written, wait = writer.written - writer.sink.refused, len(writer.queue)
-            trouble = ", and it fails" if writer.failing else ""
-            lines.append(f"--{writer.option}: {written:,} rows written, {wait:,} messages wait{trouble}")
+            written, trouble = writer.written - writer.sink.refused, ", and it fails" if writer.failing else ""
+            lines.append(f"--{writer.option}: {plural(written, 'rows')} written, {writer.waiting} waiting{trouble}")
         return lines
 
     def show_board(self) -> None:
@@ -6034,10 +6064,10 @@ class Run:
         """With --quiet and a sink, a line a minute for who watches a terminal."""
         before = 0
         while not self.draining.wait(TELL_PROGRESS):
-            waiting = sum(len(writer.queue) for writer in self.writers)
+            waiting = sum(writer.waiting for writer in self.writers)
             rate = (self.rows - before) / TELL_PROGRESS
             before = self.rows
-            okex_log.warning("%d rows so far, %.1f a second, %d messages wait to be written.", before, rate, waiting)
+            okex_log.warning("%s so far, %.1f a second, %d waiting.", plural(before, "rows"), rate, waiting)
 
     # The end.
 
@@ -6095,8 +6125,7 @@ class Run:
     def give_up(self, status: int) -> None:
         for writer in self.writers:
             if writer.thread.is_alive():
-                message = "--%s: gave up: %d messages were not written, and are lost."
-                okex_log.error(message, writer.option, len(writer.queue))
+                okex_log.error("--%s: gave up: %s lost.", writer.option, plural(writer.waiting, "rows"))
         self.exit_now(status)
 
     def exit_now(self, status: int) -> None:
@@ -6117,20 +6146,16 @@ class Run:
         clients = list(self.clients.values())
         counts = sum((client.counts for client in clients), Counter[str]())
         reconnects = counts["connects"] - sum(1 for client in clients if client.counts["connects"])
-        trouble = [f"{n} {what}" for what, n in counts.items() if what not in ("messages", "connects", *SERIES_COUNTS)]
+        known = ("messages", "connects", *SERIES_COUNTS)
+        parts = [plural(reconnects, "reconnects")]
+        parts += [plural(n, what) for what, n in counts.items() if what not in known]
         if counts["holes"]:
-            trouble += [f"{counts[what]} {what}" for what in SERIES_COUNTS]
-        trouble += [f"{n} waits for --{option}" for option, n in self.waits.items()]
+            parts += [plural(counts[what], what) for what in SERIES_COUNTS]
+        parts += [plural(n, f"waits for --{option}") for option, n in self.waits.items()]
         refused = {writer.option: writer.sink.refused for writer in self.writers}
-        trouble += [f"{n} rows refused by --{option}" for option, n in refused.items() if n]
-        okex_log.info(
-            "%d rows in %d messages over %.1f s, %d reconnects%s.",
-            self.rows,
-            counts["messages"],
-            monotonic() - self.began,
-            reconnects,
-            "".join(f", {what}" for what in trouble),
-        )
+        parts += [plural(n, f"rows refused by --{option}") for option, n in refused.items() if n]
+        received = f"{plural(self.rows, 'rows')} in {plural(counts['messages'], 'messages')}"
+        okex_log.info("%s over %.1f s, %s.", received, monotonic() - self.began, ", ".join(parts))
 
 
 def start_stand_in() -> tuple[str, Credentials]:
@@ -6140,7 +6165,7 @@ def start_stand_in() -> tuple[str, Credentials]:
         raise ValueError("--offline needs tests/exchange.py from the repository beside okex_ws.py")
     sys.path.insert(0, str(folder))
     exchange = importlib.import_module("exchange").Exchange().start()
-    okex_log.info("Offline: a stand-in exchange at %s. Its prices are made up.", exchange.url)
+    okex_log.info("Offline: a stand-in exchange, prices made up, at %s.", exchange.url)
     return exchange.url, Credentials(*exchange.keys)
 
 

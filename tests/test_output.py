@@ -481,6 +481,12 @@ def test_an_odd_row_has_a_line_too(shown, channel, row):
     assert lines and all(lines)
 
 
+def test_a_row_that_is_a_list_of_objects_has_a_line_for_each(shown):
+    assert shown("futures/instruments", [{"instrument_id": "A", "tick_size": "1"}, {"instrument_id": "B"}, 7]) == [
+        "A                            tick 1", "B (nothing)",
+    ]  # fmt: skip
+
+
 def test_whatever_a_row_holds_no_json_is_shown_and_nothing_fails():
     dice = random.Random(5)
     values = ["1.5", "", "x", None, 7, 1.25, True, [], {}, [["1", "2"]], [{"a": "1", "instId": "Q"}], [None], "\x1b[2J"]
