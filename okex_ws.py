@@ -5322,12 +5322,13 @@ class Board:
         now = monotonic()
         channels = [channel for client in clients for channel in client.channels]
         self.tape_channel = self.tape_channel or next(filter(is_trade_channel, channels), "")
-        book_channel = next((channel for client in clients for channel in client.books), "")
-        book = next((client.books[book_channel] for client in clients if book_channel in client.books), None)
+        # Copied first, since other threads may subscribe to more meanwhile.
+        books = dict(item for client in clients for item in list(client.books.items()))
+        book_channel, book = next(iter(books.items()), ("", None))
         bids, asks, doubt = book_levels(book, MAX_SHOWN)
         latest = self.latest.copy()
         pause(0)  # the reading thread may go first
-        quotes, others = self.quotes(channels, latest, clients)
+        quotes, others = self.quotes(channels, latest, books)
         if now - self.sampled >= SPARK_EVERY:
             self.sampled = now
             for quote in quotes:
@@ -5343,7 +5344,7 @@ class Board:
         )  # fmt: skip
 
     def quotes(
-        self, channels: list[str], latest: dict[str, tuple[float, Any]], clients: Sequence[OkexWS]
+        self, channels: list[str], latest: dict[str, tuple[float, Any]], books: dict[str, OrderBook]
     ) -> tuple[list[BoardQuote], list[str]]:
         """The table of instruments, and a line for the last row of each channel that is not in it."""
         sources: dict[str, dict[str, tuple[float, Any]]] = {}
@@ -5355,9 +5356,9 @@ class Board:
                 sources.setdefault(known_format(channel).name, {})[quoted] = (when, named_row(channel, row))
             elif row is not None and not is_book_channel(channel):
                 others += [line.text.strip() for line in row_lines(channel, row)[:1]]
-        books = {known_format(channel).name: book for client in clients for channel, book in client.books.items()}
-        names = dict.fromkeys([*sources, *books])
-        return [self.quote(name, sources.get(name, {}), books.get(name)) for name in names], others
+        named = {known_format(channel).name: book for channel, book in books.items()}
+        names = dict.fromkeys([*sources, *named])
+        return [self.quote(name, sources.get(name, {}), named.get(name)) for name in names], others
 
     def quote(self, name: str, sources: dict[str, tuple[float, Any]], book: OrderBook | None) -> BoardQuote:
         when, last = 0.0, ""

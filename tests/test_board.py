@@ -141,6 +141,19 @@ def test_generations_without_tickers_have_a_board_too(connect, exchange):
     wait_for(lambda: picture().quotes[0].last)
 
 
+def test_what_is_subscribed_while_a_picture_is_made_does_not_stop_it(monkeypatch):
+    client = okex_ws.OkexWS(["books:BTC-USDT", "books:ETH-USDT"], lambda *_: None)
+    known_format = okex_ws.known_format
+
+    def and_subscribe(channel):
+        client.subscribe(f"books:X{len(client.books)}-USDT")
+        return known_format(channel)
+
+    monkeypatch.setattr(okex_ws, "known_format", and_subscribe)
+    seen = okex_ws.Board().picture([client], time.monotonic(), [], [])
+    assert [quote.name for quote in seen.quotes][:2] == ["BTC-USDT", "ETH-USDT"] and len(client.books) > 2
+
+
 # -- The terminal
 
 
