@@ -2803,6 +2803,7 @@ RECALLED_BEFORE = 1000  # of them from before the time that is filled
 BARREN_HOLES = 3  # after so many in a row that held nothing, an instrument's own small jumps are left alone
 SMALL_JUMP = 1000  # ids, or candles
 MAX_COUNT = 10_000  # trades in one row
+USUAL_COUNTS = {str(n): n for n in range(1, 100)}  # looked up at a quarter of the cost of int()
 RESTORED_AT_ONCE = 100  # rows for the handler between two chunks of what is live
 SERIES_COUNTS = ("holes", "rows restored", "missing")
 OWN_JUMP, TOO_MANY = "its own", "too many holes"  # why a hole is not asked for
@@ -2852,7 +2853,7 @@ class RowSeries:
             self._resumed, self._paused, self.last = True, self.last, None
 
     def follow(self, rows: list[Any]) -> bool:
-        """Take a row that is simply the next one, at little cost. False, and nothing happened, if it may not be."""
+        """Take rows that are simply the next ones, at little cost. False, and nothing happened, if they may not be."""
         return False
 
     def take(self, rows: list[Any]) -> list[Any]:
@@ -2976,15 +2977,16 @@ class TradeSeries(RowSeries):
     """
 
     def follow(self, rows: list[Any]) -> bool:
+        row: Any = None
+        last: Any = self.last
+        counted = self.counted
         try:
-            (row,) = rows  # as nearly always
-            last: Any = self.last + 1  # type: ignore[operator]
-            if self.counted and (count := row["count"]) != "1":
-                last += int(count) - 1
-                if int(count) < 1:
+            for row in rows:  # one, as nearly always
+                last += 1
+                if counted and (count := row["count"]) != "1":
+                    last += USUAL_COUNTS[count] - 1
+                if row["tradeId"] != f"{last}":  # cheaper than int(), and proves more
                     return False
-            if int(row["tradeId"]) != last:
-                return False
             self.time = row["ts"]
             self.last = last
             return True

@@ -63,6 +63,16 @@ def test_rows_that_follow_are_taken_as_they_are():
     assert not series.holes and not series.news
 
 
+def test_of_several_rows_in_one_message_each_is_judged():
+    series = TradeSeries(TRADES)
+    take(series, trade(10))
+    assert take(series, trade(11), trade(150, count=139)) == [trade(11), trade(150, count=139)]
+    assert take(series, trade(151), trade(151), trade(153), trade(152)) == [trade(151), trade(153), trade(152)]
+    assert take(series, trade(154), trade(157), trade(156)) == [trade(154), trade(157), trade(156)]
+    assert take(series) == take(series, trade(157), trade(154)) == []
+    assert holes(series) == [(155, 155)] and take(series, "x", None, trade(158)) == ["x", None, trade(158)]
+
+
 def test_a_jump_is_a_hole_and_a_repeat_is_dropped():
     series = TradeSeries(TRADES)
     take(series, trade(10))
