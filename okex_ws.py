@@ -3203,7 +3203,7 @@ class HoleFilling:
         self.before = hole.last + 2  # what to ask for; the row behind the hole shows that REST has come so far
         self.current = False  # whether REST is known to have come so far
         self.known_from = hole.last + 1  # what REST lists is known from this number on
-        self.rows: dict[int, str] = {}  # JSON of the hole's rows, by number
+        self.rows: dict[int, bytes] = {}  # the hole's rows, by number; marshalled, as in Writer.queue
         self.done = False
         self.why = ""  # why it is done though it is not whole
         self.failures = 0  # answers of no use since the last one of use
@@ -3238,7 +3238,7 @@ class HoleFilling:
         first, last, _ = self.hole
         inside = {number: pair for number, pair in found.items() if first <= number <= last}
         too_old = [number for number, (time, _) in inside.items() if time < self.oldest]
-        self.rows |= {number: to_json(row) for number, (time, row) in inside.items() if time >= self.oldest}
+        self.rows |= {number: marshal.dumps(row) for number, (time, row) in inside.items() if time >= self.oldest}
         self.before, self.known_from = lowest, max(first, lowest)
         if too_old:
             self.known_from = max(too_old) + 1
@@ -3255,7 +3255,7 @@ class HoleFilling:
         """Some of the rows, lowest first, each once."""
         numbers = self.order[: -RESTORED_AT_ONCE - 1 : -1]
         del self.order[-RESTORED_AT_ONCE:]
-        return [from_json(self.rows.pop(number)) for number in numbers]
+        return [marshal.loads(self.rows.pop(number)) for number in numbers]
 
     def progress(self, now: float) -> str:
         """How far it is, of how much, and how long it may still take."""
@@ -3389,8 +3389,8 @@ class SeriesKeeper:
         return taken
 
     def _heed(self, subscription: Subscription, series: RowSeries) -> None:
-        news, series.news = series.news, []
-        for item in news:
+        while series.news:  # saying something once adds to it
+            item = series.news.pop(0)
             if isinstance(item, str):
                 okex_log.warning("%s: %s. Said once.", subscription.channel, item)
             elif item.why == OWN_JUMP:
@@ -3399,8 +3399,8 @@ class SeriesKeeper:
                 series.say_once(f"its numbers jump by themselves: {why}")
             elif item.why == TOO_MANY:
                 self.counts["holes"] += 1
-                self.counts["missing"] += item.size
-                series.say_once(f"more than {MAX_HOLES} holes wait: others are counted, and not filled")
+                series.say_once(f"more than {MAX_HOLES} holes wait: others stay missing, and on_status names them")
+                self._missing(subscription, series, item, TOO_MANY, logging.DEBUG)
             elif item.why:
                 self._missing(subscription, series, item, item.why)
             else:
@@ -3435,9 +3435,11 @@ class SeriesKeeper:
     def _close(self, filling: HoleFilling) -> None:
         """A hole is filled, as far as it can be: what REST does not list was never public."""
         series, (first, last, _) = filling.series, filling.hole
-        series.close(filling.known_from, last)
+        unlisted = sum(hole.size for hole in series.close(filling.known_from, last))
         series.barren = 0 if filling.restored or filling.why else series.barren + 1
-        okex_log.info("%s: %d missing rows restored.", filling.subscription.channel, filling.restored)
+        if filling.restored or unlisted:
+            others = f"; {unlisted} do not exist, since REST does not list them" if unlisted else ""
+            okex_log.info("%s: %d missing rows restored%s.", filling.subscription.channel, filling.restored, others)
         for hole in series.close(first, filling.known_from - 1):
             self._missing(filling.subscription, series, hole, filling.why)
 
@@ -3450,10 +3452,12 @@ class SeriesKeeper:
             for hole in series.close(0, sys.maxsize):
                 self._missing(subscription, series, hole, "the run ended first")
 
-    def _missing(self, subscription: Subscription, series: RowSeries, hole: SeriesHole, why: str) -> None:
+    def _missing(
+        self, subscription: Subscription, series: RowSeries, hole: SeriesHole, why: str, level: int = logging.WARNING
+    ) -> None:
         self.counts["missing"] += hole.size
         text = f"{series.describe(hole)} stay missing: {why}"
-        okex_log.warning("%s: %s.", subscription.channel, text)
+        okex_log.log(level, "%s: %s.", subscription.channel, text)
         self.notify(GAP, f"{subscription.channel}: {text}")
 
 
