@@ -24,7 +24,7 @@ thread. One more daemon thread, `send_heartbeat`, sends the ping. `subscribe`, `
 books may be used from any thread, the handler's included.
 
 Sections: the client at a glance; connection; subscriptions; wire; reading; order books; series; account; network;
-output; command line. Each begins with a line of dashes and its name.
+finding; output; command line. Each begins with a line of dashes and its name.
 """
 
 import argparse
@@ -77,7 +77,7 @@ except ImportError as error:  # PyPI has another package called websocket, which
 
 __all__ = [
     "OkexWS", "Credentials", "LoginError", "OrderError", "OrderBook", "BookOutOfSync", "RedisFeed", "Sink", "SINKS",
-    "V1", "V3", "V5", "dialect_of", "endpoint", "fields", "inflate", "print_rows", "main",
+    "V1", "V3", "V5", "dialect_of", "endpoint", "fields", "find_channels", "inflate", "print_rows", "main",
 ]  # fmt: skip
 __version__ = "1.1.0"
 
@@ -344,19 +344,18 @@ class OkexWS(Connection):
         # The parts: each has its own lock where it needs one, and none knows the socket.
         self._endpoint_of = functools.partial(endpoint_of, url=url, region=region, simulated=simulated)
         server = self._endpoint_of(first)
+        rest = Rest(server, simulated, proxy_options(proxy, server))
         self._stop = threading.Event()  # set by close(): run() ends
         self._watchdog = Watchdog(self.ping_every)
         self._subscriptions = Subscriptions(self.dialect, self._watchdog.doubt)
         self.books = self._subscriptions.books  # by channel, as its user wrote it
-        for_orders = credentials is not None and not wanted
-        self._login = Login(self.dialect, credentials, server, direct=proxy is None, for_orders=for_orders)
-        self._orders = Orders(self.dialect)
-        self._rest = Rest(server, simulated, proxy_options(proxy, server))
-        self._snapshots = Snapshots(self._rest, self._stop)
+        self._login = Login(self.dialect, credentials, server, proxy is None, bool(credentials) and not wanted)
+        self._orders = Orders(self.dialect, rest)
+        self._finder = Finder(rest, self._stop, self._notify)
+        self._snapshots = Snapshots(rest, self._stop)
         self.ended = threading.Event()  # run() is over, and what is missing is told
-        self._series = SeriesKeeper(self._rest, self._stop, fill, self.counts, self._notify)
+        self._series = SeriesKeeper(rest, self._stop, fill, self.counts, self._notify)
         self._backoff = Backoff()
-
         # Guards _open. Held while due requests are taken from the table and sent, so that they leave in order, on the
         # connection that they were taken for. Who wants to send meanwhile waits; what arrives is read on.
         self._sending = threading.Lock()
@@ -365,9 +364,9 @@ class OkexWS(Connection):
         self._fatal: BaseException | None = None  # what no retry can mend; run() raises it
         self.tracing = False  # whether messages are logged; the reader looks it up for each chunk of them
         callbacks = {"on_open": OkexWS._on_open, "on_error": OkexWS._on_error, "on_close": OkexWS._on_close}
-        super().__init__(server, self._rest.proxy, on_data=Reader.on_data, **callbacks)
+        super().__init__(server, rest.proxy, on_data=Reader.on_data, **callbacks)
         self.subscribe(*wanted)
-        self.complaints.retired(self.dialect, url)
+        self.complaints.retired(self.dialect, wanted if url is None else [])
 
     # Public calls.
 
@@ -390,9 +389,12 @@ class OkexWS(Connection):
         if self._reader:
             raise RuntimeError("this client ran before: make another one")
         self._reader = threading.get_ident()
-        okex_log.info("Connecting to %s.", passwordless(self.url))
-        threading.Thread(target=self._send_heartbeat, name="okex_ws heartbeat", daemon=True).start()
         try:
+            found = self._finder.look_up(self._backoff)
+            if found:
+                self.found(found)
+            okex_log.info("Connecting to %s.", passwordless(self.url))
+            threading.Thread(target=self._send_heartbeat, name="okex_ws heartbeat", daemon=True).start()
             while not self._stop.wait(self._backoff.turn(monotonic())):
                 connects = self.counts["connects"]
                 self._connect()
@@ -405,6 +407,7 @@ class OkexWS(Connection):
             raise
         finally:
             self._stop.set()
+            self._finder.finish()
             self._series.finish(self._subscriptions)
             self.ended.set()
             self._notify(EXIT, explain(self._fatal, self.url) if self._fatal else "closed")
@@ -421,8 +424,8 @@ class OkexWS(Connection):
     def subscribe(self, *channels: str) -> None:
         """Want these channels, now and after every reconnect. One that was refused is asked for again.
 
-        Raises ValueError for a channel of another generation or endpoint, which takes an OkexWS of its own, and
-        for a private channel without keys.
+        Raises ValueError for a channel of another generation or endpoint, which takes an OkexWS of its own, for a
+        private channel without keys, and for a pattern once the client runs.
         """
         for channel in channels:
             where = self._endpoint_of(channel)
@@ -431,9 +434,19 @@ class OkexWS(Connection):
                 raise ValueError(f"{channel} is served at {passwordless(where)}, this client connects to {here}")
             if self.dialect.private(channel):
                 self._login.demand(channel)
+            if is_pattern(channel) and self._reader:
+                raise ValueError(f"{channel}: patterns are for the start; find_channels() says what one stands for")
         for channel in channels:
+            if is_pattern(channel):
+                self._finder.want(channel)
+                continue
             self._subscriptions.want(channel)
+            self.complaints.misnamed(channel)
         self._send_due()
+
+    def found(self, channels: list[str]) -> None:
+        """Subscribe to what the patterns stand for, before the first connection. Override it to choose."""
+        self.subscribe(*channels)
 
     def unsubscribe(self, *channels: str) -> None:
         """Want these channels no more. Their rows stop at once, whatever is still on its way."""
@@ -459,7 +472,7 @@ class OkexWS(Connection):
         self.dialect.check_operation(op, self.url)
         if not self._logs_in:
             raise ValueError("this client does not log in: orders take one with private channels, or none at all")
-        return self._orders.place(op, args, timeout, self._rest, self._login.complete, self.send)
+        return self._orders.place(op, args, timeout, self._login.complete, self.send)
 
     def recall(self, channel: str, rows: Iterable[Any]) -> None:
         """Say what an earlier run kept of a channel, oldest first, before `run()`: what it left out is fetched."""
@@ -535,12 +548,9 @@ class OkexWS(Connection):
         reason = self._reason or "connection lost"
         if not connected and port_of(self.url) == 8443 and not self.dialect.retired:
             reason += " (OKX closed port 8443 on 2026-10-31: leave the port out)"
-        what = "Disconnected from" if connected else "Cannot connect to"
-        when = f"Next try in {delay:.1f} s" if delay >= 0.05 else "Trying again now"
-        okex_log.warning("%s %s: %s. %s.", what, passwordless(self.url), reason, when)
-        if self._backoff.tries == 3 and not self.counts["connects"]:
-            ways = "--offline needs none, --proxy goes through a proxy, --region eea or us to other hosts"
-            okex_log.warning("There was no connection yet: %s.", ways)
+        self.complaints.disconnected(self.url, connected, reason, delay)
+        if self._backoff.tries == 3:
+            self.complaints.never_connected()
         self._notify(DISCONNECTED, reason)
         self._stop.wait(delay)
 
@@ -551,18 +561,8 @@ class OkexWS(Connection):
         self._reason = f"closed by the exchange with code {code} {words}".rstrip()
 
     def _report_lag(self, now: float) -> None:
-        """Say it once when the reader falls behind, and when it has caught up. From the reader's and the ping's thread.
-
-        on_status gets a thread of its own: it may want what a handler that blocks is holding, and pings must go on.
-        """
-        change = self._watchdog.lag_change(now)
-        if change == "behind":
-            self.counts["times behind"] += 1
-            why = f"more than {MAX_LAG:.0f} s late: a slow handler, or a slow way; no book answers meanwhile"
-            okex_log.warning("Reading is %s.", why)
-            threading.Thread(target=self._notify, args=(GAP, why), daemon=True).start()
-        elif change:
-            okex_log.warning("Reading has caught up.")
+        """From the reader's thread, and from the ping's: a handler that blocks is noticed, too."""
+        self.complaints.lag(self._watchdog.lag_change(now), self._notify)
 
     def _notify(self, status: str, detail: str) -> None:
         """Call the user's on_status, with no lock held: it may call anything here."""
@@ -698,6 +698,7 @@ class OkexWS(Connection):
         self.counts["refused"] += 1
         names = ", ".join(s.channel for s in refused) or printable_text(event.channel) or "a request"
         okex_log.warning("The exchange refused %s: %s.", names, why)
+        self._finder.suggest(s.channel for s in refused if event.code in MISNAMED)
         self._notify(REFUSED, f"{names}: {why}")
         if self._login.pending and not event.channel and not event.id:
             self._hang_up(f"the login failed: {why}")  # if it was about the login, another one may help
@@ -760,18 +761,48 @@ class Complaints:
         self.counts["malformed"] += 1
         okex_log.warning("Malformed message, dropped: %s: %s", printable_text(reason), printable_text(message))
 
+    def disconnected(self, url: str, connected: bool, reason: str, delay: float) -> None:
+        what = "Disconnected from" if connected else "Cannot connect to"
+        when = f"Next try in {delay:.1f} s" if delay >= 0.05 else "Trying again now"
+        okex_log.warning("%s %s: %s. %s.", what, passwordless(url), reason, when)
+
+    def never_connected(self) -> None:
+        if not self.counts["connects"]:
+            ways = "--offline needs none, --proxy goes through a proxy, --region eea or us to other hosts"
+            okex_log.warning("There was no connection yet: %s.", ways)
+
+    def lag(self, change: str, notify: Callable[[str, str], None]) -> None:
+        """Say it once when the reader falls behind, and when it has caught up.
+
+        on_status gets a thread of its own: it may want what a handler that blocks is holding, and pings must go on.
+        """
+        if change == "behind":
+            self.counts["times behind"] += 1
+            why = f"more than {MAX_LAG:.0f} s late: a slow handler, or a slow way; no book answers meanwhile"
+            okex_log.warning("Reading is %s.", why)
+            threading.Thread(target=notify, args=(GAP, why), daemon=True).start()
+        elif change:
+            okex_log.warning("Reading has caught up.")
+
     def handler_failed(self, channel: str, error: Exception) -> None:
         self.counts["handler errors"] += 1
         if self.once(f"The handler failed with {type(error).__name__}. Said once, counted each time."):
             okex_log.warning("It was on a message of %s.", channel, exc_info=error)
 
-    def retired(self, dialect: "Dialect", url: str | None) -> None:
+    def misnamed(self, channel: str) -> None:
+        """Say that a channel cannot exist, as far as is known. The exchange is asked for it all the same."""
+        wrong = misnomer(channel)
+        if wrong:
+            self.once(f"{channel}: {wrong}")
+
+    def retired(self, dialect: "Dialect", channels: list[str]) -> None:
         """Say that nobody answers, if it is the exchange itself that is asked in the words of the past."""
-        if not dialect.retired or url is not None:
-            return
-        message = "The exchange retired %s in %s: pass --url for a server that still speaks it, --offline for the"
-        message += " stand-in, or a v5 channel such as trades:BTC-USDT."
-        okex_log.warning(message, dialect.name, dialect.retired)
+        if dialect.retired and channels:
+            message = (
+                "The exchange retired %s in %s: use the URL of a server that still speaks it, the stand-in, or %s."
+            )
+            today = ", ".join(filter(None, map(todays_channel, channels))) or "a channel of v5"
+            okex_log.warning(message, dialect.name, dialect.retired, today)
 
 
 class Backoff:
@@ -1452,8 +1483,27 @@ WireEvent = (
 )
 
 
+PLACE = re.compile("<(.+?)>")  # in a kind's name
+
+
+class ChannelKind(NamedTuple):
+    """A kind of channel: a row of the tables of channels, which say all that depends on the kind."""
+
+    name: str  # before the colon; <bar> and the like stand for each of a list of words, see Dialect.PLACES
+    argument: str  # an example of what follows the colon; with `=` if the exchange must have it; "" if it need not
+    what: str  # what it carries
+    columns: str  # the values of a row that matter most, in brackets if the rows arrive as bare lists
+    where: str = "public"  # its endpoint, of v5, and whether it needs a login
+    today: str = ""  # of v1 and v3: the channel that carries it now, see todays_name
+    trades: str = "SPOT SWAP FUTURES OPTION"  # the types of instruments that it takes, or INDEX, or SPREAD
+
+    @property
+    def login(self) -> bool:
+        return self.where.endswith("login")
+
+
 class Dialect:
-    """One generation of the exchange's protocol. Stateless: every method is a pure function."""
+    """One generation of the exchange's protocol, with its table of channels. Every method is a pure function."""
 
     name: str
     retired: str = ""  # when the exchange gave this generation up
@@ -1463,7 +1513,38 @@ class Dialect:
     max_request = 4096  # bytes of arguments in one request
     passphrase = True  # whether its login takes one
     BOOKS: re.Pattern[str]  # channels that are order books
-    PRIVATE: re.Pattern[str]  # channels, by name without argument, that need a login
+    PLACES: dict[str, str] = {}  # by the name of a place in a kind's name: the words that may stand there, any if ""
+
+    def __init__(self, kinds: Iterable[tuple[Any, ...]]) -> None:
+        self.kinds = [ChannelKind(*row) for row in kinds]
+        self._find = functools.lru_cache(maxsize=4096)(self._find_kind)  # names are many, and asked for again
+
+    def _find_kind(self, name: str) -> tuple[ChannelKind | None, dict[str, str]]:
+        for kind in self.kinds:
+            match = re.fullmatch(PLACE.sub(self._words, kind.name), name)
+            if match:
+                return kind, match.groupdict()
+        return None, {}
+
+    def _words(self, place: re.Match[str]) -> str:
+        """The pattern of what may stand in a place."""
+        return f"(?P<{place[1]}>{'|'.join(self.PLACES[place[1]].split()) or '[a-z0-9]+'})"
+
+    def kind(self, channel: str) -> ChannelKind | None:
+        """The row of the table for a channel, None for one that is not known."""
+        return self._find(channel.partition(":")[0])[0]
+
+    def places(self, channel: str) -> dict[str, str]:
+        """What stands in the places of a known channel's name: {"bar": "1m"} for candle1m:BTC-USDT."""
+        return self._find(channel.partition(":")[0])[1]
+
+    def names(self, kind: ChannelKind, places: dict[str, str] | None = None) -> Iterator[str]:
+        """Every name of a kind, the most usual first; `places` has what to put where anything may stand."""
+        chosen = [
+            self.PLACES[place].split() or [(places or {}).get(place, place)] for place in PLACE.findall(kind.name)
+        ]
+        template = PLACE.sub("{}", kind.name)
+        return (template.format(*words) for words in itertools.product(*chosen))
 
     def url(self, channel: str, region: str = "global", simulated: bool = False) -> str:
         """The exchange's own URL for this channel."""
@@ -1489,7 +1570,8 @@ class Dialect:
         raise ValueError(f"{self.name} takes no orders over WebSocket")
 
     def private(self, channel: str) -> bool:
-        return bool(self.PRIVATE.fullmatch(channel.partition(":")[0]))
+        kind = self.kind(channel)
+        return kind is not None and kind.login
 
     def login(self, credentials: "Credentials", now: float) -> str:
         """The login request, signed for this epoch second."""
@@ -1546,7 +1628,13 @@ class OkexV1(Dialect):
     ping_every = 30.0
     passphrase = False
     BOOKS = re.compile(r"ok_sub_\w+?_depth(_(this|next)_week|_quarter)?(?P<whole>_\d+)?")
-    PRIVATE = re.compile(r"ok_sub_futureusd_(trades|userinfo|positions)|ok_sub_spot_\w+_(order|balance)")
+    PLACES = {
+        "coin": "",
+        "quote": "",
+        "when": "quarter this_week next_week",
+        "levels": "5 10 20",
+        "bar": "1min 3min 5min 15min 30min 1hour 2hour 4hour 6hour 12hour day 3day week",
+    }
 
     def _request(self, op: str, channels: Sequence[str], id: str) -> str:
         event = {"subscribe": "addChannel", "unsubscribe": "removeChannel"}[op]
@@ -1636,7 +1724,13 @@ class OkexV3(Dialect):
     URL = "wss://real.okex.com:8443/ws/v3"
     ping_every = 25.0
     BOOKS = re.compile(r"\w+/depth(?P<whole>5)?(_l2_tbt)?:.+")
-    PRIVATE = re.compile(r"(spot|margin|futures|swap|option)/((margin_)?account|position|order(_algo)?)")
+    PLACES = {
+        "market": "spot futures swap option",
+        "linear": "spot futures swap",
+        "contract": "futures swap",
+        "held": "futures swap option",
+        "seconds": "60 180 300 900 1800 3600 7200 14400 21600 43200 86400 604800",
+    }
     UNFILTERED = {"futures/instruments", "system/status"}
     BY_UNDERLYING = {f"option/{kind}" for kind in "account instruments order order_algo position summary".split()}
 
@@ -1713,17 +1807,11 @@ class OkxV5(Dialect):
     ping_every = 20.0
     max_request = 64 << 10
 
-    ACCOUNT = re.compile(r"account|account-greeks|positions|orders|fills|balance_and_position|liquidation-warning")
-    _PRIVATE_BUSINESS = (
-        "orders-algo|algo-.+|grid-.+|deposit-info|withdrawal-info|rfqs|quotes|struc-block-trades"
-        "|copytrading-(lead-)?notification|economic-calendar"
-    )
-    BUSINESS = re.compile(
-        rf"(mark-price-|index-)?candle\w+|trades-all|{_PRIVATE_BUSINESS}"
-        r"|public-(struc-)?block-trades|block-tickers|sprd-.+"
-    )
-    PRIVATE = re.compile(rf"{ACCOUNT.pattern}|{_PRIVATE_BUSINESS}|sprd-(orders|trades)|books(50)?-l2-tbt")
     BOOKS = re.compile(r"(sprd-)?((books(50)?(-l2-tbt|-elp|-rpi(-tbt)?)?(-all)?)|(?P<whole>books5|bbo-tbt)):.+")
+    PLACES = {
+        "bar": "1m 1s 3m 5m 15m 30m 1H 2H 4H 6H 12H 1D 2D 3D 5D 1W 1M 3M 6Hutc 12Hutc 1Dutc 2Dutc 3Dutc 5Dutc 1Wutc"
+        " 1Mutc 3Mutc"
+    }
     NOT_IDENTITY = ("channel", "uid", "extraParams")  # the exchange adds uid to a push, and may leave extraParams out
     OPERATIONS = {  # where each is taken; the exchange says what it thinks of others
         "private": "order batch-orders cancel-order batch-cancel-orders amend-order batch-amend-orders mass-cancel",
@@ -1733,12 +1821,8 @@ class OkxV5(Dialect):
     def url(self, channel: str, region: str = "global", simulated: bool = False) -> str:
         if region not in REGIONS:
             raise ValueError(f"no region {region!r}: choose one of {', '.join(REGIONS)}")
-        name, path = channel.partition(":")[0], "public"
-        if self.ACCOUNT.fullmatch(name):
-            path = "private"
-        elif self.BUSINESS.fullmatch(name):
-            path = "business"
-        return f"{REGIONS[region][simulated]}/ws/v5/{path}"
+        kind = self.kind(channel)
+        return f"{REGIONS[region][simulated]}/ws/v5/{kind.where.split(',')[0] if kind else 'public'}"
 
     def argument(self, channel: str) -> dict[str, str]:
         """`trades:BTC-USDT` and `orders:instType=ANY` as the object that the exchange takes."""
@@ -1793,18 +1877,20 @@ class OkxV5(Dialect):
         if home and here in ("public", "private", "business") and here != home:
             raise ValueError(f"{op} is taken at …/{home}, this client connects to …/{here}")
 
+    def instrument_type(self, id: str) -> str:
+        """SPOT, SWAP, FUTURES, OPTION or EVENTS, by the form of an instrument's name."""
+        dashes = id.count("-")
+        if dashes < 2:
+            return "SPOT"
+        if dashes == 2:
+            return "SWAP" if id.endswith("-SWAP") else "FUTURES"
+        return "OPTION" if dashes == 4 and id.endswith(("-C", "-P")) else "EVENTS"  # BTC-ABOVE-DAILY-260428-1600-64000
+
     def instrument(self, id: str) -> str:
         """The REST path of what the exchange says about an instrument."""
-        family, dashes = "", id.count("-")
-        if dashes < 2:
-            kind = "SPOT"
-        elif dashes == 2:
-            kind = "SWAP" if id.endswith("-SWAP") else "FUTURES"
-        elif dashes == 4 and id.endswith(("-C", "-P")):
-            kind, family = "OPTION", f"&instFamily={'-'.join(id.split('-')[:2])}"
-        else:
-            kind = "EVENTS"  # BTC-ABOVE-DAILY-260428-1600-64000
-        return f"/api/v5/public/instruments?instType={kind}{family}&instId={id}"
+        type = self.instrument_type(id)
+        family = f"&instFamily={'-'.join(id.split('-')[:2])}" if type == "OPTION" else ""
+        return f"/api/v5/public/instruments?instType={type}{family}&instId={id}"
 
     def _read(self, item: Any) -> list[WireEvent]:
         rows = item.get("data")
@@ -1879,9 +1965,173 @@ def unknown(item: dict[str, Any]) -> Unknown:
     return Unknown(f"event {event}" if event else f"object with {', '.join(item)}")
 
 
-V1 = OkexV1()
-V3 = OkexV3()
-V5 = OkxV5()
+# Every kind of channel that the exchange documents (v5: as of November 2026), see ChannelKind. One row serves the
+# endpoint, the login, the names of columns, --list, the README, and who mistypes a name.
+V5_BOOK = "bids asks ts seqId"
+V5_CANDLE = "[ts o h l c vol volCcy volCcyQuote confirm]"  # v1 and v5 futures count in contracts, and then in coins
+V5_PLAIN_CANDLE = "[ts o h l c confirm]"
+V5_TRADE = "instId tradeId px sz side ts"
+V5_TICKER = "last lastSz bidPx bidSz askPx askSz open24h high24h low24h vol24h ts"
+V5_LEGS = "blockTdId legs (instId px sz side) ts"
+V5_ORDER = "ordId clOrdId instId side px sz state accFillSz avgPx fee uTime"
+V5_ALGO = "algoId instId side ordType triggerPx sz state"
+V5_GRID = "algoId instId state gridNum maxPx minPx totalPnl pTime"
+V5_BALANCES = "details (ccy cashBal availBal eq)"
+
+V5 = OkxV5([
+    ("trades", "BTC-USDT", "trades; those of one order at one price are one row, of `count` trades",
+     f"{V5_TRADE} count"),
+    ("trades-all", "BTC-USDT", "trades, each by itself", V5_TRADE, "business"),
+    ("tickers", "BTC-USDT", "last price, best bid and ask, 24 hours", V5_TICKER),
+    ("candle<bar>", "BTC-USDT", "candles; final where `confirm` is 1", V5_CANDLE, "business"),
+    ("mark-price-candle<bar>", "BTC-USDT-SWAP", "candles of the mark price", V5_PLAIN_CANDLE, "business"),
+    ("index-candle<bar>", "BTC-USDT", "candles of an index", V5_PLAIN_CANDLE, "business", "", "INDEX"),
+    ("books", "BTC-USDT", "order book, 400 levels, every 100 ms", f"{V5_BOOK} prevSeqId"),
+    ("books5", "BTC-USDT", "its best five levels, every 100 ms", V5_BOOK),
+    ("bbo-tbt", "BTC-USDT", "its best bid and ask, every 10 ms", V5_BOOK),
+    ("books-rpi", "BTC-USDT", "order book with retail orders; levels are price, all, without them, orders",
+     f"{V5_BOOK} prevSeqId"),
+    ("books-l2-tbt", "BTC-USDT", "order book, 400 levels, every 10 ms (fee tier VIP 4)", f"{V5_BOOK} prevSeqId",
+     "public, login"),
+    ("books50-l2-tbt", "BTC-USDT", "order book, 50 levels, every 10 ms (fee tier VIP 4)", f"{V5_BOOK} prevSeqId",
+     "public, login"),
+    ("index-tickers", "BTC-USDT", "index price", "instId idxPx open24h high24h low24h ts", "public", "", "INDEX"),
+    ("mark-price", "BTC-USDT-SWAP", "mark price", "instId markPx ts"),
+    ("price-limit", "BTC-USDT-SWAP", "price limits", "instId buyLmt sellLmt ts"),
+    ("funding-rate", "BTC-USDT-SWAP", "funding rate",
+     "instId fundingRate fundingTime nextFundingRate nextFundingTime ts", "public", "", "SWAP"),
+    ("open-interest", "BTC-USDT-SWAP", "open interest", "instId oi oiCcy ts", "public", "", "SWAP FUTURES OPTION"),
+    ("liquidation-orders", "instType=SWAP", "liquidations", "instId details (side sz bkPx ts)"),
+    ("adl-warning", "instType=SWAP", "auto-deleveraging: what the insurance fund holds",
+     "instType instFamily state bal maxBal ts"),
+    ("estimated-price", "instType=FUTURES,instFamily=BTC-USD", "estimated delivery price, in the hour before",
+     "instId settlePx ts"),
+    ("opt-summary", "instFamily=BTC-USD", "greeks and volatilities of options",
+     "instId markVol bidVol askVol delta gamma theta vega ts"),
+    ("option-trades", "instType=OPTION,instFamily=BTC-USD", "trades of options",
+     "instId tradeId px sz side fillVol markPx idxPx ts"),
+    ("instruments", "instType=SPOT", "instruments that change", "instId state tickSz lotSz"),
+    ("call-auction-details", "BTC-USDT", "a call auction", "instId eqPx matchedSz unmatchedSz auctionEndTime state ts"),
+    ("event-contract-markets", "", "event contracts", "instId state"),
+    ("status", "", "maintenance", "title state begin end"),
+    ("public-block-trades", "BTC-USDT", "block trades, by leg", f"{V5_TRADE}", "business"),
+    ("public-struc-block-trades", "", "block trades, whole", V5_LEGS, "business"),
+    ("block-tickers", "BTC-USDT", "volumes of block trades", "instId vol24h volCcy24h ts", "business"),
+    ("sprd-public-trades", "BTC-USDT_BTC-USDT-SWAP", "trades of spreads", "sprdId tradeId px sz side ts", "business",
+     "", "SPREAD"),
+    ("sprd-tickers", "BTC-USDT_BTC-USDT-SWAP", "tickers of spreads", f"sprdId {V5_TICKER}", "business", "", "SPREAD"),
+    ("sprd-candle<bar>", "BTC-USDT_BTC-USDT-SWAP", "candles of spreads", "[ts o h l c vol confirm]", "business",
+     "", "SPREAD"),
+    ("sprd-bbo-tbt", "BTC-USDT_BTC-USDT-SWAP", "best bid and ask of spreads", V5_BOOK, "business", "", "SPREAD"),
+    ("sprd-books5", "BTC-USDT_BTC-USDT-SWAP", "best five levels of spreads", V5_BOOK, "business", "", "SPREAD"),
+    ("sprd-books-l2-tbt", "BTC-USDT_BTC-USDT-SWAP", "order books of spreads", f"{V5_BOOK} prevSeqId", "business",
+     "", "SPREAD"),
+    ("orders", "instType=ANY", "your orders", V5_ORDER, "private, login"),
+    ("fills", "", "your fills (fee tier VIP 4)", "instId tradeId ordId fillPx fillSz side ts", "private, login"),
+    ("account", "", "your balances", f"totalEq {V5_BALANCES} uTime", "private, login"),
+    ("positions", "instType=ANY", "your positions", "instId posSide pos avgPx upl lever liqPx uTime", "private, login"),
+    ("balance_and_position", "", "both at each change", "eventType balData posData pTime", "private, login"),
+    ("liquidation-warning", "instType=ANY", "your positions that may be liquidated", "instId posSide pos mgnRatio",
+     "private, login"),
+    ("account-greeks", "", "the greeks of what you hold", "ccy deltaBS gammaBS thetaBS vegaBS ts", "private, login"),
+    ("orders-algo", "instType=ANY", "your algo orders", V5_ALGO, "business, login"),
+    ("algo-advance", "instType=ANY", "your advanced algo orders", V5_ALGO, "business, login"),
+    ("algo-recurring-buy", "instType=SPOT", "your recurring buys", "algoId state investmentAmt totalPnl pTime",
+     "business, login"),
+    ("grid-orders-spot", "instType=SPOT", "your grid bots, spot", V5_GRID, "business, login"),
+    ("grid-orders-contract", "instType=ANY", "your grid bots, contracts", V5_GRID, "business, login"),
+    ("grid-positions", "algoId=1", "a grid bot's positions", "algoId instId pos avgPx upl liqPx pTime",
+     "business, login"),
+    ("grid-sub-orders", "algoId=1", "a grid bot's orders", f"algoId {V5_ORDER}", "business, login"),
+    ("copytrading-notification", "instType=SWAP", "copy trading", "infoType instId side pos avgPx",
+     "business, login"),
+    ("copytrading-lead-notification", "instType=SWAP", "copy trading, as the one who leads",
+     "infoType instId side maxLeadTraderNum", "business, login"),
+    ("deposit-info", "", "your deposits", "ccy amt state txId ts", "business, login"),
+    ("withdrawal-info", "", "your withdrawals", "ccy amt state txId ts", "business, login"),
+    ("rfqs", "", "your requests for quotes", "rfqId state legs cTime", "business, login"),
+    ("quotes", "", "quotes for them", "quoteId rfqId state quoteSide legs cTime", "business, login"),
+    ("struc-block-trades", "", "your block trades", V5_LEGS, "business, login"),
+    ("sprd-orders", "", "your orders in spreads", V5_ORDER.replace("instId", "sprdId"), "business, login"),
+    ("sprd-trades", "", "your trades of spreads", "sprdId tradeId ordId fillPx fillSz side state ts",
+     "business, login"),
+    ("economic-calendar", "", "economic events (fee tier VIP 1)", "event region date actual forecast previous",
+     "business, login"),
+])  # fmt: skip
+
+V3_TRADE = "instrument_id trade_id price size side timestamp"  # spot has `size`, the others have `qty`
+V3_TICKER = "instrument_id last best_bid best_ask high_24h low_24h timestamp"
+V3_CANDLE = "candle (time open high low close volume)"
+V3_BOOK = "instrument_id bids asks timestamp"
+V3_ORDER = "order_id client_oid instrument_id side price size filled_size state timestamp"
+
+V3 = OkexV3([
+    ("<market>/trade", "BTC-USDT", "trades; not spot: `qty`", V3_TRADE, "public", "trades:{id}"),
+    ("index/ticker", "BTC-USD", "index price", V3_TICKER, "public", "index-tickers:{id}"),
+    ("<market>/ticker", "BTC-USDT", "last price, best bid and ask, 24 hours", V3_TICKER, "public", "tickers:{id}"),
+    ("index/candle<seconds>s", "BTC-USD", "candles of an index", V3_CANDLE, "public", "index-candle{bar}:{id}"),
+    ("<linear>/candle<seconds>s", "BTC-USDT", "candles", V3_CANDLE, "public", "candle{bar}:{id}"),
+    ("<market>/depth", "BTC-USDT", "order book", f"{V3_BOOK} checksum", "public", "books:{id}"),
+    ("<linear>/depth5", "BTC-USDT", "its best five levels", V3_BOOK, "public", "books5:{id}"),
+    ("<market>/depth_l2_tbt", "BTC-USDT", "order book, tick by tick", f"{V3_BOOK} checksum", "public", "books:{id}"),
+    ("<contract>/price_range", "BTC-USD-SWAP", "price limits", "instrument_id highest lowest timestamp", "public",
+     "price-limit:{id}"),
+    ("<contract>/mark_price", "BTC-USD-SWAP", "mark price", "instrument_id mark_price timestamp", "public",
+     "mark-price:{id}"),
+    ("swap/funding_rate", "BTC-USD-SWAP", "funding rate",
+     "instrument_id funding_rate estimated_rate funding_time", "public", "funding-rate:{id}"),
+    ("futures/estimated_price", "BTC-USD-191227", "estimated delivery price",
+     "instrument_id settlement_price timestamp", "public", "estimated-price:instType=FUTURES,instId={id}"),
+    ("futures/instruments", "", "futures that change", "instrument_id underlying tick_size delivery", "public",
+     "instruments:instType=FUTURES"),
+    ("<contract>/liquidation", "BTC-USD-191227", "liquidations", "instrument_id price size type", "public",
+     "liquidation-orders:instType={type}"),
+    ("option/instruments", "", "options that change", "instrument_id underlying tick_size delivery", "public",
+     "instruments:instType=OPTION"),
+    ("option/summary", "BTC-USD", "greeks and volatilities of options",
+     "instrument_id mark_vol bid_vol ask_vol delta gamma theta vega", "public", "opt-summary:instFamily={id}"),
+    ("system/status", "", "maintenance", "title status start_time end_time", "public", "status"),
+    ("spot/account", "USDT", "your balances", "currency balance available hold", "login", "account:ccy={id}"),
+    ("spot/margin_account", "BTC-USDT", "your margin balances", "instrument_id currency:BTC", "login", "account"),
+    ("<held>/account", "BTC-USD", "your balances", "equity margin_mode total_avail_balance", "login", "account"),
+    ("<held>/position", "BTC-USD-SWAP", "your positions", "instrument_id holding", "login",
+     "positions:instType={type},instId={id}"),
+    ("<market>/order", "BTC-USDT", "your orders", V3_ORDER, "login", "orders:instType={type},instId={id}"),
+    ("<market>/order_algo", "BTC-USDT", "your algo orders", "algo_id instrument_id size status timestamp", "login",
+     "orders-algo:instType={type},instId={id}"),
+])  # fmt: skip
+
+V1_TRADE = "[tid price amount time type coin_amount]"  # the time is HH:MM:SS; all others are ms
+V1_CANDLE = "[timestamp open high low close volume coin_volume]"
+V1_FUTURE, V1_SPOT = "ok_sub_futureusd_<coin>", "ok_sub_spot_<coin>_<quote>"
+V1_BOOK = "bids asks timestamp"
+
+V1 = OkexV1([
+    (f"{V1_FUTURE}_trade_<when>", "", "trades of a future", V1_TRADE, "public", "trades:{future}"),
+    (f"{V1_SPOT}_deals", "", "trades", V1_TRADE, "public", "trades:{pair}"),
+    (f"{V1_SPOT}_trades", "", "trades, by another name", V1_TRADE, "public", "trades:{pair}"),
+    (f"{V1_FUTURE}_ticker_<when>", "", "ticker of a future", "last buy sell high low vol hold_amount", "public",
+     "tickers:{future}"),
+    (f"{V1_SPOT}_ticker", "", "ticker", "last buy sell high low vol timestamp", "public", "tickers:{pair}"),
+    (f"{V1_FUTURE}_kline_<when>_<bar>", "", "candles of a future", V1_CANDLE, "public", "candle{bar}:{future}"),
+    (f"{V1_SPOT}_kline_<bar>", "", "candles", V1_CANDLE, "public", "candle{bar}:{pair}"),
+    (f"{V1_FUTURE}_depth_<when>", "", "order book of a future", V1_BOOK, "public", "books:{future}"),
+    (f"{V1_FUTURE}_depth_<when>_<levels>", "", "its best levels", V1_BOOK, "public", "books5:{future}"),
+    (f"{V1_SPOT}_depth", "", "order book", V1_BOOK, "public", "books:{pair}"),
+    (f"{V1_SPOT}_depth_<levels>", "", "its best levels", V1_BOOK, "public", "books5:{pair}"),
+    (f"{V1_FUTURE}_index", "", "index price", "futureIndex timestamp", "public", "index-tickers:{index}"),
+    ("<coin>_forecast_price", "", "estimated delivery price, unasked for", "timestamp data", "public",
+     "estimated-price:instType=FUTURES,instFamily={index}"),
+    ("ok_sub_futureusd_trades", "", "your orders in futures", "orderid contract_name type price amount status", "login",
+     "orders:instType=FUTURES"),
+    ("ok_sub_futureusd_userinfo", "", "your balances in futures", "symbol balance profit_real keep_deposit", "login",
+     "account"),
+    ("ok_sub_futureusd_positions", "", "your positions in futures", "positions (contract_name position avgprice)",
+     "login", "positions:instType=FUTURES"),
+    (f"{V1_SPOT}_order", "", "your orders", "orderId symbol tradeType tradeUnitPrice tradeAmount status", "login",
+     "orders:instType=SPOT,instId={pair}"),
+    (f"{V1_SPOT}_balance", "", "your balances", "info", "login", "account"),
+])  # fmt: skip
 
 
 def dialect_of(channel: str) -> Dialect:
@@ -1924,23 +2174,13 @@ def endpoint_of(channel: str, url: str | None = None, region: str = "global", si
     return url if parts.path.strip("/") else parts._replace(path=urlsplit(own).path).geturl()
 
 
-# Rows that arrive as bare lists, with names: v1's in the words of its documentation, v5's as in its REST API.
-# v1 futures count in contracts and add the amount in coins; times are ms but for the HH:MM:SS of v1 trades.
-FIELDS = [
-    (re.compile(r"ok_sub_\w+_kline_"), ("timestamp", "open", "high", "low", "close", "volume", "coin_volume")),
-    (
-        re.compile(r"ok_sub_\w+_(trade_|deals)|ok_sub_\w+_\w+_trades"),
-        ("tid", "price", "amount", "time", "type", "coin_amount"),
-    ),
-    (re.compile(r"(mark-price|index)-candle"), ("ts", "o", "h", "l", "c", "confirm")),
-    (re.compile(r"sprd-candle"), ("ts", "o", "h", "l", "c", "vol", "confirm")),
-    (re.compile(r"candle"), ("ts", "o", "h", "l", "c", "vol", "volCcy", "volCcyQuote", "confirm")),
-]
-
-
 def columns_of(channel: str) -> tuple[str, ...]:
     """Names for the columns of a channel whose rows arrive as bare lists; () where rows name their values."""
-    return next((names for pattern, names in FIELDS if pattern.match(channel)), ())
+    try:
+        kind = dialect_of(channel).kind(channel)
+    except ValueError:
+        return ()
+    return tuple(kind.columns[1:-1].split()) if kind and kind.columns.startswith("[") else ()
 
 
 fields, endpoint = columns_of, endpoint_of  # the public names, which a script may well give to something else
@@ -1999,6 +2239,7 @@ HINTS = {
     }.items()
     for code in codes.split()
 }
+MISNAMED = {"60018", "30040", "10015", "20103"}  # refusals because there is no such channel
 CLOCK = {"30005", "30008", "60004", "60006"}  # refusals because of a timestamp
 ALREADY = {"30042", "60031"}  # "refusals" that say that we are logged in
 LOGIN_CODES = set(
@@ -3636,8 +3877,9 @@ UNKNOWN_INSTRUMENT = "51001"
 class Orders:
     """Order requests under way: a Future for each, which gets the answer, or an OrderError. It knows no socket."""
 
-    def __init__(self, dialect: Dialect) -> None:
+    def __init__(self, dialect: Dialect, rest: "Rest") -> None:
         self.dialect = dialect
+        self._rest = rest
         self._ids = itertools.count(1)
         self._instrument_codes: dict[str, int] = {}  # instIdCode by instId
         self._answers: dict[str, concurrent.futures.Future[list[Any]]] = {}  # by request id
@@ -3648,13 +3890,12 @@ class Orders:
         op: str,
         args: dict[str, Any] | list[dict[str, Any]],
         timeout: float,
-        rest: "Rest",
         logged_in: threading.Event,
         send: Callable[[str], None],
     ) -> list[Any]:
         """Send an order request once there is a login, and wait for its answer; `timeout` is for all of it."""
         end = monotonic() + timeout
-        orders = [self._with_code(order, rest, end) for order in ([args] if isinstance(args, dict) else args)]
+        orders = [self._with_code(order, end) for order in ([args] if isinstance(args, dict) else args)]
         if not logged_in.wait(end - monotonic()):
             raise OrderError("", "not logged in: nothing was sent")
         if monotonic() >= end:
@@ -3668,7 +3909,7 @@ class Orders:
         except websocket.WebSocketConnectionClosedException as error:
             raise OrderError("", f"{error}: nothing was sent") from None
         except (OSError, websocket.WebSocketException) as error:
-            raise OrderError("", f"{explain(error, rest.server)}: its fate is unknown", unknown=True) from None
+            raise OrderError("", f"{explain(error, self._rest.server)}: its fate is unknown", unknown=True) from None
         finally:
             self.forget(id)
 
@@ -3716,7 +3957,7 @@ class Orders:
         for answer in answers:
             answer.set_exception(OrderError("", f"{reason}: its fate is unknown", unknown=True))
 
-    def _with_code(self, order: dict[str, Any], rest: "Rest", end: float) -> dict[str, Any]:
+    def _with_code(self, order: dict[str, Any], end: float) -> dict[str, Any]:
         """An order with the integer that the exchange wants since 2026 in the place of instId; looked up until `end`.
 
         Raises OrderError if the instrument has no such integer.
@@ -3726,10 +3967,10 @@ class Orders:
         instrument = order["instId"]
         if instrument not in self._instrument_codes:
             try:
-                (found,) = rest.get(self.dialect.instrument(instrument), max(0.1, end - monotonic()))
+                (found,) = self._rest.get(self.dialect.instrument(instrument), max(0.1, end - monotonic()))
                 self._instrument_codes[instrument] = int(found["instIdCode"])
             except Exception as error:
-                why = f"no instIdCode for {instrument}: {explain(error, rest.server)}: nothing was sent"
+                why = f"no instIdCode for {instrument}: {explain(error, self._rest.server)}: nothing was sent"
                 raise OrderError("", why) from None
         others = {name: value for name, value in order.items() if name != "instId"}
         return {"instIdCode": self._instrument_codes[instrument], **others}
@@ -3875,6 +4116,405 @@ class Rest:
         if answer["code"] != "0":
             raise ValueError(f"{answer['code']} {answer['msg']}")
         return answer["data"]
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Finding: what there is to receive, and what somebody may have meant.
+
+MAX_DEEP_BOOKS = 30  # incremental order books on one connection (docs-v5, January 2026, advise fewer)
+MAX_LOOK_UPS = 20  # refused channels of one client that are looked up in the lists of instruments
+LOOK_UP_PATIENCE = 3.0  # seconds at the end for one that is under way
+INSTRUMENT = re.compile(r"(?=.*-)[A-Z0-9][\w.+-]{1,63}", re.ASCII | re.IGNORECASE)  # what a list may name
+COINS = re.compile(r"(?!ok_)[A-Z0-9]{2,20}([-_/][A-Z0-9]{2,20}){0,2}", re.IGNORECASE)  # btc, or what names a pair
+LISTED = ("SPOT", "SWAP", "FUTURES")  # the types of instruments that are listed as a whole; options by their family
+USUAL_KINDS = ("trades", "tickers", "candle1m", "books")
+QUOTE_COINS = "USDT USDC USDG USD BTC ETH EUR TRY BRL AUD AED SGD"
+SYNONYMS = {
+    name: kind
+    for kind, names in {
+        "trades": "deals fills executions tape aggtrade",
+        "tickers": "price prices last quote bookticker",
+        "books": "depth orderbook level2 l2",
+        "books5": "depth5 depth10 depth20",
+        "bbo-tbt": "bbo best",
+        "candle1m": "candle candles kline klines ohlc ohlcv bars",
+        "funding-rate": "funding",
+        "mark-price": "mark",
+        "index-tickers": "index",
+        "open-interest": "oi",
+        "liquidation-orders": "liquidations",
+        "account": "balance balances wallet",
+        "status": "maintenance",
+    }.items()
+    for name in names.split()
+}
+
+
+class Misnomer(NamedTuple):
+    """A channel that cannot exist."""
+
+    problem: str
+    meant: list[str]  # what can, the nearest first
+
+    def __str__(self) -> str:
+        return f"{self.problem}. {did_you_mean(self.meant)}".strip()
+
+
+def did_you_mean(names: Sequence[str]) -> str:
+    """Did you mean a, b or c?"""
+    *others, last = names or [""]
+    return f"Did you mean {' or '.join(filter(None, [', '.join(others), last]))}?" if last else ""
+
+
+def misnomer(channel: str) -> Misnomer | None:
+    """Why a channel cannot exist, by its name alone; None if it can, though its instrument may be unknown.
+
+    A kind that is not in the tables may be newer than they are: it passes if it names its argument
+    (new-channel:instId=BTC-USDT). Raises ValueError for what is not even text of one word.
+    """
+    try:
+        dialect = dialect_of(channel)
+    except ValueError:
+        if not channel.isprintable() or " " in channel:
+            raise
+        dialect = V5
+    name, _, argument = channel.partition(":")
+    kind = dialect.kind(channel)
+    if kind:
+        return misnamed_argument(dialect, kind, name, argument)
+    if re.match(r"\w+=", argument):
+        return None
+    names = nearest_names(dialect, name)
+    if not names and not argument and COINS.fullmatch(name):
+        instrument = usual_spelling(name)
+        return Misnomer(
+            f"{name} is an instrument, and a channel says what to receive of it",
+            [f"{usual}:{instrument}" for usual in USUAL_KINDS],
+        )
+    return Misnomer(
+        f"{printable_text(name)} is no kind of channel: --list shows them all",
+        [with_argument(dialect, known, argument) for known in names],
+    )
+
+
+def misnamed_argument(dialect: Dialect, kind: ChannelKind, name: str, argument: str) -> Misnomer | None:
+    """The same for what follows the name of a kind that there is."""
+    if re.match(r"\w+=", argument) or dialect is V1:
+        return None
+    meant = with_argument(dialect, name, argument)
+    if "=" in kind.argument:
+        return Misnomer(f"{name} needs {kind.argument.partition('=')[0]}", [meant])
+    if not kind.argument:
+        return None if not argument or dialect is V3 else Misnomer(f"{name} is about no instrument", [meant])
+    if not argument:
+        return Misnomer(f"{name} needs an instrument", [meant])
+    foreign = not re.search(r"[-_*?]", argument) or argument.endswith("PERP")
+    if argument != argument.upper() or (dialect is V5 and foreign):
+        return Misnomer(f"{argument} is not how the exchange writes an instrument", [meant])
+    if dialect is V5 and not is_pattern(argument) and not fits_kind(kind, argument):
+        return Misnomer(f"{name} is not about {argument}", [meant])
+    return None
+
+
+def fits_kind(kind: ChannelKind, instrument: str) -> bool:
+    """Whether an instrument is of a type that a kind of channel of v5 takes, as far as its name tells."""
+    type = V5.instrument_type(instrument)
+    if kind.trades == "INDEX":
+        return type == "SPOT"  # they are written alike
+    return kind.trades == "SPREAD" or type == "EVENTS" or type in kind.trades.split()
+
+
+def with_argument(dialect: Dialect, name: str, argument: str) -> str:
+    """A channel of a known kind, about what somebody wrote behind a colon, or else an example."""
+    kind = dialect.kind(name)
+    if kind is None or not kind.argument or dialect is V1:
+        return name
+    if "=" in kind.argument or "=" in argument:
+        only = re.fullmatch(r"instType=ANY", kind.argument) and "-" in argument and not is_pattern(argument)
+        instrument = usual_spelling(argument) if only else ""
+        return (
+            f"{name}:instType={V5.instrument_type(instrument)},instId={instrument}"
+            if only
+            else f"{name}:{kind.argument}"
+        )
+    if not argument:
+        return f"{name}:{kind.argument}"
+    instrument = argument.upper() if is_pattern(argument) else usual_spelling(argument)
+    if dialect is V5 and kind.trades == "INDEX":
+        instrument = "-".join(instrument.split("-")[:2])
+    elif dialect is V5 and not is_pattern(argument) and not fits_kind(kind, instrument):
+        instrument += "-SWAP"
+    return f"{name}:{instrument}"
+
+
+def is_pattern(text: str) -> bool:
+    return any(mark in text for mark in "*?[")
+
+
+def usual_spelling(text: str) -> str:
+    """How the exchange would write an instrument: BTC-USDT for btcusdt, BTC/USDT, btc_usdt or btc alone."""
+    name = re.sub(r"[/_]", "-", text.upper())
+    name = re.sub(r"[-.:]?(PERP|PERPETUAL|SWAP)$", "-SWAP", name)
+    swap = "-SWAP" if name.endswith("-SWAP") else ""
+    name = re.sub(r"^XBT", "BTC", name.removesuffix("-SWAP"))
+    if "-" not in name:
+        joined = re.fullmatch(rf"(.+?)({'|'.join(QUOTE_COINS.split())})", name)
+        name = f"{joined[1]}-{joined[2]}" if joined else f"{name}-USDT"
+    return name + swap
+
+
+def nearest_names(dialect: Dialect, name: str) -> list[str]:
+    """The names of kinds that are most like this one, the nearest first; none if nothing is like it."""
+    from difflib import SequenceMatcher  # slow to import, and most runs never need it
+
+    def plain(text: str) -> str:
+        return re.sub(r"[-_/. ]", "", text.lower())
+
+    known: dict[str, str] = {}
+    for kind in dialect.kinds:
+        for other in dialect.names(kind, coins_of(name)):
+            known.setdefault(plain(other), other)
+    wanted = plain(name)
+    candle = re.fullmatch(r"(?:candles?|candlesticks?|klines?|ohlcv?|bars?)(\d+[a-z]+)", wanted)
+    if wanted in known:
+        return [known[wanted]]
+    if dialect is V5 and (wanted in SYNONYMS or (candle and bar_of(candle[1]))):
+        return [SYNONYMS.get(wanted) or f"candle{bar_of(candle[1])}"]  # type: ignore[index]
+    likeness = {other: SequenceMatcher(None, wanted, other).ratio() for other in known}
+    best = sorted(known, key=lambda other: -likeness[other])[:3]
+    return [known[other] for other in best if likeness[other] > max(0.7, likeness[best[0]] - 0.05)]
+
+
+def coins_of(name: str) -> dict[str, str]:
+    """The coins in a name that is meant to be v1's: {"coin": "btc", "quote": "usdt"}."""
+    words = re.sub(r"^ok_sub_(spot|futureusd)_", "", name).split("_")
+    pair = usual_spelling(words[0]).lower().split("-") if words[0] else ["btc", "usdt"]
+    known = [quote for quote in words[1:2] if quote.upper() in QUOTE_COINS.split()]
+    return {"coin": pair[0] if not known else words[0], "quote": (known or pair[1:])[0]}
+
+
+def bar_of(text: str) -> str:
+    """The bar of v5 for a length of time in other words, such as 60s, 1min, 4hour or day; "" if there is none."""
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+    def seconds(bar: str) -> int:
+        match = re.fullmatch(r"(\d*)([smhdw])[a-z]*", bar)
+        return int(match[1] or 1) * units[match[2]] if match else 0
+
+    wanted = seconds(text)
+    bars = [bar for bar in V5.PLACES["bar"].split() if not bar.endswith(("M", "utc"))]
+    return next((bar for bar in bars if wanted and seconds(bar.lower()) == wanted), "")
+
+
+def todays_channel(channel: str, future: Callable[[str, str], str] = "{}-YYMMDD".format) -> str:
+    """What carries today what a channel of v1 or v3 did; "" for a channel that never was.
+
+    `future(index, when)` names the future of an index, BTC-USD, that ends this_week, next_week or in the quarter.
+    """
+    dialect = dialect_of(channel)
+    kind, places = dialect.kind(channel), dialect.places(channel)
+    if kind is None:
+        return ""
+    market, _, id = channel.partition("/")[0], *channel.partition(":")[1:]
+    id = usual_spelling(id or kind.argument)
+    dated = re.fullmatch(r"(\w+-\w+)-\d{6}", id)
+    coin, when = places.get("coin", "").upper(), places.get("when", "")
+    return kind.today.format(
+        id=future(dated[1], "quarter") if dated else id,
+        type=market.upper(),
+        bar=bar_of(places.get("bar", places.get("seconds", "") + "s")),
+        pair=f"{coin}-{places.get('quote', '').upper()}",
+        index=f"{coin}-USD",
+        future=future(f"{coin}-USD", when) if when else "",
+    )
+
+
+def pattern_kind(channel: str) -> ChannelKind:
+    """The kind of channel that a pattern is for. Raises ValueError for a pattern that no list can answer."""
+    kind = V5.kind(channel)
+    if kind is None or not kind.argument or "=" in kind.argument or kind.trades == "SPREAD":
+        raise ValueError(f"{channel}: patterns are for channels of v5 that take an instrument, such as tickers:*-USDT")
+    if re.search(r"-[CP]$", channel) and not re.match(r"[\w-]+:\w+-\w+-", channel):
+        raise ValueError(f"{channel}: the exchange lists options by family, name it: BTC-USD-*-C")
+    return kind
+
+
+class Instruments:
+    """The exchange's lists of what it trades, each fetched when it is first needed, and kept.
+
+    Not for the reading thread: all methods may take seconds. They raise OSError or ValueError, or what
+    websocket-client raises on connecting, if a list cannot be had.
+    """
+
+    def __init__(self, rest: Rest) -> None:
+        self._rest = rest
+        self._lists: dict[str, list[tuple[str, str]]] = {}  # by query: names, and what they are about
+        self._lock = threading.Lock()  # held while a list is fetched, so that it is fetched once
+
+    def live(self, type: str, family: str = "") -> list[tuple[str, str]]:
+        """What is traded now of a type, and the index that each is about: [("BTC-USDT-SWAP", "BTC-USDT"), …]."""
+        query = f"instType={type}" + (f"&instFamily={family}" if family else "")
+        with self._lock:
+            if query not in self._lists:
+                rows = self._rest.get(f"/api/v5/public/instruments?{query}")
+                try:
+                    live = [row for row in rows if row["state"] == "live" and INSTRUMENT.fullmatch(str(row["instId"]))]
+                    named = [(str(row["instId"]), str(row.get("uly", ""))) for row in live]
+                except (AttributeError, KeyError, TypeError):
+                    raise ValueError("the exchange's answer is no list of instruments") from None
+                self._lists[query] = list(dict.fromkeys(named))
+            return self._lists[query]
+
+    def names(self, types: Iterable[str], like: str) -> list[str]:
+        """All of these types. Options only of one family, where `like`, a name or a pattern, tells which."""
+        if "INDEX" in types:
+            indices = [index for type in LISTED for _, index in self.live(type) if INSTRUMENT.fullmatch(index)]
+            return sorted({*indices, *(name for name, _ in self.live("SPOT"))})
+        option = re.fullmatch(r"(\w+-\w+)-(?:.*-)?[CP]", like)
+        if option and "OPTION" in types:
+            return [name for name, _ in self.live("OPTION", option[1])]
+        if like.endswith("-SWAP"):
+            types = {"SWAP"} & set(types)
+        return [name for type in LISTED if type in types for name, _ in self.live(type)]
+
+    def matching(self, channel: str) -> list[str]:
+        """The channels that a pattern such as trades:*-USDT-SWAP stands for now; LookupError if there are none."""
+        from fnmatch import fnmatchcase
+
+        kind = pattern_kind(channel)
+        name, _, pattern = channel.partition(":")
+        found = [
+            instrument for instrument in self.names(kind.trades.split(), pattern) if fnmatchcase(instrument, pattern)
+        ]
+        if not found:
+            raise LookupError(f"no instrument that is traded now matches {channel}")
+        okex_log.info("%s matches %d instruments. What is listed later is not followed.", channel, len(found))
+        return [f"{name}:{instrument}" for instrument in dict.fromkeys(found)]
+
+    def nearest(self, channel: str) -> list[str]:
+        """Channels of the same kind about instruments that are named alike; none if its own is there."""
+        from difflib import get_close_matches
+
+        name, _, wanted = channel.partition(":")
+        kind = V5.kind(name)
+        if kind is None or not wanted or "=" in wanted or kind.trades == "SPREAD":
+            return []
+        names = self.names(kind.trades.split(), wanted)
+        if wanted in names:
+            return []
+        usual = usual_spelling(wanted)
+        alike = [usual] if usual in names else get_close_matches(wanted, names, 3, 0.75)
+        return [f"{name}:{instrument}" for instrument in alike]
+
+    def future(self, index: str, when: str) -> str:
+        """The future of an index that ends this_week, next_week, or in the quarter after those."""
+        names = sorted(name for name, _ in self.live("FUTURES") if re.fullmatch(rf"{re.escape(index)}-\d{{6}}", name))
+        if when == "quarter":
+            names = [name for name in names[2:] if name[-4:-2] in ("03", "06", "09", "12")] or names[-1:]
+        elif when == "next_week":
+            names = names[1:]
+        return names[0] if names else f"{index}-YYMMDD"
+
+
+class Finder:
+    """What a client looks up: the patterns that it begins with, and what may have been meant by what was refused."""
+
+    def __init__(self, rest: Rest, stop: threading.Event, notify: Callable[[str, str], None]) -> None:
+        self.instruments = Instruments(rest)
+        self.patterns: list[str] = []
+        self._rest = rest
+        self._stop = stop
+        self._notify = notify
+        self._asked: set[str] = set()  # refused channels
+        self._threads: list[threading.Thread] = []
+
+    def want(self, channel: str) -> None:
+        """Note a pattern. Raises ValueError for one that no list can answer."""
+        pattern_kind(channel)
+        self.patterns.append(channel)
+
+    def look_up(self, backoff: Backoff) -> list[str]:
+        """The channels that the patterns stand for. A list that cannot be had is asked for until the client stops."""
+        while self.patterns and not self._stop.is_set():
+            try:
+                return [name for pattern in self.patterns for name in self.instruments.matching(pattern)]
+            except (OSError, ValueError, websocket.WebSocketException) as error:
+                delay = backoff.delay(at_once=False)
+                why = f"the list of instruments cannot be had: {explain(error, self._rest.server, self._rest.proxy)}"
+                okex_log.warning("Cannot begin: %s. Next try in %.1f s.", why, delay)
+                self._notify(DISCONNECTED, why)
+                self._stop.wait(delay)
+        return []
+
+    def suggest(self, channels: Iterable[str]) -> None:
+        """Say what may have been meant by channels that were refused, as soon as it is known."""
+        for channel in channels:
+            if channel not in self._asked and len(self._asked) < MAX_LOOK_UPS:
+                self._asked.add(channel)
+                thread = threading.Thread(target=self._suggest, args=(channel,), name="okex_ws finder", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def _suggest(self, channel: str) -> None:
+        wrong = misnomer(channel)
+        try:
+            meant = wrong.meant if wrong else self.instruments.nearest(channel)
+        except Exception as error:  # a list that cannot be had helps nobody, but harms nothing
+            okex_log.debug("No suggestion for %s: %s", channel, error)
+            return
+        if meant:
+            okex_log.warning("%s was refused. %s", channel, did_you_mean(meant))
+
+    def finish(self) -> None:
+        """Give what is being looked up a little time."""
+        end = monotonic() + LOOK_UP_PATIENCE
+        for thread in self._threads:
+            thread.join(max(0.0, end - monotonic()))
+
+
+def find_channels(
+    *patterns: str,
+    url: str | None = None,
+    region: str = "global",
+    simulated: bool = False,
+    proxy: str | None = None,
+) -> list[str]:
+    """The channels that patterns such as tickers:*-USDT-SWAP stand for now, in the exchange's order.
+
+    Raises LookupError if one matches nothing, ValueError for one that cannot, OSError if the exchange's list cannot
+    be had.
+    """
+    server = endpoint_of(patterns[0], url, region, simulated)
+    instruments = Instruments(Rest(server, simulated, proxy_options(proxy, server)))
+    found = [name for pattern in patterns for name in instruments.matching(pattern)]
+    return list(dict.fromkeys(found))
+
+
+def list_kinds(dialects: Iterable[Dialect]) -> Iterator[str]:
+    """The lines of --list: every kind of channel, where it lives, what it carries, and the values of its rows."""
+    from textwrap import wrap
+
+    for dialect in dialects:
+        for kind in dialect.kinds:
+            example = next(dialect.names(kind, {"coin": "btc", "quote": "usdt"}))
+            yield f"{f'{example}:{kind.argument}'.rstrip(':'):<50} {kind.where}"
+            yield f"    {kind.what}"
+            for place in PLACE.findall(kind.name):
+                words = dialect.PLACES[place].split()
+                if words:
+                    yield from wrap(
+                        f"{place}: {' '.join(words)}", 76, initial_indent="    ", subsequent_indent="      "
+                    )
+            yield from wrap(kind.columns.strip("[]"), 76, initial_indent="    > ", subsequent_indent="      ")
+
+
+def list_instruments(instruments: Instruments, pattern: str) -> list[str]:
+    """The names for --list PATTERN: those that match, or without a wildcard, have it somewhere in them."""
+    from fnmatch import fnmatchcase
+
+    pattern = pattern.upper() if is_pattern(pattern) else f"*{pattern.upper()}*"
+    names = instruments.names((*LISTED, "OPTION"), pattern)
+    return [name for name in names if fnmatchcase(name, pattern)]
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -4261,9 +4901,9 @@ def list_row_values(line: RowLine, row: dict[str, Any]) -> bool:
     return bool(values)
 
 
-def is_colourful() -> bool:
-    """Whether stdout is a terminal that shows colours, and its owner wants them."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+def is_colourful(stream: Any = None) -> bool:
+    """Whether stdout, or another stream, is a terminal that shows colours, and its owner wants them."""
+    return (stream or sys.stdout).isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def clock_text(now: float) -> str:
@@ -5535,12 +6175,14 @@ channels:
   v5    trades:BTC-USDT  tickers:BTC-USDT  candle1m:BTC-USDT  books5:BTC-USDT-SWAP  liquidation-orders:instType=SWAP
   v3    spot/trade:BTC-USDT  swap/ticker:BTC-USD-SWAP  spot/candle60s:BTC-USDT     (retired by the exchange)
   v1    ok_sub_futureusd_btc_trade_quarter  ok_sub_spot_btc_usdt_ticker            (retired by the exchange)
+  --list shows every kind of channel, --list btc the instruments with BTC in their names
 
 examples:
   python okex_ws.py                                     live trades of BTC-USDT
   python okex_ws.py --offline                           no network needed: a stand-in exchange on this machine
   python okex_ws.py --offline --board                   the same on a live screen
   python okex_ws.py tickers:ETH-USDT candle1m:ETH-USDT  several channels, each from its own endpoint
+  python okex_ws.py 'tickers:*-USDT-SWAP'               every perpetual against USDT
   python okex_ws.py --jsonl - --count 100 > rows.jsonl  a hundred rows as JSON lines
   python okex_ws.py --proxy socks5h://127.0.0.1:1080    through a proxy (pip install python-socks)
 """
@@ -5575,6 +6217,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("channels", nargs="*", metavar="CHANNEL", help="what to receive (default: trades:BTC-USDT)")
+    listing = "list the kinds of channels; with a pattern ('*-USDT-SWAP') or a part of a name, instruments"
+    add("--list", nargs="?", const="", metavar="PATTERN", help=listing)
     add("--offline", action="store_true", help="use the stand-in exchange of the tests folder (default channel: v1)")
     add("--url", help="connect here; a host alone (wss://host) gets the exchange's own path")
     add("--region", choices=REGIONS, help="the account's: my.okx.com is eea, app.okx.com is us")
@@ -5605,6 +6249,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def check_arguments(args: argparse.Namespace, error: Callable[[str], Any]) -> None:
     """Fill in what depends on other arguments, and tell those that have no effect."""
+    if args.list is not None and args.channels:
+        error("--list takes one pattern, in quotes, and no channels")
     default_channels = BOARD_CHANNELS if args.board else [OFFLINE_CHANNEL if args.offline else "trades:BTC-USDT"]
     args.channels = list(dict.fromkeys(args.channels)) or default_channels
     if args.board and not (sys.stdout and sys.stdout.isatty()):
@@ -5658,6 +6304,16 @@ def watch_signals(act: Callable[[int], None], *more: int) -> None:
     threading.Thread(target=watch, name="okex_ws signals", daemon=True).start()
 
 
+SUGGESTION = re.compile(r"(?<=Did you mean ).+(?=\?)|^  python okex_ws\.py .+", re.M)
+
+
+def highlighted(text: str) -> str:
+    """A text for stderr, with what it suggests in colour where that is wanted."""
+    if not sys.stderr or not is_colourful(sys.stderr):
+        return text
+    return SUGGESTION.sub(lambda found: f"{ROW_COLOURS['buy']}{found[0]}{ROW_COLOURS['end']}", text)
+
+
 class Console(logging.Handler):
     """Log lines on stderr, written by a thread of their own.
 
@@ -5678,7 +6334,7 @@ class Console(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            line = self.format(record) + "\n"
+            line = highlighted(self.format(record)) + "\n"
         except Exception:
             self.handleError(record)
             return
@@ -5763,7 +6419,7 @@ class Run:
         self.console = console
         self.began = monotonic()
         self.running = False  # whether run() has started the clients
-        self.clients: dict[tuple[str, Any], OkexWS] = {}  # by URL and generation
+        self.clients: dict[tuple[Any, ...], OkexWS] = {}  # by URL, generation and number
         self.clients_lock = threading.Lock()  # so that run() or subscribe() starts a new client, and never both
         # Held while a message is printed and queued: one after another from all reading threads, so that each sink
         # gets them in the same order. While a queue is full, all of them wait here. Guards rows and waits.
@@ -5795,7 +6451,7 @@ class Run:
         if self.output and not sys.stdout:
             raise ValueError("stdout is closed: there is nothing to print to")
         self.subscribe(args.channels)
-        if args.depth and not args.redis and not any(client.books for client in self.clients.values()):
+        if args.depth and not args.redis and not any(dialect_of(c).book(c) for c in args.channels):
             raise ValueError("--depth has no effect without an order book such as books:BTC-USDT")
         sinks = {option: self.make_sink(option, target) for option, target in targets.items()}
         self.recall(sinks.get("sqlite"))
@@ -5850,7 +6506,7 @@ class Run:
     def subscribe(self, channels: Iterable[str]) -> None:
         for channel in channels:
             self.refusals.pop(channel, None)
-            where = endpoint_of(channel, self.url, self.args.region, self.args.simulated), dialect_of(channel)
+            where = self.place(channel)
             if where in self.clients:
                 self.clients[where].subscribe(channel)
                 continue
@@ -5858,11 +6514,26 @@ class Run:
             options = {name: getattr(self.args, name) for name in names} | {"depth": self.depth}
             client = OkexWS(channel, self.handle, url=self.url, credentials=self.credentials, **options)
             client.on_status = self.on_status  # type: ignore[method-assign]
+            client.found = self.subscribe  # type: ignore[method-assign]
             with self.clients_lock:
                 self.clients[where] = client
                 running = self.running
             if running:
                 client.start()
+
+    def place(self, channel: str) -> tuple[Any, ...]:
+        """Which client has a channel, or is to have it: one for each endpoint, and one for each 30 order books."""
+        dialect = dialect_of(channel)
+        where = endpoint_of(channel, self.url, self.args.region, self.args.simulated), dialect
+        deep = dialect.book(channel) == "changes" and not is_pattern(channel)
+        numbers = itertools.count() if deep else [0]
+        for number in numbers:
+            client = self.clients.get((*where, number))
+            if client is None or channel in client.books:
+                break
+            if sum(not book.whole for book in client.books.values()) < MAX_DEEP_BOOKS:
+                break
+        return *where, number
 
     def channels(self) -> dict[str, str]:
         """Each channel and how its subscription stands, see OkexWS.channels."""
@@ -6118,6 +6789,68 @@ def start_stand_in() -> tuple[str, Credentials]:
     return exchange.url, Credentials(*exchange.keys)
 
 
+def rest_of(args: argparse.Namespace, url: str | None) -> Rest:
+    """The REST API that goes with the arguments."""
+    server = endpoint_of("trades:BTC-USDT", url, args.region, args.simulated)
+    return Rest(server, args.simulated, proxy_options(args.proxy, server))
+
+
+def check_channels(args: argparse.Namespace) -> None:
+    """Raise ValueError, with commands that can be run, for a channel that cannot exist or that OKX has given up."""
+    for channel in args.channels:
+        wrong = misnomer(channel)
+        meant = wrong.meant if wrong else [channel]
+        problem, question = wrong.problem if wrong else "", "Did you mean"
+        dialect = dialect_of(meant[0]) if meant else V5
+        if dialect.retired and not args.offline and not args.url:
+            future = functools.partial(future_or_form, Instruments(rest_of(args, None)))
+            meant = [todays_channel(name, future) for name in meant]
+            problem, question = (
+                f"{channel} is of {dialect.name}, which OKX gave up in {dialect.retired}",
+                "What carries the same today",
+            )
+        if problem:
+            commands = [command_for(name, args) for name in meant if name]
+            if "YYMMDD" in str(meant):
+                commands.append("The dates could not be looked up; --list BTC-USD- shows them.")
+            raise ValueError("\n".join([f"{problem}.", f"{question}:", *commands][: None if commands else 1]))
+
+
+def future_or_form(instruments: Instruments, index: str, when: str) -> str:
+    try:
+        return instruments.future(index, when)
+    except (OSError, ValueError, websocket.WebSocketException):
+        return f"{index}-YYMMDD"
+
+
+def command_for(channel: str, args: argparse.Namespace) -> str:
+    from shlex import quote
+
+    offline = " --offline" if args.offline else ""
+    prints = not args.depth and not args.board and not any(getattr(args, option) for option in SINKS)
+    depth = " --depth 5" if prints and dialect_of(channel).book(channel) == "changes" else ""
+    return f"  python okex_ws.py{offline} {quote(channel)}{depth}"
+
+
+def show_list(args: argparse.Namespace, url: str | None) -> int:
+    """Print what --list asks for. The exit status: 1 if there is nothing, or if it cannot be had."""
+    try:
+        lines = list(list_kinds([V5] if not url else [V5, V3, V1]))
+        if args.list:
+            lines = list_instruments(Instruments(rest_of(args, url)), args.list)
+        if not lines:
+            okex_log.error("No instrument that is traded now matches %s.", args.list)
+            return 1
+        sys.stdout.write("\n".join([*lines, ""]))
+        sys.stdout.flush()
+    except BrokenPipeError:  # | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError, websocket.WebSocketException) as error:
+        okex_log.error("The list cannot be had: %s.", explain(error, rest_of(args, url).server))
+        return 1
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_arguments(argv)
     console = Console()
@@ -6130,11 +6863,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     with suppress(AttributeError):  # a console without UTF-8 gets escapes, not an exception
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
+        check_channels(args)
         url, credentials = start_stand_in() if args.offline else (args.url, None)
+        if args.list is not None:
+            return show_list(args, url)
         run = Run(args, url, credentials, console)
     except (ImportError, OSError, ValueError) as error:
         console.flush()  # so that this comes last
-        print(f"okex_ws.py: {mask_secrets(str(error))}", file=sys.stderr)
+        print(highlighted(f"okex_ws.py: {mask_secrets(str(error))}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -26,10 +26,12 @@ from base64 import b64encode
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime, timedelta, timezone
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta, timezone
+from functools import lru_cache
 from hashlib import sha1
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 from websocket import ABNF, WebSocketProtocolException, frame_buffer
@@ -41,7 +43,7 @@ PRICES |= {"SOL": 142.0, "DOGE": 0.16, "ADA": 0.47, "AVAX": 15.5, "LINK": 13.8, 
 PRICES |= {"ATOM": 2.9, "FIL": 2.1, "NEAR": 2.4, "SUI": 1.7, "OKB": 118.0}
 LEVELS = 100  # a side
 KEPT_TRADES, KEPT_BARS = 50_000, 5_000  # of each instrument, for REST
-INSTRUMENT = re.compile(rf"({'|'.join(PRICES)})-(USDT|USD|USDC|BTC)(-SWAP|-\d{{6}})?")
+MOVES = 100  # markets in one step; where more are watched, they take turns, so that a thousand cost no more
 
 
 def compact(value: Any) -> str:
@@ -52,6 +54,125 @@ def deflate(text: str) -> bytes:
     """Raw DEFLATE, one complete stream, as v1 and v3 sent it."""
     stream = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     return stream.compress(text.encode()) + stream.flush()
+
+
+# -- What is listed ------------------------------------------------------------------------------------------------
+
+
+class Listed(NamedTuple):
+    """An instrument of v5 as the exchange's list has it."""
+
+    name: str
+    kind: str  # its instType
+    family: str = ""  # instFamily; of an event contract its series
+    expires: int = 0  # in ms; 0: never
+    state: str = "live"
+
+    @property
+    def code(self) -> int:
+        return zlib.crc32(self.name.encode()) >> 1
+
+    def row(self) -> Row:
+        """What REST and the channel `instruments` say about it."""
+        expires = str(self.expires or "")
+        since = now_ms() if self.state == "preopen" else "1606468572000"
+        row = {"instType": self.kind, "instId": self.name, "instIdCode": self.code, "state": self.state}
+        row |= {
+            "listTime": since,
+            "expTime": expires,
+            "tickSz": f"{10 ** -digits_of(self.name):.{digits_of(self.name)}f}",
+        }
+        row |= {"instFamily": "", "uly": "", "ruleType": "normal", "optType": "", "stk": "", "upcChg": []}
+        if self.kind == "EVENTS":
+            return row | {"seriesId": self.family, "lotSz": "1", "minSz": "1", "settleCcy": "USDT"}
+        base, quote = self.name.split("-")[:2]
+        if self.kind == "SPOT":
+            return row | {"baseCcy": base, "quoteCcy": quote, "lotSz": "0.00000001", "minSz": "0.00001", "ctVal": ""}
+        row |= {
+            "instFamily": self.family,
+            "uly": self.family,
+            "baseCcy": "",
+            "quoteCcy": "",
+            "lotSz": "1",
+            "minSz": "1",
+        }
+        if self.kind == "OPTION":
+            _, _, _, strike, side = self.name.split("-")
+            return row | {
+                "optType": side,
+                "stk": strike,
+                "settleCcy": base,
+                "ctVal": "1",
+                "ctValCcy": base,
+                "ctMult": "0.01",
+            }
+        if quote == "USD":
+            return row | {"ctType": "inverse", "settleCcy": base, "ctVal": "100", "ctValCcy": "USD", "ctMult": "1"}
+        return row | {"ctType": "linear", "settleCcy": quote, "ctVal": "0.01", "ctValCcy": base, "ctMult": "1"}
+
+
+def kind_of(name: str) -> str:
+    """The instType of an instrument, by the form of its name."""
+    parts = name.split("-")
+    if parts[-1] == "SWAP":
+        return "SWAP"
+    if len(parts) == 5 and parts[-1] in ("C", "P"):
+        return "OPTION"
+    return {2: "SPOT", 3: "FUTURES"}.get(len(parts), "EVENTS")
+
+
+def first_price(name: str) -> float:
+    """Where the walk of an instrument begins; options have prices in coins, event contracts from 0 to 1."""
+    coin, kind = name.split("-")[0], kind_of(name)
+    made_up = 1.0 + zlib.crc32(coin.encode()) % 500
+    return {"OPTION": 0.05, "EVENTS": 0.5}.get(kind) or PRICES.get(coin, made_up)
+
+
+def digits_of(name: str) -> int:
+    """The digits after the point of an instrument's prices."""
+    price = first_price(name)
+    return 1 if price > 1000 else 2 if price > 10 else 4
+
+
+def expiries(today: date) -> list[date]:
+    """Fridays after today: this week's and the next, the last of this month and the next, and of two quarters."""
+    first = today + timedelta(days=(4 - today.weekday() - 1) % 7 + 1)
+    fridays = [first + timedelta(weeks=n) for n in range(40)]
+    last = [friday for friday in fridays if (friday + timedelta(weeks=1)).month != friday.month]
+    quarters = [friday for friday in last if friday.month % 3 == 0 and friday not in fridays[:2]]
+    return sorted({*fridays[:2], *last[:2], *quarters[:2]})
+
+
+@lru_cache(maxsize=4)
+def listing(today: date, more_coins: int) -> dict[str, Listed]:
+    """All instruments of a day, which begins at 08:00 UTC, when what expires is delivered."""
+    spot = [f"{coin}-{quote}" for coin in PRICES for quote in ("USDT", "USD", "USDC", "BTC") if coin != quote]
+    more = [f"C{n:04}-USDT" for n in range(1, more_coins + 1)]
+    contracts = [pair for pair in spot if not pair.endswith("-BTC")]
+    dates = [(f"{day:%y%m%d}", in_ms(day)) for day in expiries(today)]
+    tomorrow = today + timedelta(days=1)
+    event = f"BTC-ABOVE-DAILY-{tomorrow:%y%m%d}-1600"
+    listed = [
+        *(Listed(pair, "SPOT") for pair in [*spot, *more]),
+        *(Listed(f"{pair}-SWAP", "SWAP", pair) for pair in [*contracts, *more]),
+        *(Listed(f"{pair}-{day}", "FUTURES", pair, ms) for pair in contracts for day, ms in dates),
+        *(
+            Listed(f"BTC-USD-{day}-{strike}-{side}", "OPTION", "BTC-USD", ms)
+            for day, ms in dates[-2:]
+            for strike in (70_000, 80_000, 90_000)
+            for side in "CP"
+        ),
+        *(Listed(f"{event}-{strike}", "EVENTS", "BTC-ABOVE-DAILY", in_ms(tomorrow)) for strike in (80_000, 85_000)),
+        Listed("HALT-USDT", "SPOT", state="suspend"),
+        Listed("HALT-USDT-SWAP", "SWAP", "HALT-USDT", state="suspend"),
+        Listed("SOON-USDT-SWAP", "SWAP", "SOON-USDT", state="preopen"),
+    ]
+    return {instrument.name: instrument for instrument in listed}
+
+
+def in_ms(day: date) -> int:
+    """When what expires on a day does."""
+    return int(datetime(day.year, day.month, day.day, 8, tzinfo=timezone.utc).timestamp() * 1000)
 
 
 # -- The market ----------------------------------------------------------------------------------------------------
@@ -68,9 +189,8 @@ class Instrument:
         self.clock = clock  # epoch seconds
         self.aggregates = False
         self.random = random.Random(f"{seed} {name}")
-        price = PRICES[name.split("-")[0]]
-        self.digits = 1 if price > 1000 else 2 if price > 10 else 4
-        self.middle = round(price * 10**self.digits)
+        self.digits = digits_of(name)
+        self.middle = round(first_price(name) * 10**self.digits)
         self.sequence = self.random.randrange(10**9)
         self.trade_id = self.random.randrange(10**9)
         self.gap = 1  # ticks from the middle to either best price
@@ -99,7 +219,7 @@ class Instrument:
 
     def step(self) -> None:
         """One event in this market: the middle and the spread move, some levels change, trades happen."""
-        self.middle += self.random.randint(-3, 3)
+        self.middle = max(self.middle + self.random.randint(-3, 3), 2 * LEVELS)  # no price is below nothing
         if self.random.random() < 0.2:
             self.gap = self.random.choice((1, 1, 1, 2, 3, 5))
         sides = {"bids": self.bids, "asks": self.asks}
@@ -316,7 +436,7 @@ class ServerV1(Generation):
         else:
             raise Refusal(20103, "The subscription event type is invalid.")
         known = {"depth": (None, "5", "10", "20"), "kline": KLINES}.get(kind, (None,))
-        if coin.upper() not in PRICES or detail not in known:
+        if coin.upper() not in PRICES or coin == quote or detail not in known:
             raise Refusal(20103, "The subscription event type is invalid.")
         make = getattr(self, kind if kind != "deals" else "trade")
         extra = ["2.0065"] if futures else []  # futures count in contracts, and add the amount in coins
@@ -470,15 +590,79 @@ def checksum(i: Instrument) -> int:
 BARS = r"1s|[135]m|15m|30m|[1246]H|12H|[1235]D|1W|[13]M|(6H|12H|[1235]D|1W|[13]M)utc"
 
 
+class Channel(NamedTuple):
+    """A row of the table of v5's channels."""
+
+    names: str  # a pattern
+    endpoint: str
+    login: bool
+    arguments: str  # those that it needs, a|b for one of them, and those that it may have, with ?
+    kinds: str  # the instType's of its instruments, or of what it is filtered by
+    feed: str = "market"  # the method of ServerV5 that makes the feed, without _feed
+
+    def takes(self, arg: Row, listed: dict[str, Listed]) -> bool:
+        """Whether an argument is complete, knows nothing else, and names what there is."""
+        given = set(arg) - {"channel"}
+        groups = [set(group.split("|")) for group in self.arguments.split() if not group.endswith("?")]
+        if not given <= set(re.findall(r"\w+", self.arguments)) or not all(given & group for group in groups):
+            return False
+        kinds = self.kinds.split()
+        name, kind, family = (arg.get(key) for key in ("instId", "instType", "instFamily"))
+        if name is not None and (name not in listed or listed[name].kind not in kinds):
+            return False
+        if kind is not None and kind not in kinds:
+            return False
+        return family is None or any(i.family == family and i.kind in kinds for i in listed.values())
+
+
+SPOT_TO_EVENTS = "SPOT SWAP FUTURES OPTION EVENTS"
+DERIVATIVES = "SWAP FUTURES OPTION"
+ANY = "ANY MARGIN SPOT SWAP FUTURES OPTION EVENTS"
+FILTERS = "instType instFamily? instId?"
+CHANNELS = (
+    Channel("trades|tickers|books5?|books-rpi|bbo-tbt", "public", False, "instId", SPOT_TO_EVENTS),
+    Channel("mark-price|price-limit", "public", False, "instId", SPOT_TO_EVENTS),
+    Channel("books(50)?-l2-tbt", "public", True, "instId", SPOT_TO_EVENTS),
+    Channel("open-interest", "public", False, "instId", DERIVATIVES),
+    Channel("funding-rate", "public", False, "instId", "SWAP"),
+    Channel("index-tickers", "public", False, "instId", "SPOT"),  # an index has the name of its pair
+    Channel("option-trades", "public", False, "instType instFamily|instId", "OPTION"),
+    Channel("opt-summary", "public", False, "instFamily", "OPTION", "summary"),
+    Channel("liquidation-orders", "public", False, "instType instFamily?", DERIVATIVES + " MARGIN"),
+    Channel("adl-warning", "public", False, "instType instFamily?", DERIVATIVES, "quiet"),
+    Channel("estimated-price", "public", False, "instType instFamily|instId", DERIVATIVES + " EVENTS", "quiet"),
+    Channel("instruments", "public", False, "instType", SPOT_TO_EVENTS + " MARGIN", "instruments"),
+    Channel("event-contract-markets", "public", False, "instType", "EVENTS", "quiet"),
+    Channel("status", "public", False, "", "", "quiet"),  # no maintenance is planned
+    Channel(f"(mark-price-)?candle({BARS})", "business", False, "instId", SPOT_TO_EVENTS, "candle"),
+    Channel(f"index-candle({BARS})", "business", False, "instId", "SPOT", "candle"),
+    Channel("trades-all", "business", False, "instId", SPOT_TO_EVENTS),
+    Channel("public-block-trades|block-tickers", "business", False, "instId", SPOT_TO_EVENTS, "quiet"),
+    Channel("public-struc-block-trades", "business", False, "", "", "quiet"),
+    Channel("orders|liquidation-warning", "private", True, FILTERS, ANY, "account"),
+    Channel("positions", "private", True, FILTERS + " extraParams?", ANY, "account"),
+    Channel("account", "private", True, "ccy? extraParams?", "", "account"),
+    Channel("balance_and_position", "private", True, "", "", "account"),
+    Channel("account-greeks", "private", True, "ccy?", "", "quiet"),
+    Channel("fills", "private", True, "instId?", SPOT_TO_EVENTS, "quiet"),
+    Channel("orders-algo", "business", True, FILTERS, ANY, "quiet"),
+    Channel("algo-advance|grid-orders-(spot|contract)", "business", True, "instType instId? algoId?", ANY, "quiet"),
+    Channel("grid-(positions|sub-orders)", "business", True, "algoId", "", "quiet"),
+    Channel("algo-recurring-buy", "business", True, "instType algoId?", ANY, "quiet"),
+    Channel("copytrading-(lead-)?notification", "business", True, "instType instId?", "SWAP", "quiet"),
+    Channel("deposit-info|withdrawal-info", "business", True, "ccy?", "", "quiet"),
+    Channel("rfqs|quotes|struc-block-trades|economic-calendar", "business", True, "", "", "quiet"),
+)
+
+
+@lru_cache(maxsize=1000)
+def channel_of(name: str) -> Channel | None:
+    return next((channel for channel in CHANNELS if re.fullmatch(channel.names, name)), None)
+
+
 class ServerV5(Generation):
     idle_limit = 30.0  # seconds without a push to a client that is silent itself
 
-    ENDPOINTS = {
-        "public": r"trades|tickers|books|books(50)?-l2-tbt|books5|bbo-tbt|index-tickers|mark-price|funding-rate|status"
-        r"|open-interest|liquidation-orders",
-        "business": rf"(mark-price-|index-)?candle({BARS})|trades-all",
-        "private": r"orders|account|positions|balance_and_position",
-    }
     ORDERS = re.compile(r"(batch-)?(order|cancel-order|amend-order)s?")
 
     def receive(self, session: Session, text: str) -> None:
@@ -491,8 +675,13 @@ class ServerV5(Generation):
                 raise TypeError
         except (ValueError, KeyError, TypeError):
             return session.send(self.error(Refusal("60012", f"Invalid request: {text}")))
+        if len(compact(args)) > 65_536:
+            session.feeds.clear()
+            return session.close(1009, "Request message exceeds the maximum frame length")
         if id is not None and not re.fullmatch(r"[A-Za-z0-9]{1,32}", str(id)):
             return session.send(self.error(Refusal("60033", "Parameter id error")))
+        if op in ("login", "subscribe", "unsubscribe") and not session.may_ask():
+            return session.send(self.error(Refusal("60014", "Requests too frequent"), id))
         if op == "login":
             return self.login(session, args[0])
         if self.ORDERS.fullmatch(op):
@@ -543,35 +732,69 @@ class ServerV5(Generation):
         return compact({"id": id, **reply} if id else reply)
 
     def feed(self, session: Session, arg: Any) -> Feed:
-        if not isinstance(arg, dict) or not isinstance(arg.get("channel"), str):
+        if not isinstance(arg, dict) or "channel" not in arg or any(type(value) is not str for value in arg.values()):
             raise Refusal("60013", "Invalid args")
-        kind, name = arg["channel"], arg.get("instId", "")
-        if f"{kind}:{name}" == session.exchange.unnamed:
+        name, filter = arg["channel"], next((key for key in ("instId", "instType", "instFamily") if key in arg), "")
+        if f"{name}:{arg.get('instId', '')}" == session.exchange.unnamed:
             raise Refusal("60003", "No")
-        home = next((e for e, kinds in self.ENDPOINTS.items() if re.fullmatch(kinds, kind)), None)
-        instrument = INSTRUMENT.fullmatch(name)
-        if (home == "private" or kind in ("books-l2-tbt", "books50-l2-tbt")) and not session.logged_in:
+        if "uly" in arg:
+            raise Refusal(
+                "64000", "Subscription parameter uly is unavailable anymore, please replace uly with instFamily."
+            )
+        channel = channel_of(name)
+        if channel and channel.login and not session.logged_in:
             raise Refusal("60011", "Please log in")
-        if home == session.endpoint == "private" and (kind not in ("orders", "positions") or "instType" in arg):
-            return Feed("", lambda *_: session.exchange.account.state(arg))
-        if home == "business" and session.endpoint != "business":
+        if channel and channel.endpoint == "business" != session.endpoint:
             raise Refusal("64001", "This channel has been migrated to the '/business' URL.")
-        if home == session.endpoint and arg == {"channel": "status"}:
-            return Feed("", lambda *_: "")  # no maintenance is planned
-        if home == session.endpoint and arg == {"channel": "liquidation-orders", "instType": "SWAP"}:
-            return Feed("BTC-USDT-SWAP", lambda i, _: compact({"arg": arg, "data": self.liquidations(i)}))
-        if home != session.endpoint or not instrument or set(arg) != {"channel", "instId"}:
-            where = f"channel:{kind},instId:{name}" if name else f"channel:{kind}"
+        if not channel or channel.endpoint != session.endpoint or not channel.takes(arg, session.exchange.listed):
+            where = f"channel:{name},{filter}:{arg[filter]}" if filter else f"channel:{name}"
             raise Refusal("60018", f"Subscribe failed, wrong URL or {where} doesn't exist.")
-        if "candle" in kind:
-            return self.candle_feed(arg)
-        make = getattr(self, kind.replace("-", "_").replace("50", ""))
+        feed: Feed = getattr(self, f"{channel.feed}_feed")(session.exchange, arg)
+        return feed
+
+    def quiet_feed(self, exchange: Exchange, arg: Row) -> Feed:
+        """A channel on which nothing happens here."""
+        return Feed("", lambda *_: "")
+
+    def account_feed(self, exchange: Exchange, arg: Row) -> Feed:
+        return Feed("", lambda *_: exchange.account.state(arg))
+
+    def market_feed(self, exchange: Exchange, arg: Row) -> Feed:
+        """One instrument: the one that is named, or the first of the type and the family that are asked for."""
+        make = getattr(self, arg["channel"].replace("-", "_").replace("50", ""))
+        incremental = make in (self.books, self.books_rpi)
+        wanted = {field: arg[key] for field, key in (("kind", "instType"), ("family", "instFamily")) if key in arg}
+        matching = (i.name for i in exchange.listed.values() if wanted.items() <= i._asdict().items())
+        name = arg.get("instId") or next(matching, "")
 
         def message(i: Instrument, first: bool) -> str:
-            action = {"action": "snapshot" if first else "update"} if make == self.books else {}
+            action = {"action": "snapshot" if first else "update"} if incremental else {}
             return compact({"arg": arg, **action, "data": make(i, first)})
 
-        return Feed(name, message)
+        return Feed(name, message) if name else self.quiet_feed(exchange, arg)
+
+    def summary_feed(self, exchange: Exchange, arg: Row) -> Feed:
+        """All options of a family at once, whenever its index moves."""
+        family = arg["instFamily"]
+
+        def message(i: Instrument, first: bool) -> str:
+            options = [o.name for o in exchange.listed.values() if (o.kind, o.family) == ("OPTION", family)]
+            return compact({"arg": arg, "data": [self.greeks(name, i) for name in options]})
+
+        return Feed(family, message)
+
+    def instruments_feed(self, exchange: Exchange, arg: Row) -> Feed:
+        """Only what changes: instruments that are listed later on."""
+        known = [exchange.listed]
+
+        def message(*_: Any) -> str:
+            before, known[0] = known[0], exchange.listed
+            if known[0] is before:
+                return ""
+            rows = [i.row() for i in known[0].values() if i.kind == arg["instType"] and i.name not in before]
+            return compact({"arg": arg, "data": rows}) if rows else ""
+
+        return Feed("BTC-USDT", message)
 
     def trades(self, i: Instrument, first: bool) -> list[Any]:
         """Trades of one order at one price are one row, with the last of their ids."""
@@ -584,15 +807,43 @@ class ServerV5(Generation):
     def match(self, t: Row) -> Row:
         return {"tradeId": str(t["id"]), "px": t["price"], "sz": t["size"], "side": t["side"], "ts": str(t["ts"])}
 
-    def liquidations(self, i: Instrument) -> list[Any]:
+    def liquidation_orders(self, i: Instrument, first: bool) -> list[Any]:
         details = [
             {"bkLoss": "0", "bkPx": t["price"], "ccy": "", "posSide": "short", "side": t["side"], "sz": t["size"]}
             | {"ts": now_ms()}
             for t in i.trades
         ]
-        underlying = i.name.removesuffix("-SWAP")
-        kind = {"instFamily": underlying, "instId": i.name, "instType": "SWAP", "uly": underlying}
+        family = "-".join(i.name.split("-")[:2])
+        kind = {"instFamily": family, "instId": i.name, "instType": kind_of(i.name), "uly": family}
         return [{"details": details, **kind}]
+
+    def option_trades(self, i: Instrument, first: bool) -> list[Any]:
+        base, quote, _, strike, side = i.name.split("-")
+        row = {"instFamily": f"{base}-{quote}", "instId": i.name, "optType": side, "markPx": i.price(i.middle)}
+        row |= {"fillVol": "0.55", "fwdPx": strike, "idxPx": strike}
+        return [row | self.match(t) for t in i.trades]
+
+    def greeks(self, name: str, index: Instrument) -> Row:
+        """A row of opt-summary, by a rough guess: delta from how far the price is from the strike."""
+        *_, strike, side = name.split("-")
+        price = float(index.price(index.middle))
+        call = 1 / (1 + (float(strike) / price) ** 8)
+        delta = f"{call if side == 'C' else call - 1:.4f}"
+        row = {
+            "instType": "OPTION",
+            "instId": name,
+            "uly": "-".join(name.split("-")[:2]),
+            "delta": delta,
+            "deltaBS": delta,
+            "lever": "8.4",
+        }
+        row |= {"gamma": "0.9", "vega": "0.0007", "theta": "-0.0008"}
+        row |= {"gammaBS": "0.00001", "vegaBS": "60.1", "thetaBS": "-70.2", "realVol": "", "volLv": "0.52"}
+        return row | {"markVol": "0.55", "bidVol": "0.53", "askVol": "0.57", "fwdPx": str(price), "ts": now_ms()}
+
+    def price_limit(self, i: Instrument, first: bool) -> list[Any]:
+        limits = {"buyLmt": i.price(round(i.middle * 1.05)), "sellLmt": i.price(round(i.middle * 0.95))}
+        return [{"instType": kind_of(i.name), "instId": i.name, **limits, "ts": now_ms(), "enabled": True}]
 
     def tickers(self, i: Instrument, first: bool) -> list[Any]:
         (bid, bid_size), (ask, ask_size), last = i.levels("bids", 1)[0], i.levels("asks", 1)[0], i.trades[-1]
@@ -600,7 +851,7 @@ class ServerV5(Generation):
         day = dict(zip(("open24h", "high24h", "low24h", "vol24h"), i.day()))
         return [row | day | {"bidPx": bid, "bidSz": bid_size, "askPx": ask, "askSz": ask_size}]
 
-    def candle_feed(self, arg: Row) -> Feed:
+    def candle_feed(self, exchange: Exchange, arg: Row) -> Feed:
         """A channel of candles: what has become final since the last push, and the one that forms."""
         market, bar = re.fullmatch(r"(.*)candle(\w+)", arg["channel"]).groups()  # type: ignore[union-attr]
         pushed = [0]  # when the candle began that formed at the last push
@@ -624,6 +875,14 @@ class ServerV5(Generation):
 
     books_l2_tbt = books
 
+    def books_rpi(self, i: Instrument, first: bool) -> list[Any]:
+        """A level says how much of it is not RPI, too: here all."""
+        (row,) = self.books(i, first)
+        sides = {
+            side: [[price, size, size, orders] for price, size, _, orders in row[side]] for side in ("asks", "bids")
+        }
+        return [row | sides]
+
     def books5(self, i: Instrument, first: bool) -> list[Any]:
         return [self.book(i, i.levels("asks", 5), i.levels("bids", 5)) | {"instId": i.name}]
 
@@ -639,7 +898,7 @@ class ServerV5(Generation):
         return [{"instId": i.name, "idxPx": i.price(i.middle), "ts": now_ms()} | day]
 
     def mark_price(self, i: Instrument, first: bool) -> list[Any]:
-        return [{"instType": "SWAP", "instId": i.name, "markPx": i.price(i.middle), "ts": now_ms()}]
+        return [{"instType": kind_of(i.name), "instId": i.name, "markPx": i.price(i.middle), "ts": now_ms()}]
 
     def funding_rate(self, i: Instrument, first: bool) -> list[Any]:
         hours = int(time.time() // 28_800 + 1) * 28_800_000
@@ -758,10 +1017,6 @@ class Account:
         return compact({"arg": {**arg, "uid": "7"}, "data": rows}) if rows else ""
 
 
-def kind_of(name: str) -> str:
-    return "SWAP" if name.endswith("-SWAP") else "SPOT" if name.count("-") == 1 else "FUTURES"
-
-
 PATHS: dict[str, tuple[Generation, str]] = {
     "/websocket": (ServerV1(), ""),
     "/websocket/okexapi": (ServerV1(), ""),
@@ -774,6 +1029,16 @@ PATHS: dict[str, tuple[Generation, str]] = {
 
 
 # -- The server ----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Usage:
+    """What one connection has asked for, for tests of what a client may."""
+
+    endpoint: str
+    requests: int = 0  # of v5: subscribe, unsubscribe and login
+    channels: int = 0  # at once, at most
+    books: int = 0  # the incremental ones among them
 
 
 class Session:
@@ -791,6 +1056,8 @@ class Session:
         self.sending = threading.Lock()
         self.logged_in = False
         self.active = time.monotonic()  # when something last went either way
+        self.asked: deque[float] = deque()  # when, within the last hour
+        self.usage = exchange.usage[self.number] = Usage(self.endpoint)
 
     def run(self) -> None:
         """Read until the client leaves."""
@@ -820,6 +1087,15 @@ class Session:
             raise ConnectionError("the client left")
         return data
 
+    def may_ask(self) -> bool:
+        """Whether one more request is within the hour's limit."""
+        now = time.monotonic()
+        while self.asked and self.asked[0] < now - 3600:
+            self.asked.popleft()
+        self.asked.append(now)
+        self.usage.requests += 1
+        return len(self.asked) <= self.exchange.requests_an_hour
+
     def add(self, name: str, feed: Feed) -> None:
         """Subscribe: what the channel holds now follows at once, a whole book where it has one."""
         first = feed.message(self.exchange.instrument(feed.instrument or "BTC-USDT"), True)
@@ -827,6 +1103,9 @@ class Session:
             self.send(first)
         arg = json.loads(name) if name.startswith("{") else {}
         feed.channel = f"{arg['channel']}:{arg.get('instId', '')}" if arg else name
+        books = sum('"channel":"books' in other and '"channel":"books5"' not in other for other in {*self.feeds, name})
+        self.usage.channels = max(self.usage.channels, len({*self.feeds, name}))
+        self.usage.books = max(self.usage.books, books)
         self.feeds[name] = feed  # last: who sees it listed knows that what it held is sent
 
     def send(self, text: str) -> None:
@@ -871,7 +1150,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.path.startswith("/api/v5/"):
             return self.rest(exchange)
         exchange.handshakes += 1
-        if exchange.mute:
+        if not exchange.may_connect():
+            self.send_error(429)
+        elif exchange.mute:
             exchange.stopping.wait()
         elif exchange.http_status:
             self.send_error(exchange.http_status)
@@ -903,7 +1184,7 @@ class Handler(BaseHTTPRequestHandler):
         except Refusal as refusal:
             answer = {"code": str(refusal.code), "msg": refusal.message, "data": []}
         body = compact(answer).encode()
-        self.send_response(200)
+        self.send_response(400 if answer["code"] in ("50014", "50015") else 200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -948,6 +1229,9 @@ class Exchange:
     """The stand-in as a whole. Its switches may be turned at any time, from any thread.
 
     every       seconds between two steps of the market; None: it steps only when `step` is called
+    more_coins  how many more to list, C0001 and so on, each as spot and as swap against USDT
+    requests_an_hour  to subscribe, unsubscribe or log in on one connection of v5; more are refused with 60014
+    connects_a_second  more get HTTP 429; None: as many as come
     silent      neither push nor answer, as a connection does that is dead without being closed
     ignored     do nothing about requests that hold this text
     mute        accept connections but never answer the handshake
@@ -968,6 +1252,7 @@ class Exchange:
     skew        seconds that its clock is ahead
     requests    (connection number, text) of everything that clients sent
     sessions    the open connections, oldest first
+    usage       how much each connection has asked for, by number, the closed ones, too
     """
 
     keys = ("a0f3c1d2-5b77-4f0e-9d3c-0123456789ab", "5TANDIN5ECRET0123456789ABCDEF012", "stand-in passphrase")
@@ -976,6 +1261,11 @@ class Exchange:
         self, *, seed: int = 20181114, every: float | None = 0.2, port: int = 0, tls: ssl.SSLContext | None = None
     ) -> None:
         self.seed, self.every = seed, every
+        self.more_coins = 0
+        self.requests_an_hour = 480
+        self.connects_a_second: int | None = None
+        self.connects: deque[float] = deque()  # when, within the last second
+        self.usage: dict[int, Usage] = {}
         self.silent = self.mute = False
         self.ignored = self.unnamed = self.redirect = ""
         self.snapshots = True
@@ -997,7 +1287,8 @@ class Exchange:
         self.numbers = iter(range(1, sys.maxsize))
         self.requests: list[tuple[int, str]] = []
         self.sessions: list[Session] = []
-        self.instruments: dict[str, Instrument] = {}
+        self.instruments: dict[str, Instrument] = {}  # those that somebody has asked for
+        self.turn = 0  # of the next markets to move
         self.lock = threading.RLock()  # guards the market, the sessions and their feeds
         self.stopping = threading.Event()
         self.server = Server(("127.0.0.1", port), Handler)
@@ -1032,6 +1323,21 @@ class Exchange:
     def market_time(self) -> float:
         return self.now() + self.ahead
 
+    def may_connect(self) -> bool:
+        with self.lock:
+            now = time.monotonic()
+            while self.connects and self.connects[0] < now - 1:
+                self.connects.popleft()
+            if self.connects_a_second is not None and len(self.connects) >= self.connects_a_second:
+                return False
+            self.connects.append(now)
+            return True
+
+    @property
+    def listed(self) -> dict[str, Listed]:
+        """What v5 lists now, by name."""
+        return listing(datetime.fromtimestamp(self.now() - 8 * 3600, timezone.utc).date(), self.more_coins)
+
     def instrument(self, name: str) -> Instrument:
         if name not in self.instruments:
             self.instruments[name] = Instrument(name, self.seed, self.market_time)
@@ -1042,7 +1348,7 @@ class Exchange:
         """The data of a REST resource. Raises Refusal for what there is not."""
         name = query.get("instId", "")
         kind = path.removeprefix("/api/v5/market/")
-        if kind == "books" and name in self.instruments:
+        if kind in ("books", "books-rpi") and name in self.instruments:
             i, most = self.instruments[name], min(int(query.get("sz", 1)), 400)
             book = ServerV5().book(i, i.levels("asks", most), i.levels("bids", most))
             return [self.stale_books.pop(0) if self.stale_books else book]
@@ -1051,27 +1357,28 @@ class Exchange:
         if path == "/api/v5/public/instruments":
             return self.list_instruments(query)
         if kind in ("history-trades", "candles", "history-candles", "mark-price-candles", "index-candles"):
-            if not INSTRUMENT.fullmatch(name):
+            if name not in self.listed:
                 raise Refusal("51001", "Instrument ID does not exist.")
             i = self.instrument(name)
             return self.list_trades(i, query) if kind == "history-trades" else self.list_candles(i, kind, query)
         raise Refusal("51001", "Parameter error")
 
     def list_instruments(self, query: dict[str, str]) -> list[Any]:
-        """SPOT, SWAP and FUTURES, all of them or one; options there are none."""
-        if query.get("instType") not in ("SPOT", "SWAP", "FUTURES"):
+        """What is listed of one instType, all of it or what the query narrows it to."""
+        kind, family = query.get("instType", ""), query.get("instFamily") or query.get("uly")
+        if not kind:
+            raise Refusal("50014", "Parameter instType can not be empty.")
+        if kind not in ("SPOT", "SWAP", "FUTURES", "OPTION", "EVENTS"):
             raise Refusal("51000", "Parameter instType error")
-        pairs = [f"{coin}-{quote}" for coin in PRICES for quote in ("USDT", "USD", "USDC", "BTC") if coin != quote]
-        names = {"SPOT": pairs, "SWAP": [f"{pair}-SWAP" for pair in pairs], "FUTURES": []}[query["instType"]]
-        name = query.get("instId", "")
-        if name:
-            names = [name] if INSTRUMENT.fullmatch(name) and kind_of(name) == query["instType"] else []
-        if not names:
+        if kind == "OPTION" and not family:
+            raise Refusal("50015", "Either parameter uly or instFamily is required")
+        wanted = {"kind": kind, "family": family or query.get("seriesId"), "name": query.get("instId")}
+        wanted = {field: value for field, value in wanted.items() if value}
+        found = [i for i in self.listed.values() if wanted.items() <= i._asdict().items()]
+        if not found:
             raise Refusal("51001", "Instrument ID does not exist.")
-        codes = {name: zlib.crc32(name.encode()) % 90_000 + 10_000 for name in names}
-        self.codes |= {code: name for name, code in codes.items()}
-        kind = query["instType"]
-        return [{"instId": name, "instType": kind, "instIdCode": codes[name], "state": "live"} for name in names]
+        self.codes |= {i.code: i.name for i in found}
+        return [i.row() for i in found]
 
     def list_trades(self, i: Instrument, query: dict[str, str]) -> list[Any]:
         """Newest first: those before an id (type 1), or before a time (type 2)."""
@@ -1112,25 +1419,36 @@ class Exchange:
                 self.ahead += self.hurry
             watched = {feed.instrument for session in self.sessions for feed in session.feeds.values()}
             resting = [order for order in self.account.orders.values() if order["state"] == "live"]
-            for name in sorted((watched | {order["instId"] for order in resting}) - {""}):
+            moving = self.taking_turns(sorted((watched | {order["instId"] for order in resting}) - {""}))
+            for name in moving:
                 self.instrument(name).step()
             for order in resting:
                 self.account.match(order)
             self.account.tell()
             for session in list(self.sessions):
                 for feed in list(session.feeds.values()):
-                    if feed.instrument:
+                    if feed.instrument in moving:
                         message = feed.message(self.instrument(feed.instrument), False)
                         if self.lost.get(feed.channel, 0) > 0:
                             self.lost[feed.channel] -= 1
                         else:
                             session.send(message)
 
+    def taking_turns(self, names: list[str]) -> set[str]:
+        """Those whose markets move in this step."""
+        if len(names) <= MOVES:
+            return set(names)
+        self.turn = (self.turn + MOVES) % len(names)
+        return set((names * 2)[self.turn : self.turn + MOVES])
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="A stand-in for the exchange. Prints its URLs; Ctrl-C ends it.")
     parser.add_argument("--port", type=int, default=0, help="to listen at on 127.0.0.1 (default: a free one)")
-    with Exchange(port=parser.parse_args().port) as exchange:
+    parser.add_argument("--more-coins", type=int, default=0, metavar="N", help="to list besides those that it knows")
+    options = parser.parse_args()
+    with Exchange(port=options.port) as exchange:
+        exchange.more_coins = options.more_coins
         for path in PATHS:
             print(exchange.url + path, flush=True)
         with suppress(KeyboardInterrupt):

@@ -336,19 +336,23 @@ def test_connects_at_most_three_times_a_second_however_many_clients(exchange, co
 def test_fifty_reconnects_leave_nothing_behind(exchange, connect, impatient):
     client = connect("trades:BTC-USDT", V5_TICKER := "tickers:BTC-USDT")
     tracemalloc.start()
-    used = []
+
+    def used():
+        client.rows.clear()
+        gc.collect()
+        mine = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, okex_ws.__file__)])
+        return sum(s.size for s in mine.statistics("filename"))
+
     for turn in range(1, 51):
         wait_for(lambda: client.saw(SUBSCRIBED, 2 * turn))  # noqa: B023
-        if turn in (10, 50):
-            gc.collect()
-            mine = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, okex_ws.__file__)])
-            used.append((threading.active_count(), sum(s.size for s in mine.statistics("filename"))))
+        if turn == 10:
+            threads, memory = threading.active_count(), used()
+        if turn == 50:
+            # Once the missing trades are delivered. The stand-in's last thread may be there still.
+            wait_for(lambda: threading.active_count() <= threads + 1 and used() < memory + 20_000)  # noqa: B023
         client.rows.clear()
         exchange.sessions[-1].drop()
     tracemalloc.stop()
-    (threads, memory), (threads_later, memory_later) = used
-    assert threads_later <= threads + 1  # the stand-in's thread for the connection before, perhaps
-    assert memory_later < memory + 20_000
     wait_for(lambda: client.saw(SUBSCRIBED, 102))
     for number in range(1, 52):
         assert subscribed(exchange, number) == ["trades:BTC-USDT", V5_TICKER]
@@ -473,8 +477,8 @@ def test_a_refused_channel_neither_hides_nor_harms_the_others(exchange, connect,
 
 
 def test_a_refusal_finds_its_channel_among_hundreds(exchange, connect):
-    coins = ["BTC", "ETH", "LTC", "BCH", "ETC", "EOS", "XRP"]
-    names = [f"trades:{c}-USD-26{month:02}{day:02}" for c in coins for month in range(1, 7) for day in range(1, 6)]
+    exchange.more_coins = 210
+    names = [f"trades:{name}" for name in exchange.listed if name.startswith("C0") and name.endswith("-SWAP")]
     client = connect(*names, "trades:NOPE-USDT", "orders-history")
     wait_for(lambda: "confirmed" in client.channels.values() and "sent" not in client.channels.values())
     assert {c for c, state in client.channels.items() if state == "refused"} == {"trades:NOPE-USDT", "orders-history"}

@@ -10,8 +10,8 @@ import okex_ws
 CLOCK = r"\d\d:\d\d:\d\d\.\d{3} "
 NOW = "1795269878588"
 
-# Channel, a row as the exchange sends it, and its line without the time (docs/protocol.md's samples, and the field
-# lists of the exchange's documentation for what has none there). None: a line of `key value`.
+# Channel, a row as the exchange sends it, and its line without the time (samples of recordings, and the
+# field lists of the exchange's documentation for what was in none). None: a line of `key value`.
 V5 = [
     (
         "tickers:BTC-USDT",
@@ -295,8 +295,9 @@ SAMPLES = V5 + V3 + V1
 
 
 @pytest.fixture
-def shown(capsys):
-    """What print_rows prints, as lines without their time, and with the hours of other days left out."""
+def shown(capsys, monkeypatch):
+    """What print_rows prints at NOW, as lines without their time, and with the hours of other days left out."""
+    monkeypatch.setattr(okex_ws, "wall_clock", lambda: int(NOW) / 1000)
 
     def show(channel, *rows, **options):
         okex_ws.print_rows(channel, list(rows), **options)

@@ -1,0 +1,410 @@
+"""Who mistypes a channel, remembers another name of it, or wants all of a kind, gets what exists."""
+
+import re
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+from threading import Event
+
+import pytest
+from conftest import wait_for
+from exchange import expiries
+
+import okex_ws
+from okex_ws import REFUSED, V1, V3, V5, Finder, Instruments, OkexWS, find_channels, misnomer, todays_channel
+
+SCRIPT = Path(okex_ws.__file__)
+
+
+def run(*arguments, offline=True):
+    command = [sys.executable, SCRIPT, *(["--offline"] if offline else []), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL)
+
+
+@pytest.fixture
+def started():
+    """Start okex_ws.py, and end it with the test."""
+    processes = []
+
+    def start(*arguments):
+        streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+        processes.append(subprocess.Popen([sys.executable, SCRIPT, *arguments], **streams))
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+# -- Did you mean
+
+MISSPELLED = {
+    "ticker:BTC-USDT": "tickers:BTC-USDT",
+    "Tickers:BTC-USDT": "tickers:BTC-USDT",
+    "TICKERS:btcusdt": "tickers:BTC-USDT",
+    "tikcers:BTC-USDT": "tickers:BTC-USDT",
+    "price:eth": "tickers:ETH-USDT",
+    "trade:BTC-USDT": "trades:BTC-USDT",
+    "trades": "trades:BTC-USDT",
+    "trades:": "trades:BTC-USDT",
+    "trade:": "trades:BTC-USDT",
+    "trads:BTC-USDT-SWAP": "trades:BTC-USDT-SWAP",
+    "trades:BTCUSDT": "trades:BTC-USDT",
+    "trades:btc-usdt": "trades:BTC-USDT",
+    "trades:BTC/USDT": "trades:BTC-USDT",
+    "trades:btc_usdt": "trades:BTC-USDT",
+    "trades:btc": "trades:BTC-USDT",
+    "trades:xbtusd": "trades:BTC-USD",
+    "trades:BTCUSDT-PERP": "trades:BTC-USDT-SWAP",
+    "trades:btcusdtswap": "trades:BTC-USDT-SWAP",
+    "trades:ETHBTC": "trades:ETH-BTC",
+    "trades_all:BTC-USDT": "trades-all:BTC-USDT",
+    "deals:BTC-USDT": "trades:BTC-USDT",
+    "book:BTC-USDT": "books:BTC-USDT",
+    "boks:BTC-USDT": "books:BTC-USDT",
+    "books:btc-usdt": "books:BTC-USDT",
+    "orderbook:BTC-USDT": "books:BTC-USDT",
+    "depth:BTC-USDT": "books:BTC-USDT",
+    "depth5:BTC-USDT": "books5:BTC-USDT",
+    "books-5:BTC-USDT": "books5:BTC-USDT",
+    "bbo:BTC-USDT": "bbo-tbt:BTC-USDT",
+    "book-l2-tbt:BTC-USDT": "books-l2-tbt:BTC-USDT",
+    "candle:BTC-USDT": "candle1m:BTC-USDT",
+    "candle1h:BTC-USDT": "candle1H:BTC-USDT",
+    "candle60s:BTC-USDT": "candle1m:BTC-USDT",
+    "candle60m:BTC-USDT": "candle1H:BTC-USDT",
+    "candles5m:BTC-USDT": "candle5m:BTC-USDT",
+    "kline_1d:BTC-USDT": "candle1D:BTC-USDT",
+    "klines:BTC-USDT": "candle1m:BTC-USDT",
+    "candle1dutc:BTC-USDT": "candle1Dutc:BTC-USDT",
+    "mark-price-candles1m:BTC-USDT-SWAP": "mark-price-candle1m:BTC-USDT-SWAP",
+    "fundingrate:BTC-USDT-SWAP": "funding-rate:BTC-USDT-SWAP",
+    "funding:BTC-USDT-SWAP": "funding-rate:BTC-USDT-SWAP",
+    "funding-rate:BTC-USDT": "funding-rate:BTC-USDT-SWAP",
+    "open_interest:BTC-USDT-SWAP": "open-interest:BTC-USDT-SWAP",
+    "open-interest:BTC-USDT": "open-interest:BTC-USDT-SWAP",
+    "index-tickers:BTC-USDT-SWAP": "index-tickers:BTC-USDT",
+    "markprice:BTC-USDT-SWAP": "mark-price:BTC-USDT-SWAP",
+    "liquidation-orders:BTC-USDT-SWAP": "liquidation-orders:instType=SWAP",
+    "liquidations": "liquidation-orders:instType=SWAP",
+    "status:BTC-USDT": "status",
+    "balance": "account",
+    "order:BTC-USDT": "orders:instType=SPOT,instId=BTC-USDT",
+    "orders": "orders:instType=ANY",
+    "orders:BTC-USDT-SWAP": "orders:instType=SWAP,instId=BTC-USDT-SWAP",
+    "position:BTC-USDT-SWAP": "positions:instType=SWAP,instId=BTC-USDT-SWAP",
+    "instrument:SPOT": "instruments:instType=SPOT",
+    "tickers:*-usdt": "tickers:*-USDT",
+    "ticker:*-USDT-SWAP": "tickers:*-USDT-SWAP",
+    "spot/tickr:BTC-USDT": "spot/ticker:BTC-USDT",
+    "spot/trades:btc_usdt": "spot/trade:BTC-USDT",
+    "spot/candle60:BTC-USDT": "spot/candle60s:BTC-USDT",
+    "swap/ticker": "swap/ticker:BTC-USDT",
+    "ok_sub_spot_btc_usdt_tickers": "ok_sub_spot_btc_usdt_ticker",
+    "ok_sub_spot_btcusdt_ticker": "ok_sub_spot_btc_usdt_ticker",
+    "ok_sub_spot_bch_btc_kline_1m": "ok_sub_spot_bch_btc_kline_1min",
+    "ok_sub_futureusd_eth_trades_quarter": "ok_sub_futureusd_eth_trade_quarter",
+}
+
+
+@pytest.mark.parametrize(("wrong", "right"), MISSPELLED.items())
+def test_the_nearest_channel_that_exists_is_suggested(wrong, right):
+    assert misnomer(wrong).meant[0] == right
+    assert misnomer(right) is None
+
+
+@pytest.mark.parametrize("name", ["btc", "BTC-USDT", "btcusdt", "BTC/USDT", "btc_usdt"])
+def test_an_instrument_alone_gets_the_four_commands_that_one_would_want(name):
+    told = run(name)
+    assert told.returncode == 2 and told.stdout == ""
+    assert [line.split()[3] for line in told.stderr.splitlines()[2:]] == [
+        "trades:BTC-USDT",
+        "tickers:BTC-USDT",
+        "candle1m:BTC-USDT",
+        "books:BTC-USDT",
+    ]
+    assert told.stderr.endswith("books:BTC-USDT --depth 5\n")
+
+
+def every_name():
+    for dialect in (V5, V3, V1):
+        for kind in dialect.kinds:
+            for name in dialect.names(kind, {"coin": "btc", "quote": "usdt"}):
+                yield f"{name}:{kind.argument}".rstrip(":")
+
+
+def test_every_channel_of_the_tables_is_taken_as_it_is():
+    assert [name for name in every_name() if misnomer(name)] == []
+
+
+@pytest.mark.parametrize(
+    "channel",
+    [
+        "trades:NOPE-USDT",
+        "trades:BTC-ABOVE-DAILY-260428-1600-64000",
+        "trades:ALGO-USD_UM-261225",
+        "books:BTC-USD-261225-80000-C",
+        "sprd-tickers:BTC-USDT_BTC-USDT-SWAP",
+        "mark-price:BTC-USDT",
+        "account:ccy=BTC",
+        "brand-new:instId=BTC-USDT",
+        "spot/account:BTC",
+        "futures/account:BTC",
+        "option/instruments:BTC-USD",
+    ],
+)
+def test_what_may_exist_is_not_held_up(channel):
+    assert misnomer(channel) is None
+
+
+@pytest.mark.parametrize("channel", ["xyzzy:BTC-USDT", "a" * 5000, "ok_sub_nothing", "ok_sub_spot_", "a/b"])
+def test_what_is_like_nothing_is_told_without_a_suggestion(channel):
+    wrong = misnomer(channel)
+    assert "no kind of channel" in wrong.problem and len(wrong.problem) < 300
+
+
+def test_a_channel_that_cannot_exist_ends_the_program_before_it_connects(exchange):
+    told = run("--url", exchange.url, "ticker:BTC-USDT", offline=False)
+    assert told.returncode == 2 and told.stderr.splitlines() == [
+        "okex_ws.py: ticker is no kind of channel: --list shows them all.",
+        "Did you mean:",
+        "  python okex_ws.py tickers:BTC-USDT",
+    ]
+    assert exchange.handshakes == 0
+
+
+def test_in_code_it_is_told_and_asked_for_all_the_same(exchange, connect, caplog):
+    client = connect("ticker:BTC-USDT")
+    wait_for(lambda: client.saw(REFUSED))
+    assert "Did you mean tickers:BTC-USDT?" in caplog.text
+
+
+def test_an_instrument_that_is_merely_unknown_is_answered_from_the_list_of_instruments(exchange):
+    told = run("--url", exchange.url, "trades:BTC-USTD", offline=False)
+    assert told.returncode == 1 and exchange.handshakes == 1
+    assert re.search(r"trades:BTC-USTD was refused\. Did you mean .*trades:BTC-USDT", told.stderr)
+
+
+def test_a_refusal_does_not_wait_for_a_list_that_cannot_be_had(exchange, connect, caplog):
+    exchange.rest_status = 503
+    client = connect("trades:NOPE-USDT", "trades:BTC-USDT")
+    wait_for(lambda: client.saw(REFUSED) and client.rows)
+    client.close()
+    wait_for(lambda: not client.thread.is_alive())
+    assert "Did you mean" not in caplog.text
+
+
+def test_a_flood_of_refusals_looks_up_only_so_many(exchange, caplog):
+    finder = Finder(okex_ws.Rest(exchange.url, False, okex_ws.DIRECT), Event(), print)
+    finder.suggest([f"trades:NOPE{n}-USDT" for n in range(1000)])
+    finder.finish()
+    assert len(finder._threads) == okex_ws.MAX_LOOK_UPS
+    assert len(exchange.fetched) <= 3  # a list for each type of instrument, once
+
+
+# -- Names of yesterday
+
+YESTERDAY = {
+    "ok_sub_spot_btc_usdt_ticker": "tickers:BTC-USDT",
+    "ok_sub_spot_bch_btc_deals": "trades:BCH-BTC",
+    "ok_sub_spot_btc_usdt_depth": "books:BTC-USDT",
+    "ok_sub_spot_btc_usdt_depth_5": "books5:BTC-USDT",
+    "ok_sub_spot_btc_usdt_kline_1min": "candle1m:BTC-USDT",
+    "ok_sub_spot_btc_usdt_kline_day": "candle1D:BTC-USDT",
+    "ok_sub_spot_btc_usdt_order": "orders:instType=SPOT,instId=BTC-USDT",
+    "ok_sub_futureusd_btc_trade_quarter": "trades:BTC-USD-<quarter>",
+    "ok_sub_futureusd_btc_ticker_this_week": "tickers:BTC-USD-<this_week>",
+    "ok_sub_futureusd_eth_kline_next_week_4hour": "candle4H:ETH-USD-<next_week>",
+    "ok_sub_futureusd_btc_depth_quarter": "books:BTC-USD-<quarter>",
+    "ok_sub_futureusd_btc_index": "index-tickers:BTC-USD",
+    "ok_sub_futureusd_positions": "positions:instType=FUTURES",
+    "btc_forecast_price": "estimated-price:instType=FUTURES,instFamily=BTC-USD",
+    "spot/candle60s:BTC-USDT": "candle1m:BTC-USDT",
+    "spot/trade:BTC-USDT": "trades:BTC-USDT",
+    "swap/funding_rate:BTC-USD-SWAP": "funding-rate:BTC-USD-SWAP",
+    "futures/trade:BTC-USD-191227": "trades:BTC-USD-<quarter>",
+    "futures/order:BTC-USD-191227": "orders:instType=FUTURES,instId=BTC-USD-<quarter>",
+    "index/candle3600s:BTC-USD": "index-candle1H:BTC-USD",
+    "option/summary:BTC-USD": "opt-summary:instFamily=BTC-USD",
+    "system/status": "status",
+}
+
+
+@pytest.mark.parametrize(("channel", "today"), YESTERDAY.items())
+def test_a_channel_of_yesterday_has_one_of_today(channel, today):
+    assert todays_channel(channel, "{}-<{}>".format) == today
+
+
+def test_every_channel_of_yesterday_has_one_of_today_that_exists():
+    for name in every_name():
+        if okex_ws.dialect_of(name).retired:
+            today = todays_channel(name, "{}-{}".format).replace("quarter", "261225").replace("this_week", "261127")
+            assert misnomer(today.replace("next_week", "261204")) is None, name
+
+
+def test_a_channel_of_yesterday_is_answered_with_the_command_of_today_and_not_replaced():
+    told = run("spot/candle60s:BTC-USDT", offline=False)
+    assert told.returncode == 2 and told.stderr.splitlines() == [
+        "okex_ws.py: spot/candle60s:BTC-USDT is of v3, which OKX gave up in 2021.",
+        "What carries the same today:",
+        "  python okex_ws.py candle1m:BTC-USDT",
+    ]
+
+
+def test_the_futures_of_yesterday_have_the_dates_of_the_list(exchange):
+    future = Instruments(okex_ws.Rest(exchange.url, False, okex_ws.DIRECT)).future
+    this_week, next_week, *later = expiries(date.today())
+    quarter = next(day for day in later if day.month % 3 == 0)
+    for when, day in {"this_week": this_week, "next_week": next_week, "quarter": quarter}.items():
+        assert future("BTC-USD", when) == f"BTC-USD-{day:%y%m%d}"
+    assert future("NOPE-USD", "quarter") == "NOPE-USD-YYMMDD"
+
+
+# -- Lists
+
+
+def test_the_list_of_kinds_fits_a_terminal_and_names_them_all():
+    told = run("--list", offline=False)
+    assert told.returncode == 0 and max(map(len, told.stdout.splitlines())) <= 80
+    listed = {line.split()[0]: line.split(maxsplit=1)[1] for line in told.stdout.splitlines() if line[0] != " "}
+    assert len(listed) == len(V5.kinds)
+    assert listed["trades:BTC-USDT"] == "public" and listed["orders:instType=ANY"] == "private, login"
+
+
+def test_a_pattern_lists_instruments_a_line_each():
+    told = run("--list", "*-USDT-SWAP")
+    assert told.returncode == 0 and "BTC-USDT-SWAP" in told.stdout.split()
+    assert all(re.fullmatch(r"\w+-USDT-SWAP", name) for name in told.stdout.split())
+    assert set(told.stdout.split()) < set(run("--list", "usdt").stdout.split())
+
+
+def test_nothing_that_matches_is_status_1():
+    told = run("--list", "nope-nope")
+    assert (told.returncode, told.stdout) == (1, "") and "No instrument" in told.stderr
+
+
+def test_a_list_that_cannot_be_had_is_told_in_one_line(exchange):
+    exchange.rest_status = 503
+    told = run("--url", exchange.url, "--list", "btc", offline=False)
+    assert (told.returncode, told.stdout) == (1, "") and told.stderr.count("\n") == 1 and "HTTP 503" in told.stderr
+
+
+# -- Patterns
+
+
+def test_a_pattern_subscribes_to_all_that_is_traded_now(exchange, connect, caplog):
+    caplog.set_level("INFO", "okex_ws")
+    client = connect("tickers:*-USDT-SWAP", "trades:BTC-USDT")
+    wait_for(lambda: len(client.channels) > 2 and set(client.channels.values()) == {"confirmed"})
+    names = [
+        f"tickers:{i.name}" for i in exchange.listed.values() if i.name.endswith("-USDT-SWAP") and i.state == "live"
+    ]
+    assert sorted(client.channels) == sorted([*names, "trades:BTC-USDT"])
+    assert f"tickers:*-USDT-SWAP matches {len(names)} instruments" in caplog.text
+
+
+def test_a_thousand_instruments_are_subscribed_to_within_the_limits(exchange, connect):
+    exchange.more_coins = 1000
+    client = connect("tickers:C*-USDT")
+    wait_for(lambda: list(client.channels.values()).count("confirmed") >= 1000, within=30)
+    assert not client.saw(REFUSED) and client.counts["connects"] == 1
+    requests = [text for _, text in exchange.requests if text != "ping"]
+    assert len(requests) <= 100 and max(map(len, requests)) < 64 << 10
+
+
+def test_order_books_are_split_over_connections(exchange, started):
+    exchange.more_coins = 70
+    started("--url", exchange.url, "--depth", "1", "books:C*-USDT")
+    wait_for(lambda: sorted(usage.books for usage in exchange.usage.values()) == [10, 30, 30])
+
+
+def test_a_pattern_that_matches_nothing_is_status_1(exchange):
+    told = run("--url", exchange.url, "tickers:NOPE-*", offline=False)
+    assert told.returncode == 1 and "no instrument that is traded now matches tickers:NOPE-*" in told.stderr
+    assert exchange.handshakes == 0
+
+
+def test_a_list_that_cannot_be_had_is_tried_again(exchange, connect, impatient, caplog):
+    exchange.rest_status = 503
+    client = connect("tickers:BTC-USD*")
+    wait_for(lambda: client.saw(okex_ws.DISCONNECTED, 2))
+    assert "the list of instruments cannot be had" in caplog.text and exchange.handshakes == 0
+    exchange.rest_status = 0
+    wait_for(lambda: client.rows)
+
+
+def test_a_client_that_waits_for_its_list_closes_at_once(exchange, connect):
+    exchange.rest_status = 503
+    client = connect("tickers:BTC-USD*")
+    wait_for(lambda: client.saw(okex_ws.DISCONNECTED))
+    client.close()
+    wait_for(lambda: not client.thread.is_alive(), within=5)
+    assert client.error is None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        ("status:*", "take an instrument"),
+        ("sprd-tickers:*", "take an instrument"),
+        ("spot/ticker:*-USDT", "take an instrument"),
+        ("trades:*-C", "by family"),
+    ],
+)
+def test_a_pattern_that_no_list_can_answer_is_an_error(pattern, words):
+    with pytest.raises(ValueError, match=words):
+        OkexWS([pattern], url="ws://127.0.0.1:1")
+
+
+def test_a_pattern_is_for_the_start(exchange, connect):
+    client = connect("trades:BTC-USDT")
+    wait_for(lambda: client.rows)
+    with pytest.raises(ValueError, match="for the start"):
+        client.subscribe("tickers:*-USDT")
+
+
+def test_options_are_found_by_their_family(exchange):
+    found = find_channels("trades:BTC-USD-*-C", url=exchange.url)
+    assert found and all(re.fullmatch(r"trades:BTC-USD-\d{6}-\d+-C", name) for name in found)
+
+
+def test_indices_are_what_instruments_are_about(exchange):
+    found = find_channels("index-tickers:BTC-*", url=exchange.url)
+    assert "index-tickers:BTC-USD" in found and "index-tickers:BTC-USDT" in found
+    assert not [name for name in found if name.endswith("SWAP")]
+
+
+HOSTILE = ["\x1b[2J", "A,instId=B-C", "*-USDT", "A:B", "", "X" * 10_000, 'A"B', None, 7, ["A-B"], "é-USDT", "A B-USDT"]
+
+
+def test_hostile_names_in_a_list_are_left_out(exchange):
+    rows = [{"instId": name, "state": "live", "uly": name} for name in [*HOSTILE, "GOOD-USDT", "GOOD-USDT"]]
+    exchange.rest_rows = lambda path, query, _: rows
+    assert find_channels("tickers:*", url=exchange.url) == ["tickers:GOOD-USDT"]
+
+
+@pytest.mark.parametrize("rows", [[1], [{}], [{"state": "live"}], [None], {"a": 1}, "text", [[]], None])
+def test_what_is_no_list_is_an_error_of_the_exchange(exchange, rows):
+    exchange.rest_rows = lambda path, query, _: rows
+    with pytest.raises(ValueError, match="no list of instruments"):
+        find_channels("tickers:*-USDT", url=exchange.url)
+
+
+# -- The table and the README
+
+README = (SCRIPT.parent / "README.md").read_text()
+
+
+def readme_rows(dialect):
+    """The README's table of a generation, made of its table of channels."""
+    for kind in dialect.kinds:
+        example = next(dialect.names(kind, {"coin": "btc", "quote": "usdt"}))
+        columns = re.sub(r"[\w:]+", r"`\g<0>`", kind.columns.strip("[]"))
+        yield f"| {kind.what} | `{f'{example}:{kind.argument}'.rstrip(':')}` | {columns} | {kind.where} |"
+
+
+@pytest.mark.parametrize("dialect", [V5, V3, V1], ids=["v5", "v3", "v1"])
+def test_the_readme_has_the_table_of_channels(dialect):
+    rows = list(readme_rows(dialect))
+    assert "\n".join(rows) in README, "the README's table should be:\n" + "\n".join(rows)
