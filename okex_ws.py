@@ -3045,7 +3045,7 @@ BARREN_HOLES = 3  # after so many in a row that held nothing, an instrument's ow
 SMALL_JUMP = 1000  # ids, or candles
 MAX_COUNT = 10_000  # trades in one row
 USUAL_COUNTS = {str(n): n for n in range(1, 100)}  # looked up at a quarter of the cost of int()
-RESTORED_AT_ONCE = 100  # rows for the handler between two chunks of what is live
+RESTORED_AT_ONCE = 10  # rows for the handler between two chunks of what is live, which wait for so many at most
 SERIES_COUNTS = ("holes", "rows restored", "missing")
 OWN_JUMP, TOO_MANY = "its own", "too many holes"  # why a hole is not asked for
 

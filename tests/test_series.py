@@ -689,14 +689,15 @@ def test_a_long_hole_is_filled_in_small_pieces_and_its_progress_is_told(
     client = connect(TRADES)
     wait_for(lambda: len(client.rows) > 2)
     pieces = []
-    client.handler = lambda channel, rows: (pieces.append(len(rows)), client.remember(channel, rows))
+    client.handler = lambda channel, rows: (pieces.append(rows), client.remember(channel, rows))
     with exchange.lock:
         exchange.lost[TRADES] = 1000
         for _ in range(1000):
             exchange.step()
     wait_for(lambda: client.counts["rows restored"] > 1000 and complete(client, exchange))
     restored = [int(row["tradeId"]) for row in trades_of(client) if row.get("restored")]
-    assert restored == sorted(restored) and max(pieces) == okex_ws.RESTORED_AT_ONCE
+    most = max(len(rows) for rows in pieces if "restored" in rows[0])
+    assert restored == sorted(restored) and most == okex_ws.RESTORED_AT_ONCE
     assert re.search(r"trades:BTC-USDT: \d+ of about \d+ missing rows fetched, some \d+ s to go", caplog.text)
 
 
