@@ -3056,7 +3056,8 @@ RECALLED_BEFORE = 1000  # of them from before the time that is filled
 BARREN_HOLES = 3  # after so many in a row that held nothing, an instrument's own small jumps are left alone
 SMALL_JUMP = 1000  # ids, or candles
 MAX_COUNT = 10_000  # trades in one row
-RESTORED_AT_ONCE = 100  # rows for the handler between two chunks of what is live
+USUAL_COUNTS = {str(n): n for n in range(1, 100)}  # looked up at a quarter of the cost of int()
+RESTORED_AT_ONCE = 10  # rows for the handler between two chunks of what is live, which wait for so many at most
 SERIES_COUNTS = ("holes", "rows restored", "missing")
 OWN_JUMP, TOO_MANY = "its own", "too many holes"  # why a hole is not asked for
 
@@ -3105,7 +3106,7 @@ class RowSeries:
             self._resumed, self._paused, self.last = True, self.last, None
 
     def follow(self, rows: list[Any]) -> bool:
-        """Take a row that is simply the next one, at little cost. False, and nothing happened, if it may not be."""
+        """Take rows that are simply the next ones, at little cost. False, and nothing happened, if they may not be."""
         return False
 
     def take(self, rows: list[Any]) -> list[Any]:
@@ -3229,15 +3230,16 @@ class TradeSeries(RowSeries):
     """
 
     def follow(self, rows: list[Any]) -> bool:
+        row: Any = None
+        last: Any = self.last
+        counted = self.counted
         try:
-            (row,) = rows  # as nearly always
-            last: Any = self.last + 1  # type: ignore[operator]
-            if self.counted and (count := row["count"]) != "1":
-                last += int(count) - 1
-                if int(count) < 1:
+            for row in rows:  # one, as nearly always
+                last += 1
+                if counted and (count := row["count"]) != "1":
+                    last += USUAL_COUNTS[count] - 1
+                if row["tradeId"] != f"{last}":  # cheaper than int(), and proves more
                     return False
-            if int(row["tradeId"]) != last:
-                return False
             self.time = row["ts"]
             self.last = last
             return True
@@ -3454,7 +3456,7 @@ class HoleFilling:
         self.before = hole.last + 2  # what to ask for; the row behind the hole shows that REST has come so far
         self.current = False  # whether REST is known to have come so far
         self.known_from = hole.last + 1  # what REST lists is known from this number on
-        self.rows: dict[int, str] = {}  # JSON of the hole's rows, by number
+        self.rows: dict[int, bytes] = {}  # the hole's rows, by number; marshalled, as in Writer.queue
         self.done = False
         self.why = ""  # why it is done though it is not whole
         self.failures = 0  # answers of no use since the last one of use
@@ -3489,7 +3491,7 @@ class HoleFilling:
         first, last, _ = self.hole
         inside = {number: pair for number, pair in found.items() if first <= number <= last}
         too_old = [number for number, (time, _) in inside.items() if time < self.oldest]
-        self.rows |= {number: to_json(row) for number, (time, row) in inside.items() if time >= self.oldest}
+        self.rows |= {number: marshal.dumps(row) for number, (time, row) in inside.items() if time >= self.oldest}
         self.before, self.known_from = lowest, max(first, lowest)
         if too_old:
             self.known_from = max(too_old) + 1
@@ -3506,7 +3508,7 @@ class HoleFilling:
         """Some of the rows, lowest first, each once."""
         numbers = self.order[: -RESTORED_AT_ONCE - 1 : -1]
         del self.order[-RESTORED_AT_ONCE:]
-        return [from_json(self.rows.pop(number)) for number in numbers]
+        return [marshal.loads(self.rows.pop(number)) for number in numbers]
 
     def progress(self, now: float) -> str:
         """How far it is, of how much, and how long it may still take."""
@@ -3640,8 +3642,8 @@ class SeriesKeeper:
         return taken
 
     def _heed(self, subscription: Subscription, series: RowSeries) -> None:
-        news, series.news = series.news, []
-        for item in news:
+        while series.news:  # saying something once adds to it
+            item = series.news.pop(0)
             if isinstance(item, str):
                 okex_log.warning("%s: %s. Said once.", subscription.channel, item)
             elif item.why == OWN_JUMP:
@@ -3650,8 +3652,8 @@ class SeriesKeeper:
                 series.say_once(f"its numbers jump by themselves: {why}")
             elif item.why == TOO_MANY:
                 self.counts["holes"] += 1
-                self.counts["missing"] += item.size
-                series.say_once(f"more than {MAX_HOLES} holes wait: others are counted, and not filled")
+                series.say_once(f"more than {MAX_HOLES} holes wait: others stay missing, and on_status names them")
+                self._missing(subscription, series, item, TOO_MANY, logging.DEBUG)
             elif item.why:
                 self._missing(subscription, series, item, item.why)
             else:
@@ -3686,9 +3688,12 @@ class SeriesKeeper:
     def _close(self, filling: HoleFilling) -> None:
         """A hole is filled, as far as it can be: what REST does not list was never public."""
         series, (first, last, _) = filling.series, filling.hole
-        series.close(filling.known_from, last)
+        unlisted = sum(hole.size for hole in series.close(filling.known_from, last))
         series.barren = 0 if filling.restored or filling.why else series.barren + 1
-        okex_log.info("%s: %s.", filling.subscription.channel, plural(filling.restored, "missing rows restored"))
+        if filling.restored or unlisted:
+            others = f"; {unlisted} do not exist, since REST does not list them" if unlisted else ""
+            restored = plural(filling.restored, "missing rows restored")
+            okex_log.info("%s: %s%s.", filling.subscription.channel, restored, others)
         for hole in series.close(first, filling.known_from - 1):
             self._missing(filling.subscription, series, hole, filling.why)
 
@@ -3701,10 +3706,12 @@ class SeriesKeeper:
             for hole in series.close(0, sys.maxsize):
                 self._missing(subscription, series, hole, "the run ended first")
 
-    def _missing(self, subscription: Subscription, series: RowSeries, hole: SeriesHole, why: str) -> None:
+    def _missing(
+        self, subscription: Subscription, series: RowSeries, hole: SeriesHole, why: str, level: int = logging.WARNING
+    ) -> None:
         self.counts["missing"] += hole.size
         text = f"{series.describe(hole)} stay missing: {why}"
-        okex_log.warning("%s: %s.", subscription.channel, text)
+        okex_log.log(level, "%s: %s.", subscription.channel, text)
         self.notify(GAP, f"{subscription.channel}: {text}")
 
 

@@ -1143,6 +1143,7 @@ class Session:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or a row waits 40 ms for the client's acknowledgement, once that has sent a ping
     server: Server
 
     def do_GET(self) -> None:
@@ -1171,6 +1172,7 @@ class Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         query = dict(parse_qsl(url.query))
         exchange.fetched.append(self.path)
+        exchange.stopping.wait(exchange.rest_delay)
         if exchange.rest_status:
             return self.send_error(exchange.rest_status)
         try:
@@ -1244,6 +1246,7 @@ class Exchange:
     aggregates  v5's `trades` have one row for all trades of an order at one price, with their count
     hurry       seconds of the market's clock from one step to the next; None: it goes as ours does
     rest_status answer this to REST requests
+    rest_delay  seconds until REST answers
     rest_rows   a function of (path, query, rows) that gives what REST answers instead of these rows
     stale_books what REST answers to the next requests for a book
     fetched     the paths of all REST requests
@@ -1274,6 +1277,7 @@ class Exchange:
         self.hurry: float | None = None
         self.ahead = 0.0  # seconds that the market's clock is ahead, by hurrying
         self.rest_status = 0
+        self.rest_delay = 0.0
         self.rest_rows: Callable[[str, Row, list[Any]], list[Any]] | None = None
         self.stale_books: list[Row] = []
         self.fetched: list[str] = []

@@ -1,11 +1,13 @@
 """Series: every trade and every final candle once, or named as missing."""
 
 import json
+import marshal
 import os
 import random
 import re
 import signal
 import sqlite3
+import subprocess
 from contextlib import suppress
 from datetime import datetime, timezone
 from urllib.parse import parse_qsl, urlsplit
@@ -61,6 +63,16 @@ def test_rows_that_follow_are_taken_as_they_are():
         assert take(series, row) == [row]
     assert take(series, trade(16), trade(18, count=2)) == [trade(16), trade(18, count=2)]
     assert not series.holes and not series.news
+
+
+def test_of_several_rows_in_one_message_each_is_judged():
+    series = TradeSeries(TRADES)
+    take(series, trade(10))
+    assert take(series, trade(11), trade(150, count=139)) == [trade(11), trade(150, count=139)]
+    assert take(series, trade(151), trade(151), trade(153), trade(152)) == [trade(151), trade(153), trade(152)]
+    assert take(series, trade(154), trade(157), trade(156)) == [trade(154), trade(157), trade(156)]
+    assert take(series) == take(series, trade(157), trade(154)) == []
+    assert holes(series) == [(155, 155)] and take(series, "x", None, trade(158)) == ["x", None, trade(158)]
 
 
 def test_a_jump_is_a_hole_and_a_repeat_is_dropped():
@@ -330,7 +342,7 @@ def test_short_and_overlapping_pages_fill_a_hole_once_and_in_order(size, data):
         with suppress(ValueError):
             work.take(answer)
         assert asked < 2 * size + 10
-    rows = [json.loads(work.rows[id]) for id in sorted(work.rows)]
+    rows = [marshal.loads(work.rows[id]) for id in sorted(work.rows)]
     assert [int(row["tradeId"]) for row in rows] == [id for id in range(1001, 1001 + size) if id not in unlisted]
     assert all(row["restored"] is True and row["count"] == "1" for row in rows) and not work.why
 
@@ -507,6 +519,36 @@ def test_a_hole_that_the_user_gave_up_is_not_filled(exchange, connect):
     assert not client.counts["rows restored"] and not client.counts["missing"]
 
 
+def test_an_instruments_own_jumps_are_left_alone_but_what_follows_a_reconnect_is_asked_for(
+    exchange, connect, impatient, caplog
+):
+    client = connect(TRADES)
+    wait_for(lambda: client.rows)
+    series = client._subscriptions.by_key[TRADES].series
+
+    def jump():
+        with exchange.lock:
+            exchange.instruments["BTC-USDT"].trade_id += 3
+
+    for n in range(1, okex_ws.BARREN_HOLES + 1):
+        jump()
+        wait_for(lambda n=n: series.barren == n)  # REST was asked, and has nothing
+    asked = len(exchange.fetched)
+    for n in (1, 2):
+        jump()
+        wait_for(lambda n=n: client.counts["jumps left alone"] == n)
+        wait_for(lambda: "small ones are left alone now" in caplog.text)
+    assert len(exchange.fetched) == asked and caplog.text.count("small ones are left alone now") == 1
+    with exchange.lock:  # so that the client is not back before
+        exchange.sessions[-1].drop()
+        walk(exchange, 5)
+    wait_for(lambda: client.counts["rows restored"])
+    assert client.counts["holes"] == okex_ws.BARREN_HOLES + 1 and not client.saw(okex_ws.GAP)
+    wait_for(lambda: not series.holes and series.barren == 0)  # and small jumps are asked for again
+    jump()
+    wait_for(lambda: series.barren == 1)
+
+
 def test_what_the_end_of_the_run_leaves_is_named(exchange, connect):
     client = connect(TRADES)
     wait_for(lambda: len(client.rows) > 2)
@@ -519,62 +561,124 @@ def test_what_the_end_of_the_run_leaves_is_named(exchange, connect):
 
 
 SEED = int(os.environ.get("SERIES_SEED", "13"))  # to play other markets
+LIVES = int(os.environ.get("SERIES_LIVES", "4"))  # of the program; to play longer: 40 take five minutes
+BARS = "candle1s:BTC-USDT"
 
 
 def kept(path):
-    """The ids of trades, and the times of final candles, in an SQLite file, in their order of arrival."""
+    """The rows of trades, and of final candles, in an SQLite file, in their order of arrival."""
     with sqlite3.connect(path) as db:
-        rows = [
-            (channel, json.loads(row)) for channel, row in db.execute("SELECT channel, row FROM rows ORDER BY rowid")
-        ]
-    trades = ids([row for channel, row in rows if channel == TRADES])
-    return trades, [int(row["ts"]) for channel, row in rows if "candle" in channel and row["confirm"] == "1"]
+        rows = [(name, json.loads(row)) for name, row in db.execute("SELECT channel, row FROM rows ORDER BY rowid")]
+    trades = [row for channel, row in rows if channel == TRADES]
+    return trades, [row for channel, row in rows if channel == BARS and row["confirm"] == "1"]
 
 
-def test_after_kills_drops_losses_and_failing_rest_the_file_holds_everything_once(tmp_path):
+def times(candles):
+    return [int(row["ts"]) // 1000 for row in candles]
+
+
+def named_as_missing(err):
+    """The ids of trades, and the times of candles, that the lines of a run name."""
+    text = " ".join(err.split())  # lines are folded
+    trades = re.findall(r"trades (\d+) to (\d+) \(\d+\) stay missing", text)
+    candles = re.findall(r"candles (\S+)Z to (\S+)Z \(\d+\) stay missing", text)
+    spans = [[int(datetime.fromisoformat(f"{end}+00:00").timestamp()) for end in pair] for pair in candles]
+    return [
+        {number for first, last in pairs for number in range(int(first), int(last) + 1)} for pairs in (trades, spans)
+    ]
+
+
+def unruly(exchange, rng):
+    """Pages that are short, or begin with rows of the page before."""
+
+    def answer(path, query, rows):
+        step = 1 if path.endswith("trades") else 1000
+        overlap = query | {"after": str(int(query["after"]) + rng.choice([0, 10]) * step)}
+        return exchange.rest(path, overlap)[: rng.choice([20, 50, 100])]
+
+    exchange.rest_rows = answer
+
+
+def trouble(exchange, rng):
+    """Lose some messages and the connections, while the market goes on and REST may be slow, or fail."""
+    seen = len(market_ids(exchange))
+    wait_for(lambda: len(market_ids(exchange)) > seen + 40)
+    exchange.lost[rng.choice([TRADES, BARS])] = rng.randint(1, 3)
+    exchange.rest_status = rng.choice([0, 503])
+    exchange.rest_delay = rng.choice([0.0, 0.3])
+    drop(exchange)
+    walk(exchange, rng.randint(0, 60))
+    wait_for(subscribed(exchange, 2), within=30)
+
+
+@pytest.mark.timeout(60 + 30 * LIVES)
+def test_after_kills_drops_losses_and_failing_rest_the_file_holds_everything_once(tmp_path, monkeypatch):
     """A market is played to the program; connections, messages, REST and the program itself come and go."""
+    for bound in ("KEPT_TRADES", "KEPT_BARS"):
+        monkeypatch.setattr(f"exchange.{bound}", 10**6)
     path, rng = tmp_path / "rows.db", random.Random(SEED)
     with Exchange(every=0.01) as exchange:
         exchange.aggregates = True
         exchange.hurry = 0.05
-        arguments = (TRADES, "candle1s:BTC-USDT", "--url", exchange.url, "--sqlite", path, "--fill", "2h")
-        for life in range(4):
-            process = program(*arguments)
-            wait_for(subscribed(exchange, 2))
+        unruly(exchange, rng)
+        arguments = (TRADES, BARS, "--url", exchange.url, "--sqlite", path, "--fill", "2h")
+        for life in range(LIVES):
+            process = program(*arguments, stdout=subprocess.DEVNULL)
+            wait_for(subscribed(exchange, 2), within=30)
             for _ in range(3):
-                seen = len(market_ids(exchange))
-                wait_for(lambda seen=seen: len(market_ids(exchange)) > seen + 40)
-                exchange.lost[rng.choice([TRADES, "candle1s:BTC-USDT"])] = rng.randint(1, 3)
-                exchange.rest_status = rng.choice([0, 503])
-                drop(exchange)
-                walk(exchange, rng.randint(0, 60))
-                wait_for(subscribed(exchange, 2))
-            exchange.rest_status = 0
+                trouble(exchange, rng)
+            exchange.rest_status, exchange.rest_delay = 0, 0.0
             exchange.lost.clear()
-            if life < 3:
+            if life < LIVES - 1:
                 process.kill()
                 process.communicate(timeout=10)
                 wait_for(lambda: not exchange.sessions)
                 walk(exchange, rng.randint(0, 300))
         exchange.every = None  # or its end could come before a hole is filled
-        wait_for(lambda: whole(*kept(path)), within=20)
+        wait_for(lambda: whole(*kept(path)), within=15 * LIVES)  # REST is asked 8 times a second
+        exchange.rest_status = 503
+        leave_holes(exchange, path)
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=20)
-        trades, candles = kept(path)
-        market = market_ids(exchange)
-    assert len(trades) == len(set(trades)) and len(candles) == len(set(candles))
-    have = set(trades)
-    assert {id for id in market if min(have) <= id <= max(have)} == have, err
+        check_what_is_kept(*kept(path), exchange.instruments["BTC-USDT"], *named_as_missing(err))
     assert re.search(r"\d+ holes, \d+ rows restored, \d+ missing", err)
 
 
 def whole(trades, candles):
     """Whether nothing is missing between the first and the last."""
-    return (
-        len(trades) == max(trades) - min(trades) + 1
-        and len(candles) == (max(candles) - min(candles)) // 1000 + 1
-        and len(candles) > 5
-    )
+    have, bars = ids(trades), times(candles)
+    return len(have) == max(have) - min(have) + 1 and len(bars) == max(bars) - min(bars) + 1 > 5
+
+
+def leave_holes(exchange, path):
+    """Holes in both channels that REST does not give any more, with rows behind them in the file."""
+    exchange.lost |= {TRADES: 2, BARS: 60}
+    for _ in range(200):
+        exchange.step()
+    market = exchange.instruments["BTC-USDT"]
+    newest = market.trade_id, market.bars["1s"][-2][0] // 1000
+
+    def written():
+        trades, candles = kept(path)
+        return (max(ids(trades)), max(times(candles))) == newest
+
+    wait_for(written)
+
+
+def check_what_is_kept(trades, candles, market, missing, missing_bars):
+    """Exactly the market's trades and final candles, each once, but for those that are named as missing."""
+    have, listed = ids(trades), {t["id"]: t for t in market.history}
+    assert len(have) == len(set(have))
+    assert set(have) | missing == set(range(min(have), max(have) + 1)) and not missing & set(have)
+    for row in trades:
+        parts = [listed[id] for id in ids([row])]
+        assert {(t["price"], t["side"]) for t in parts} == {(row["px"], row["side"])}
+        assert sum(float(t["size"]) for t in parts) == pytest.approx(float(row["sz"]), abs=0.001)
+    bars = times(candles)
+    assert len(bars) == len(set(bars)) and missing and missing_bars
+    assert set(bars) | missing_bars == set(range(min(bars), max(bars) + 1)) and not missing_bars & set(bars)
+    final = {str(begin): [market.price(ticks) for ticks in prices] for begin, *prices, _ in market.bars["1s"]}
+    assert all([row[name] for name in "ohlc"] == final[row["ts"]] for row in candles)
 
 
 def test_a_long_hole_is_filled_in_small_pieces_and_its_progress_is_told(
@@ -585,14 +689,15 @@ def test_a_long_hole_is_filled_in_small_pieces_and_its_progress_is_told(
     client = connect(TRADES)
     wait_for(lambda: len(client.rows) > 2)
     pieces = []
-    client.handler = lambda channel, rows: (pieces.append(len(rows)), client.remember(channel, rows))
+    client.handler = lambda channel, rows: (pieces.append(rows), client.remember(channel, rows))
     with exchange.lock:
         exchange.lost[TRADES] = 1000
         for _ in range(1000):
             exchange.step()
     wait_for(lambda: client.counts["rows restored"] > 1000 and complete(client, exchange))
     restored = [int(row["tradeId"]) for row in trades_of(client) if row.get("restored")]
-    assert restored == sorted(restored) and max(pieces) == okex_ws.RESTORED_AT_ONCE
+    most = max(len(rows) for rows in pieces if "restored" in rows[0])
+    assert restored == sorted(restored) and most == okex_ws.RESTORED_AT_ONCE
     assert re.search(r"trades:BTC-USDT: \d+ of about \d+ missing rows fetched, some \d+ s to go", caplog.text)
 
 
