@@ -2012,7 +2012,7 @@ V5 = OkxV5([
      "instId tradeId px sz side fillVol markPx idxPx ts"),
     ("instruments", "instType=SPOT", "instruments that change", "instId state tickSz lotSz"),
     ("call-auction-details", "BTC-USDT", "a call auction", "instId eqPx matchedSz unmatchedSz auctionEndTime state ts"),
-    ("event-contract-markets", "", "event contracts", "instId state"),
+    ("event-contract-markets", "instType=EVENTS", "event contracts", "instId state"),
     ("status", "", "maintenance", "title state begin end"),
     ("public-block-trades", "BTC-USDT", "block trades, by leg", f"{V5_TRADE}", "business"),
     ("public-struc-block-trades", "", "block trades, whole", V5_LEGS, "business"),
@@ -4119,8 +4119,12 @@ MAX_DEEP_BOOKS = 30  # incremental order books on one connection (docs-v5, Janua
 MAX_LOOK_UPS = 20  # refused channels of one client that are looked up in the lists of instruments
 LOOK_UP_PATIENCE = 3.0  # seconds at the end for one that is under way
 INSTRUMENT = re.compile(r"(?=.*-)[A-Z0-9][\w.+-]{1,63}", re.ASCII | re.IGNORECASE)  # what a list may name
+PATTERN = re.compile(r"[A-Z0-9*?![\]_.+-]{1,100}", re.ASCII | re.IGNORECASE)  # what may match such a name
+MAX_NAME = 100  # characters of a channel's name that is compared with all that there are
 COINS = re.compile(r"(?!ok_)[A-Z0-9]{2,20}([-_/][A-Z0-9]{2,20}){0,2}", re.IGNORECASE)  # btc, or what names a pair
 LISTED = ("SPOT", "SWAP", "FUTURES")  # the types of instruments that are listed as a whole; options by their family
+QUOTES = "'\"`\u2018\u2019\u201c\u201d"  # of a shell that takes none, or of a text processor
+V3_EXAMPLES = {"swap": "BTC-USD-SWAP", "futures": "BTC-USD-191227"}  # by market, where the table says BTC-USDT
 USUAL_KINDS = ("trades", "tickers", "candle1m", "books")
 QUOTE_COINS = "USDT USDC USDG USD BTC ETH EUR TRY BRL AUD AED SGD"
 SYNONYMS = {
@@ -4180,10 +4184,9 @@ def misnomer(channel: str) -> Misnomer | None:
         return None
     names = nearest_names(dialect, name)
     if not names and not argument and COINS.fullmatch(name):
-        instrument = usual_spelling(name)
         return Misnomer(
             f"{name} is an instrument, and a channel says what to receive of it",
-            [f"{usual}:{instrument}" for usual in USUAL_KINDS],
+            [with_argument(V5, usual, name) for usual in USUAL_KINDS],
         )
     return Misnomer(
         f"{printable_text(name)} is no kind of channel: --list shows them all",
@@ -4202,9 +4205,9 @@ def misnamed_argument(dialect: Dialect, kind: ChannelKind, name: str, argument: 
         return None if not argument or dialect is V3 else Misnomer(f"{name} is about no instrument", [meant])
     if not argument:
         return Misnomer(f"{name} needs an instrument", [meant])
-    foreign = not re.search(r"[-_*?]", argument) or argument.endswith("PERP")
+    foreign = not is_instrument(argument) or argument.endswith("PERP")
     if argument != argument.upper() or (dialect is V5 and foreign):
-        return Misnomer(f"{argument} is not how the exchange writes an instrument", [meant])
+        return Misnomer(f"{printable_text(argument, 64)} is not how the exchange writes an instrument", [meant])
     if dialect is V5 and not is_pattern(argument) and not fits_kind(kind, argument):
         return Misnomer(f"{name} is not about {argument}", [meant])
     return None
@@ -4223,21 +4226,21 @@ def with_argument(dialect: Dialect, name: str, argument: str) -> str:
     kind = dialect.kind(name)
     if kind is None or not kind.argument or dialect is V1:
         return name
-    if "=" in kind.argument or "=" in argument:
-        only = re.fullmatch(r"instType=ANY", kind.argument) and "-" in argument and not is_pattern(argument)
-        instrument = usual_spelling(argument) if only else ""
-        return (
-            f"{name}:instType={V5.instrument_type(instrument)},instId={instrument}"
-            if only
-            else f"{name}:{kind.argument}"
-        )
-    if not argument:
+    pattern = is_pattern(argument)
+    instrument = argument.strip(QUOTES).upper() if pattern else usual_spelling(argument)
+    market = name.partition("/")[0]
+    if not argument or not is_instrument(instrument) or (pattern and (dialect is not V5 or kind.trades == "SPREAD")):
+        return f"{name}:{V3_EXAMPLES.get(market) or kind.argument}"
+    if kind.argument == "instType=ANY" and "-" in argument and not pattern:
+        return f"{name}:instType={V5.instrument_type(instrument)},instId={instrument}"
+    if "=" in kind.argument:
         return f"{name}:{kind.argument}"
-    instrument = argument.upper() if is_pattern(argument) else usual_spelling(argument)
     if dialect is V5 and kind.trades == "INDEX":
-        instrument = "-".join(instrument.split("-")[:2])
-    elif dialect is V5 and not is_pattern(argument) and not fits_kind(kind, instrument):
-        instrument += "-SWAP"
+        instrument = family_of(instrument)
+    elif dialect is V5 and not pattern and not fits_kind(kind, instrument):
+        instrument = f"{family_of(instrument)}-SWAP"
+    elif market == "swap":
+        instrument = f"{instrument.removesuffix('-SWAP')}-SWAP"
     return f"{name}:{instrument}"
 
 
@@ -4245,9 +4248,19 @@ def is_pattern(text: str) -> bool:
     return any(mark in text for mark in "*?[")
 
 
+def is_instrument(text: str) -> bool:
+    """Whether an instrument may be called so, or a pattern match it, upper or lower case."""
+    return bool((PATTERN if is_pattern(text) else INSTRUMENT).fullmatch(text))
+
+
+def family_of(instrument: str) -> str:
+    """BTC-USD for BTC-USD-SWAP: what its future, options and index are named by."""
+    return "-".join(instrument.split("-")[:2])
+
+
 def usual_spelling(text: str) -> str:
     """How the exchange would write an instrument: BTC-USDT for btcusdt, BTC/USDT, btc_usdt or btc alone."""
-    name = re.sub(r"[/_]", "-", text.upper())
+    name = re.sub(r"[/_]", "-", text.strip(QUOTES).upper())
     name = re.sub(r"[-.:]?(PERP|PERPETUAL|SWAP)$", "-SWAP", name)
     swap = "-SWAP" if name.endswith("-SWAP") else ""
     name = re.sub(r"^XBT", "BTC", name.removesuffix("-SWAP"))
@@ -4260,6 +4273,9 @@ def usual_spelling(text: str) -> str:
 def nearest_names(dialect: Dialect, name: str) -> list[str]:
     """The names of kinds that are most like this one, the nearest first; none if nothing is like it."""
     from difflib import SequenceMatcher  # slow to import, and most runs never need it
+
+    if len(name) > MAX_NAME:
+        return []
 
     def plain(text: str) -> str:
         return re.sub(r"[-_/. ]", "", text.lower())
@@ -4281,10 +4297,12 @@ def nearest_names(dialect: Dialect, name: str) -> list[str]:
 
 def coins_of(name: str) -> dict[str, str]:
     """The coins in a name that is meant to be v1's: {"coin": "btc", "quote": "usdt"}."""
-    words = re.sub(r"^ok_sub_(spot|futureusd)_", "", name).split("_")
-    pair = usual_spelling(words[0]).lower().split("-") if words[0] else ["btc", "usdt"]
-    known = [quote for quote in words[1:2] if quote.upper() in QUOTE_COINS.split()]
-    return {"coin": pair[0] if not known else words[0], "quote": (known or pair[1:])[0]}
+    text = re.sub(r"[^a-z0-9_]", "", name.lower())
+    coin, _, rest = re.sub(r"^ok_sub_(spot|futureusd)_", "", text).partition("_")
+    quote = rest.partition("_")[0]
+    if not coin or quote.upper() not in QUOTE_COINS.split():
+        coin, quote = usual_spelling(coin or "btc").lower().split("-")[:2]
+    return {"coin": coin, "quote": quote}
 
 
 def bar_of(text: str) -> str:

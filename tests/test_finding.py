@@ -9,7 +9,7 @@ from threading import Event
 
 import pytest
 from conftest import wait_for
-from exchange import expiries
+from exchange import Exchange, channel_of, expiries
 
 import okex_ws
 from okex_ws import REFUSED, V1, V3, V5, Finder, Instruments, OkexWS, find_channels, misnomer, todays_channel
@@ -100,7 +100,23 @@ MISSPELLED = {
     "spot/tickr:BTC-USDT": "spot/ticker:BTC-USDT",
     "spot/trades:btc_usdt": "spot/trade:BTC-USDT",
     "spot/candle60:BTC-USDT": "spot/candle60s:BTC-USDT",
-    "swap/ticker": "swap/ticker:BTC-USDT",
+    "swap/ticker": "swap/ticker:BTC-USD-SWAP",
+    "swap/tiker:btc-usd": "swap/ticker:BTC-USD-SWAP",
+    "futures/trad": "futures/trade:BTC-USD-191227",
+    "spot/ticker:*-usdt": "spot/ticker:BTC-USDT",
+    "trades:BTC_USDT": "trades:BTC-USDT",
+    "'tickers:*-USDT'": "tickers:*-USDT",
+    '"trades:btc-usdt"': "trades:BTC-USDT",
+    "trades:BTC-USDT,ETH-USDT": "trades:BTC-USDT",
+    "trades:]": "trades:BTC-USDT",
+    "trades:%s{0}": "trades:BTC-USDT",
+    "swap": "trades:BTC-USDT",
+    "funding-rate:BTC-USD-261225": "funding-rate:BTC-USD-SWAP",
+    "sprdtickers:*-USDT": "sprd-tickers:BTC-USDT_BTC-USDT-SWAP",
+    "event-contract-markets": "event-contract-markets:instType=EVENTS",
+    "ok_sub_spot_BTC_USDT_ticker": "ok_sub_spot_btc_usdt_ticker",
+    "ok_sub_spot__usdt_ticker": "ok_sub_spot_btc_usdt_ticker",
+    "ok_sub_spot_b@tc_usdt_tickr": "ok_sub_spot_btc_usdt_ticker",
     "ok_sub_spot_btc_usdt_tickers": "ok_sub_spot_btc_usdt_ticker",
     "ok_sub_spot_btcusdt_ticker": "ok_sub_spot_btc_usdt_ticker",
     "ok_sub_spot_bch_btc_kline_1m": "ok_sub_spot_bch_btc_kline_1min",
@@ -162,6 +178,38 @@ def test_what_may_exist_is_not_held_up(channel):
 def test_what_is_like_nothing_is_told_without_a_suggestion(channel):
     wrong = misnomer(channel)
     assert "no kind of channel" in wrong.problem and len(wrong.problem) < 300
+
+
+KINDS = ["trades", "trade", "orders", "sprd-ticker", "index-candle1m", "spot/tick", "ok_sub_spot_btc_depth", "x"]
+HOSTILE_ARGUMENTS = [
+    *"- = , : _ [ ] ? * ' \\ % {0} -- SWAP -SWAP a= =b \u00df \u0130 \ufb01 BTC- -BTC BTC--USDT A-B-C-D-E-C '*' $(x) ;rm".split(),
+    *("A" * 10_000, "A-" * 5_000, "*" * 10_000, "USDT" * 2_500, "[a-" * 3_000, "BTC-USDT/ETH-USDT", ""),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_suggested_can_exist_and_is_short(kind):
+    for channel in [f"{kind}:{argument}" for argument in HOSTILE_ARGUMENTS] + HOSTILE_ARGUMENTS[:-1]:
+        wrong = misnomer(channel)
+        meant = wrong.meant if wrong else []
+        assert len(str(wrong)) < 700 and str(wrong).isprintable()
+        assert [name for name in meant if misnomer(name)] == [], channel
+        assert [name for name in meant if okex_ws.is_pattern(name) and not okex_ws.pattern_kind(name)] == []
+
+
+def test_a_name_of_any_length_is_not_compared_for_long(monkeypatch):
+    monkeypatch.setattr("difflib.SequenceMatcher", None)
+    assert misnomer("tickers" * 1400).meant == []
+
+
+def test_what_the_tables_show_is_taken_by_the_exchange():
+    listed = Exchange().listed
+    for kind in V5.kinds:
+        arg = V5.argument(f"{next(V5.names(kind))}:{kind.argument}".rstrip(":"))
+        served = channel_of(arg["channel"])
+        if served:  # the stand-in has no spreads
+            assert served.takes(arg, listed), arg
+            assert f"{served.endpoint}{', login' * served.login}" == kind.where
 
 
 def test_a_channel_that_cannot_exist_ends_the_program_before_it_connects(exchange):
