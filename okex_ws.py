@@ -4063,7 +4063,7 @@ def call_later(seconds: float, act: Callable[[], None]) -> threading.Timer:
 
 def fetch_json(url: str, headers: dict[str, str], proxy: dict[str, Any], timeout: float) -> Any:
     """GET a JSON document. The connection is made as the WebSocket's is: same proxy, same certificates."""
-    from http.client import HTTPConnection  # slow to import, and most runs never need it
+    from http.client import HTTPConnection, HTTPException  # slow to import, and most runs never need it
 
     from websocket._http import connect, proxy_info
 
@@ -4079,9 +4079,11 @@ def fetch_json(url: str, headers: dict[str, str], proxy: dict[str, Any], timeout
             connection.request("GET", path, headers=headers)
             response = connection.getresponse()
             body = response.read(MAX_MESSAGE + 1)
-    except Exception:
+    except Exception as error:
         if monotonic() >= end:
             raise TimeoutError("the answer took too long") from None
+        if isinstance(error, HTTPException):
+            raise OSError(f"{host} did not answer as HTTP has it: {error}") from None
         raise
     finally:
         deadline.cancel()
@@ -4106,10 +4108,14 @@ class Rest:
 
     def get(self, path: str, timeout: float = CONNECT_TIMEOUT) -> Any:
         """GET a resource: its data. Raises OSError, ValueError, or what websocket-client raises on connecting."""
-        answer = fetch_json(self.server + path, self.headers, self.proxy, min(timeout, CONNECT_TIMEOUT))
-        if answer["code"] != "0":
-            raise ValueError(f"{answer['code']} {answer['msg']}")
-        return answer["data"]
+        try:
+            answer = fetch_json(self.server + path, self.headers, self.proxy, min(timeout, CONNECT_TIMEOUT))
+            if answer["code"] == "0":
+                return answer["data"]
+            refusal = f"{answer['code']} {answer['msg']}"
+        except (KeyError, RecursionError, TypeError):
+            raise ValueError("the answer is not the exchange's") from None
+        raise ValueError(refusal)
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -4121,6 +4127,7 @@ LOOK_UP_PATIENCE = 3.0  # seconds at the end for one that is under way
 INSTRUMENT = re.compile(r"(?=.*-)[A-Z0-9][\w.+-]{1,63}", re.ASCII | re.IGNORECASE)  # what a list may name
 PATTERN = re.compile(r"[A-Z0-9*?![\]_.+-]{1,100}", re.ASCII | re.IGNORECASE)  # what may match such a name
 MAX_NAME = 100  # characters of a channel's name that is compared with all that there are
+OPTIONS = re.compile(r"(\w+-\w+)-(?:.*-)?(?:[CP]|\[[CP]+\])", re.ASCII)  # options, or a pattern of them: the family
 COINS = re.compile(r"(?!ok_)[A-Z0-9]{2,20}([-_/][A-Z0-9]{2,20}){0,2}", re.IGNORECASE)  # btc, or what names a pair
 LISTED = ("SPOT", "SWAP", "FUTURES")  # the types of instruments that are listed as a whole; options by their family
 QUOTES = "'\"`\u2018\u2019\u201c\u201d"  # of a shell that takes none, or of a text processor
@@ -4346,7 +4353,8 @@ def pattern_kind(channel: str) -> ChannelKind:
     kind = V5.kind(channel)
     if kind is None or not kind.argument or "=" in kind.argument or kind.trades == "SPREAD":
         raise ValueError(f"{channel}: patterns are for channels of v5 that take an instrument, such as tickers:*-USDT")
-    if re.search(r"-[CP]$", channel) and not re.match(r"[\w-]+:\w+-\w+-", channel):
+    pattern = channel.partition(":")[2]
+    if OPTIONS.fullmatch(f"A-B-{pattern}") and not OPTIONS.fullmatch(pattern):
         raise ValueError(f"{channel}: the exchange lists options by family, name it: BTC-USD-*-C")
     return kind
 
@@ -4368,7 +4376,7 @@ class Instruments:
         query = f"instType={type}" + (f"&instFamily={family}" if family else "")
         with self._lock:
             if query not in self._lists:
-                rows = self._rest.get(f"/api/v5/public/instruments?{query}")
+                rows = self._rows(query)
                 try:
                     live = [row for row in rows if row["state"] == "live" and INSTRUMENT.fullmatch(str(row["instId"]))]
                     named = [(str(row["instId"]), str(row.get("uly", ""))) for row in live]
@@ -4377,12 +4385,20 @@ class Instruments:
                 self._lists[query] = list(dict.fromkeys(named))
             return self._lists[query]
 
+    def _rows(self, query: str) -> Any:
+        try:
+            return self._rest.get(f"/api/v5/public/instruments?{query}")
+        except ValueError as error:
+            if str(error).startswith("51001 "):  # there are none
+                return []
+            raise
+
     def names(self, types: Iterable[str], like: str) -> list[str]:
         """All of these types. Options only of one family, where `like`, a name or a pattern, tells which."""
         if "INDEX" in types:
             indices = [index for type in LISTED for _, index in self.live(type) if INSTRUMENT.fullmatch(index)]
             return sorted({*indices, *(name for name, _ in self.live("SPOT"))})
-        option = re.fullmatch(r"(\w+-\w+)-(?:.*-)?[CP]", like)
+        option = OPTIONS.fullmatch(like)
         if option and "OPTION" in types:
             return [name for name, _ in self.live("OPTION", option[1])]
         if like.endswith("-SWAP"):
@@ -4524,8 +4540,8 @@ def list_instruments(instruments: Instruments, pattern: str) -> list[str]:
     """The names for --list PATTERN: those that match, or without a wildcard, have it somewhere in them."""
     from fnmatch import fnmatchcase
 
+    names = instruments.names((*LISTED, "OPTION"), pattern.upper())
     pattern = pattern.upper() if is_pattern(pattern) else f"*{pattern.upper()}*"
-    names = instruments.names((*LISTED, "OPTION"), pattern)
     return [name for name in names if fnmatchcase(name, pattern)]
 
 
@@ -6851,7 +6867,7 @@ def show_list(args: argparse.Namespace, url: str | None) -> int:
         if args.list:
             lines = list_instruments(Instruments(rest_of(args, url)), args.list)
         if not lines:
-            okex_log.error("No instrument that is traded now matches %s.", args.list)
+            okex_log.error("No instrument that is traded now matches %s.", printable_text(args.list))
             return 1
         sys.stdout.write("\n".join([*lines, ""]))
         sys.stdout.flush()

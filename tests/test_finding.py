@@ -1,11 +1,12 @@
 """Who mistypes a channel, remembers another name of it, or wants all of a kind, gets what exists."""
 
 import re
+import socket
 import subprocess
 import sys
 from datetime import date
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 
 import pytest
 from conftest import wait_for
@@ -182,7 +183,8 @@ def test_what_is_like_nothing_is_told_without_a_suggestion(channel):
 
 KINDS = ["trades", "trade", "orders", "sprd-ticker", "index-candle1m", "spot/tick", "ok_sub_spot_btc_depth", "x"]
 HOSTILE_ARGUMENTS = [
-    *"- = , : _ [ ] ? * ' \\ % {0} -- SWAP -SWAP a= =b \u00df \u0130 \ufb01 BTC- -BTC BTC--USDT A-B-C-D-E-C '*' $(x) ;rm".split(),
+    *"- = , : _ [ ] ? * ' \\ % {0} -- SWAP -SWAP a= =b BTC- -BTC BTC--USDT A-B-C-D-E-C '*' $(x) ;rm".split(),
+    *("\u00df", "\u0130", "\ufb01"),  # whose upper case is longer, or not that of their lower case
     *("A" * 10_000, "A-" * 5_000, "*" * 10_000, "USDT" * 2_500, "[a-" * 3_000, "BTC-USDT/ETH-USDT", ""),
 ]
 
@@ -330,12 +332,44 @@ def test_a_pattern_lists_instruments_a_line_each():
 def test_nothing_that_matches_is_status_1():
     told = run("--list", "nope-nope")
     assert (told.returncode, told.stdout) == (1, "") and "No instrument" in told.stderr
+    assert "\x1b" not in run("--list", "\x1b[2J").stderr
 
 
 def test_a_list_that_cannot_be_had_is_told_in_one_line(exchange):
     exchange.rest_status = 503
     told = run("--url", exchange.url, "--list", "btc", offline=False)
     assert (told.returncode, told.stdout) == (1, "") and told.stderr.count("\n") == 1 and "HTTP 503" in told.stderr
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"garbage\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 500 + b"\r\n",
+        *(b"HTTP/1.1 200 OK\r\n\r\n" + body for body in (b"[]", b"7", b"{}", b'{"code":"0"}', b"[" * 100_000, b"\xff")),
+    ],
+)
+def test_an_answer_that_is_not_the_exchanges_is_no_surprise(answer):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(answer)
+
+        Thread(target=serve, daemon=True).start()
+        with pytest.raises((OSError, ValueError)):
+            find_channels("tickers:*-USDT", url=f"ws://127.0.0.1:{server.getsockname()[1]}")
+
+
+def test_an_option_is_listed_by_its_name_too(exchange):
+    instruments = Instruments(okex_ws.Rest(exchange.url, False, okex_ws.DIRECT))
+    calls = okex_ws.list_instruments(instruments, "BTC-USD-*-C")
+    assert okex_ws.list_instruments(instruments, calls[0].lower()) == calls[:1]
+    assert set(calls) < set(okex_ws.list_instruments(instruments, "BTC-USD-*-[CP]"))
+    assert okex_ws.list_instruments(instruments, "NOPE-USD-*-C") == []
 
 
 # -- Patterns
@@ -368,8 +402,9 @@ def test_order_books_are_split_over_connections(exchange, started):
 
 
 def test_a_pattern_that_matches_nothing_is_status_1(exchange):
-    told = run("--url", exchange.url, "tickers:NOPE-*", offline=False)
-    assert told.returncode == 1 and "no instrument that is traded now matches tickers:NOPE-*" in told.stderr
+    for pattern in ("tickers:NOPE-*", "tickers:NOPE-USD-*-C"):
+        told = run("--url", exchange.url, pattern, offline=False)
+        assert told.returncode == 1 and f"no instrument that is traded now matches {pattern}" in told.stderr
     assert exchange.handshakes == 0
 
 
@@ -398,6 +433,7 @@ def test_a_client_that_waits_for_its_list_closes_at_once(exchange, connect):
         ("sprd-tickers:*", "take an instrument"),
         ("spot/ticker:*-USDT", "take an instrument"),
         ("trades:*-C", "by family"),
+        ("trades:BTC-*-[CP]", "by family"),
     ],
 )
 def test_a_pattern_that_no_list_can_answer_is_an_error(pattern, words):
