@@ -378,7 +378,8 @@ class OkexWS(Connection):
     @property
     def channels(self) -> dict[str, str]:
         """Each channel and how its subscription stands: wanted, sent, confirmed, refused or leaving."""
-        return {subscription.channel: subscription.state for subscription in self._subscriptions}
+        patterns = dict.fromkeys(self._finder.patterns, "wanted")  # until it is known what they stand for
+        return patterns | {subscription.channel: subscription.state for subscription in self._subscriptions}
 
     def run(self) -> None:
         """Connect, read, and reconnect until `close()`. Call it on the main thread, or use `start()`.
@@ -390,10 +391,8 @@ class OkexWS(Connection):
             raise RuntimeError("this client ran before: make another one")
         self._reader = threading.get_ident()
         try:
-            found = self._finder.look_up(self._backoff)
-            if found:
-                self.found(found)
             okex_log.info("Connecting to %s.", passwordless(self.url))
+            self._finder.look_up(self._backoff, self.found)
             threading.Thread(target=self._send_heartbeat, name="okex_ws heartbeat", daemon=True).start()
             while not self._stop.wait(self._backoff.turn(monotonic())):
                 connects = self.counts["connects"]
@@ -449,8 +448,8 @@ class OkexWS(Connection):
         self.subscribe(*channels)
 
     def unsubscribe(self, *channels: str) -> None:
-        """Want these channels no more. Their rows stop at once, whatever is still on its way."""
-        for channel in channels:
+        """Want these channels, or all that match a pattern, no more. Their rows stop at once, even if on their way."""
+        for channel in self._finder.drop(channels, self.channels):
             self._subscriptions.drop(channel)
         self._send_due()
 
@@ -4461,18 +4460,31 @@ class Finder:
         pattern_kind(channel)
         self.patterns.append(channel)
 
-    def look_up(self, backoff: Backoff) -> list[str]:
-        """The channels that the patterns stand for. A list that cannot be had is asked for until the client stops."""
+    def drop(self, channels: Iterable[str], known: Iterable[str]) -> Iterator[str]:
+        """Forget patterns. The channels themselves, and of those that are known, what the patterns match."""
+        from fnmatch import fnmatchcase
+
+        for channel in channels:
+            if is_pattern(channel):
+                self.patterns = [pattern for pattern in self.patterns if pattern != channel]
+                yield from (name for name in known if fnmatchcase(name, channel))
+            else:
+                yield channel
+
+    def look_up(self, backoff: Backoff, found: Callable[[list[str]], None]) -> None:
+        """Tell `found` what the patterns stand for. A list that cannot be had is asked for until the client stops."""
         while self.patterns and not self._stop.is_set():
             try:
-                return [name for pattern in self.patterns for name in self.instruments.matching(pattern)]
+                channels = [name for pattern in self.patterns for name in self.instruments.matching(pattern)]
             except (OSError, ValueError, websocket.WebSocketException) as error:
                 delay = backoff.delay(at_once=False)
                 why = f"the list of instruments cannot be had: {explain(error, self._rest.server, self._rest.proxy)}"
                 okex_log.warning("Cannot begin: %s. Next try in %.1f s.", why, delay)
                 self._notify(DISCONNECTED, why)
                 self._stop.wait(delay)
-        return []
+            else:
+                found(channels)
+                self.patterns = []
 
     def suggest(self, channels: Iterable[str]) -> None:
         """Say what may have been meant by channels that were refused, as soon as it is known."""
@@ -5132,13 +5144,14 @@ class SQLite(Sink):
     def recall(self, channel: str, seconds: float) -> Iterator[Any]:
         """The rows of a channel of the last so many seconds, and some from before, in the order in which they came."""
         nth = "SELECT received FROM rows WHERE channel = ? AND received < ? ORDER BY received DESC LIMIT 1 OFFSET ?"
-        before = self.db.execute(nth, (channel, wall_clock() - seconds, RECALLED_BEFORE)).fetchone()
-        most = self.db.execute(nth, (channel, inf, MAX_RECALLED)).fetchone()
-        since = max(before[0] if before else 0.0, most[0] if most else 0.0)
-        rows = "SELECT row FROM rows WHERE channel = ? AND received >= ? ORDER BY received, rowid"
-        for (text,) in self.db.execute(rows, (channel, since)):
-            with suppress(ValueError):
-                yield from_json(text)
+        with contextlib.closing(self._connect()) as db:  # its own: the writer's thread may use the other already
+            before = db.execute(nth, (channel, wall_clock() - seconds, RECALLED_BEFORE)).fetchone()
+            most = db.execute(nth, (channel, inf, MAX_RECALLED)).fetchone()
+            since = max(before[0] if before else 0.0, most[0] if most else 0.0)
+            rows = "SELECT row FROM rows WHERE channel = ? AND received >= ? ORDER BY received, rowid"
+            for (text,) in db.execute(rows, (channel, since)):
+                with suppress(ValueError):
+                    yield from_json(text)
 
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
         self.rows += [(received, channel, to_json(row)) for row in rows]
@@ -6482,8 +6495,8 @@ class Run:
         if args.depth and not args.redis and not any(dialect_of(c).book(c) for c in args.channels):
             raise ValueError("--depth has no effect without an order book such as books:BTC-USDT")
         sinks = {option: self.make_sink(option, target) for option, target in targets.items()}
-        self.recall(sinks.get("sqlite"))
         self.writers = [Writer(option, sink) for option, sink in sinks.items()]
+        self.recall(args.channels)
 
     def make_sink(self, option: str, target: str) -> Any:
         """Raises ValueError, in words, if a sink cannot be."""
@@ -6495,14 +6508,11 @@ class Run:
         except ValueError as error:
             raise ValueError(f"--{option}: {error}") from None
 
-    def recall(self, kept: Any) -> None:
-        """Tell each client what an earlier run kept of its channels, so that it goes on there."""
-        if not isinstance(kept, SQLite):
-            return
-        for client in self.clients.values():
-            for channel in client.channels:
-                if series_of(channel):
-                    client.recall(channel, kept.recall(channel, self.args.fill))
+    def recall(self, channels: Iterable[str]) -> None:
+        """Tell the clients what an earlier run kept of these channels, so that they go on there."""
+        for kept in (writer.sink for writer in self.writers if isinstance(writer.sink, SQLite)):
+            for channel in filter(series_of, channels):
+                self.clients[self.place(channel)].recall(channel, kept.recall(channel, self.args.fill))
 
     def run(self) -> int:
         if threading.current_thread() is threading.main_thread():
@@ -6524,8 +6534,9 @@ class Run:
         except Exception as error:
             okex_log.error("Stopped: %s.", explain(error, first.url))
         self.hang_up(1)
-        for client in others:
-            client.ended.wait(EXIT_GRACE)  # so that what it misses is told
+        end = monotonic() + EXIT_GRACE
+        for client in list(self.clients.values()):
+            client.ended.wait(max(0.0, end - monotonic()))  # so that what it misses is told
         self.drain()
         return self.status or 0
 
@@ -6534,34 +6545,43 @@ class Run:
     def subscribe(self, channels: Iterable[str]) -> None:
         for channel in channels:
             self.refusals.pop(channel, None)
-            where = self.place(channel)
-            if where in self.clients:
-                self.clients[where].subscribe(channel)
-                continue
-            names = ("region", "simulated", "proxy", "ping_every", "fill")
-            options = {name: getattr(self.args, name) for name in names} | {"depth": self.depth}
-            client = OkexWS(channel, self.handle, url=self.url, credentials=self.credentials, **options)
-            client.on_status = self.on_status  # type: ignore[method-assign]
-            client.found = self.subscribe  # type: ignore[method-assign]
             with self.clients_lock:
-                self.clients[where] = client
+                where = self.place(channel)
+                known = self.clients.get(where)
+                client = self.clients[where] = known or self.make_client(channel)
                 running = self.running
-            if running:
+            if known:
+                known.subscribe(channel)
+            elif running:
                 client.start()
+
+    def make_client(self, channel: str) -> OkexWS:
+        names = ("region", "simulated", "proxy", "ping_every", "fill")
+        options = {name: getattr(self.args, name) for name in names} | {"depth": self.depth}
+        client = OkexWS(channel, self.handle, url=self.url, credentials=self.credentials, **options)
+        client.on_status = self.on_status  # type: ignore[method-assign]
+        client.found = self.found  # type: ignore[method-assign]
+        return client
+
+    def found(self, channels: list[str]) -> None:
+        """Subscribe to what a client's patterns stand for, before it connects."""
+        self.subscribe(channels)
+        self.recall(channels)
 
     def place(self, channel: str) -> tuple[Any, ...]:
         """Which client has a channel, or is to have it: one for each endpoint, and one for each 30 order books."""
         dialect = dialect_of(channel)
         where = endpoint_of(channel, self.url, self.args.region, self.args.simulated), dialect
-        deep = dialect.book(channel) == "changes" and not is_pattern(channel)
-        numbers = itertools.count() if deep else [0]
-        for number in numbers:
-            client = self.clients.get((*where, number))
-            if client is None or channel in client.books:
-                break
-            if sum(not book.whole for book in client.books.values()) < MAX_DEEP_BOOKS:
-                break
-        return *where, number
+        if dialect.book(channel) != "changes" or is_pattern(channel):
+            return *where, 0
+        places = [place for place in self.clients if place[:2] == where]
+        for place in places:
+            if channel in self.clients[place].books:
+                return place
+        for place in places:
+            if sum(not book.whole for book in list(self.clients[place].books.values())) < MAX_DEEP_BOOKS:
+                return place
+        return *where, len(places)
 
     def channels(self) -> dict[str, str]:
         """Each channel and how its subscription stands, see OkexWS.channels."""
@@ -6573,6 +6593,8 @@ class Run:
     def command(self, op: str, channels: list[str]) -> Any:
         """What other programs may ask for, see RedisSink."""
         if op == "subscribe":
+            if any(map(is_pattern, channels)):
+                raise ValueError("patterns are for the start: subscribe to channels by their names")
             self.subscribe(channels)
         elif op == "unsubscribe":
             for client in list(self.clients.values()):
@@ -6862,19 +6884,26 @@ def command_for(channel: str, args: argparse.Namespace) -> str:
 
 def show_list(args: argparse.Namespace, url: str | None) -> int:
     """Print what --list asks for. The exit status: 1 if there is nothing, or if it cannot be had."""
+    rest = rest_of(args, url)
+    if not sys.stdout:
+        raise ValueError("stdout is closed: there is nothing to print to")
     try:
-        lines = list(list_kinds([V5] if not url else [V5, V3, V1]))
-        if args.list:
-            lines = list_instruments(Instruments(rest_of(args, url)), args.list)
-        if not lines:
-            okex_log.error("No instrument that is traded now matches %s.", printable_text(args.list))
-            return 1
-        sys.stdout.write("\n".join([*lines, ""]))
-        sys.stdout.flush()
-    except BrokenPipeError:  # | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        lines = list_instruments(Instruments(rest), args.list) if args.list else []
     except (OSError, ValueError, websocket.WebSocketException) as error:
-        okex_log.error("The list cannot be had: %s.", explain(error, rest_of(args, url).server))
+        okex_log.error("The list cannot be had: %s.", explain(error, rest.server, rest.proxy))
+        return 1
+    if not args.list:
+        lines = list(list_kinds([V5] if not url else [V5, V3, V1]))
+    if not lines:
+        okex_log.error("No instrument that is traded now matches %s.", printable_text(args.list))
+        return 1
+    try:
+        print("\n".join(lines), flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        if isinstance(error, BrokenPipeError):  # | head
+            return 0
+        okex_log.error("Cannot write to stdout: %s.", error)
         return 1
     return 0
 

@@ -1,16 +1,18 @@
 """Who mistypes a channel, remembers another name of it, or wants all of a kind, gets what exists."""
 
 import re
+import shlex
 import socket
 import subprocess
 import sys
+import time
 from datetime import date
 from pathlib import Path
 from threading import Event, Thread
 
 import pytest
 from conftest import wait_for
-from exchange import Exchange, channel_of, expiries
+from exchange import Exchange, ServerV5, channel_of, expiries
 
 import okex_ws
 from okex_ws import REFUSED, V1, V3, V5, Finder, Instruments, OkexWS, find_channels, misnomer, todays_channel
@@ -372,6 +374,20 @@ def test_an_option_is_listed_by_its_name_too(exchange):
     assert okex_ws.list_instruments(instruments, "NOPE-USD-*-C") == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "where", "status", "words"),
+    [
+        (["--list"], ">&-", 2, "stdout is closed"),
+        (["--list"], ">/dev/full", 1, "Cannot write to stdout"),
+        (["--list", "btc", "--proxy", "http://127.0.0.1:1"], "", 1, "the proxy 127.0.0.1:1 refused"),
+    ],
+)
+def test_what_keeps_a_list_from_being_shown_is_told_in_a_line(arguments, where, status, words):
+    command = shlex.join([sys.executable, str(SCRIPT), *arguments])
+    told = subprocess.run(f"{command} {where}", shell=True, capture_output=True, text=True, timeout=30)
+    assert told.returncode == status and words in told.stderr and told.stderr.count("\n") == 1
+
+
 # -- Patterns
 
 
@@ -446,6 +462,79 @@ def test_a_pattern_is_for_the_start(exchange, connect):
     wait_for(lambda: client.rows)
     with pytest.raises(ValueError, match="for the start"):
         client.subscribe("tickers:*-USDT")
+
+
+def test_a_pattern_that_waits_for_its_list_is_wanted_and_can_be_given_up(exchange, connect, impatient):
+    exchange.rest_status = 503
+    client = connect("tickers:BTC-USD*", "trades:BTC-USDT")
+    wait_for(lambda: client.saw(okex_ws.DISCONNECTED))
+    assert client.channels == dict.fromkeys(("tickers:BTC-USD*", "trades:BTC-USDT"), "wanted")
+    client.unsubscribe("tickers:BTC-USD*")
+    wait_for(lambda: client.rows)
+    assert client.channels == {"trades:BTC-USDT": "confirmed"}
+
+
+def test_all_that_match_a_pattern_are_unsubscribed(exchange, connect):
+    client = connect("tickers:BTC-USD*", "tickers:ETH-USDT")
+    wait_for(lambda: len(client.channels) > 2 and set(client.channels.values()) == {"confirmed"})
+    client.unsubscribe("tickers:BTC-*")
+    wait_for(lambda: client.channels == {"tickers:ETH-USDT": "confirmed"})
+
+
+@pytest.fixture
+def make_run(exchange):
+    """A Run of the command line, with these arguments, whose clients are closed with the test."""
+    runs = []
+
+    def make(*arguments):
+        args = okex_ws.parse_arguments([*map(str, arguments), "--url", exchange.url])
+        runs.append(okex_ws.Run(args, exchange.url))
+        return runs[-1]
+
+    yield make
+    for run in runs:
+        run.hang_up(0)
+        run.drain()
+
+
+def test_a_book_stays_on_its_connection(make_run, monkeypatch):
+    monkeypatch.setattr(okex_ws, "MAX_DEEP_BOOKS", 2)
+    run = make_run(*(f"books:{coin}-USDT" for coin in ("BTC", "ETH", "LTC")))
+    run.command("unsubscribe", ["books:BTC-USDT"])
+    run.command("subscribe", ["books:LTC-USDT"])  # it is on the second, and the first has room
+    assert [list(client.channels) for client in run.clients.values()] == [["books:ETH-USDT"], ["books:LTC-USDT"]]
+
+
+def test_a_refusal_ends_no_run_whose_patterns_are_still_looked_up(make_run):
+    run = make_run("trades:NOPE-USDT", "candle1m:BTC-*")
+    plain, _ = run.clients.values()
+    plain._subscriptions.take_due(0.0)
+    plain._refused(okex_ws.Refused("60018", "no", "trades:NOPE-USDT", ""))
+    assert set(plain.channels.values()) == {"refused"} and run.status is None
+
+
+def test_other_programs_can_take_patterns_back_but_not_give_them(make_run):
+    run = make_run("tickers:BTC-USDT", "tickers:ETH-USDT")
+    for pattern in ("tickers:*-USDT", "candle1m:*-USDT"):
+        with pytest.raises(ValueError, match="for the start"):
+            run.command("subscribe", [pattern])
+    run.command("unsubscribe", ["tickers:B*"])
+    assert run.channels() == {"tickers:ETH-USDT": "wanted"} and len(run.clients) == 1
+
+
+def test_what_an_earlier_run_left_out_of_a_pattern_is_fetched(exchange, make_run, tmp_path):
+    market = exchange.instrument("BTC-USDT")
+    with exchange.lock:
+        kept = okex_ws.SQLite(str(tmp_path / "rows.db"))
+        kept.write(time.time(), "trades:BTC-USDT", ServerV5().trades(market, False))
+        kept.flush()
+        kept.close()
+        for _ in range(20):
+            market.step()
+    (client,) = make_run("trades:BTC-US*", "--sqlite", tmp_path / "rows.db").clients.values()
+    client.start()
+    wait_for(lambda: client.counts["rows restored"] >= 20)
+    assert client.counts["holes"] == 1
 
 
 def test_options_are_found_by_their_family(exchange):
