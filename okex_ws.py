@@ -4189,9 +4189,10 @@ def misnomer(channel: str) -> Misnomer | None:
     if re.match(r"\w+=", argument):
         return None
     names = nearest_names(dialect, name)
-    if not names and not argument and COINS.fullmatch(name):
+    instruments = is_pattern(name) and PATTERN.fullmatch(name)
+    if not names and not argument and (instruments or COINS.fullmatch(name)):
         return Misnomer(
-            f"{name} is an instrument, and a channel says what to receive of it",
+            f"{name} names {'instruments' if instruments else 'an instrument'}, and a channel says what to receive",
             [with_argument(V5, usual, name) for usual in USUAL_KINDS],
         )
     return Misnomer(

@@ -114,6 +114,7 @@ MISSPELLED = {
     "trades:]": "trades:BTC-USDT",
     "trades:%s{0}": "trades:BTC-USDT",
     "swap": "trades:BTC-USDT",
+    "*-usdt-swap": "trades:*-USDT-SWAP",
     "funding-rate:BTC-USD-261225": "funding-rate:BTC-USD-SWAP",
     "sprdtickers:*-USDT": "sprd-tickers:BTC-USDT_BTC-USDT-SWAP",
     "event-contract-markets": "event-contract-markets:instType=EVENTS",
