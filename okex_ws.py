@@ -4376,22 +4376,23 @@ class Instruments:
         query = f"instType={type}" + (f"&instFamily={family}" if family else "")
         with self._lock:
             if query not in self._lists:
-                rows = self._rows(query)
-                try:
-                    live = [row for row in rows if row["state"] == "live" and INSTRUMENT.fullmatch(str(row["instId"]))]
-                    named = [(str(row["instId"]), str(row.get("uly", ""))) for row in live]
-                except (AttributeError, KeyError, TypeError):
-                    raise ValueError("the exchange's answer is no list of instruments") from None
-                self._lists[query] = list(dict.fromkeys(named))
+                self._lists[query] = self._fetch(query)
             return self._lists[query]
 
-    def _rows(self, query: str) -> Any:
+    def _fetch(self, query: str) -> list[tuple[str, str]]:
         try:
-            return self._rest.get(f"/api/v5/public/instruments?{query}")
+            rows = self._rest.get(f"/api/v5/public/instruments?{query}")
+            live = {str(row["instId"]): str(row.get("uly", "")) for row in rows if row["state"] == "live"}
+        except (AttributeError, KeyError, TypeError):
+            raise ValueError("the exchange's answer is no list of instruments") from None
         except ValueError as error:
             if str(error).startswith("51001 "):  # there are none
                 return []
             raise
+        known = [(name, index) for name, index in live.items() if INSTRUMENT.fullmatch(name)]
+        if len(known) < len(live):
+            okex_log.warning("%d odd names in the list of instruments are left out.", len(live) - len(known))
+        return known
 
     def names(self, types: Iterable[str], like: str) -> list[str]:
         """All of these types. Options only of one family, where `like`, a name or a pattern, tells which."""
@@ -4403,7 +4404,7 @@ class Instruments:
             return [name for name, _ in self.live("OPTION", option[1])]
         if like.endswith("-SWAP"):
             types = {"SWAP"} & set(types)
-        return [name for type in LISTED if type in types for name, _ in self.live(type)]
+        return list(dict.fromkeys(name for type in LISTED if type in types for name, _ in self.live(type)))
 
     def matching(self, channel: str) -> list[str]:
         """The channels that a pattern such as trades:*-USDT-SWAP stands for now; LookupError if there are none."""
@@ -4411,13 +4412,12 @@ class Instruments:
 
         kind = pattern_kind(channel)
         name, _, pattern = channel.partition(":")
-        found = [
-            instrument for instrument in self.names(kind.trades.split(), pattern) if fnmatchcase(instrument, pattern)
-        ]
+        instruments = self.names(kind.trades.split(), pattern)
+        found = [f"{name}:{instrument}" for instrument in instruments if fnmatchcase(instrument, pattern)]
         if not found:
             raise LookupError(f"no instrument that is traded now matches {channel}")
         okex_log.info("%s matches %d instruments. What is listed later is not followed.", channel, len(found))
-        return [f"{name}:{instrument}" for instrument in dict.fromkeys(found)]
+        return found
 
     def nearest(self, channel: str) -> list[str]:
         """Channels of the same kind about instruments that are named alike; none if its own is there."""

@@ -552,10 +552,12 @@ def test_indices_are_what_instruments_are_about(exchange):
 HOSTILE = ["\x1b[2J", "A,instId=B-C", "*-USDT", "A:B", "", "X" * 10_000, 'A"B', None, 7, ["A-B"], "é-USDT", "A B-USDT"]
 
 
-def test_hostile_names_in_a_list_are_left_out(exchange):
+def test_hostile_names_in_a_list_are_left_out_and_that_is_said(exchange, caplog):
+    caplog.set_level("INFO", "okex_ws")
     rows = [{"instId": name, "state": "live", "uly": name} for name in [*HOSTILE, "GOOD-USDT", "GOOD-USDT"]]
     exchange.rest_rows = lambda path, query, _: rows
     assert find_channels("tickers:*", url=exchange.url) == ["tickers:GOOD-USDT"]
+    assert "tickers:* matches 1 instruments" in caplog.text and f"{len(HOSTILE)} odd names" in caplog.text
 
 
 @pytest.mark.parametrize("rows", [[1], [{}], [{"state": "live"}], [None], {"a": 1}, "text", [[]], None])
