@@ -4123,14 +4123,14 @@ class Rest:
 MAX_DEEP_BOOKS = 30  # incremental order books on one connection (docs-v5, January 2026, advise fewer)
 MAX_LOOK_UPS = 20  # refused channels of one client that are looked up in the lists of instruments
 LOOK_UP_PATIENCE = 3.0  # seconds at the end for one that is under way
-INSTRUMENT = re.compile(r"(?=.*-)[A-Z0-9][\w.+-]{1,63}", re.ASCII | re.IGNORECASE)  # what a list may name
+INSTRUMENT = re.compile(r"(?!.{65})[A-Z0-9][\w.+]*(-[\w.+]+)+", re.ASCII | re.IGNORECASE)  # what a list may name
 PATTERN = re.compile(r"[A-Z0-9*?![\]_.+-]{1,100}", re.ASCII | re.IGNORECASE)  # what may match such a name
 MAX_NAME = 100  # characters of a channel's name that is compared with all that there are
 OPTIONS = re.compile(r"(\w+-\w+)-(?:.*-)?(?:[CP]|\[[CP]+\])", re.ASCII)  # options, or a pattern of them: the family
 COINS = re.compile(r"(?!ok_)[A-Z0-9]{2,20}([-_/][A-Z0-9]{2,20}){0,2}", re.IGNORECASE)  # btc, or what names a pair
 LISTED = ("SPOT", "SWAP", "FUTURES")  # the types of instruments that are listed as a whole; options by their family
 QUOTES = "'\"`\u2018\u2019\u201c\u201d"  # of a shell that takes none, or of a text processor
-V3_EXAMPLES = {"swap": "BTC-USD-SWAP", "futures": "BTC-USD-191227"}  # by market, where the table says BTC-USDT
+V3_EXAMPLES = {"swap": "BTC-USD-SWAP", "futures": "BTC-USD-191227"}  # by market, where the table has that of another
 USUAL_KINDS = ("trades", "tickers", "candle1m", "books")
 QUOTE_COINS = "USDT USDC USDG USD BTC ETH EUR TRY BRL AUD AED SGD"
 SYNONYMS = {
@@ -4237,7 +4237,8 @@ def with_argument(dialect: Dialect, name: str, argument: str) -> str:
     instrument = argument.strip(QUOTES).upper() if pattern else usual_spelling(argument)
     market = name.partition("/")[0]
     if not argument or not is_instrument(instrument) or (pattern and (dialect is not V5 or kind.trades == "SPREAD")):
-        return f"{name}:{V3_EXAMPLES.get(market) or kind.argument}"
+        own = V3_EXAMPLES.get(market) if kind.argument != "BTC-USD" else ""
+        return f"{name}:{own or kind.argument}"
     if kind.argument == "instType=ANY" and "-" in argument and not pattern:
         return f"{name}:instType={V5.instrument_type(instrument)},instId={instrument}"
     if "=" in kind.argument:
@@ -4273,7 +4274,7 @@ def usual_spelling(text: str) -> str:
     name = re.sub(r"^XBT", "BTC", name.removesuffix("-SWAP"))
     if "-" not in name:
         joined = re.fullmatch(rf"(.+?)({'|'.join(QUOTE_COINS.split())})", name)
-        name = f"{joined[1]}-{joined[2]}" if joined else f"{name}-USDT"
+        name = f"{joined[1]}-{joined[2]}" if joined else f"{name.replace('USDT', 'BTC')}-USDT"
     return name + swap
 
 
@@ -4334,8 +4335,14 @@ def todays_channel(channel: str, future: Callable[[str, str], str] = "{}-YYMMDD"
     kind, places = dialect.kind(channel), dialect.places(channel)
     if kind is None:
         return ""
-    market, _, id = channel.partition("/")[0], *channel.partition(":")[1:]
-    id = usual_spelling(id or kind.argument)
+    market, id = channel.partition("/")[0], channel.partition(":")[2]
+    if kind.argument == "USDT":
+        id = id if re.fullmatch(r"[A-Z0-9]{1,20}", id) else kind.argument
+    else:
+        id = usual_spelling(id)
+        id = id if is_instrument(id) else kind.argument
+    if market in ("index", "swap"):
+        id = f"{family_of(id)}{'-SWAP' * (market == 'swap')}"
     dated = re.fullmatch(r"(\w+-\w+)-\d{6}", id)
     coin, when = places.get("coin", "").upper(), places.get("when", "")
     return kind.today.format(
@@ -6855,7 +6862,7 @@ def check_channels(args: argparse.Namespace) -> None:
         dialect = dialect_of(meant[0]) if meant else V5
         if dialect.retired and not args.offline and not args.url:
             future = functools.partial(future_or_form, Instruments(rest_of(args, None)))
-            meant = [todays_channel(name, future) for name in meant]
+            meant = list(dict.fromkeys(todays_channel(name, future) for name in meant))
             problem, question = (
                 f"{channel} is of {dialect.name}, which OKX gave up in {dialect.retired}",
                 "What carries the same today",

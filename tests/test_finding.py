@@ -105,6 +105,7 @@ MISSPELLED = {
     "spot/candle60:BTC-USDT": "spot/candle60s:BTC-USDT",
     "swap/ticker": "swap/ticker:BTC-USD-SWAP",
     "swap/tiker:btc-usd": "swap/ticker:BTC-USD-SWAP",
+    "futures/account": "futures/account:BTC-USD",
     "futures/trad": "futures/trade:BTC-USD-191227",
     "spot/ticker:*-usdt": "spot/ticker:BTC-USDT",
     "trades:BTC_USDT": "trades:BTC-USDT",
@@ -112,6 +113,9 @@ MISSPELLED = {
     '"trades:btc-usdt"': "trades:BTC-USDT",
     "trades:BTC-USDT,ETH-USDT": "trades:BTC-USDT",
     "trades:]": "trades:BTC-USDT",
+    "trades:usdt": "trades:BTC-USDT",
+    "trades:BTC-": "trades:BTC-USDT",
+    "trades:BTC--USDT": "trades:BTC-USDT",
     "trades:%s{0}": "trades:BTC-USDT",
     "swap": "trades:BTC-USDT",
     "*-usdt-swap": "trades:*-USDT-SWAP",
@@ -281,6 +285,13 @@ YESTERDAY = {
     "index/candle3600s:BTC-USD": "index-candle1H:BTC-USD",
     "option/summary:BTC-USD": "opt-summary:instFamily=BTC-USD",
     "system/status": "status",
+    "spot/account:USDT": "account:ccy=USDT",
+    "spot/account:%S": "account:ccy=USDT",
+    "index/ticker:BTC-USD-SWAP": "index-tickers:BTC-USD",
+    "index/ticker:BTC-USD-191227": "index-tickers:BTC-USD",
+    "swap/funding_rate:BTC-USD-191227": "funding-rate:BTC-USD-SWAP",
+    "spot/trade:%S": "trades:BTC-USDT",
+    "spot/trade:" + "A" * 5000: "trades:BTC-USDT",
 }
 
 
@@ -303,6 +314,7 @@ def test_a_channel_of_yesterday_is_answered_with_the_command_of_today_and_not_re
         "What carries the same today:",
         "  python okex_ws.py candle1m:BTC-USDT",
     ]
+    assert run("spot/depth_l2:BTC-USDT", offline=False).stderr.count(" books:BTC-USDT") == 1
 
 
 def test_the_futures_of_yesterday_have_the_dates_of_the_list(exchange):
