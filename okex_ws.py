@@ -205,6 +205,7 @@ SILENCE_MARGIN = 10.0  # seconds beyond ping_every in which something, a pong at
 MAX_LAG = 3.0  # seconds since the socket was last found empty, after which order books do not answer
 MAX_JUMP = 3.0  # seconds by which time.time() and time.monotonic() may part between two looks, a second apart
 MAX_RETRY = 30.0  # seconds between two tries to connect, at most
+MAX_NAMED = 20  # channels of a client whose confirmations are logged one by one
 MAX_SAID = 1000  # different lines that are said only once
 CONNECT_SPACING = 0.34  # seconds; OKX accepts 3 connects a second per IP (docs-v5 overview, 2026)
 FILL_BACK = 3600.0  # seconds back that missing trades and candles are fetched, unless told otherwise
@@ -391,8 +392,9 @@ class OkexWS(Connection):
             raise RuntimeError("this client ran before: make another one")
         self._reader = threading.get_ident()
         try:
-            okex_log.info("Connecting to %s.", passwordless(self.url))
             self._finder.look_up(self._backoff, self.found)
+            if not self._stop.is_set():
+                okex_log.info("Connecting to %s.", passwordless(self.url))
             threading.Thread(target=self._send_heartbeat, name="okex_ws heartbeat", daemon=True).start()
             while not self._stop.wait(self._backoff.turn(monotonic())):
                 connects = self.counts["connects"]
@@ -674,7 +676,7 @@ class OkexWS(Connection):
     def _confirmed(self, event: "Subscribed") -> None:
         subscription = self._subscriptions.confirmed(event.channel, event.id)
         channel = subscription.channel if subscription else printable_text(event.channel)
-        okex_log.info("%s subscribed.", channel)
+        okex_log.log(*self._subscriptions.said(channel))
         self._notify(SUBSCRIBED, channel)
 
     def _unsubscribed(self, event: "Unsubscribed") -> None:
@@ -1184,6 +1186,16 @@ class Subscriptions:
                 subscription.stale = False
                 self._enter(subscription, "confirmed")
             return subscription
+
+    def said(self, channel: str) -> tuple[int, str]:
+        """What to log of a confirmation, and at which level: of many channels, that the last is confirmed."""
+        if len(self.by_key) <= MAX_NAMED:
+            return logging.INFO, f"{channel} subscribed."
+        with self._lock:  # from the end: the exchange mostly confirms in order
+            if any(s.state in ("wanted", "sent") for s in reversed(self.by_key.values())):
+                return logging.DEBUG, f"{channel} subscribed."
+            confirmed = sum(s.state == "confirmed" for s in self.by_key.values())
+        return logging.INFO, f"{confirmed} of {len(self.by_key)} channels subscribed."
 
     def confirm_private(self) -> None:
         """v1 confirms a signed request for a private channel like a login, without a name."""
@@ -3675,7 +3687,7 @@ class SeriesKeeper:
         series, (first, last, _) = filling.series, filling.hole
         series.close(filling.known_from, last)
         series.barren = 0 if filling.restored or filling.why else series.barren + 1
-        okex_log.info("%s: %d missing rows restored.", filling.subscription.channel, filling.restored)
+        okex_log.info("%s: %s.", filling.subscription.channel, plural(filling.restored, "missing rows restored"))
         for hole in series.close(first, filling.known_from - 1):
             self._missing(filling.subscription, series, hole, filling.why)
 
@@ -4578,17 +4590,18 @@ CONFIRM_PATIENCE = 3.0  # seconds to wait for the exchange before another progra
 # Lines: what a row looks like to a person. Every channel is a row of LINE_FORMATS.
 
 MAX_LINE = 200  # characters
+PLURAL = re.compile(r"s\b")
 MAX_ROW_LINES = 100  # of one row
 MAX_ROW_DEPTH = 3  # of lists and objects in a row that have lines of their own
 NAME_WIDTH = 14  # columns for the instrument, which begins at column 13, after the time
 ROW_SIDES = {"buy": "buy", "bid": "buy", "sell": "sell", "ask": "sell"}
-ROW_COLOURS = {"buy": "\033[32m", "sell": "\033[31m", "bid": "\033[32m", "ask": "\033[31m", "end": "\033[0m"}
-HEADING_COLOUR = "\033[2m"
+ROW_COLOURS = {"buy": "\033[32m", "sell": "\033[31m", "bid": "\033[32m", "ask": "\033[31m", "heading": "\033[2m"}
+NARROW_TEXT = re.compile("[ -~…─█▁-▇▲▼]*")  # ASCII and what the board draws with: a column for each character
 
 # What a value is called in v5, v3 and v1; the first name that a row has a value for counts.
 ROW_NAMES = {
     "price": ("px", "price", "fillPx", "bkPx", "trade_px", "tradeUnitPrice"),
-    "trigger": ("triggerPx", "slTriggerPx", "tpTriggerPx", "ordPx", "trigger_price", "algo_price"),
+    "trigger": ("triggerPx", "slTriggerPx", "tpTriggerPx", "moveTriggerPx", "ordPx", "trigger_price", "algo_price"),
     "size": ("sz", "size", "qty", "amount", "fillSz", "tradeAmount"),
     "bid": ("bid", "bidPx", "best_bid", "buy"),
     "ask": ("ask", "askPx", "best_ask", "sell"),
@@ -4607,25 +4620,26 @@ ROW_NAMES = {
     "next": ("nextFundingRate", "estimated_rate"),
     "funded": ("fundingTime", "funding_time"),
     "coins": ("oiCcy",),
-    "dollars": ("oiUsd",),
     "volatility": ("markVol", "mark_vol"),
     "bid_vol": ("bidVol", "bid_vol"),
     "ask_vol": ("askVol", "ask_vol"),
     "vol": ("fillVol",),
     "tick": ("tickSz", "tick_size"),
     "lot": ("lotSz", "size_increment", "trade_increment"),
-    "code": ("instIdCode",),
     "expires": ("expTime", "delivery"),
+    "status": ("status", "state"),
     "begin": ("begin", "start_time"),
     "end": ("end", "end_time"),
     "filled": ("accFillSz", "filled_size", "filled_qty", "deal_amount", "completedTradeAmount", "actualSz"),
-    "position": ("pos", "hold_amount", "position"),
+    "position": ("pos", "position"),
+    "held": ("hold_amount",),
     "average": ("avgPx", "avg_cost", "avgprice", "fillPx"),
-    "pnl": ("upl", "realized_pnl", "realized", "profitreal"),
+    "pnl": ("upl", "unrealized_pnl", "realized_pnl", "realized", "profitreal", "totalPnl"),
+    "delta": ("delta", "deltaBS", "deltaPA"),
     "liquidation": ("liqPx", "liquidation_price", "forcedprice"),
     "equity": ("eq", "equity", "totalEq"),
     "balance": ("cashBal", "balance"),
-    "available": ("availBal", "availEq", "available", "total_avail_balance"),
+    "available": ("availBal", "availEq", "available", "total_avail_balance", "avail_margin"),
     "frozen": ("frozenBal", "hold", "freeze", "bondfreez"),
     "profit": ("profit_real", "profit"),
     "deposit": ("keep_deposit", "bond"),
@@ -4634,8 +4648,8 @@ ROW_INSTRUMENTS = (
     *("instId", "instrument_id", "sprdId", "contract_name", "ccy", "currency", "symbol", "instFamily", "underlying"),
     "uly",
 )
-SAID_BY_NAME = {*ROW_INSTRUMENTS, "instType"}  # what the rest of a line does not repeat
-TIME_NAMES = re.compile(r".*([Tt][Ii]me(stamp)?|Date|_date|_at)|ts|timestamp|begin|end|pTime", re.S)  # keys of times
+NOT_LISTED = {*ROW_INSTRUMENTS, "instType", "uid", "user_id"}  # said by a line's name, or of no use to a person
+TIME_NAMES = re.compile(r".*([Tt][Ii]me(stamp)?|Date|Until|_date|_at)|ts|begin|end|date|delivery|listing", re.S)
 
 ORDER_STATES = {"-2": "failed", "-1": "cancelled", "0": "open", "1": "partial", "2": "filled", "3": "submitting"}
 ORDER_STATES |= {"4": "cancelling", "partially_filled": "partial", "part_filled": "partial"}
@@ -4645,13 +4659,19 @@ POSITION_SIDES = {"1": "long", "2": "short", "3": "end long", "4": "end short"}
 # named by its heading; `next=rate` a value below its label, left out if there is none; `=mark` a word; `side` a value.
 # A list or an object in a row becomes lines of its own where its name after a dot is here: `account.details`.
 LINE_FORMATS = [
-    (r"option-trades", "price:12 size:14 side vol=vol mark=mark"),
+    (r"option-trades", "price:12 size:14 side vol=vol"),
     (r"fills|sprd-trades", "price:12 size:14 side =fill"),
     (r"ok_sub_futureusd_trades|(sprd-|grid-sub-)?orders|\w+/order|ok_sub_spot_\w+_order", "price:12 size:14 side state"
-     " filled=filled"),
-    (r"orders-algo|algo-advance|\w+/order_algo", "trigger:12 size:14 side state type=ordType"),
-    (r"(.*[/_-])?(trades?|trades-all|deals)|.*_trade_\w+|public-\S*block-trades.legs", "price:12 size:14 side"),
+     " done=filled"),
+    (r"orders-algo|algo-advance", "trigger:12 size:14 side status ordType"),
+    (r"\w+/order_algo", "trigger:12 size:14 side status=status"),
+    (r"(public-)?struc-block-trades", "blockTdId:12 =block strategy"),
+    (r"rfqs", "status:12 =request id=rfqId until=validUntil"),
+    (r"quotes", "status:12 =quote id=quoteId until=validUntil"),
+    (r"(rfqs|quotes|(public-)?struc-block-trades)\.legs", "price:12 size:14 side"),
+    (r"(.*[/_-])?(trades?|trades-all|deals)|.*_trade_\w+", "price:12 size:14 side"),
     (r"index-tickers|index/ticker", "index:12 =index change=change"),
+    (r"block-tickers", "vol24h:12 =in =blocks coins=volCcy24h"),
     (r"(sprd-)?tickers|\w+/ticker|.*_ticker(_\w+)?", "last:12 bid:14 ask:14 change:9"),
     (r"\S*candle\w+|.*_kline_\w+", "open:12 high:9 low:9 close:8 volume:10"),
     (r"(sprd-)?(books\S*|bbo-tbt)|\w+/depth\w*|.*_depth(_\w+)?", "bid:12 size:10 ask:10 size:10 spread:6"),
@@ -4660,19 +4680,33 @@ LINE_FORMATS = [
     (r"price-limit|\w+/price_range", "highest:12 lowest:14 =limits"),
     (r"estimated-price|\w+/estimated_price|\w+_forecast_price", "estimate:12 =estimated"),
     (r"funding-rate|\w+/funding_rate", "rate:12 =funding at=funded next=next"),
-    (r"open-interest", "oi:12 =open =interest coins=coins dollars=dollars"),
+    (r"open-interest", "oi:12 =open =interest coins=coins"),
     (r"liquidation-orders\.details|\w+/liquidation", "price:12 size:14 side =liquidated"),
     (r"opt-summary|option/summary", "volatility:12 =vol bid=bid_vol ask=ask_vol delta=delta"),
-    (r"instruments|\w+/instruments", "state:12 tick=tick lot=lot code=code expires=expires"),
-    (r"status|system/status", "state:12 title begin=begin end=end"),
-    (r"(positions|liquidation-warning|balance_and_position\.posData)|\w+/position\.holding|\w+_positions\.positions",
+    (r"event-contract-markets", "status:12 floor=floorStrike cap=capStrike outcome=outcome settled=settleValue"),
+    (r"instruments|\w+/instruments", "status:12 tick=tick lot=lot ends=expires"),
+    (r"status|system/status", "status:12 title begin=begin end=end"),
+    (r"economic-calendar", "actual:12 forecast:9 previous:9 at=date event"),
+    (r"(grid-)?positions|liquidation-warning|balance_and_position\.posData|swap/position\.holding|option/position",
      "position:12 average:11 side pnl=pnl liq=liquidation"),
-    (r"futures/position", "long_qty:12 long_avg_cost:14 =long short=short_qty average=short_avg_cost"),
+    (r"\w+_positions\.positions", "held:12 average:11 direction pnl=pnl liq=liquidation"),
+    (r"futures/position", "long_qty:12 long_avg_cost:14 =long short=short_qty at=short_avg_cost"),
+    (r"swap/position", "margin_mode:12 =margin"),
     (r"account", "equity:12 =dollars =in =all"),
     (r"account\.details", "equity:12 =equity available=available frozen=frozen"),
-    (r"futures/account\.\w+", "equity:12 =equity available=available margin=margin_mode"),
-    (r"balance_and_position\.balData|\w+/(margin_)?account", "balance:12 =balance available=available hold=frozen"),
+    (r"account-greeks", "delta:12 =delta gamma=gammaBS theta=thetaBS vega=vegaBS"),
+    (r"(swap|option)/account|futures/account\.[A-Z-]+", "equity:12 =equity available=available margin=margin_mode"),
+    (r"balance_and_position\.balData|spot/account|spot/margin_account\.currency",
+     "balance:12 =balance available=available hold=frozen"),
+    (r"balance_and_position", "eventType:12"),
+    (r"spot/margin_account", "liquidation:12 =liquidation risk=risk_rate"),
     (r".*_userinfo(\.contracts)?", "balance:12 =balance profit=profit deposit=deposit"),
+    (r"deposit-info", "amt:12 =deposit status=status chain"),
+    (r"withdrawal-info", "amt:12 =withdrawal status=status chain"),
+    (r"grid-orders-\w+", "pnl:12 =pnl status from=minPx to=maxPx"),
+    (r"algo-recurring-buy", "amt:12 investmentCcy period status pnl=pnl"),
+    (r"algo-recurring-buy\.recurringList", "price:12 ratio=ratio average=average profit=profit"),
+    (r"copytrading-\S+", "infoType:12 =notice position=subPosId"),
 ]  # fmt: skip
 
 
@@ -4745,7 +4779,7 @@ class RowLine:
 
 def text_width(text: str) -> int:
     """Columns that a text takes on a terminal: two for a wide character, none for one that joins the one before."""
-    if text.isascii():
+    if text.isascii() or NARROW_TEXT.fullmatch(text):
         return len(text)
     from unicodedata import combining, east_asian_width
 
@@ -4763,7 +4797,7 @@ def row_value(row: dict[str, Any], what: str) -> Any:
 
 def row_side(row: dict[str, Any]) -> str:
     """buy or sell; of positions and futures orders long or short."""
-    for name in ("side", "posSide", "type", "tradeType", "position"):
+    for name in ("side", "posSide", "type", "tradeType"):
         value = "" if row.get(name).__class__ in (list, dict) else str(row.get(name) or "")
         if value:
             return ROW_SIDES.get(value) or POSITION_SIDES.get(value) or value
@@ -4774,18 +4808,25 @@ def row_change(row: dict[str, Any]) -> str:
     """The change in 24 h in percent, "" if the row does not say from where to where."""
     try:
         now, before = Decimal(str(row_value(row, "index"))), Decimal(str(row_value(row, "last 24h ago")))
-        return f"{(now / before - 1) * 100:+.2f}%"
+        return f"{(now / before - 1) * 100:+.2f}%" if before > 0 else ""  # a spread may be negative
     except (ArithmeticError, ValueError):
         return ""
 
 
+def row_direction(row: dict[str, Any]) -> str:
+    """long or short, as v1's futures number it."""
+    number = str(row_value(row, "position"))
+    return POSITION_SIDES.get(number, number)
+
+
 def row_state(row: dict[str, Any]) -> str:
+    """What has become of an order."""
     state = row.get("status", row.get("state", ""))  # v3 has both, and one of them in words
     return "" if state is None or state.__class__ in (list, dict) else ORDER_STATES.get(str(state), str(state))
 
 
 ROW_COMPUTED: dict[str, Callable[[dict[str, Any]], str]] = {
-    "side": row_side, "change": row_change, "state": row_state,
+    "side": row_side, "change": row_change, "direction": row_direction, "state": row_state,
 }  # fmt: skip
 
 
@@ -4836,16 +4877,25 @@ class ShownLine(NamedTuple):
     colour: str = ""  # which of ROW_COLOURS
 
 
+def named_row(channel: str, row: Any) -> Any:
+    """A row with a name for each value, where they are known."""
+    if row.__class__ is list and columns_of(channel):
+        return dict(zip(columns_of(channel), row))
+    candle = row.get("candle") if row.__class__ is dict else None
+    if candle.__class__ is list:  # v3: {"candle":["2019-04-16T10:49:00.000Z","162.03", …]}
+        return row | dict(zip(("time", "open", "high", "low", "close", "volume"), candle))
+    return row
+
+
 def row_lines(channel: str, row: Any, clock: str = "", ladder: int = 1) -> list[ShownLine]:
     """The lines for one row, at this time of day; of order books up to `ladder` levels a side."""
     format = known_format(channel)
-    if row.__class__ is list and columns_of(channel):
-        row = dict(zip(columns_of(channel), row))
+    row = named_row(channel, row)
+    if row.__class__ is list and any(entry.__class__ is dict for entry in row):
+        lines = (line for entry in row if entry.__class__ is dict for line in row_lines(channel, entry, clock, ladder))
+        return list(islice(lines, MAX_ROW_LINES))
     if row.__class__ is not dict:
         row = {"": " ".join(map(str, row)) if row.__class__ is list else "-" if row is None else row}
-    candle = row.get("candle")
-    if candle.__class__ is list:  # v3: {"candle":["2019-04-16T10:49:00.000Z","162.03", …]}
-        row = row | dict(zip(("time", "open", "high", "low", "close", "volume"), candle))
     bids, asks = row.get("bids"), row.get("asks")
     if bids.__class__ is list and asks.__class__ is list:
         return book_lines(channel, format, row, clock, ladder)
@@ -4888,20 +4938,24 @@ def plain_row_lines(format: LineFormat, row: dict[str, Any], clock: str, name: s
     name = row_name(row, name)
     line = RowLine(clock, f"{name} {format.bar}".rstrip())
     said = format_row_values(line, format, row) or list_row_values(line, row)
-    inner = [(known_format(f"{format.kind}.{key}:{name}"), value) for key, value in row.items() if is_inner(key, value)]
-    inner = [(inside, value) for inside, value in inner if inside.kind.count(".") <= MAX_ROW_DEPTH]
+    if row.get("restored") is True:  # it comes late, see HoleFilling
+        line.add("restored")
+    inner = [(key, known_format(f"{format.kind}.{key}:{name}")) for key, value in row.items() if is_inner(key, value)]
+    inner = [(key, inside) for key, inside in inner if inside.kind.count(".") <= MAX_ROW_DEPTH]
     if format.parts:  # it says what matters
-        inner = [(inside, value) for inside, value in inner if inside.parts]
+        inner = [(key, inside) for key, inside in inner if inside.parts]
     if said or not inner:
         if not said:
             line.add("(nothing)")
         yield ShownLine(format, line.text, row_side(row) if format.parts else "")
-    for inside, value in inner:
-        if value.__class__ is dict:  # v3: {"BTC":{"equity":"997.4", …}}
-            own = re.fullmatch(r".*\.([A-Z]+)", inside.kind)
-            yield from plain_row_lines(inside, value, clock, own[1] if own else name)
+    for key, inside in inner:
+        if row[key].__class__ is dict:
+            # v3: {"BTC":{"equity":"997.4", …}} and {"currency:BTC":{…}}; v1: {"free":{"btc":5.8}}
+            own = re.fullmatch(r"(?:currency:)?([A-Z-]+)", key)
+            named = own[1] if own else name if inside.parts else f"{name} {key}"
+            yield from plain_row_lines(inside, row[key], clock, named)
             continue
-        for entry in value:
+        for entry in row[key]:
             if entry.__class__ is dict:
                 yield from plain_row_lines(inside, entry, clock, name)
 
@@ -4941,7 +4995,7 @@ def list_row_values(line: RowLine, row: dict[str, Any]) -> bool:
         if value.__class__ is list:  # of objects, each has a line of its own
             plain = [str(item) for item in value if item.__class__ not in (list, dict)]
             value = "/".join(plain) or (f"{len(value)} x" if value and value[0].__class__ is list else "")
-        if value in ("", None) or value.__class__ is dict or key in SAID_BY_NAME:
+        if value in ("", None) or value.__class__ is dict or key in NOT_LISTED:
             continue
         values.append(f"{key} {moment_text(value) if TIME_NAMES.fullmatch(key) else value}".strip())
     if values:
@@ -4966,30 +5020,30 @@ class RowPrinter:
 
     def __call__(self, channel: str, rows: list[Any], ladder: int = 1) -> None:
         """Print the rows of one message: local time, instrument, and what matters. In colour where that is wanted."""
-        terminal, colours = sys.stdout.isatty(), is_colourful()
+        terminal, colourful = sys.stdout.isatty(), is_colourful()
         clock = clock_text(wall_clock())
         lines = []
         for row in rows:
             for format, text, colour in row_lines(channel, row, clock, ladder):
                 if terminal and format.parts and format.headings not in self.headed:
                     self.headed.add(format.headings)
-                    lines.append(
-                        f"{HEADING_COLOUR}{format.headings}{ROW_COLOURS['end']}\n"
-                        if colours
-                        else f"{format.headings}\n"
-                    )
-                line = cut_line(printable_text(text, sys.maxsize))
-                lines.append(
-                    f"{ROW_COLOURS[colour]}{line}{ROW_COLOURS['end']}\n"
-                    if colours and colour in ROW_COLOURS
-                    else f"{line}\n"
-                )
-        sys.stdout.write("".join(lines))
+                    lines.append(coloured(format.headings, "heading" if colourful else ""))
+                lines.append(coloured(cut_line(printable_text(text, sys.maxsize)), colour if colourful else ""))
+        sys.stdout.write("".join(f"{line}\n" for line in lines))
         sys.stdout.flush()
+
+
+def coloured(text: str, what: str) -> str:
+    return f"{ROW_COLOURS[what]}{text}\033[0m" if what in ROW_COLOURS else text
 
 
 def cut_line(line: str) -> str:
     return line if len(line) <= MAX_LINE else line[: MAX_LINE - 3] + "..."
+
+
+def plural(number: int, things: str) -> str:
+    """2 rows, 1 row."""
+    return f"{number} {things}" if number != 1 else f"1 {PLURAL.sub('', things, count=1)}"
 
 
 print_rows = RowPrinter()
@@ -5577,12 +5631,13 @@ class Writer:
         # Messages in order, marshalled: a fifth of the memory of objects, and nothing for the garbage collector.
         # The reading threads append under Run.lock, the writer's own takes away; a deque needs no lock for the two.
         self.queue: deque[bytes] = deque()
-        self.put_bytes = 0  # changed by the reading threads alone
+        self.put_bytes = self.put_rows = 0  # changed by the reading threads alone
         self.taken_bytes = 0  # changed by the writer's thread alone
         self.written = 0  # rows, those included that the sink refused
         self.wake = threading.Event()  # there is something to do
         self.draining = threading.Event()  # nothing more will come
         self.failing = False
+        self.refuses = False  # whether the sink ever could not take something
         self.thread = threading.Thread(target=self._run, name=f"okex_ws {option}", daemon=True)
         self.thread.start()
 
@@ -5591,10 +5646,16 @@ class Writer:
         """Bytes that are not written yet."""
         return self.put_bytes - self.taken_bytes
 
-    def put(self, item: bytes) -> None:
-        """Queue what marshal made of (received, channel, rows), or (received, "", (status, detail))."""
+    @property
+    def waiting(self) -> int:
+        """Rows that are not written yet."""
+        return self.put_rows - self.written
+
+    def put(self, item: bytes, rows: int = 1) -> None:
+        """Queue what marshal made of (received, channel, rows), or of (received, "", (status, detail)), with no row."""
+        self.put_bytes += len(item)  # before the writer's thread may count them as taken
+        self.put_rows += rows
         self.queue.append(item)
-        self.put_bytes += len(item)
         if not self.wake.is_set():
             self.wake.set()
 
@@ -5617,7 +5678,7 @@ class Writer:
         for i in range(batch):
             received, channel, content = marshal.loads(self.queue[i])
             self._insist(self._pass_on, received, channel, content)
-            rows += len(content or ()) if channel else 0
+            rows += (1 if content is None else len(content)) if channel else 0  # None: see Run.enqueue
         self._insist(self.sink.flush)
         self.written += rows
         for _ in range(batch):
@@ -5634,9 +5695,10 @@ class Writer:
         except OSError:  # first, since some of these are ValueErrors, too
             raise
         except SAME_AGAIN:
-            if not self.sink.refused:
+            if not self.refuses:
                 okex_log.exception("--%s cannot take a message: dropped. Said once, counted each time.", self.option)
-            self.sink.refused += len(rows) if channel and rows else 1
+            self.refuses = True
+            self.sink.refused += (1 if rows is None else len(rows)) if channel else 0
 
     def _insist(self, call: Callable[..., None], *args: Any) -> None:
         """Call until it succeeds."""
@@ -5673,12 +5735,11 @@ class Writer:
             self.thread.join(0.05)
             if monotonic() - begin > tell_at:
                 tell_at += TELL_DRAIN
-                message = "Writing %d more messages to --%s, for at most %.0f s. Ctrl-C again gives up."
+                message = "--%s: writing %s, for %.0f s at most. Ctrl-C again gives up."
                 left = self._patience() - (monotonic() - begin)
-                okex_log.warning(message, len(self.queue), self.option, max(0.0, left))
+                okex_log.warning(message, self.option, plural(self.waiting, "more rows"), max(0.0, left))
         if self.thread.is_alive():
-            message = "--%s: %d messages could not be written in time, and are lost."
-            okex_log.error(message, self.option, len(self.queue))
+            okex_log.error("--%s: %s could not be written in time: lost.", self.option, plural(self.waiting, "rows"))
         return not self.thread.is_alive()
 
     def _patience(self) -> float:
@@ -5749,7 +5810,7 @@ class BoardLook(NamedTuple):
 
     def clean(self, text: str) -> str:
         """Without control characters, and without what the terminal's encoding lacks."""
-        if text.isascii() and text.isprintable():
+        if NARROW_TEXT.fullmatch(text) and (self.unicode or text.isascii()):
             return text
         text = printable_text(text, MAX_LINE)
         return text if self.unicode else text.encode("ascii", "backslashreplace").decode()
@@ -5790,7 +5851,7 @@ def draw_board(picture: BoardPicture, width: int, height: int, look: BoardLook) 
     bottom += [[(line, "dim")] for line in picture.sinks]
     market = bool(picture.book or picture.tape)
     free = height - 1 - len(bottom)
-    table = table_lines(picture, width, max(2, free - 5) if market else free, look)
+    table = table_lines(picture, width, max(2, free - max(5, free // 3)) if market else free, look)
     lines = [status_spans(picture, width), *table]
     if market:
         lines += market_lines(picture, width, free - len(table), look)
@@ -5968,12 +6029,13 @@ class Board:
         now = monotonic()
         channels = [channel for client in clients for channel in client.channels]
         self.tape_channel = self.tape_channel or next(filter(is_trade_channel, channels), "")
-        book_channel = next((channel for client in clients for channel in client.books), "")
-        book = next((client.books[book_channel] for client in clients if book_channel in client.books), None)
+        # Copied first, since other threads may subscribe to more meanwhile.
+        books = dict(item for client in clients for item in list(client.books.items()))
+        book_channel, book = next(iter(books.items()), ("", None))
         bids, asks, doubt = book_levels(book, MAX_SHOWN)
         latest = self.latest.copy()
         pause(0)  # the reading thread may go first
-        quotes, others = self.quotes(channels, latest, clients)
+        quotes, others = self.quotes(channels, latest, books)
         if now - self.sampled >= SPARK_EVERY:
             self.sampled = now
             for quote in quotes:
@@ -5989,7 +6051,7 @@ class Board:
         )  # fmt: skip
 
     def quotes(
-        self, channels: list[str], latest: dict[str, tuple[float, Any]], clients: Sequence[OkexWS]
+        self, channels: list[str], latest: dict[str, tuple[float, Any]], books: dict[str, OrderBook]
     ) -> tuple[list[BoardQuote], list[str]]:
         """The table of instruments, and a line for the last row of each channel that is not in it."""
         sources: dict[str, dict[str, tuple[float, Any]]] = {}
@@ -5998,12 +6060,12 @@ class Board:
             quoted = quoted_as(channel)
             when, row = latest.get(channel, (0.0, None))
             if quoted:
-                sources.setdefault(known_format(channel).name, {})[quoted] = (when, row)
+                sources.setdefault(known_format(channel).name, {})[quoted] = (when, named_row(channel, row))
             elif row is not None and not is_book_channel(channel):
                 others += [line.text.strip() for line in row_lines(channel, row)[:1]]
-        books = {known_format(channel).name: book for client in clients for channel, book in client.books.items()}
-        names = dict.fromkeys([*sources, *books])
-        return [self.quote(name, sources.get(name, {}), books.get(name)) for name in names], others
+        named = {known_format(channel).name: book for channel, book in books.items()}
+        names = dict.fromkeys([*sources, *named])
+        return [self.quote(name, sources.get(name, {}), named.get(name)) for name in names], others
 
     def quote(self, name: str, sources: dict[str, tuple[float, Any]], book: OrderBook | None) -> BoardQuote:
         when, last = 0.0, ""
@@ -6154,8 +6216,8 @@ class BoardScreen:
 
     def _run(self) -> None:
         failed = False
-        self._enter()
         try:
+            self._enter()
             while not self.closing.wait(DUMB_BOARD_EVERY if self.dumb and self.shown else BOARD_EVERY):
                 self._show(*os.get_terminal_size(self.number))
         except Exception:
@@ -6221,19 +6283,19 @@ ROUTINE_LOG = re.compile(r"Ping sent|Pong received|\S+ subscribed\.$")  # those 
 
 EXAMPLES = """\
 channels:
-  v5    trades:BTC-USDT  tickers:BTC-USDT  candle1m:BTC-USDT  books5:BTC-USDT-SWAP  liquidation-orders:instType=SWAP
-  v3    spot/trade:BTC-USDT  swap/ticker:BTC-USD-SWAP  spot/candle60s:BTC-USDT     (retired by the exchange)
-  v1    ok_sub_futureusd_btc_trade_quarter  ok_sub_spot_btc_usdt_ticker            (retired by the exchange)
-  --list shows every kind of channel, --list btc the instruments with BTC in their names
+  v5  trades:BTC-USDT  tickers:BTC-USDT  candle1m:BTC-USDT  books:BTC-USDT-SWAP
+  v3  spot/trade:BTC-USDT  swap/ticker:BTC-USD-SWAP  (retired by the exchange)
+  v1  ok_sub_futureusd_btc_trade_quarter             (retired by the exchange)
+  --list shows every kind, --list btc the instruments with BTC in their names
 
 examples:
   python okex_ws.py                                     live trades of BTC-USDT
-  python okex_ws.py --offline                           no network needed: a stand-in exchange on this machine
-  python okex_ws.py --offline --board                   the same on a live screen
-  python okex_ws.py tickers:ETH-USDT candle1m:ETH-USDT  several channels, each from its own endpoint
-  python okex_ws.py 'tickers:*-USDT-SWAP'               every perpetual against USDT
-  python okex_ws.py --jsonl - --count 100 > rows.jsonl  a hundred rows as JSON lines
-  python okex_ws.py --proxy socks5h://127.0.0.1:1080    through a proxy (pip install python-socks)
+  python okex_ws.py --offline                           without a network
+  python okex_ws.py --offline --board                   that on a live screen
+  python okex_ws.py tickers:ETH-USDT candle1m:ETH-USDT  several channels
+  python okex_ws.py 'tickers:*-USDT-SWAP'               all that match
+  python okex_ws.py --jsonl - --count 100 > rows.jsonl  a hundred rows as JSON
+  python okex_ws.py --proxy socks5h://127.0.0.1:1080    pip install python-socks
 """
 
 
@@ -6257,15 +6319,26 @@ def positive_integer(text: str) -> int:
     return int(text)
 
 
+class OneValue(argparse.Action):
+    """An option that takes one value: of two, the first would be lost in silence."""
+
+    def __call__(self, _parser: Any, args: argparse.Namespace, value: Any, option: str | None = None) -> None:
+        if getattr(args, self.dest) is not self.default:
+            raise argparse.ArgumentError(self, "given twice")
+        setattr(args, self.dest, value)
+
+
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="okex_ws.py",
-        description="Print OKEx/OKX market data as it happens. Data goes to stdout, everything else to stderr.",
+        description="Print OKEx/OKX market data as it happens.\nData goes to stdout, everything else to stderr.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.register("action", None, OneValue)  # for each option without another action
     add = parser.add_argument
-    add("channels", nargs="*", metavar="CHANNEL", help="what to receive (default: trades:BTC-USDT)")
+    what = "what to receive (default: trades:BTC-USDT)"
+    add("channels", action="store", nargs="*", metavar="CHANNEL", help=what)
     listing = "list the kinds of channels; with a pattern ('*-USDT-SWAP') or a part of a name, instruments"
     add("--list", nargs="?", const="", metavar="PATTERN", help=listing)
     add("--offline", action="store_true", help="use the stand-in exchange of the tests folder (default channel: v1)")
@@ -6307,6 +6380,11 @@ def check_arguments(args: argparse.Namespace, error: Callable[[str], Any]) -> No
     if args.board and args.jsonl == "-":
         error("--board and --jsonl - both want the terminal: give --jsonl a file")
     files = [os.path.realpath(target) for target in (args.jsonl, args.sqlite) if target not in (None, "-")]
+    for file in filter(None, (args.jsonl, args.sqlite)):
+        if re.match(r"[a-z][\w-]*:\w+-\w|ok_sub_|\w+/\w+:", file):
+            error(f"{file} reads like a channel: --jsonl and --sqlite want a FILE first")
+    if args.board and args.depth and not (files or args.redis):
+        error("--depth has no effect on the board, which shows as many levels as there is room for")
     if len(set(files)) < len(files):
         error(f"--jsonl and --sqlite name the same file: {args.sqlite}")
     if args.offline and args.url:
@@ -6329,7 +6407,7 @@ def check_arguments(args: argparse.Namespace, error: Callable[[str], Any]) -> No
 
 
 def watch_signals(act: Callable[[int], None], *more: int) -> None:
-    """Call `act(number)`, on a thread of its own, for each SIGINT and SIGTERM from now on, and each of `more`.
+    """Call `act(number)`, on a thread of its own, for each SIGINT, SIGTERM and SIGHUP from now on, and each of `more`.
 
     A Python handler, and so KeyboardInterrupt, would wait for the main thread to run Python code again, which may
     take minutes while it is in getaddrinfo, looking up a name. The signal module's wakeup socket does not wait.
@@ -6340,6 +6418,8 @@ def watch_signals(act: Callable[[int], None], *more: int) -> None:
     outbox.setblocking(False)
     signal.set_wakeup_fd(outbox.fileno())
     watched = {signal.SIGINT, signal.SIGTERM, *more}
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # not after nohup
+        watched.add(signal.SIGHUP)  # the terminal's window was closed
     for number in watched:
         signal.signal(number, lambda *_: None)
 
@@ -6417,7 +6497,7 @@ class Console(logging.Handler):
             with self.changed:
                 self.lines.popleft()
                 if self.dropped:
-                    self.lines.appendleft(f"{self.dropped} lines were not shown: nothing read them.\n")
+                    self.lines.appendleft(f"{plural(self.dropped, 'lines')} not shown: nothing read them.\n")
                     self.dropped = 0
                 self.changed.notify_all()
 
@@ -6679,14 +6759,15 @@ class Run:
     def enqueue(self, channel: str, rows: Any) -> None:
         """Queue for every sink, waiting for one whose queue is full. Under the lock."""
         received = wall_clock()
+        count = len(rows) if channel else 0
         try:
             item = marshal.dumps((received, channel, rows))
-        except ValueError:  # nested too deeply: the writer says so, and counts it
-            item = marshal.dumps((received, channel, None))
+        except ValueError:  # nested too deeply: the writer says so, and counts it as a row
+            item, count = marshal.dumps((received, channel, None)), 1
         for writer in self.writers:
             if writer.backlog > MAX_QUEUE:
                 self.wait_for_room(writer)
-            writer.put(item)
+            writer.put(item, count)
 
     def wait_for_room(self, writer: Writer) -> None:
         if not self.waits[writer.option]:
@@ -6708,9 +6789,8 @@ class Run:
         """What each sink has written."""
         lines = []
         for writer in self.writers:
-            written, wait = writer.written - writer.sink.refused, len(writer.queue)
-            trouble = ", and it fails" if writer.failing else ""
-            lines.append(f"--{writer.option}: {written:,} rows written, {wait:,} messages wait{trouble}")
+            written, trouble = writer.written - writer.sink.refused, ", and it fails" if writer.failing else ""
+            lines.append(f"--{writer.option}: {plural(written, 'rows')} written, {writer.waiting} waiting{trouble}")
         return lines
 
     def show_board(self) -> None:
@@ -6737,10 +6817,10 @@ class Run:
         """With --quiet and a sink, a line a minute for who watches a terminal."""
         before = 0
         while not self.draining.wait(TELL_PROGRESS):
-            waiting = sum(len(writer.queue) for writer in self.writers)
+            waiting = sum(writer.waiting for writer in self.writers)
             rate = (self.rows - before) / TELL_PROGRESS
             before = self.rows
-            okex_log.warning("%d rows so far, %.1f a second, %d messages wait to be written.", before, rate, waiting)
+            okex_log.warning("%s so far, %.1f a second, %d waiting.", plural(before, "rows"), rate, waiting)
 
     # The end.
 
@@ -6798,8 +6878,7 @@ class Run:
     def give_up(self, status: int) -> None:
         for writer in self.writers:
             if writer.thread.is_alive():
-                message = "--%s: gave up: %d messages were not written, and are lost."
-                okex_log.error(message, writer.option, len(writer.queue))
+                okex_log.error("--%s: gave up: %s lost.", writer.option, plural(writer.waiting, "rows"))
         self.exit_now(status)
 
     def exit_now(self, status: int) -> None:
@@ -6820,20 +6899,16 @@ class Run:
         clients = list(self.clients.values())
         counts = sum((client.counts for client in clients), Counter[str]())
         reconnects = counts["connects"] - sum(1 for client in clients if client.counts["connects"])
-        trouble = [f"{n} {what}" for what, n in counts.items() if what not in ("messages", "connects", *SERIES_COUNTS)]
+        known = ("messages", "connects", *SERIES_COUNTS)
+        parts = [plural(reconnects, "reconnects")]
+        parts += [plural(n, what) for what, n in counts.items() if what not in known]
         if counts["holes"]:
-            trouble += [f"{counts[what]} {what}" for what in SERIES_COUNTS]
-        trouble += [f"{n} waits for --{option}" for option, n in self.waits.items()]
+            parts += [plural(counts[what], what) for what in SERIES_COUNTS]
+        parts += [plural(n, f"waits for --{option}") for option, n in self.waits.items()]
         refused = {writer.option: writer.sink.refused for writer in self.writers}
-        trouble += [f"{n} rows refused by --{option}" for option, n in refused.items() if n]
-        okex_log.info(
-            "%d rows in %d messages over %.1f s, %d reconnects%s.",
-            self.rows,
-            counts["messages"],
-            monotonic() - self.began,
-            reconnects,
-            "".join(f", {what}" for what in trouble),
-        )
+        parts += [plural(n, f"rows refused by --{option}") for option, n in refused.items() if n]
+        received = f"{plural(self.rows, 'rows')} in {plural(counts['messages'], 'messages')}"
+        okex_log.info("%s over %.1f s, %s.", received, monotonic() - self.began, ", ".join(parts))
 
 
 def start_stand_in() -> tuple[str, Credentials]:
@@ -6843,7 +6918,7 @@ def start_stand_in() -> tuple[str, Credentials]:
         raise ValueError("--offline needs tests/exchange.py from the repository beside okex_ws.py")
     sys.path.insert(0, str(folder))
     exchange = importlib.import_module("exchange").Exchange().start()
-    okex_log.info("Offline: a stand-in exchange at %s. Its prices are made up.", exchange.url)
+    okex_log.info("Offline: a stand-in exchange, prices made up, at %s.", exchange.url)
     return exchange.url, Credentials(*exchange.keys)
 
 

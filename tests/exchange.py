@@ -1,6 +1,6 @@
 """A stand-in for the exchange: v1, v3 and v5 on one loopback port, made-up prices, and faults on request.
 
-    python tests/exchange.py            # runs until Ctrl-C and prints its URLs
+    python tests/exchange.py            # runs until Ctrl-C and prints its URLs and its API key
 
 It needs nothing but websocket-client, whose framing it borrows, so that `okex_ws.py --offline` runs wherever
 okex_ws.py does. It is strict: it refuses what the exchange refuses, in the exchange's words. Each instrument
@@ -15,6 +15,7 @@ import hmac
 import json
 import random
 import re
+import shlex
 import socket
 import ssl
 import struct
@@ -1008,8 +1009,9 @@ class Account:
         """What a private channel holds now; `orders` has nothing until something happens."""
         positions = [{"instId": name, "pos": str(size), "uTime": now_ms()} for name, size in self.position.items()]
         balances = [{"ccy": "USDT", "cashBal": "10000", "uTime": now_ms()}]
+        funds = {"eq": "10000", "availBal": "10000", "frozenBal": "0"}
         data: dict[str, list[Row]] = {
-            "account": [{"totalEq": "10000", "details": balances, "uTime": now_ms()}],
+            "account": [{"totalEq": "10000", "details": [b | funds for b in balances], "uTime": now_ms()}],
             "positions": positions,
             "balance_and_position": [{"eventType": "snapshot", "balData": balances, "posData": positions}],
         }
@@ -1439,14 +1441,16 @@ class Exchange:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="A stand-in for the exchange. Prints its URLs; Ctrl-C ends it.")
+    parser = argparse.ArgumentParser(description="A stand-in for the exchange. Prints URLs and key; Ctrl-C ends it.")
     parser.add_argument("--port", type=int, default=0, help="to listen at on 127.0.0.1 (default: a free one)")
     parser.add_argument("--more-coins", type=int, default=0, metavar="N", help="to list besides those that it knows")
     options = parser.parse_args()
     with Exchange(port=options.port) as exchange:
         exchange.more_coins = options.more_coins
         for path in PATHS:
-            print(exchange.url + path, flush=True)
+            print(exchange.url + path)
+        names = ("OKX_API_KEY", "OKX_SECRET_KEY", "OKX_PASSPHRASE")
+        print("export", *(f"{name}={shlex.quote(key)}" for name, key in zip(names, exchange.keys)), flush=True)
         with suppress(KeyboardInterrupt):
             exchange.stopping.wait()
 

@@ -89,6 +89,14 @@ def test_instruments_without_room_are_counted():
     assert any(f"and {50 - shown} more" in line for line in lines)
 
 
+def test_many_instruments_leave_room_for_the_book():
+    many = picture(quotes=PICTURES["50 instruments"].quotes)
+    for size in SIZES:
+        lines = draw_board(many, *size, PLAIN)
+        ladder = [line for line in lines if re.match(r" *\d+\.5 ", line)]
+        assert len(ladder) >= size[1] // 6 - 1
+
+
 def test_a_book_out_of_sync_shows_no_level_and_says_why():
     lines = draw_board(PICTURES["out of sync"], 80, 24, PLAIN)
     assert any("not in sync: a gap" in line for line in lines) and not any("100.5" in line for line in lines)
@@ -128,6 +136,22 @@ def test_generations_without_tickers_have_a_board_too(connect, exchange):
     wait_for(lambda: picture().trades and picture().bids and picture().quotes[0].last)
     (quote,) = picture().quotes
     assert quote.name == "btc_quarter" and quote.bid and quote.ask
+    client = connect("swap/candle60s:BTC-USD-SWAP")
+    client.handler = board.note
+    wait_for(lambda: picture().quotes[0].last)
+
+
+def test_what_is_subscribed_while_a_picture_is_made_does_not_stop_it(monkeypatch):
+    client = okex_ws.OkexWS(["books:BTC-USDT", "books:ETH-USDT"], lambda *_: None)
+    known_format = okex_ws.known_format
+
+    def and_subscribe(channel):
+        client.subscribe(f"books:X{len(client.books)}-USDT")
+        return known_format(channel)
+
+    monkeypatch.setattr(okex_ws, "known_format", and_subscribe)
+    seen = okex_ws.Board().picture([client], time.monotonic(), [], [])
+    assert [quote.name for quote in seen.quotes][:2] == ["BTC-USDT", "ETH-USDT"] and len(client.books) > 2
 
 
 # -- The terminal
@@ -191,7 +215,14 @@ def terminal():
 
 @pytest.mark.parametrize(
     ("way", "status"),
-    [(signal.SIGINT, 130), (signal.SIGTERM, 0), (signal.SIGQUIT, 131), ("--seconds", 0), ("--count", 0)],
+    [
+        (signal.SIGINT, 130),
+        (signal.SIGTERM, 0),
+        (signal.SIGHUP, 0),
+        (signal.SIGQUIT, 131),
+        ("--seconds", 0),
+        ("--count", 0),
+    ],
     ids=str,
 )
 def test_every_way_out_gives_the_terminal_back(terminal, exchange, way, status):
@@ -311,7 +342,7 @@ PROGRESS = "import sys, okex_ws; okex_ws.TELL_PROGRESS = 0.3; sys.exit(okex_ws.m
 def test_a_quiet_recording_tells_on_a_terminal_how_it_goes(terminal, exchange, tmp_path):
     options = ("--quiet", "--url", exchange.url, "--jsonl", str(tmp_path / "rows"), "trades:BTC-USDT")
     screen = terminal(*options, code=PROGRESS)
-    wait_for(lambda: re.search(r"[1-9]\d* rows so far, [\d.]+ a second, \d+ messages wait", screen.read()))
+    wait_for(lambda: re.search(r"[1-9]\d* rows so far, [\d.]+ a second, \d+ waiting", screen.read()))
     run = subprocess.run(
         [sys.executable, "-c", PROGRESS, *options, "--seconds", "1"], cwd=SCRIPT.parent, capture_output=True, timeout=20
     )
@@ -336,5 +367,5 @@ def test_draining_tells_how_far_it_is(monkeypatch, caplog):
     for _ in range(40):
         writer.put(okex_ws.marshal.dumps((0.0, "c", [1])))
     assert writer.drain(time.monotonic())
-    told = [int(n) for n in re.findall(r"Writing (\d+) more", caplog.text)]
+    told = [int(n) for n in re.findall(r"writing (\d+) more", caplog.text)]
     assert len(told) >= 3 and told == sorted(told, reverse=True) and told[0] > told[-1]

@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -63,6 +64,7 @@ def test_offline_shows_prices_of_the_demo_channel_without_a_network():
         assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3} btc_quarter +[\d.]+ +[\d.]+ (buy|sell)", line)
         assert len(line) <= 80
     assert "ok_sub_futureusd_btc_trade_quarter subscribed." in err and "made up" in err
+    assert max(map(len, err.splitlines())) <= 80
 
 
 def test_the_demo_words_are_there():
@@ -218,6 +220,26 @@ def test_a_signal_ends_it_in_every_state(exchange, busy_port, state, number, sta
     assert "reconnects" in err and "Traceback" not in err
 
 
+def test_nohup_keeps_it_alive_when_the_window_is_closed(exchange):
+    ignore = partial(signal.signal, signal.SIGHUP, signal.SIG_IGN)
+    process = program("trades:BTC-USDT", "--url", exchange.url, "--ping-every", "0.1", preexec_fn=ignore)
+    until(process.stdout, "BTC-USDT")
+    process.send_signal(signal.SIGHUP)
+    seen = len(exchange.requests)
+    wait_for(lambda: len(exchange.requests) > seen + 2)  # it still pings
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=10)
+    assert process.returncode == 0
+
+
+def test_one_is_one_in_the_summary(exchange):
+    _, _, err = finish("trades:BTC-USDT", "--url", exchange.url, "--count", "1")
+    assert re.search(r" 1 row in \d+ messages? over [\d.]+ s, 0 reconnects\.", err)
+    told = [okex_ws.plural(n, "rows refused by --jsonl") for n in (0, 1, 2)]
+    assert told == ["0 rows refused by --jsonl", "1 row refused by --jsonl", "2 rows refused by --jsonl"]
+
+
 def caught(process):
     """Whether the process has installed its own signal handlers; Python itself catches SIGINT, but not SIGTERM."""
     mask = re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{process.pid}/status").read_text())[1]
@@ -338,8 +360,12 @@ def test_ends_on_a_certificate_that_is_not_valid(tmp_path):
         (["--ping-every", "nan"], "nan is not a length of time"),
         (["--depth", "5"], "--depth has no effect without an order book"),
         (["--depth", "5", "--url", "ws://127.0.0.1:1", "tickers:BTC-USDT"], "--depth has no effect"),
+        (["--sqlite", "trades:BTC-USDT"], "want a FILE first"),
+        (["--jsonl", "ok_sub_spot_btc_usdt_ticker"], "want a FILE first"),
         (["--name", "x"], "--name has no effect without --redis"),
         (["--history", "9", "--jsonl", "-"], "--history has no effect without --redis"),
+        (["--jsonl", "a", "--jsonl", "b"], "--jsonl: given twice"),
+        (["--fill", "1h", "trades:BTC-USDT", "--fill", "1h"], "--fill: given twice"),
         (["--simulated", "--offline"], "--simulated has no effect with --offline"),
         (["--simulated", "--url", "ws://127.0.0.1:1"], "--simulated has no effect with --url"),
         (["--region", "mars"], "invalid choice"),
@@ -457,7 +483,9 @@ def test_the_stand_in_runs_by_itself():
     try:
         url = next(url for url in urls if url.endswith("/ws/v5/public"))
         assert finish("trades:BTC-USDT", "--url", url, "--count", "1")[0] == 0
+        export, *variables = shlex.split(process.stdout.readline())
     finally:
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=10)
     assert err == ""
+    assert export == "export" and [v.partition("=")[2] for v in variables] == list(Exchange.keys)

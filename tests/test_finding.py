@@ -6,13 +6,12 @@ import socket
 import subprocess
 import sys
 import time
-from datetime import date
 from pathlib import Path
 from threading import Event, Thread
 
 import pytest
 from conftest import wait_for
-from exchange import Exchange, ServerV5, channel_of, expiries
+from exchange import Exchange, ServerV5, channel_of
 
 import okex_ws
 from okex_ws import REFUSED, V1, V3, V5, Finder, Instruments, OkexWS, find_channels, misnomer, todays_channel
@@ -319,10 +318,13 @@ def test_a_channel_of_yesterday_is_answered_with_the_command_of_today_and_not_re
 
 def test_the_futures_of_yesterday_have_the_dates_of_the_list(exchange):
     future = Instruments(okex_ws.Rest(exchange.url, False, okex_ws.DIRECT)).future
-    this_week, next_week, *later = expiries(date.today())
-    quarter = next(day for day in later if day.month % 3 == 0)
-    for when, day in {"this_week": this_week, "next_week": next_week, "quarter": quarter}.items():
-        assert future("BTC-USD", when) == f"BTC-USD-{day:%y%m%d}"
+    this_week, next_week, *later = sorted(name for name in exchange.listed if re.fullmatch(r"BTC-USD-\d{6}", name))
+    quarter = next(name for name in later if int(name[-4:-2]) % 3 == 0)
+    assert [future("BTC-USD", when) for when in ("this_week", "next_week", "quarter")] == [
+        this_week,
+        next_week,
+        quarter,
+    ]
     assert future("NOPE-USD", "quarter") == "NOPE-USD-YYMMDD"
 
 
@@ -415,11 +417,14 @@ def test_a_pattern_subscribes_to_all_that_is_traded_now(exchange, connect, caplo
     assert f"tickers:*-USDT-SWAP matches {len(names)} instruments" in caplog.text
 
 
-def test_a_thousand_instruments_are_subscribed_to_within_the_limits(exchange, connect):
+def test_a_thousand_instruments_are_subscribed_to_within_the_limits(exchange, connect, caplog):
+    caplog.set_level("INFO", "okex_ws")
     exchange.more_coins = 1000
     client = connect("tickers:C*-USDT")
     wait_for(lambda: list(client.channels.values()).count("confirmed") >= 1000, within=30)
     assert not client.saw(REFUSED) and client.counts["connects"] == 1
+    lines = [record.getMessage() for record in caplog.records if "subscribed" in record.getMessage()]
+    assert lines == ["1000 of 1000 channels subscribed."]
     requests = [text for _, text in exchange.requests if text != "ping"]
     assert len(requests) <= 100 and max(map(len, requests)) < 64 << 10
 

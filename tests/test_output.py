@@ -4,14 +4,21 @@ import random
 import re
 
 import pytest
+from test_wire import DOCUMENTED
 
 import okex_ws
 
 CLOCK = r"\d\d:\d\d:\d\d\.\d{3} "
 NOW = "1795269878588"
 
-# Channel, a row as the exchange sends it, and its line without the time (samples of recordings, and the
-# field lists of the exchange's documentation for what was in none). None: a line of `key value`.
+LEGS = [
+    {"instId": "BTC-USD-220114-25000-C", "px": "0.0023", "sz": "25.0", "side": "sell", "fee": "0.1", "tradeId": "1"},
+    {"instId": "BTC-USD-220114-35000-C", "px": "0.0045", "sz": "25", "side": "buy", "tgtCcy": ""},
+]
+LEG_LINES = "BTC-USD-220114-25000-C 0.0023         25.0 sell\nBTC-USD-220114-35000-C 0.0045           25 buy"
+
+# Channel, a row as the exchange sends it, by its documentation, and its line without the time. None: a line of
+# `key value`.
 V5 = [
     (
         "tickers:BTC-USDT",
@@ -36,7 +43,7 @@ V5 = [
         {"fillVol": "0.5", "fwdPx": "26233", "idxPx": "26201.3", "instFamily": "BTC-USD",
          "instId": "BTC-USD-230224-18000-C", "markPx": "0.04", "optType": "C", "px": "0.0495", "side": "sell",
          "sz": "1", "tradeId": "1", "ts": NOW},
-        "BTC-USD-230224-18000-C 0.0495            1 sell  vol 0.5  mark 0.04",
+        "BTC-USD-230224-18000-C 0.0495            1 sell  vol 0.5",
     ),
     (
         "bbo-tbt:BCH-USDT-SWAP",
@@ -108,7 +115,7 @@ V5 = [
         "instruments:instType=SWAP",
         {"instType": "SWAP", "instId": "BTC-USDT-SWAP", "instFamily": "BTC-USDT", "ctVal": "0.01", "tickSz": "0.1",
          "lotSz": "1", "state": "live", "instIdCode": 10459, "expTime": ""},
-        "BTC-USDT-SWAP          live  tick 0.1  lot 1  code 10459",
+        "BTC-USDT-SWAP          live  tick 0.1  lot 1",
     ),
     (
         "status",
@@ -134,13 +141,13 @@ V5 = [
         "orders:instType=ANY",
         {"instId": "BTC-USDT", "ordId": "312269865356374016", "clOrdId": "b1", "px": "999", "sz": "3", "side": "buy",
          "ordType": "limit", "state": "partially_filled", "accFillSz": "1", "avgPx": "998", "fee": "", "uTime": NOW},
-        "BTC-USDT                999              3 buy partial  filled 1",
+        "BTC-USDT                999              3 buy partial  done 1",
     ),
     (
         "orders-algo:instType=ANY",
         {"instId": "BTC-USDT", "algoId": "5", "slTriggerPx": "900", "sz": "3", "side": "sell", "ordType": "oco",
          "state": "live", "tpTriggerPx": "", "ordPx": ""},
-        "BTC-USDT                900              3 sell live  type oco",
+        "BTC-USDT                900              3 sell live oco",
     ),
     (
         "fills",
@@ -152,7 +159,7 @@ V5 = [
         "balance_and_position",
         {"pTime": NOW, "eventType": "snapshot", "balData": [{"ccy": "BTC", "cashBal": "1", "uTime": NOW}],
          "posData": [{"posId": "1", "instId": "BTC-USDT-SWAP", "pos": "10", "avgPx": "3320", "posSide": "short"}]},
-        "balance_and_position pTime MOMENT  eventType snapshot\n"
+        "balance_and_position snapshot\n"
         "BTC                       1 balance\n"
         "BTC-USDT-SWAP            10        3320 short",
     ),
@@ -176,17 +183,87 @@ V5 = [
     ("liquidation-warning:instType=ANY", {"instId": "A-B", "pos": "5", "avgPx": "2", "posSide": "long"},
      "A-B                       5           2 long"),
     ("account-greeks", {"ccy": "BTC", "deltaBS": "0.1", "deltaPA": "", "thetaBS": "-7", "ts": NOW},
-     "BTC deltaBS 0.1  thetaBS -7  ts MOMENT"),
+     "BTC                     0.1 delta  theta -7"),
     ("deposit-info", {"ccy": "USDT", "amt": "1", "chain": "USDT-TRC20", "state": "2", "ts": NOW, "pTime": NOW},
-     "USDT amt 1  chain USDT-TRC20  state 2  ts MOMENT  pTime MOMENT"),
+     "USDT                      1 deposit  status 2 USDT-TRC20"),
     ("rfqs",
-     {"rfqId": "22534", "state": "active", "counterparties": ["T", "U"], "legs": [{"instId": "A-B", "sz": "25"}]},
-     "rfqs rfqId 22534  state active  counterparties T/U\nA-B sz 25"),
+     {"rfqId": "22534", "state": "active", "traderCode": "DSK2", "validUntil": NOW, "counterparties": ["DSK4", "DSK5"],
+      "legs": [{"instId": "BTC-USD-220114-25000-C", "tdMode": "cross", "sz": "25.0", "side": "buy"}]},
+     "rfqs                 active request  id 22534  until MOMENT\n"
+     "BTC-USD-220114-25000-C                25.0 buy"),
     ("event-contract-markets:instType=EVENTS",
-     {"instId": "BTC-ABOVE-DAILY-260428-1600-64000", "px": "", "outcome": "YES"},
-     "BTC-ABOVE-DAILY-260428-1600-64000 outcome YES"),
+     {"seriesId": "BTC-ABOVE-DAILY", "eventId": "BTC-ABOVE-DAILY-260428-1600", "listTime": NOW, "expTime": NOW,
+      "instId": "BTC-ABOVE-DAILY-260428-1600-64000", "state": "live", "outcome": "0", "floorStrike": "64000",
+      "capStrike": "", "settleValue": "", "disputed": False},
+     "BTC-ABOVE-DAILY-260428-1600-64000 live  floor 64000  outcome 0"),
+    ("quotes",
+     {"quoteId": "25092", "rfqId": "18753", "state": "canceled", "quoteSide": "sell", "validUntil": NOW, "legs": LEGS},
+     "quotes             canceled quote  id 25092  until MOMENT\n" + LEG_LINES),
+    ("struc-block-trades",
+     {"cTime": NOW, "rfqId": "18753", "quoteId": "25092", "blockTdId": "180184", "tTraderCode": "A", "mTraderCode": "W",
+      "isSuccessful": True, "legs": LEGS, "acctAlloc": [{"blockTdId": "1", "errorCode": "0", "legs": LEGS}]},
+     "struc-block-trades   180184 block\n" + LEG_LINES),
+    ("public-struc-block-trades",
+     {"cTime": NOW, "blockTdId": "180289", "strategy": "CALL_CALENDAR_SPREAD", "legs": LEGS},
+     "public-struc-block-trades 180289 block CALL_CALENDAR_SPREAD\n" + LEG_LINES),
+    ("public-block-trades:BTC-USD-231020-5000-P",
+     {"fillVol": "5", "fwdPx": "26808.16", "idxPx": "27222.5", "instId": "BTC-USD-231020-5000-P", "markPx": "0.002",
+      "px": "0.0048", "side": "buy", "sz": "1", "tradeId": "633971452580106242", "ts": NOW},
+     "BTC-USD-231020-5000-P 0.0048             1 buy"),
+    ("block-tickers:LTC-USD-SWAP",
+     {"instType": "SWAP", "instId": "LTC-USD-SWAP", "volCcy24h": "7", "vol24h": "30", "ts": NOW},
+     "LTC-USD-SWAP             30 in blocks  coins 7"),
+    ("algo-advance:instType=SPOT",
+     {"algoId": "355056228680335360", "instId": "BTC-USDT", "ordType": "move_order_stop", "moveTriggerPx": "41000.1",
+      "callbackRatio": "0.05", "posSide": "net", "side": "sell", "state": "live", "sz": "0.1", "cTime": NOW},
+     "BTC-USDT            41000.1            0.1 sell live move_order_stop"),
+    ("algo-recurring-buy:instType=SPOT",
+     {"algoId": "644497312047435776", "algoOrdType": "recurring", "amt": "100", "cTime": NOW, "investmentCcy": "USDC",
+      "nextInvestTime": NOW, "period": "hourly", "state": "running", "stgyName": "stg1", "totalPnl": "0.5",
+      "recurringList": [{"avgPx": "36000", "ccy": "BTC", "profit": "1", "px": "36482", "ratio": "0.2"}]},
+     "SPOT                    100 USDC hourly running  pnl 0.5\n"
+     "BTC                   36482  ratio 0.2  average 36000  profit 1"),
+    ("grid-orders-contract:instType=ANY",
+     {"actualLever": "1.02", "algoId": "449327675342323712", "algoOrdType": "contract_grid", "cTime": NOW,
+      "gridNum": "50", "instId": "BTC-USDT-SWAP", "maxPx": "100000", "minPx": "10", "state": "running", "sz": "10000",
+      "totalPnl": "129.419829", "triggerParams": [{"triggerAction": "start", "triggerStrategy": "instant"}]},
+     "BTC-USDT-SWAP    129.419829 pnl running  from 10  to 100000"),
+    ("grid-positions:algoId=449327675342323712",
+     {"algoId": "449327675342323712", "avgPx": "29181.46", "instId": "BTC-USDT-SWAP", "liqPx": "604.76", "pos": "35",
+      "markPx": "29849.7", "mgnMode": "cross", "posSide": "net", "upl": "232.8", "uTime": NOW},
+     "BTC-USDT-SWAP            35    29181.46 net  pnl 232.8  liq 604.76"),
+    ("grid-sub-orders:algoId=449327675342323712",
+     {"accFillSz": "0", "algoId": "449327675342323712", "instId": "BTC-USDT-SWAP", "ordId": "449518234142904321",
+      "ordType": "limit", "posSide": "net", "px": "28007.2", "side": "buy", "state": "live", "sz": "1", "uTime": NOW},
+     "BTC-USDT-SWAP       28007.2              1 buy live  done 0"),
+    ("withdrawal-info",
+     {"addrEx": None, "amt": "2", "ccy": "USDT", "chain": "USDT-TRC20", "fee": "0.8", "nonTradableAsset": False,
+      "state": "0", "to": "TN8CKTQMnpWfT", "ts": NOW, "txId": "", "uid": "289333", "wdId": "63754560"},
+     "USDT                      2 withdrawal  status 0 USDT-TRC20"),
+    ("copytrading-notification:instType=SWAP",
+     {"infoType": "2", "instId": "", "instType": "SWAP", "subPosId": "667695035433385984", "uniqueCode": "3AF72F63"},
+     "SWAP                      2 notice  position 667695035433385984"),
+    ("copytrading-lead-notification:instType=SWAP",
+     {"infoType": "3", "instId": "BTC-USDT-SWAP", "maxLeadTraderNum": "3", "minLeadEq": "", "subPosId": "6676950354"},
+     "BTC-USDT-SWAP             3 notice  position 6676950354"),
+    ("economic-calendar",
+     {"actual": "49.2", "calendarId": "319275", "category": "PMI", "date": NOW, "event": "Manufacturing PMI",
+      "forecast": "49.3", "importance": "2", "previous": "47.3", "refDate": NOW, "region": "US", "ts": NOW},
+     "economic-calendar      49.2      49.3      47.3  at MOMENT Manufacturing PMI"),
+    ("sprd-public-trades:A_B", {"sprdId": "A_B", "px": "-10", "sz": "0.1", "side": "sell", "tradeId": "1", "ts": NOW},
+     "A_B                     -10            0.1 sell"),
+    ("sprd-tickers:A_B", {"sprdId": "A_B", "last": "4", "bidPx": "3", "askPx": "5", "open24h": "-7"},
+     "A_B                       4              3              5"),
+    ("sprd-books5:A_B", {"asks": [["19", "2", "1"]], "bids": [["5", "3", "1"]], "ts": NOW, "seqId": 1},
+     "A_B                       5          3         19          2     14"),
+    ("sprd-candle1m:A_B", [NOW, "8", "9", "7", "8.5", "45", "0"],
+     "A_B 1m                    8         9         7      8.5         45"),
+    ("index-candle1D:BTC-USDT", [NOW, "3811.31", "3811.32", "3811.30", "3811.31", "0"],
+     "BTC-USDT index 1D   3811.31   3811.32   3811.30  3811.31"),
+    ("trades:BTC-USDT", {"instId": "BTC-USDT", "px": "1", "sz": "2", "side": "buy", "count": "1", "restored": True},
+     "BTC-USDT                  1              2 buy restored"),
     ("a-channel-of-tomorrow:X", {"instId": "X", "deep": {"a": {"b": [[1, 2]]}}, "n": None, "e": [], "yes": True},
-     "X yes True\nX b 1 x"),
+     "X yes True\nX deep a b 1 x"),
 ]  # fmt: skip
 
 V3 = [
@@ -223,9 +300,9 @@ V3 = [
      {"instrument_id": "BTC-USD-200207-8500-P", "mark_vol": "0.6", "bid_vol": "0.5", "ask_vol": "0.7", "delta": "-0.1"},
      "BTC-USD-200207-8500-P   0.6 vol  bid 0.5  ask 0.7  delta -0.1"),
     ("futures/instruments", {"instrument_id": "BTC-USD-191227", "tick_size": "0.01", "delivery": "2019-12-27"},
-     "BTC-USD-191227               tick 0.01  expires 2019-12-27"),
+     "BTC-USD-191227               tick 0.01  ends 2019-12-27"),
     ("system/status", {"title": "Upgrade", "status": "1", "start_time": "2019-08-01T04:00:00.000Z"},
-     "system/status       partial Upgrade  begin 2019-08-01 DAY"),
+     "system/status             1 Upgrade  begin 2019-08-01 DAY"),
     ("spot/account:USDT", {"balance": "2.21", "available": "1.63", "currency": "USDT", "id": "", "hold": "0.5826"},
      "USDT                   2.21 balance  available 1.63  hold 0.5826"),
     ("futures/account:BTC",
@@ -234,18 +311,52 @@ V3 = [
     ("spot/order:ETH-USDT",
      {"order_id": "9", "instrument_id": "ETH-USDT", "price": "1.5", "size": "2", "side": "buy", "state": "0",
       "status": "open", "filled_size": "0"},
-     "ETH-USDT                1.5              2 buy open  filled 0"),
+     "ETH-USDT                1.5              2 buy open  done 0"),
     ("spot/order_algo:LTC-USDT",
      {"instrument_id": "ltc_usdt", "trigger_price": "9", "size": "1", "side": "sell", "status": "1"},
-     "ltc_usdt                  9              1 sell partial"),
+     "ltc_usdt                  9              1 sell  status 1"),
     ("futures/position:BTC-USD-191227",
      {"instrument_id": "BTC-USD-191227", "long_qty": "2", "long_avg_cost": "8.1", "short_qty": "0"},
      "BTC-USD-191227            2            8.1 long  short 0"),
     ("swap/position:BTC-USD-SWAP",
      {"instrument_id": "BTC-USD-SWAP", "timestamp": NOW,
+      "margin_mode": "crossed",
       "holding": [{"side": "long", "position": "1", "avg_cost": "8", "liquidation_price": "7", "realized_pnl": "0.5"}]},
-     "BTC-USD-SWAP timestamp MOMENT\n"
+     "BTC-USD-SWAP        crossed margin\n"
      "BTC-USD-SWAP              1           8 long  pnl 0.5  liq 7"),
+    ("option/position:BTC-USD",
+     {"instrument_id": "BTC-USD-190927-12500-C", "underlying": "BTC-USD", "position": "2", "avg_cost": "0.05",
+      "realized_pnl": "0", "unrealized_pnl": "0.02", "option_value": "0.5"},
+     "BTC-USD-190927-12500-C    2        0.05  pnl 0.02"),
+    ("option/account:BTC-USD",
+     {"underlying": "BTC-USD", "currency": "BTC", "equity": "1.5", "avail_margin": "1", "margin_balance": "1.4"},
+     "BTC                     1.5 equity  available 1"),
+    ("option/order:BTC-USD",
+     {"instrument_id": "BTC-USD-200207-8500-P", "price": "0.05", "size": "3", "side": "buy", "filled_qty": "1",
+      "state": "1", "type": "", "order_type": "0"},
+     "BTC-USD-200207-8500-P  0.05              3 buy partial  done 1"),
+    ("option/instruments",
+     {"instrument_id": "BTC-USD-200207-8500-P", "underlying": "BTC-USD", "option_type": "P", "tick_size": "0.0005",
+      "state": "2", "delivery": "2020-02-07T08:00:00.000Z"},
+     "BTC-USD-200207-8500-P     2  tick 0.0005  ends 2020-02-07 DAY"),
+    ("option/ticker:BTC-USD-200207-8500-P",
+     {"instrument_id": "BTC-USD-200207-8500-P", "last": "0.05", "best_bid": "0.04", "best_ask": "0.06", "open_24h": ""},
+     "BTC-USD-200207-8500-P  0.05           0.04           0.06"),
+    ("swap/account:BTC-USD-SWAP",
+     {"instrument_id": "BTC-USD-SWAP", "equity": "1.5", "margin_mode": "crossed", "total_avail_balance": "1.4"},
+     "BTC-USD-SWAP            1.5 equity  available 1.4  margin crossed"),
+    ("spot/margin_account:BTC-USDT",
+     {"instrument_id": "BTC-USDT", "liquidation_price": "0", "risk_rate": "", "tiers": "1",
+      "currency:BTC": {"available": "0.1", "balance": "0.1", "borrowed": "0", "hold": "0"},
+      "currency:USDT": {"available": "100", "balance": "120.5", "borrowed": "0", "hold": "20.5"}},
+     "BTC-USDT                  0 liquidation\n"
+     "BTC                     0.1 balance  available 0.1  hold 0\n"
+     "USDT                  120.5 balance  available 100  hold 20.5"),
+    ("futures/order:BTC-USD-191227",
+     {"instrument_id": "BTC-USD-191227", "price": "8001.1", "size": "3", "filled_qty": "1", "state": "2", "type": "4"},
+     "BTC-USD-191227       8001.1              3 end short filled  done 1"),
+    ("index/ticker:BTC-USD", {"instrument_id": "BTC-USD", "last": "10001.2", "open_24h": "9000"},
+     "BTC-USD             10001.2 index  change +11.12%"),
 ]  # fmt: skip
 
 V1 = [
@@ -268,14 +379,13 @@ V1 = [
     ("btc_forecast_price", {"timestamp": "1490341322021", "data": "998.8"}, "btc                   998.8 estimated"),
     ("ok_sub_futureusd_trades",
      {"amount": 5, "contract_name": "LTC0331", "price": 998.5, "status": 1, "type": 4, "deal_amount": 2},
-     "LTC0331               998.5              5 end short partial  filled 2"),
+     "LTC0331               998.5              5 end short partial  done 2"),
     ("ok_sub_futureusd_userinfo",
      {"balance": 0.2567, "symbol": "btc_usd", "keep_deposit": 0.0025, "profit_real": -0.0013},
      "btc_usd              0.2567 balance  profit -0.0013  deposit 0.0025"),
     ("ok_sub_futureusd_positions",
      {"positions": [{"position": "1", "contract_name": "BTC0630", "avgprice": "994.8", "hold_amount": "3"}],
       "symbol": "btc_usd", "user_id": 101},
-     "btc_usd user_id 101\n"
      "BTC0630                   3       994.8 long"),
     ("ok_sub_spot_bch_btc_ticker", {"high": "10000", "last": "111", "buy": "115", "change": "101", "sell": "115"},
      "bch_btc                 111            115            115"),
@@ -289,9 +399,11 @@ V1 = [
      {"symbol": "bch_btc", "orderId": 1, "tradeType": "sell", "tradeUnitPrice": "5", "tradeAmount": "2", "status": 0},
      "bch_btc                   5              2 sell open"),
     ("ok_sub_spot_bch_btc_balance", {"info": {"free": {"btc": 5.8}, "freezed": {"btc": 0}}},
-     "bch_btc btc 5.8\nbch_btc btc 0"),
+     "bch_btc info free btc 5.8\nbch_btc info freezed btc 0"),
 ]  # fmt: skip
 SAMPLES = V5 + V3 + V1
+WORDY = ("status", "algo-advance", "economic-calendar", "ok_sub_futureusd_trades")  # longer than 80 by their words
+KINDS = {channel.partition(":")[0] for channel, _, _ in SAMPLES}
 
 
 @pytest.fixture
@@ -310,12 +422,30 @@ def shown(capsys, monkeypatch):
 @pytest.mark.parametrize(("channel", "row", "line"), SAMPLES, ids=[channel for channel, _, _ in SAMPLES])
 def test_each_channel_has_a_line_that_a_person_reads(shown, channel, row, line):
     lines = shown(channel, row)
-    moment = okex_ws.moment_text(NOW)
-    assert [one.replace(moment, "MOMENT") for one in lines] == line.replace("MOMENT", moment).replace(
-        moment, "MOMENT"
-    ).splitlines()
+    assert lines == line.replace("MOMENT", okex_ws.moment_text(NOW)).splitlines()
     assert not any(c in one for one in lines for c in '{}[]"')
-    assert channel in ("status", "ok_sub_futureusd_trades") or "DAY" in line or max(map(len, lines)) <= 80 - 13
+    assert channel.partition(":")[0] in WORDY or "DAY" in line or max(map(len, lines)) <= 80 - 13
+
+
+# What is the same but for a number or a market, and so has one sample.
+SAME = {
+    r"books.*": "books", r"sprd-(books.*|bbo-tbt)": "sprd-books5", r"candle\w+": "candle1D",
+    r"mark-price-candle\w+": "mark-price-candle1m", r"index-candle\w+": "index-candle1D",
+    r"grid-orders-\w+": "grid-orders-contract",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", " ".join(DOCUMENTED.values()).split())
+def test_every_documented_channel_has_a_sample_here_and_a_format_of_its_own(kind):
+    like = next((sample for pattern, sample in SAME.items() if re.fullmatch(pattern, kind)), kind)
+    assert like in KINDS
+    assert okex_ws.line_format(f"{kind}:X").parts or kind == "liquidation-orders"  # which has them for its details
+
+
+def test_a_state_is_translated_for_orders_alone(shown):
+    assert "partial" in shown("spot/order:A-B", {"state": "1", "price": "1", "size": "2"})[0]
+    for channel in ("system/status", "spot/order_algo:A-B", "option/instruments", "deposit-info"):
+        assert "partial" not in shown(channel, {"status": "1", "state": "1", "trigger_price": "1", "amt": "1"})[0]
 
 
 def test_a_trade_has_the_exact_line_of_the_readme(capsys):
@@ -349,6 +479,12 @@ def test_nothing_is_longer_than_200_characters_and_nothing_controls_the_terminal
 def test_an_odd_row_has_a_line_too(shown, channel, row):
     lines = shown(channel, row)
     assert lines and all(lines)
+
+
+def test_a_row_that_is_a_list_of_objects_has_a_line_for_each(shown):
+    assert shown("futures/instruments", [{"instrument_id": "A", "tick_size": "1"}, {"instrument_id": "B"}, 7]) == [
+        "A                            tick 1", "B (nothing)",
+    ]  # fmt: skip
 
 
 def test_whatever_a_row_holds_no_json_is_shown_and_nothing_fails():

@@ -344,8 +344,8 @@ def test_what_cannot_be_written_in_time_is_said_aloud(monkeypatch, caplog):
             writer.put(marshal.dumps((1.0, "c", [n])))
         wait_for(lambda: len(writer.queue) == 3 and (writer.failing or sink is hanging))  # noqa: B023
         assert not writer.drain(time.monotonic())
-        assert f"--{name}: 3 messages could not be written in time, and are lost" in caplog.text
-    assert "for at most" in caplog.text
+        assert f"--{name}: 3 rows could not be written in time: lost" in caplog.text
+    assert "s at most" in caplog.text
     hanging.hang.set()
 
 
@@ -358,7 +358,7 @@ def test_what_was_taken_but_not_made_lasting_counts_as_lost(monkeypatch, caplog)
         writer.put(marshal.dumps((1.0, "c", [n])))
     wait_for(lambda: writer.failing)
     assert writer.backlog and not writer.drain(time.monotonic())
-    assert "3 messages could not be written in time" in caplog.text
+    assert "3 rows could not be written in time" in caplog.text
 
 
 def test_the_time_to_write_is_for_all_sinks_together(monkeypatch, caplog):
@@ -372,9 +372,26 @@ def test_the_time_to_write_is_for_all_sinks_together(monkeypatch, caplog):
     begin = time.monotonic()
     run.drain()
     assert time.monotonic() - begin < 0.55  # 0.3 each would be 0.6
-    assert run.status == 1 and caplog.text.count("1 messages could not be written in time") == 2
+    assert run.status == 1 and caplog.text.count("1 row could not be written in time") == 2
     for sink in sinks:
         sink.hang.set()
+
+
+def test_what_waits_is_counted_in_rows_and_a_change_of_state_is_none(caplog):
+    caplog.set_level("INFO", "okex_ws")
+    run = okex_ws.Run(okex_ws.parse_arguments([]), None)
+    sink = Memory()
+    sink.hang.clear()
+    sink.status = lambda *_: {}["a bug"]
+    run.output, run.connected, run.writers = None, True, [Writer("sink", sink)]
+    run.on_status("CONNECTED", "url")
+    run.handle("c", [1, 2])
+    run.handle("c", [nested(2500)])
+    assert run.sink_lines() == ["--sink: 0 rows written, 3 waiting"]
+    sink.hang.set()
+    run.drain()
+    assert run.sink_lines() == ["--sink: 2 rows written, 0 waiting"]
+    assert caplog.text.count("cannot take a message") == 1 and "1 row refused by --sink" in caplog.text
 
 
 def test_a_network_error_of_a_sink_is_no_bug_of_it():
@@ -617,7 +634,7 @@ def test_the_recorder_writes_the_top_of_the_book(tmp_path, exchange):
     assert len(rows) == 20 and all(len(row["bids"]) == len(row["asks"]) == 10 for row in rows)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_leaves_nothing_unwritten(tmp_path, exchange, number):
     path = tmp_path / "rows.jsonl"
     process = program(CHANNEL, "--url", exchange.url, "--jsonl", path)
@@ -678,7 +695,7 @@ def test_a_terminal_that_stands_still_does_not_stop_a_recorder(tmp_path, read_la
     with Exchange(every=0.001) as exchange:
         process = program(CHANNEL, "--url", exchange.url, "--trace", "--jsonl", path)
         wait_for(lambda: path.exists() and path.read_bytes().count(b"\n") > 3000, within=30)  # > 64 KB on stderr
-        seen = until(process.stderr, "were not shown") if read_later else ""
+        seen = until(process.stderr, "not shown: nothing read them") if read_later else ""
         process.terminate()
         if read_later:
             seen += process.communicate(timeout=10)[1]
@@ -743,7 +760,7 @@ def test_one_more_ctrl_c_gives_up_what_is_not_written(tmp_path):
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=3)
         other.close()
-    assert process.returncode == 130 and re.search(r"--sqlite: gave up: \d+ messages were not written", err)
+    assert process.returncode == 130 and re.search(r"--sqlite: gave up: \d+ rows? lost", err)
 
 
 def test_without_the_redis_package_the_rest_works(tmp_path, exchange):
