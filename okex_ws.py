@@ -379,7 +379,8 @@ class OkexWS(Connection):
     @property
     def channels(self) -> dict[str, str]:
         """Each channel and how its subscription stands: wanted, sent, confirmed, refused or leaving."""
-        return {subscription.channel: subscription.state for subscription in self._subscriptions}
+        patterns = dict.fromkeys(self._finder.patterns, "wanted")  # until it is known what they stand for
+        return patterns | {subscription.channel: subscription.state for subscription in self._subscriptions}
 
     def run(self) -> None:
         """Connect, read, and reconnect until `close()`. Call it on the main thread, or use `start()`.
@@ -391,9 +392,7 @@ class OkexWS(Connection):
             raise RuntimeError("this client ran before: make another one")
         self._reader = threading.get_ident()
         try:
-            found = self._finder.look_up(self._backoff)
-            if found:
-                self.found(found)
+            self._finder.look_up(self._backoff, self.found)
             if not self._stop.is_set():
                 okex_log.info("Connecting to %s.", passwordless(self.url))
             threading.Thread(target=self._send_heartbeat, name="okex_ws heartbeat", daemon=True).start()
@@ -451,8 +450,8 @@ class OkexWS(Connection):
         self.subscribe(*channels)
 
     def unsubscribe(self, *channels: str) -> None:
-        """Want these channels no more. Their rows stop at once, whatever is still on its way."""
-        for channel in channels:
+        """Want these channels, or all that match a pattern, no more. Their rows stop at once, even if on their way."""
+        for channel in self._finder.drop(channels, self.channels):
             self._subscriptions.drop(channel)
         self._send_due()
 
@@ -2024,7 +2023,7 @@ V5 = OkxV5([
      "instId tradeId px sz side fillVol markPx idxPx ts"),
     ("instruments", "instType=SPOT", "instruments that change", "instId state tickSz lotSz"),
     ("call-auction-details", "BTC-USDT", "a call auction", "instId eqPx matchedSz unmatchedSz auctionEndTime state ts"),
-    ("event-contract-markets", "", "event contracts", "instId state"),
+    ("event-contract-markets", "instType=EVENTS", "event contracts", "instId state"),
     ("status", "", "maintenance", "title state begin end"),
     ("public-block-trades", "BTC-USDT", "block trades, by leg", f"{V5_TRADE}", "business"),
     ("public-struc-block-trades", "", "block trades, whole", V5_LEGS, "business"),
@@ -4082,7 +4081,7 @@ def call_later(seconds: float, act: Callable[[], None]) -> threading.Timer:
 
 def fetch_json(url: str, headers: dict[str, str], proxy: dict[str, Any], timeout: float) -> Any:
     """GET a JSON document. The connection is made as the WebSocket's is: same proxy, same certificates."""
-    from http.client import HTTPConnection  # slow to import, and most runs never need it
+    from http.client import HTTPConnection, HTTPException  # slow to import, and most runs never need it
 
     from websocket._http import connect, proxy_info
 
@@ -4098,9 +4097,11 @@ def fetch_json(url: str, headers: dict[str, str], proxy: dict[str, Any], timeout
             connection.request("GET", path, headers=headers)
             response = connection.getresponse()
             body = response.read(MAX_MESSAGE + 1)
-    except Exception:
+    except Exception as error:
         if monotonic() >= end:
             raise TimeoutError("the answer took too long") from None
+        if isinstance(error, HTTPException):
+            raise OSError(f"{host} did not answer as HTTP has it: {error}") from None
         raise
     finally:
         deadline.cancel()
@@ -4125,10 +4126,14 @@ class Rest:
 
     def get(self, path: str, timeout: float = CONNECT_TIMEOUT) -> Any:
         """GET a resource: its data. Raises OSError, ValueError, or what websocket-client raises on connecting."""
-        answer = fetch_json(self.server + path, self.headers, self.proxy, min(timeout, CONNECT_TIMEOUT))
-        if answer["code"] != "0":
-            raise ValueError(f"{answer['code']} {answer['msg']}")
-        return answer["data"]
+        try:
+            answer = fetch_json(self.server + path, self.headers, self.proxy, min(timeout, CONNECT_TIMEOUT))
+            if answer["code"] == "0":
+                return answer["data"]
+            refusal = f"{answer['code']} {answer['msg']}"
+        except (KeyError, RecursionError, TypeError):
+            raise ValueError("the answer is not the exchange's") from None
+        raise ValueError(refusal)
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -4137,9 +4142,14 @@ class Rest:
 MAX_DEEP_BOOKS = 30  # incremental order books on one connection (docs-v5, January 2026, advise fewer)
 MAX_LOOK_UPS = 20  # refused channels of one client that are looked up in the lists of instruments
 LOOK_UP_PATIENCE = 3.0  # seconds at the end for one that is under way
-INSTRUMENT = re.compile(r"(?=.*-)[A-Z0-9][\w.+-]{1,63}", re.ASCII | re.IGNORECASE)  # what a list may name
+INSTRUMENT = re.compile(r"(?!.{65})[A-Z0-9][\w.+]*(-[\w.+]+)+", re.ASCII | re.IGNORECASE)  # what a list may name
+PATTERN = re.compile(r"[A-Z0-9*?![\]_.+-]{1,100}", re.ASCII | re.IGNORECASE)  # what may match such a name
+MAX_NAME = 100  # characters of a channel's name that is compared with all that there are
+OPTIONS = re.compile(r"(\w+-\w+)-(?:.*-)?(?:[CP]|\[[CP]+\])", re.ASCII)  # options, or a pattern of them: the family
 COINS = re.compile(r"(?!ok_)[A-Z0-9]{2,20}([-_/][A-Z0-9]{2,20}){0,2}", re.IGNORECASE)  # btc, or what names a pair
 LISTED = ("SPOT", "SWAP", "FUTURES")  # the types of instruments that are listed as a whole; options by their family
+QUOTES = "'\"`\u2018\u2019\u201c\u201d"  # of a shell that takes none, or of a text processor
+V3_EXAMPLES = {"swap": "BTC-USD-SWAP", "futures": "BTC-USD-191227"}  # by market, where the table has that of another
 USUAL_KINDS = ("trades", "tickers", "candle1m", "books")
 QUOTE_COINS = "USDT USDC USDG USD BTC ETH EUR TRY BRL AUD AED SGD"
 SYNONYMS = {
@@ -4198,11 +4208,11 @@ def misnomer(channel: str) -> Misnomer | None:
     if re.match(r"\w+=", argument):
         return None
     names = nearest_names(dialect, name)
-    if not names and not argument and COINS.fullmatch(name):
-        instrument = usual_spelling(name)
+    instruments = is_pattern(name) and PATTERN.fullmatch(name)
+    if not names and not argument and (instruments or COINS.fullmatch(name)):
         return Misnomer(
-            f"{name} is an instrument, and a channel says what to receive of it",
-            [f"{usual}:{instrument}" for usual in USUAL_KINDS],
+            f"{name} names {'instruments' if instruments else 'an instrument'}, and a channel says what to receive",
+            [with_argument(V5, usual, name) for usual in USUAL_KINDS],
         )
     return Misnomer(
         f"{printable_text(name)} is no kind of channel: --list shows them all",
@@ -4221,9 +4231,9 @@ def misnamed_argument(dialect: Dialect, kind: ChannelKind, name: str, argument: 
         return None if not argument or dialect is V3 else Misnomer(f"{name} is about no instrument", [meant])
     if not argument:
         return Misnomer(f"{name} needs an instrument", [meant])
-    foreign = not re.search(r"[-_*?]", argument) or argument.endswith("PERP")
+    foreign = not is_instrument(argument) or argument.endswith("PERP")
     if argument != argument.upper() or (dialect is V5 and foreign):
-        return Misnomer(f"{argument} is not how the exchange writes an instrument", [meant])
+        return Misnomer(f"{printable_text(argument, 64)} is not how the exchange writes an instrument", [meant])
     if dialect is V5 and not is_pattern(argument) and not fits_kind(kind, argument):
         return Misnomer(f"{name} is not about {argument}", [meant])
     return None
@@ -4242,21 +4252,22 @@ def with_argument(dialect: Dialect, name: str, argument: str) -> str:
     kind = dialect.kind(name)
     if kind is None or not kind.argument or dialect is V1:
         return name
-    if "=" in kind.argument or "=" in argument:
-        only = re.fullmatch(r"instType=ANY", kind.argument) and "-" in argument and not is_pattern(argument)
-        instrument = usual_spelling(argument) if only else ""
-        return (
-            f"{name}:instType={V5.instrument_type(instrument)},instId={instrument}"
-            if only
-            else f"{name}:{kind.argument}"
-        )
-    if not argument:
+    pattern = is_pattern(argument)
+    instrument = argument.strip(QUOTES).upper() if pattern else usual_spelling(argument)
+    market = name.partition("/")[0]
+    if not argument or not is_instrument(instrument) or (pattern and (dialect is not V5 or kind.trades == "SPREAD")):
+        own = V3_EXAMPLES.get(market) if kind.argument != "BTC-USD" else ""
+        return f"{name}:{own or kind.argument}"
+    if kind.argument == "instType=ANY" and "-" in argument and not pattern:
+        return f"{name}:instType={V5.instrument_type(instrument)},instId={instrument}"
+    if "=" in kind.argument:
         return f"{name}:{kind.argument}"
-    instrument = argument.upper() if is_pattern(argument) else usual_spelling(argument)
     if dialect is V5 and kind.trades == "INDEX":
-        instrument = "-".join(instrument.split("-")[:2])
-    elif dialect is V5 and not is_pattern(argument) and not fits_kind(kind, instrument):
-        instrument += "-SWAP"
+        instrument = family_of(instrument)
+    elif dialect is V5 and not pattern and not fits_kind(kind, instrument):
+        instrument = f"{family_of(instrument)}-SWAP"
+    elif market == "swap":
+        instrument = f"{instrument.removesuffix('-SWAP')}-SWAP"
     return f"{name}:{instrument}"
 
 
@@ -4264,21 +4275,34 @@ def is_pattern(text: str) -> bool:
     return any(mark in text for mark in "*?[")
 
 
+def is_instrument(text: str) -> bool:
+    """Whether an instrument may be called so, or a pattern match it, upper or lower case."""
+    return bool((PATTERN if is_pattern(text) else INSTRUMENT).fullmatch(text))
+
+
+def family_of(instrument: str) -> str:
+    """BTC-USD for BTC-USD-SWAP: what its future, options and index are named by."""
+    return "-".join(instrument.split("-")[:2])
+
+
 def usual_spelling(text: str) -> str:
     """How the exchange would write an instrument: BTC-USDT for btcusdt, BTC/USDT, btc_usdt or btc alone."""
-    name = re.sub(r"[/_]", "-", text.upper())
+    name = re.sub(r"[/_]", "-", text.strip(QUOTES).upper())
     name = re.sub(r"[-.:]?(PERP|PERPETUAL|SWAP)$", "-SWAP", name)
     swap = "-SWAP" if name.endswith("-SWAP") else ""
     name = re.sub(r"^XBT", "BTC", name.removesuffix("-SWAP"))
     if "-" not in name:
         joined = re.fullmatch(rf"(.+?)({'|'.join(QUOTE_COINS.split())})", name)
-        name = f"{joined[1]}-{joined[2]}" if joined else f"{name}-USDT"
+        name = f"{joined[1]}-{joined[2]}" if joined else f"{name.replace('USDT', 'BTC')}-USDT"
     return name + swap
 
 
 def nearest_names(dialect: Dialect, name: str) -> list[str]:
     """The names of kinds that are most like this one, the nearest first; none if nothing is like it."""
     from difflib import SequenceMatcher  # slow to import, and most runs never need it
+
+    if len(name) > MAX_NAME:
+        return []
 
     def plain(text: str) -> str:
         return re.sub(r"[-_/. ]", "", text.lower())
@@ -4300,10 +4324,12 @@ def nearest_names(dialect: Dialect, name: str) -> list[str]:
 
 def coins_of(name: str) -> dict[str, str]:
     """The coins in a name that is meant to be v1's: {"coin": "btc", "quote": "usdt"}."""
-    words = re.sub(r"^ok_sub_(spot|futureusd)_", "", name).split("_")
-    pair = usual_spelling(words[0]).lower().split("-") if words[0] else ["btc", "usdt"]
-    known = [quote for quote in words[1:2] if quote.upper() in QUOTE_COINS.split()]
-    return {"coin": pair[0] if not known else words[0], "quote": (known or pair[1:])[0]}
+    text = re.sub(r"[^a-z0-9_]", "", name.lower())
+    coin, _, rest = re.sub(r"^ok_sub_(spot|futureusd)_", "", text).partition("_")
+    quote = rest.partition("_")[0]
+    if not coin or quote.upper() not in QUOTE_COINS.split():
+        coin, quote = usual_spelling(coin or "btc").lower().split("-")[:2]
+    return {"coin": coin, "quote": quote}
 
 
 def bar_of(text: str) -> str:
@@ -4328,8 +4354,14 @@ def todays_channel(channel: str, future: Callable[[str, str], str] = "{}-YYMMDD"
     kind, places = dialect.kind(channel), dialect.places(channel)
     if kind is None:
         return ""
-    market, _, id = channel.partition("/")[0], *channel.partition(":")[1:]
-    id = usual_spelling(id or kind.argument)
+    market, id = channel.partition("/")[0], channel.partition(":")[2]
+    if kind.argument == "USDT":
+        id = id if re.fullmatch(r"[A-Z0-9]{1,20}", id) else kind.argument
+    else:
+        id = usual_spelling(id)
+        id = id if is_instrument(id) else kind.argument
+    if market in ("index", "swap"):
+        id = f"{family_of(id)}{'-SWAP' * (market == 'swap')}"
     dated = re.fullmatch(r"(\w+-\w+)-\d{6}", id)
     coin, when = places.get("coin", "").upper(), places.get("when", "")
     return kind.today.format(
@@ -4347,7 +4379,8 @@ def pattern_kind(channel: str) -> ChannelKind:
     kind = V5.kind(channel)
     if kind is None or not kind.argument or "=" in kind.argument or kind.trades == "SPREAD":
         raise ValueError(f"{channel}: patterns are for channels of v5 that take an instrument, such as tickers:*-USDT")
-    if re.search(r"-[CP]$", channel) and not re.match(r"[\w-]+:\w+-\w+-", channel):
+    pattern = channel.partition(":")[2]
+    if OPTIONS.fullmatch(f"A-B-{pattern}") and not OPTIONS.fullmatch(pattern):
         raise ValueError(f"{channel}: the exchange lists options by family, name it: BTC-USD-*-C")
     return kind
 
@@ -4369,26 +4402,35 @@ class Instruments:
         query = f"instType={type}" + (f"&instFamily={family}" if family else "")
         with self._lock:
             if query not in self._lists:
-                rows = self._rest.get(f"/api/v5/public/instruments?{query}")
-                try:
-                    live = [row for row in rows if row["state"] == "live" and INSTRUMENT.fullmatch(str(row["instId"]))]
-                    named = [(str(row["instId"]), str(row.get("uly", ""))) for row in live]
-                except (AttributeError, KeyError, TypeError):
-                    raise ValueError("the exchange's answer is no list of instruments") from None
-                self._lists[query] = list(dict.fromkeys(named))
+                self._lists[query] = self._fetch(query)
             return self._lists[query]
+
+    def _fetch(self, query: str) -> list[tuple[str, str]]:
+        try:
+            rows = self._rest.get(f"/api/v5/public/instruments?{query}")
+            live = {str(row["instId"]): str(row.get("uly", "")) for row in rows if row["state"] == "live"}
+        except (AttributeError, KeyError, TypeError):
+            raise ValueError("the exchange's answer is no list of instruments") from None
+        except ValueError as error:
+            if str(error).startswith("51001 "):  # there are none
+                return []
+            raise
+        known = [(name, index) for name, index in live.items() if INSTRUMENT.fullmatch(name)]
+        if len(known) < len(live):
+            okex_log.warning("%d odd names in the list of instruments are left out.", len(live) - len(known))
+        return known
 
     def names(self, types: Iterable[str], like: str) -> list[str]:
         """All of these types. Options only of one family, where `like`, a name or a pattern, tells which."""
         if "INDEX" in types:
             indices = [index for type in LISTED for _, index in self.live(type) if INSTRUMENT.fullmatch(index)]
             return sorted({*indices, *(name for name, _ in self.live("SPOT"))})
-        option = re.fullmatch(r"(\w+-\w+)-(?:.*-)?[CP]", like)
+        option = OPTIONS.fullmatch(like)
         if option and "OPTION" in types:
             return [name for name, _ in self.live("OPTION", option[1])]
         if like.endswith("-SWAP"):
             types = {"SWAP"} & set(types)
-        return [name for type in LISTED if type in types for name, _ in self.live(type)]
+        return list(dict.fromkeys(name for type in LISTED if type in types for name, _ in self.live(type)))
 
     def matching(self, channel: str) -> list[str]:
         """The channels that a pattern such as trades:*-USDT-SWAP stands for now; LookupError if there are none."""
@@ -4396,13 +4438,12 @@ class Instruments:
 
         kind = pattern_kind(channel)
         name, _, pattern = channel.partition(":")
-        found = [
-            instrument for instrument in self.names(kind.trades.split(), pattern) if fnmatchcase(instrument, pattern)
-        ]
+        instruments = self.names(kind.trades.split(), pattern)
+        found = [f"{name}:{instrument}" for instrument in instruments if fnmatchcase(instrument, pattern)]
         if not found:
             raise LookupError(f"no instrument that is traded now matches {channel}")
         okex_log.info("%s matches %d instruments. What is listed later is not followed.", channel, len(found))
-        return [f"{name}:{instrument}" for instrument in dict.fromkeys(found)]
+        return found
 
     def nearest(self, channel: str) -> list[str]:
         """Channels of the same kind about instruments that are named alike; none if its own is there."""
@@ -4446,18 +4487,31 @@ class Finder:
         pattern_kind(channel)
         self.patterns.append(channel)
 
-    def look_up(self, backoff: Backoff) -> list[str]:
-        """The channels that the patterns stand for. A list that cannot be had is asked for until the client stops."""
+    def drop(self, channels: Iterable[str], known: Iterable[str]) -> Iterator[str]:
+        """Forget patterns. The channels themselves, and of those that are known, what the patterns match."""
+        from fnmatch import fnmatchcase
+
+        for channel in channels:
+            if is_pattern(channel):
+                self.patterns = [pattern for pattern in self.patterns if pattern != channel]
+                yield from (name for name in known if fnmatchcase(name, channel))
+            else:
+                yield channel
+
+    def look_up(self, backoff: Backoff, found: Callable[[list[str]], None]) -> None:
+        """Tell `found` what the patterns stand for. A list that cannot be had is asked for until the client stops."""
         while self.patterns and not self._stop.is_set():
             try:
-                return [name for pattern in self.patterns for name in self.instruments.matching(pattern)]
+                channels = [name for pattern in self.patterns for name in self.instruments.matching(pattern)]
             except (OSError, ValueError, websocket.WebSocketException) as error:
                 delay = backoff.delay(at_once=False)
                 why = f"the list of instruments cannot be had: {explain(error, self._rest.server, self._rest.proxy)}"
                 okex_log.warning("Cannot begin: %s. Next try in %.1f s.", why, delay)
                 self._notify(DISCONNECTED, why)
                 self._stop.wait(delay)
-        return []
+            else:
+                found(channels)
+                self.patterns = []
 
     def suggest(self, channels: Iterable[str]) -> None:
         """Say what may have been meant by channels that were refused, as soon as it is known."""
@@ -4525,8 +4579,8 @@ def list_instruments(instruments: Instruments, pattern: str) -> list[str]:
     """The names for --list PATTERN: those that match, or without a wildcard, have it somewhere in them."""
     from fnmatch import fnmatchcase
 
+    names = instruments.names((*LISTED, "OPTION"), pattern.upper())
     pattern = pattern.upper() if is_pattern(pattern) else f"*{pattern.upper()}*"
-    names = instruments.names((*LISTED, "OPTION"), pattern)
     return [name for name in names if fnmatchcase(name, pattern)]
 
 
@@ -5159,13 +5213,14 @@ class SQLite(Sink):
     def recall(self, channel: str, seconds: float) -> Iterator[Any]:
         """The rows of a channel of the last so many seconds, and some from before, in the order in which they came."""
         nth = "SELECT received FROM rows WHERE channel = ? AND received < ? ORDER BY received DESC LIMIT 1 OFFSET ?"
-        before = self.db.execute(nth, (channel, wall_clock() - seconds, RECALLED_BEFORE)).fetchone()
-        most = self.db.execute(nth, (channel, inf, MAX_RECALLED)).fetchone()
-        since = max(before[0] if before else 0.0, most[0] if most else 0.0)
-        rows = "SELECT row FROM rows WHERE channel = ? AND received >= ? ORDER BY received, rowid"
-        for (text,) in self.db.execute(rows, (channel, since)):
-            with suppress(ValueError):
-                yield from_json(text)
+        with contextlib.closing(self._connect()) as db:  # its own: the writer's thread may use the other already
+            before = db.execute(nth, (channel, wall_clock() - seconds, RECALLED_BEFORE)).fetchone()
+            most = db.execute(nth, (channel, inf, MAX_RECALLED)).fetchone()
+            since = max(before[0] if before else 0.0, most[0] if most else 0.0)
+            rows = "SELECT row FROM rows WHERE channel = ? AND received >= ? ORDER BY received, rowid"
+            for (text,) in db.execute(rows, (channel, since)):
+                with suppress(ValueError):
+                    yield from_json(text)
 
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
         self.rows += [(received, channel, to_json(row)) for row in rows]
@@ -6535,8 +6590,8 @@ class Run:
         if args.depth and not args.redis and not any(dialect_of(c).book(c) for c in args.channels):
             raise ValueError("--depth has no effect without an order book such as books:BTC-USDT")
         sinks = {option: self.make_sink(option, target) for option, target in targets.items()}
-        self.recall(sinks.get("sqlite"))
         self.writers = [Writer(option, sink) for option, sink in sinks.items()]
+        self.recall(args.channels)
 
     def make_sink(self, option: str, target: str) -> Any:
         """Raises ValueError, in words, if a sink cannot be."""
@@ -6548,14 +6603,11 @@ class Run:
         except ValueError as error:
             raise ValueError(f"--{option}: {error}") from None
 
-    def recall(self, kept: Any) -> None:
-        """Tell each client what an earlier run kept of its channels, so that it goes on there."""
-        if not isinstance(kept, SQLite):
-            return
-        for client in self.clients.values():
-            for channel in client.channels:
-                if series_of(channel):
-                    client.recall(channel, kept.recall(channel, self.args.fill))
+    def recall(self, channels: Iterable[str]) -> None:
+        """Tell the clients what an earlier run kept of these channels, so that they go on there."""
+        for kept in (writer.sink for writer in self.writers if isinstance(writer.sink, SQLite)):
+            for channel in filter(series_of, channels):
+                self.clients[self.place(channel)].recall(channel, kept.recall(channel, self.args.fill))
 
     def run(self) -> int:
         if threading.current_thread() is threading.main_thread():
@@ -6577,8 +6629,9 @@ class Run:
         except Exception as error:
             okex_log.error("Stopped: %s.", explain(error, first.url))
         self.hang_up(1)
-        for client in others:
-            client.ended.wait(EXIT_GRACE)  # so that what it misses is told
+        end = monotonic() + EXIT_GRACE
+        for client in list(self.clients.values()):
+            client.ended.wait(max(0.0, end - monotonic()))  # so that what it misses is told
         self.drain()
         return self.status or 0
 
@@ -6587,34 +6640,43 @@ class Run:
     def subscribe(self, channels: Iterable[str]) -> None:
         for channel in channels:
             self.refusals.pop(channel, None)
-            where = self.place(channel)
-            if where in self.clients:
-                self.clients[where].subscribe(channel)
-                continue
-            names = ("region", "simulated", "proxy", "ping_every", "fill")
-            options = {name: getattr(self.args, name) for name in names} | {"depth": self.depth}
-            client = OkexWS(channel, self.handle, url=self.url, credentials=self.credentials, **options)
-            client.on_status = self.on_status  # type: ignore[method-assign]
-            client.found = self.subscribe  # type: ignore[method-assign]
             with self.clients_lock:
-                self.clients[where] = client
+                where = self.place(channel)
+                known = self.clients.get(where)
+                client = self.clients[where] = known or self.make_client(channel)
                 running = self.running
-            if running:
+            if known:
+                known.subscribe(channel)
+            elif running:
                 client.start()
+
+    def make_client(self, channel: str) -> OkexWS:
+        names = ("region", "simulated", "proxy", "ping_every", "fill")
+        options = {name: getattr(self.args, name) for name in names} | {"depth": self.depth}
+        client = OkexWS(channel, self.handle, url=self.url, credentials=self.credentials, **options)
+        client.on_status = self.on_status  # type: ignore[method-assign]
+        client.found = self.found  # type: ignore[method-assign]
+        return client
+
+    def found(self, channels: list[str]) -> None:
+        """Subscribe to what a client's patterns stand for, before it connects."""
+        self.subscribe(channels)
+        self.recall(channels)
 
     def place(self, channel: str) -> tuple[Any, ...]:
         """Which client has a channel, or is to have it: one for each endpoint, and one for each 30 order books."""
         dialect = dialect_of(channel)
         where = endpoint_of(channel, self.url, self.args.region, self.args.simulated), dialect
-        deep = dialect.book(channel) == "changes" and not is_pattern(channel)
-        numbers = itertools.count() if deep else [0]
-        for number in numbers:
-            client = self.clients.get((*where, number))
-            if client is None or channel in client.books:
-                break
-            if sum(not book.whole for book in client.books.values()) < MAX_DEEP_BOOKS:
-                break
-        return *where, number
+        if dialect.book(channel) != "changes" or is_pattern(channel):
+            return *where, 0
+        places = [place for place in self.clients if place[:2] == where]
+        for place in places:
+            if channel in self.clients[place].books:
+                return place
+        for place in places:
+            if sum(not book.whole for book in list(self.clients[place].books.values())) < MAX_DEEP_BOOKS:
+                return place
+        return *where, len(places)
 
     def channels(self) -> dict[str, str]:
         """Each channel and how its subscription stands, see OkexWS.channels."""
@@ -6626,6 +6688,8 @@ class Run:
     def command(self, op: str, channels: list[str]) -> Any:
         """What other programs may ask for, see RedisSink."""
         if op == "subscribe":
+            if any(map(is_pattern, channels)):
+                raise ValueError("patterns are for the start: subscribe to channels by their names")
             self.subscribe(channels)
         elif op == "unsubscribe":
             for client in list(self.clients.values()):
@@ -6880,7 +6944,7 @@ def check_channels(args: argparse.Namespace) -> None:
         dialect = dialect_of(meant[0]) if meant else V5
         if dialect.retired and not args.offline and not args.url:
             future = functools.partial(future_or_form, Instruments(rest_of(args, None)))
-            meant = [todays_channel(name, future) for name in meant]
+            meant = list(dict.fromkeys(todays_channel(name, future) for name in meant))
             problem, question = (
                 f"{channel} is of {dialect.name}, which OKX gave up in {dialect.retired}",
                 "What carries the same today",
@@ -6910,19 +6974,26 @@ def command_for(channel: str, args: argparse.Namespace) -> str:
 
 def show_list(args: argparse.Namespace, url: str | None) -> int:
     """Print what --list asks for. The exit status: 1 if there is nothing, or if it cannot be had."""
+    rest = rest_of(args, url)
+    if not sys.stdout:
+        raise ValueError("stdout is closed: there is nothing to print to")
     try:
-        lines = list(list_kinds([V5] if not url else [V5, V3, V1]))
-        if args.list:
-            lines = list_instruments(Instruments(rest_of(args, url)), args.list)
-        if not lines:
-            okex_log.error("No instrument that is traded now matches %s.", args.list)
-            return 1
-        sys.stdout.write("\n".join([*lines, ""]))
-        sys.stdout.flush()
-    except BrokenPipeError:  # | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        lines = list_instruments(Instruments(rest), args.list) if args.list else []
     except (OSError, ValueError, websocket.WebSocketException) as error:
-        okex_log.error("The list cannot be had: %s.", explain(error, rest_of(args, url).server))
+        okex_log.error("The list cannot be had: %s.", explain(error, rest.server, rest.proxy))
+        return 1
+    if not args.list:
+        lines = list(list_kinds([V5] if not url else [V5, V3, V1]))
+    if not lines:
+        okex_log.error("No instrument that is traded now matches %s.", printable_text(args.list))
+        return 1
+    try:
+        print("\n".join(lines), flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        if isinstance(error, BrokenPipeError):  # | head
+            return 0
+        okex_log.error("Cannot write to stdout: %s.", error)
         return 1
     return 0
 

@@ -1,13 +1,17 @@
 """Who mistypes a channel, remembers another name of it, or wants all of a kind, gets what exists."""
 
 import re
+import shlex
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 
 import pytest
 from conftest import wait_for
+from exchange import Exchange, ServerV5, channel_of
 
 import okex_ws
 from okex_ws import REFUSED, V1, V3, V5, Finder, Instruments, OkexWS, find_channels, misnomer, todays_channel
@@ -98,7 +102,28 @@ MISSPELLED = {
     "spot/tickr:BTC-USDT": "spot/ticker:BTC-USDT",
     "spot/trades:btc_usdt": "spot/trade:BTC-USDT",
     "spot/candle60:BTC-USDT": "spot/candle60s:BTC-USDT",
-    "swap/ticker": "swap/ticker:BTC-USDT",
+    "swap/ticker": "swap/ticker:BTC-USD-SWAP",
+    "swap/tiker:btc-usd": "swap/ticker:BTC-USD-SWAP",
+    "futures/account": "futures/account:BTC-USD",
+    "futures/trad": "futures/trade:BTC-USD-191227",
+    "spot/ticker:*-usdt": "spot/ticker:BTC-USDT",
+    "trades:BTC_USDT": "trades:BTC-USDT",
+    "'tickers:*-USDT'": "tickers:*-USDT",
+    '"trades:btc-usdt"': "trades:BTC-USDT",
+    "trades:BTC-USDT,ETH-USDT": "trades:BTC-USDT",
+    "trades:]": "trades:BTC-USDT",
+    "trades:usdt": "trades:BTC-USDT",
+    "trades:BTC-": "trades:BTC-USDT",
+    "trades:BTC--USDT": "trades:BTC-USDT",
+    "trades:%s{0}": "trades:BTC-USDT",
+    "swap": "trades:BTC-USDT",
+    "*-usdt-swap": "trades:*-USDT-SWAP",
+    "funding-rate:BTC-USD-261225": "funding-rate:BTC-USD-SWAP",
+    "sprdtickers:*-USDT": "sprd-tickers:BTC-USDT_BTC-USDT-SWAP",
+    "event-contract-markets": "event-contract-markets:instType=EVENTS",
+    "ok_sub_spot_BTC_USDT_ticker": "ok_sub_spot_btc_usdt_ticker",
+    "ok_sub_spot__usdt_ticker": "ok_sub_spot_btc_usdt_ticker",
+    "ok_sub_spot_b@tc_usdt_tickr": "ok_sub_spot_btc_usdt_ticker",
     "ok_sub_spot_btc_usdt_tickers": "ok_sub_spot_btc_usdt_ticker",
     "ok_sub_spot_btcusdt_ticker": "ok_sub_spot_btc_usdt_ticker",
     "ok_sub_spot_bch_btc_kline_1m": "ok_sub_spot_bch_btc_kline_1min",
@@ -160,6 +185,39 @@ def test_what_may_exist_is_not_held_up(channel):
 def test_what_is_like_nothing_is_told_without_a_suggestion(channel):
     wrong = misnomer(channel)
     assert "no kind of channel" in wrong.problem and len(wrong.problem) < 300
+
+
+KINDS = ["trades", "trade", "orders", "sprd-ticker", "index-candle1m", "spot/tick", "ok_sub_spot_btc_depth", "x"]
+HOSTILE_ARGUMENTS = [
+    *"- = , : _ [ ] ? * ' \\ % {0} -- SWAP -SWAP a= =b BTC- -BTC BTC--USDT A-B-C-D-E-C '*' $(x) ;rm".split(),
+    *("\u00df", "\u0130", "\ufb01"),  # whose upper case is longer, or not that of their lower case
+    *("A" * 10_000, "A-" * 5_000, "*" * 10_000, "USDT" * 2_500, "[a-" * 3_000, "BTC-USDT/ETH-USDT", ""),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_suggested_can_exist_and_is_short(kind):
+    for channel in [f"{kind}:{argument}" for argument in HOSTILE_ARGUMENTS] + HOSTILE_ARGUMENTS[:-1]:
+        wrong = misnomer(channel)
+        meant = wrong.meant if wrong else []
+        assert len(str(wrong)) < 700 and str(wrong).isprintable()
+        assert [name for name in meant if misnomer(name)] == [], channel
+        assert [name for name in meant if okex_ws.is_pattern(name) and not okex_ws.pattern_kind(name)] == []
+
+
+def test_a_name_of_any_length_is_not_compared_for_long(monkeypatch):
+    monkeypatch.setattr("difflib.SequenceMatcher", None)
+    assert misnomer("tickers" * 1400).meant == []
+
+
+def test_what_the_tables_show_is_taken_by_the_exchange():
+    listed = Exchange().listed
+    for kind in V5.kinds:
+        arg = V5.argument(f"{next(V5.names(kind))}:{kind.argument}".rstrip(":"))
+        served = channel_of(arg["channel"])
+        if served:  # the stand-in has no spreads
+            assert served.takes(arg, listed), arg
+            assert f"{served.endpoint}{', login' * served.login}" == kind.where
 
 
 def test_a_channel_that_cannot_exist_ends_the_program_before_it_connects(exchange):
@@ -226,6 +284,13 @@ YESTERDAY = {
     "index/candle3600s:BTC-USD": "index-candle1H:BTC-USD",
     "option/summary:BTC-USD": "opt-summary:instFamily=BTC-USD",
     "system/status": "status",
+    "spot/account:USDT": "account:ccy=USDT",
+    "spot/account:%S": "account:ccy=USDT",
+    "index/ticker:BTC-USD-SWAP": "index-tickers:BTC-USD",
+    "index/ticker:BTC-USD-191227": "index-tickers:BTC-USD",
+    "swap/funding_rate:BTC-USD-191227": "funding-rate:BTC-USD-SWAP",
+    "spot/trade:%S": "trades:BTC-USDT",
+    "spot/trade:" + "A" * 5000: "trades:BTC-USDT",
 }
 
 
@@ -248,6 +313,7 @@ def test_a_channel_of_yesterday_is_answered_with_the_command_of_today_and_not_re
         "What carries the same today:",
         "  python okex_ws.py candle1m:BTC-USDT",
     ]
+    assert run("spot/depth_l2:BTC-USDT", offline=False).stderr.count(" books:BTC-USDT") == 1
 
 
 def test_the_futures_of_yesterday_have_the_dates_of_the_list(exchange):
@@ -283,12 +349,58 @@ def test_a_pattern_lists_instruments_a_line_each():
 def test_nothing_that_matches_is_status_1():
     told = run("--list", "nope-nope")
     assert (told.returncode, told.stdout) == (1, "") and "No instrument" in told.stderr
+    assert "\x1b" not in run("--list", "\x1b[2J").stderr
 
 
 def test_a_list_that_cannot_be_had_is_told_in_one_line(exchange):
     exchange.rest_status = 503
     told = run("--url", exchange.url, "--list", "btc", offline=False)
     assert (told.returncode, told.stdout) == (1, "") and told.stderr.count("\n") == 1 and "HTTP 503" in told.stderr
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"garbage\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 500 + b"\r\n",
+        *(b"HTTP/1.1 200 OK\r\n\r\n" + body for body in (b"[]", b"7", b"{}", b'{"code":"0"}', b"[" * 100_000, b"\xff")),
+    ],
+)
+def test_an_answer_that_is_not_the_exchanges_is_no_surprise(answer):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(answer)
+
+        Thread(target=serve, daemon=True).start()
+        with pytest.raises((OSError, ValueError)):
+            find_channels("tickers:*-USDT", url=f"ws://127.0.0.1:{server.getsockname()[1]}")
+
+
+def test_an_option_is_listed_by_its_name_too(exchange):
+    instruments = Instruments(okex_ws.Rest(exchange.url, False, okex_ws.DIRECT))
+    calls = okex_ws.list_instruments(instruments, "BTC-USD-*-C")
+    assert okex_ws.list_instruments(instruments, calls[0].lower()) == calls[:1]
+    assert set(calls) < set(okex_ws.list_instruments(instruments, "BTC-USD-*-[CP]"))
+    assert okex_ws.list_instruments(instruments, "NOPE-USD-*-C") == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "where", "status", "words"),
+    [
+        (["--list"], ">&-", 2, "stdout is closed"),
+        (["--list"], ">/dev/full", 1, "Cannot write to stdout"),
+        (["--list", "btc", "--proxy", "http://127.0.0.1:1"], "", 1, "the proxy 127.0.0.1:1 refused"),
+    ],
+)
+def test_what_keeps_a_list_from_being_shown_is_told_in_a_line(arguments, where, status, words):
+    command = shlex.join([sys.executable, str(SCRIPT), *arguments])
+    told = subprocess.run(f"{command} {where}", shell=True, capture_output=True, text=True, timeout=30)
+    assert told.returncode == status and words in told.stderr and told.stderr.count("\n") == 1
 
 
 # -- Patterns
@@ -324,8 +436,9 @@ def test_order_books_are_split_over_connections(exchange, started):
 
 
 def test_a_pattern_that_matches_nothing_is_status_1(exchange):
-    told = run("--url", exchange.url, "tickers:NOPE-*", offline=False)
-    assert told.returncode == 1 and "no instrument that is traded now matches tickers:NOPE-*" in told.stderr
+    for pattern in ("tickers:NOPE-*", "tickers:NOPE-USD-*-C"):
+        told = run("--url", exchange.url, pattern, offline=False)
+        assert told.returncode == 1 and f"no instrument that is traded now matches {pattern}" in told.stderr
     assert exchange.handshakes == 0
 
 
@@ -354,6 +467,7 @@ def test_a_client_that_waits_for_its_list_closes_at_once(exchange, connect):
         ("sprd-tickers:*", "take an instrument"),
         ("spot/ticker:*-USDT", "take an instrument"),
         ("trades:*-C", "by family"),
+        ("trades:BTC-*-[CP]", "by family"),
     ],
 )
 def test_a_pattern_that_no_list_can_answer_is_an_error(pattern, words):
@@ -366,6 +480,79 @@ def test_a_pattern_is_for_the_start(exchange, connect):
     wait_for(lambda: client.rows)
     with pytest.raises(ValueError, match="for the start"):
         client.subscribe("tickers:*-USDT")
+
+
+def test_a_pattern_that_waits_for_its_list_is_wanted_and_can_be_given_up(exchange, connect, impatient):
+    exchange.rest_status = 503
+    client = connect("tickers:BTC-USD*", "trades:BTC-USDT")
+    wait_for(lambda: client.saw(okex_ws.DISCONNECTED))
+    assert client.channels == dict.fromkeys(("tickers:BTC-USD*", "trades:BTC-USDT"), "wanted")
+    client.unsubscribe("tickers:BTC-USD*")
+    wait_for(lambda: client.rows)
+    assert client.channels == {"trades:BTC-USDT": "confirmed"}
+
+
+def test_all_that_match_a_pattern_are_unsubscribed(exchange, connect):
+    client = connect("tickers:BTC-USD*", "tickers:ETH-USDT")
+    wait_for(lambda: len(client.channels) > 2 and set(client.channels.values()) == {"confirmed"})
+    client.unsubscribe("tickers:BTC-*")
+    wait_for(lambda: client.channels == {"tickers:ETH-USDT": "confirmed"})
+
+
+@pytest.fixture
+def make_run(exchange):
+    """A Run of the command line, with these arguments, whose clients are closed with the test."""
+    runs = []
+
+    def make(*arguments):
+        args = okex_ws.parse_arguments([*map(str, arguments), "--url", exchange.url])
+        runs.append(okex_ws.Run(args, exchange.url))
+        return runs[-1]
+
+    yield make
+    for run in runs:
+        run.hang_up(0)
+        run.drain()
+
+
+def test_a_book_stays_on_its_connection(make_run, monkeypatch):
+    monkeypatch.setattr(okex_ws, "MAX_DEEP_BOOKS", 2)
+    run = make_run(*(f"books:{coin}-USDT" for coin in ("BTC", "ETH", "LTC")))
+    run.command("unsubscribe", ["books:BTC-USDT"])
+    run.command("subscribe", ["books:LTC-USDT"])  # it is on the second, and the first has room
+    assert [list(client.channels) for client in run.clients.values()] == [["books:ETH-USDT"], ["books:LTC-USDT"]]
+
+
+def test_a_refusal_ends_no_run_whose_patterns_are_still_looked_up(make_run):
+    run = make_run("trades:NOPE-USDT", "candle1m:BTC-*")
+    plain, _ = run.clients.values()
+    plain._subscriptions.take_due(0.0)
+    plain._refused(okex_ws.Refused("60018", "no", "trades:NOPE-USDT", ""))
+    assert set(plain.channels.values()) == {"refused"} and run.status is None
+
+
+def test_other_programs_can_take_patterns_back_but_not_give_them(make_run):
+    run = make_run("tickers:BTC-USDT", "tickers:ETH-USDT")
+    for pattern in ("tickers:*-USDT", "candle1m:*-USDT"):
+        with pytest.raises(ValueError, match="for the start"):
+            run.command("subscribe", [pattern])
+    run.command("unsubscribe", ["tickers:B*"])
+    assert run.channels() == {"tickers:ETH-USDT": "wanted"} and len(run.clients) == 1
+
+
+def test_what_an_earlier_run_left_out_of_a_pattern_is_fetched(exchange, make_run, tmp_path):
+    market = exchange.instrument("BTC-USDT")
+    with exchange.lock:
+        kept = okex_ws.SQLite(str(tmp_path / "rows.db"))
+        kept.write(time.time(), "trades:BTC-USDT", ServerV5().trades(market, False))
+        kept.flush()
+        kept.close()
+        for _ in range(20):
+            market.step()
+    (client,) = make_run("trades:BTC-US*", "--sqlite", tmp_path / "rows.db").clients.values()
+    client.start()
+    wait_for(lambda: client.counts["rows restored"] >= 20)
+    assert client.counts["holes"] == 1
 
 
 def test_options_are_found_by_their_family(exchange):
@@ -382,10 +569,12 @@ def test_indices_are_what_instruments_are_about(exchange):
 HOSTILE = ["\x1b[2J", "A,instId=B-C", "*-USDT", "A:B", "", "X" * 10_000, 'A"B', None, 7, ["A-B"], "é-USDT", "A B-USDT"]
 
 
-def test_hostile_names_in_a_list_are_left_out(exchange):
+def test_hostile_names_in_a_list_are_left_out_and_that_is_said(exchange, caplog):
+    caplog.set_level("INFO", "okex_ws")
     rows = [{"instId": name, "state": "live", "uly": name} for name in [*HOSTILE, "GOOD-USDT", "GOOD-USDT"]]
     exchange.rest_rows = lambda path, query, _: rows
     assert find_channels("tickers:*", url=exchange.url) == ["tickers:GOOD-USDT"]
+    assert "tickers:* matches 1 instruments" in caplog.text and f"{len(HOSTILE)} odd names" in caplog.text
 
 
 @pytest.mark.parametrize("rows", [[1], [{}], [{"state": "live"}], [None], {"a": 1}, "text", [[]], None])
