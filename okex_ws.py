@@ -432,7 +432,9 @@ class OkexWS(Connection):
             where = self._endpoint_of(channel)
             if where != self.url or dialect_of(channel) is not self.dialect:
                 here = passwordless(self.url)
-                raise ValueError(f"{channel} is served at {passwordless(where)}, this client connects to {here}")
+                raise ValueError(
+                    f"{channel} is served at {passwordless(where)}, this client connects to {here}: use another one"
+                )
             if self.dialect.private(channel):
                 self._login.demand(channel)
             if is_pattern(channel) and self._reader:
@@ -2147,15 +2149,20 @@ V1 = OkexV1([
 
 def dialect_of(channel: str) -> Dialect:
     """The generation that a channel's name belongs to. Raises ValueError for what cannot be a channel."""
-    if not channel.isprintable() or " " in channel:
-        raise ValueError(f"{printable_text(channel)!r} is not a channel: it has a space or a control character")
+    if not channel.isprintable():
+        raise ValueError(f"{printable_text(channel)} is not a channel: it has a control character")
+    dialect = likely_dialect(channel)
+    if dialect is None or " " in channel:
+        raise ValueError(f"{channel!r} is not a channel: {misnomer(channel)}")
+    return dialect
+
+
+def likely_dialect(channel: str) -> Dialect | None:
     if re.match(r"ok_|\w+_forecast_price$", channel):
         return V1
     if re.match(r"[a-z]+/[a-z]", channel):
         return V3
-    if re.match(r"[a-z][\w-]*(:.+)?$", channel):
-        return V5
-    raise ValueError(f"{channel!r} is not a channel: v5 channels look like trades:BTC-USDT")
+    return V5 if re.match(r"[a-z][\w-]*(:.+)?$", channel) else None
 
 
 def passwordless(url: str) -> str:
@@ -4193,31 +4200,45 @@ def misnomer(channel: str) -> Misnomer | None:
     """Why a channel cannot exist, by its name alone; None if it can, though its instrument may be unknown.
 
     A kind that is not in the tables may be newer than they are: it passes if it names its argument
-    (new-channel:instId=BTC-USDT). Raises ValueError for what is not even text of one word.
+    (new-channel:instId=BTC-USDT).
     """
-    try:
-        dialect = dialect_of(channel)
-    except ValueError:
-        if not channel.isprintable() or " " in channel:
-            raise
-        dialect = V5
+    if " " in channel:
+        joined = channel.replace(" ", "" if ":" in channel else ":")
+        wrong = misnomer(joined)
+        return Misnomer("a channel has no spaces", wrong.meant if wrong else [joined])
+    dialect = likely_dialect(channel) or likely_dialect(channel.lower()) or V5
     name, _, argument = channel.partition(":")
     kind = dialect.kind(channel)
     if kind:
         return misnamed_argument(dialect, kind, name, argument)
     if re.match(r"\w+=", argument):
         return None
-    names = nearest_names(dialect, name)
-    instruments = is_pattern(name) and PATTERN.fullmatch(name)
-    if not names and not argument and (instruments or COINS.fullmatch(name)):
-        return Misnomer(
-            f"{name} names {'instruments' if instruments else 'an instrument'}, and a channel says what to receive",
-            [with_argument(V5, usual, name) for usual in USUAL_KINDS],
-        )
-    return Misnomer(
-        f"{printable_text(name)} is no kind of channel: --list shows them all",
-        [with_argument(dialect, known, argument) for known in names],
-    )
+    meant = differently_divided(channel)
+    meant = meant or [with_argument(dialect, known, argument) for known in nearest_names(dialect, name)]
+    if not meant and not argument and is_pattern(name) and PATTERN.fullmatch(name):
+        what = "names instruments, and a channel says what to receive"
+    elif not meant and not argument and COINS.fullmatch(name) and (len(name) <= 5 or "-" in usual_pair(name)):
+        what = "names an instrument, and a channel says what to receive"
+    else:
+        return Misnomer(f"{printable_text(name) or 'nothing'} is no kind of channel: --list shows them all", meant)
+    return Misnomer(f"{name} {what}", [with_argument(V5, usual, name) for usual in USUAL_KINDS])
+
+
+def differently_divided(channel: str) -> list[str]:
+    """The channel that has something else than a colon in it, its halves the other way round, or but its short name.
+
+    trades/BTC-USDT, trades-BTC-USDT, BTC-USDT:trades, btcusdt@trade; btc_quarter, as lines of v1 begin.
+    """
+    future = re.fullmatch(r"([a-z0-9]+)_(this_week|next_week|quarter)", channel)
+    if future:
+        return [f"ok_sub_futureusd_{future[1]}_trade_{future[2]}"]
+    for sign in re.finditer(r"[:/=.@_-]", channel[:MAX_NAME]):
+        left, right = channel[: sign.start()], channel[sign.end() :]
+        if V5.kind(left) and sign[0] != ":" and "-" in usual_pair(right):
+            return [with_argument(V5, left, right)]
+        if "-" in usual_pair(left) and sign[0] in ":/=.@" and (V5.kind(right) or sign[0] in "@:"):
+            return [with_argument(V5, kind, left) for kind in nearest_names(V5, right)[:1]]
+    return []
 
 
 def misnamed_argument(dialect: Dialect, kind: ChannelKind, name: str, argument: str) -> Misnomer | None:
@@ -4231,6 +4252,8 @@ def misnamed_argument(dialect: Dialect, kind: ChannelKind, name: str, argument: 
         return None if not argument or dialect is V3 else Misnomer(f"{name} is about no instrument", [meant])
     if not argument:
         return Misnomer(f"{name} needs an instrument", [meant])
+    if "," in argument:
+        return Misnomer("a channel has one instrument: write a channel for each", [meant])
     foreign = not is_instrument(argument) or argument.endswith("PERP")
     if argument != argument.upper() or (dialect is V5 and foreign):
         return Misnomer(f"{printable_text(argument, 64)} is not how the exchange writes an instrument", [meant])
@@ -4255,6 +4278,8 @@ def with_argument(dialect: Dialect, name: str, argument: str) -> str:
     pattern = is_pattern(argument)
     instrument = argument.strip(QUOTES).upper() if pattern else usual_spelling(argument)
     market = name.partition("/")[0]
+    if "," in argument:
+        return " ".join(dict.fromkeys(with_argument(dialect, name, one) for one in argument.split(",")[:20]))
     if not argument or not is_instrument(instrument) or (pattern and (dialect is not V5 or kind.trades == "SPREAD")):
         own = V3_EXAMPLES.get(market) if kind.argument != "BTC-USD" else ""
         return f"{name}:{own or kind.argument}"
@@ -4283,6 +4308,15 @@ def is_instrument(text: str) -> bool:
 def family_of(instrument: str) -> str:
     """BTC-USD for BTC-USD-SWAP: what its future, options and index are named by."""
     return "-".join(instrument.split("-")[:2])
+
+
+def usual_pair(text: str) -> str:
+    """The same for what has two coins in it; "" for one coin alone, or any other word."""
+    name = text.strip(QUOTES).upper()
+    joined = re.fullmatch(
+        rf"[A-Z0-9]{{2,20}}[-/_]?({'|'.join(QUOTE_COINS.split())})([-/_]?(SWAP|PERP|[-\d]+[CP]?))?", name
+    )
+    return usual_spelling(name) if joined else ""
 
 
 def usual_spelling(text: str) -> str:
@@ -4315,6 +4349,9 @@ def nearest_names(dialect: Dialect, name: str) -> list[str]:
     candle = re.fullmatch(r"(?:candles?|candlesticks?|klines?|ohlcv?|bars?)(\d+[a-z]+)", wanted)
     if wanted in known:
         return [known[wanted]]
+    seconds = re.fullmatch(r"(\w+)/candles?(\d*[a-z]+)", name)
+    if dialect is V3 and seconds and dialect.kind(f"{seconds[1]}/candle{seconds_of(seconds[2])}s"):
+        return [f"{seconds[1]}/candle{seconds_of(seconds[2])}s"]
     if dialect is V5 and (wanted in SYNONYMS or (candle and bar_of(candle[1]))):
         return [SYNONYMS.get(wanted) or f"candle{bar_of(candle[1])}"]  # type: ignore[index]
     likeness = {other: SequenceMatcher(None, wanted, other).ratio() for other in known}
@@ -4324,25 +4361,31 @@ def nearest_names(dialect: Dialect, name: str) -> list[str]:
 
 def coins_of(name: str) -> dict[str, str]:
     """The coins in a name that is meant to be v1's: {"coin": "btc", "quote": "usdt"}."""
-    text = re.sub(r"[^a-z0-9_]", "", name.lower())
-    coin, _, rest = re.sub(r"^ok_sub_(spot|futureusd)_", "", text).partition("_")
-    quote = rest.partition("_")[0]
-    if not coin or quote.upper() not in QUOTE_COINS.split():
-        coin, quote = usual_spelling(coin or "btc").lower().split("-")[:2]
+    plain = re.sub(r"[^a-z0-9_]", "", name.lower())
+    known = {word for kind in V1.kinds for word in re.findall(r"[a-z]+", PLACE.sub("", kind.name))}
+    known |= {word for words in V1.PLACES.values() for word in re.findall(r"\w+", words)} | {
+        "spotusd",
+        "future",
+        "tickers",
+    }
+    words = [word for word in re.findall(r"[a-z0-9]{2,}", plain) if word not in known]
+    first = re.sub(r"^(spot|future(usd)?)", "", words[0]) if words else "btc"
+    coin, quote, *_ = usual_spelling(first or "btc").lower().split("-")
+    if words[1:] and words[1].upper() in QUOTE_COINS.split():
+        coin, quote = first, words[1]
     return {"coin": coin, "quote": quote}
 
 
 def bar_of(text: str) -> str:
     """The bar of v5 for a length of time in other words, such as 60s, 1min, 4hour or day; "" if there is none."""
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-
-    def seconds(bar: str) -> int:
-        match = re.fullmatch(r"(\d*)([smhdw])[a-z]*", bar)
-        return int(match[1] or 1) * units[match[2]] if match else 0
-
-    wanted = seconds(text)
     bars = [bar for bar in V5.PLACES["bar"].split() if not bar.endswith(("M", "utc"))]
-    return next((bar for bar in bars if wanted and seconds(bar.lower()) == wanted), "")
+    return next((bar for bar in bars if seconds_of(text) and seconds_of(bar) == seconds_of(text)), "")
+
+
+def seconds_of(text: str) -> int:
+    """A length of time in such words; 0 if it is none."""
+    match = re.fullmatch(r"(\d*)([smhdw])[a-z]*", text.lower())
+    return int(match[1] or 1) * {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[match[2]] if match else 0
 
 
 def todays_channel(channel: str, future: Callable[[str, str], str] = "{}-YYMMDD".format) -> str:
@@ -4376,9 +4419,11 @@ def todays_channel(channel: str, future: Callable[[str, str], str] = "{}-YYMMDD"
 
 def pattern_kind(channel: str) -> ChannelKind:
     """The kind of channel that a pattern is for. Raises ValueError for a pattern that no list can answer."""
-    kind = V5.kind(channel)
+    kind, wrong = V5.kind(channel), misnomer(channel)
     if kind is None or not kind.argument or "=" in kind.argument or kind.trades == "SPREAD":
         raise ValueError(f"{channel}: patterns are for channels of v5 that take an instrument, such as tickers:*-USDT")
+    if wrong:
+        raise ValueError(f"{channel}: {wrong}")
     pattern = channel.partition(":")[2]
     if OPTIONS.fullmatch(f"A-B-{pattern}") and not OPTIONS.fullmatch(pattern):
         raise ValueError(f"{channel}: the exchange lists options by family, name it: BTC-USD-*-C")
@@ -4441,7 +4486,9 @@ class Instruments:
         instruments = self.names(kind.trades.split(), pattern)
         found = [f"{name}:{instrument}" for instrument in instruments if fnmatchcase(instrument, pattern)]
         if not found:
-            raise LookupError(f"no instrument that is traded now matches {channel}")
+            swaps = any(fnmatchcase(instrument, f"{pattern}-SWAP") for instrument in instruments)
+            hint = f". {did_you_mean([f'{channel}-SWAP'])}" if swaps else ""
+            raise LookupError(f"no instrument that is traded now matches {channel}{hint}")
         okex_log.info("%s matches %d instruments. What is listed later is not followed.", channel, len(found))
         return found
 
@@ -4523,9 +4570,10 @@ class Finder:
                 thread.start()
 
     def _suggest(self, channel: str) -> None:
-        wrong = misnomer(channel)
+        if misnomer(channel):
+            return  # that was said when it was asked for
         try:
-            meant = wrong.meant if wrong else self.instruments.nearest(channel)
+            meant = self.instruments.nearest(channel)
         except Exception as error:  # a list that cannot be had helps nobody, but harms nothing
             okex_log.debug("No suggestion for %s: %s", channel, error)
             return
@@ -4557,31 +4605,32 @@ def find_channels(
     return list(dict.fromkeys(found))
 
 
-def list_kinds(dialects: Iterable[Dialect]) -> Iterator[str]:
-    """The lines of --list: every kind of channel, where it lives, what it carries, and the values of its rows."""
+def list_kinds(dialect: Dialect, part: str = "") -> Iterator[str]:
+    """The lines of --list: where each kind of channel lives, what it carries, and the values of its rows.
+
+    Only those that have this part in their names, or in what they carry.
+    """
     from textwrap import wrap
 
-    for dialect in dialects:
-        for kind in dialect.kinds:
-            example = next(dialect.names(kind, {"coin": "btc", "quote": "usdt"}))
-            yield f"{f'{example}:{kind.argument}'.rstrip(':'):<50} {kind.where}"
-            yield f"    {kind.what}"
-            for place in PLACE.findall(kind.name):
-                words = dialect.PLACES[place].split()
-                if words:
-                    yield from wrap(
-                        f"{place}: {' '.join(words)}", 76, initial_indent="    ", subsequent_indent="      "
-                    )
-            yield from wrap(kind.columns.strip("[]"), 76, initial_indent="    > ", subsequent_indent="      ")
+    for kind in dialect.kinds:
+        if part.lower() not in f"{kind.name} {kind.what}".lower():
+            continue
+        yield f"{kind.where:<16} {f'{kind.name}:{kind.argument}'.rstrip(':')}"
+        places = [f"<{place}>: {dialect.PLACES[place] or 'any'}" for place in PLACE.findall(kind.name)]
+        for text in [kind.what, *places, f"> {kind.columns.strip('[]')}"]:
+            yield from wrap(text, 80, initial_indent=" " * 17, subsequent_indent=" " * 19)
 
 
 def list_instruments(instruments: Instruments, pattern: str) -> list[str]:
     """The names for --list PATTERN: those that match, or without a wildcard, have it somewhere in them."""
     from fnmatch import fnmatchcase
 
-    names = instruments.names((*LISTED, "OPTION"), pattern.upper())
-    pattern = pattern.upper() if is_pattern(pattern) else f"*{pattern.upper()}*"
-    return [name for name in names if fnmatchcase(name, pattern)]
+    name, _, rest = pattern.partition(":")
+    pattern = rest.upper() if V5.kind(name) and rest else pattern.upper()
+    names = instruments.names((*LISTED, "OPTION"), pattern)
+    if is_pattern(pattern):
+        return [name for name in names if fnmatchcase(name, pattern)]
+    return [name for name in names if pattern in name] or [name for name in names if usual_spelling(pattern) in name]
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -6346,7 +6395,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     what = "what to receive (default: trades:BTC-USDT)"
     add("channels", action="store", nargs="*", metavar="CHANNEL", help=what)
-    listing = "list the kinds of channels; with a pattern ('*-USDT-SWAP') or a part of a name, instruments"
+    listing = "the kinds of channels (of v3, of v1); with a pattern or a part of a name, instruments"
     add("--list", nargs="?", const="", metavar="PATTERN", help=listing)
     add("--offline", action="store_true", help="use the stand-in exchange of the tests folder (default channel: v1)")
     add("--url", help="connect here; a host alone (wss://host) gets the exchange's own path")
@@ -6935,25 +6984,50 @@ def rest_of(args: argparse.Namespace, url: str | None) -> Rest:
     return Rest(server, args.simulated, proxy_options(args.proxy, server))
 
 
-def check_channels(args: argparse.Namespace) -> None:
-    """Raise ValueError, with commands that can be run, for a channel that cannot exist or that OKX has given up."""
+def check_channels(args: argparse.Namespace, words: Sequence[str]) -> None:
+    """Raise ValueError for channels that cannot exist, or that OKX has given up, with the commands that can be run."""
+    problems, meant, question = [], {}, "Did you mean"
     for channel in args.channels:
         wrong = misnomer(channel)
-        meant = wrong.meant if wrong else [channel]
-        problem, question = wrong.problem if wrong else "", "Did you mean"
-        dialect = dialect_of(meant[0]) if meant else V5
+        names = wrong.meant if wrong else [channel]
+        dialect = dialect_of(names[0].split()[0]) if names else V5
         if dialect.retired and not args.offline and not args.url:
             future = functools.partial(future_or_form, Instruments(rest_of(args, None)))
-            meant = list(dict.fromkeys(todays_channel(name, future) for name in meant))
-            problem, question = (
-                f"{channel} is of {dialect.name}, which OKX gave up in {dialect.retired}",
-                "What carries the same today",
+            names = list(dict.fromkeys(filter(None, (todays_channel(name, future) for name in names))))
+            question = "What carries the same today"
+            wrong = Misnomer(
+                f"{printable_text(channel)} is of {dialect.name}, which OKX gave up in {dialect.retired}", names
             )
-        if problem:
-            commands = [command_for(name, args) for name in meant if name]
-            if "YYMMDD" in str(meant):
-                commands.append("The dates could not be looked up; --list BTC-USD- shows them.")
-            raise ValueError("\n".join([f"{problem}.", f"{question}:", *commands][: None if commands else 1]))
+        if wrong:
+            problems.append(f"{wrong.problem}.")
+            meant[channel] = names
+    if any(f"--{channel}" in OPTION_WORDS for channel in meant):
+        meant = {channel: [f"--{channel}"] if f"--{channel}" in OPTION_WORDS else [] for channel in meant}
+    if problems:
+        commands = suggested_commands(args, words, meant)
+        raise ValueError("\n".join([*problems, *([f"{question}:", *commands] if commands else [])]))
+
+
+OPTION_WORDS = ("--help", "--list", "--board", "--offline", "--version", "--quiet", "--trace", "--simulated")
+
+
+def suggested_commands(args: argparse.Namespace, words: Sequence[str], meant: dict[str, list[str]]) -> list[str]:
+    """The command lines that were meant: one for each name that the first channel may have, others with their first."""
+    from shlex import join
+
+    if not all(meant.values()):
+        return []
+    lines = []
+    prints = not args.depth and not args.board and not any(getattr(args, option) for option in SINKS)
+    first, *others = meant
+    for name in meant[first]:
+        corrected = {first: name} | {other: meant[other][0] for other in others}
+        line = [part for word in words for part in (corrected[word].split() if word in corrected else [word])]
+        deep = not name.startswith("-") and dialect_of(name.split()[0]).book(name) == "changes"
+        lines.append("  python okex_ws.py " + join([*line, *(["--depth", "5"] if prints and deep else [])]))
+    if "YYMMDD" in str(meant):
+        lines.append("The dates could not be looked up: --list BTC-USD- shows them.")
+    return lines
 
 
 def future_or_form(instruments: Instruments, index: str, when: str) -> str:
@@ -6963,29 +7037,22 @@ def future_or_form(instruments: Instruments, index: str, when: str) -> str:
         return f"{index}-YYMMDD"
 
 
-def command_for(channel: str, args: argparse.Namespace) -> str:
-    from shlex import quote
-
-    offline = " --offline" if args.offline else ""
-    prints = not args.depth and not args.board and not any(getattr(args, option) for option in SINKS)
-    depth = " --depth 5" if prints and dialect_of(channel).book(channel) == "changes" else ""
-    return f"  python okex_ws.py{offline} {quote(channel)}{depth}"
-
-
 def show_list(args: argparse.Namespace, url: str | None) -> int:
     """Print what --list asks for. The exit status: 1 if there is nothing, or if it cannot be had."""
     rest = rest_of(args, url)
     if not sys.stdout:
         raise ValueError("stdout is closed: there is nothing to print to")
+    generation = {"": V5, "v5": V5, "v3": V3, "v1": V1}.get(args.list)
     try:
-        lines = list_instruments(Instruments(rest), args.list) if args.list else []
+        lines = list_instruments(Instruments(rest), args.list) if not generation else list(list_kinds(generation))
     except (OSError, ValueError, websocket.WebSocketException) as error:
         okex_log.error("The list cannot be had: %s.", explain(error, rest.server, rest.proxy))
         return 1
-    if not args.list:
-        lines = list(list_kinds([V5] if not url else [V5, V3, V1]))
+    if not lines and not is_pattern(args.list):
+        lines = list(list_kinds(V5, args.list))
     if not lines:
-        okex_log.error("No instrument that is traded now matches %s.", printable_text(args.list))
+        what = "No instrument that is traded now matches %s; options are listed by their family: 'BTC-USD-*-C'."
+        okex_log.error(what, printable_text(args.list))
         return 1
     try:
         print("\n".join(lines), flush=True)
@@ -7010,9 +7077,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     with suppress(AttributeError):  # a console without UTF-8 gets escapes, not an exception
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        check_channels(args)
+        check_channels(args, sys.argv[1:] if argv is None else argv)
         url, credentials = start_stand_in() if args.offline else (args.url, None)
         if args.list is not None:
+            console.flush()
             return show_list(args, url)
         run = Run(args, url, credentials, console)
     except (ImportError, OSError, ValueError) as error:

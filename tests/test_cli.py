@@ -350,7 +350,7 @@ def test_ends_on_a_certificate_that_is_not_valid(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["trades: BTC-USDT"], "is not a channel"),
+        (["trades: BTC-USDT"], "python okex_ws.py trades:BTC-USDT"),
         (["--count", "0"], "--count: 0 is not a whole number of 1 or more"),
         (["--count", "1e3"], "1e3 is not a whole number"),
         (["--seconds", "-1"], "-1 is not a length of time"),

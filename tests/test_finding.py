@@ -98,6 +98,23 @@ MISSPELLED = {
     "position:BTC-USDT-SWAP": "positions:instType=SWAP,instId=BTC-USDT-SWAP",
     "instrument:SPOT": "instruments:instType=SPOT",
     "tickers:*-usdt": "tickers:*-USDT",
+    "tickers/BTC-USDT": "tickers:BTC-USDT",
+    "trades-BTC-USDT": "trades:BTC-USDT",
+    "mark-price-BTC-USDT-SWAP": "mark-price:BTC-USDT-SWAP",
+    "tickers=BTC-USDT": "tickers:BTC-USDT",
+    "BTC-USDT:tickers": "tickers:BTC-USDT",
+    "btcusdt@trade": "trades:BTC-USDT",
+    "trades: BTC-USDT": "trades:BTC-USDT",
+    "trades BTC-USDT": "trades:BTC-USDT",
+    "btc_quarter": "ok_sub_futureusd_btc_trade_quarter",
+    "SPOT/trade:BTC-USDT": "spot/trade:BTC-USDT",
+    "spot/candle1m:BTC-USDT": "spot/candle60s:BTC-USDT",
+    "OK_SUB_SPOT_BTC_USDT_TICKER": "ok_sub_spot_btc_usdt_ticker",
+    "ok_sub_spotusd_btc_ticker": "ok_sub_spot_btc_usdt_ticker",
+    "ok_btcusd_ticker": "ok_sub_spot_btc_usd_ticker",
+    "ok_sub_spotbtc_usdt_deals": "ok_sub_spot_btc_usdt_deals",
+    "ok_sub_future_btc_depth_quarter": "ok_sub_futureusd_btc_depth_quarter",
+    "ok_sub_spot_X_ticker": "ok_sub_spot_btc_usdt_ticker",
     "ticker:*-USDT-SWAP": "tickers:*-USDT-SWAP",
     "spot/tickr:BTC-USDT": "spot/ticker:BTC-USDT",
     "spot/trades:btc_usdt": "spot/trade:BTC-USDT",
@@ -110,7 +127,6 @@ MISSPELLED = {
     "trades:BTC_USDT": "trades:BTC-USDT",
     "'tickers:*-USDT'": "tickers:*-USDT",
     '"trades:btc-usdt"': "trades:BTC-USDT",
-    "trades:BTC-USDT,ETH-USDT": "trades:BTC-USDT",
     "trades:]": "trades:BTC-USDT",
     "trades:usdt": "trades:BTC-USDT",
     "trades:BTC-": "trades:BTC-USDT",
@@ -225,9 +241,25 @@ def test_a_channel_that_cannot_exist_ends_the_program_before_it_connects(exchang
     assert told.returncode == 2 and told.stderr.splitlines() == [
         "okex_ws.py: ticker is no kind of channel: --list shows them all.",
         "Did you mean:",
-        "  python okex_ws.py tickers:BTC-USDT",
+        f"  python okex_ws.py --url {exchange.url} tickers:BTC-USDT",
     ]
     assert exchange.handshakes == 0
+
+
+def test_the_suggested_command_is_the_whole_of_what_was_typed():
+    told = run("--jsonl", "a b.jsonl", "ticker:btcusdt", "--count", "3", "trades:ETH-USDT", "book:ethusdt")
+    assert told.returncode == 2 and told.stderr.splitlines()[-1] == (
+        "  python okex_ws.py --offline --jsonl 'a b.jsonl' tickers:BTC-USDT --count 3 trades:ETH-USDT books:ETH-USDT"
+    )
+
+
+def test_several_instruments_become_several_channels():
+    told = run("trades:BTC-USDT,eth-usdt")
+    assert told.stderr.splitlines()[-1] == "  python okex_ws.py --offline trades:BTC-USDT trades:ETH-USDT"
+
+
+def test_the_name_of_an_option_is_taken_for_one():
+    assert run("board").stderr.splitlines()[-1] == "  python okex_ws.py --offline --board"
 
 
 def test_in_code_it_is_told_and_asked_for_all_the_same(exchange, connect, caplog):
@@ -334,9 +366,21 @@ def test_the_futures_of_yesterday_have_the_dates_of_the_list(exchange):
 def test_the_list_of_kinds_fits_a_terminal_and_names_them_all():
     told = run("--list", offline=False)
     assert told.returncode == 0 and max(map(len, told.stdout.splitlines())) <= 80
-    listed = {line.split()[0]: line.split(maxsplit=1)[1] for line in told.stdout.splitlines() if line[0] != " "}
+    listed = [line for line in told.stdout.splitlines() if line[0] != " "]
     assert len(listed) == len(V5.kinds)
-    assert listed["trades:BTC-USDT"] == "public" and listed["orders:instType=ANY"] == "private, login"
+    assert {"public           trades:BTC-USDT", "private, login   orders:instType=ANY"} <= set(listed)
+    older = run("--list", "v3", offline=False).stdout + run("--list", "v1", offline=False).stdout
+    assert "<market>/trade:BTC-USDT" in older and "ok_sub_futureusd_<coin>_trade_<when>" in older
+
+
+def test_a_part_of_the_name_of_a_kind_lists_that_kind():
+    told = run("--list", "funding")
+    assert told.returncode == 0 and "public           funding-rate:BTC-USDT-SWAP" in told.stdout.splitlines()
+
+
+@pytest.mark.parametrize("pattern", ["BTC-USDT", "btcusdt", "BTC/USDT", "tickers:BTC-USDT*"])
+def test_a_list_takes_instruments_as_a_channel_does(pattern):
+    assert "BTC-USDT-SWAP" in run("--list", pattern).stdout.split()
 
 
 def test_a_pattern_lists_instruments_a_line_each():
@@ -423,7 +467,7 @@ def test_a_thousand_instruments_are_subscribed_to_within_the_limits(exchange, co
     client = connect("tickers:C*-USDT")
     wait_for(lambda: list(client.channels.values()).count("confirmed") >= 1000, within=30)
     assert not client.saw(REFUSED) and client.counts["connects"] == 1
-    lines = [record.getMessage() for record in caplog.records if "subscribed" in record.getMessage()]
+    lines = wait_for(lambda: [r.getMessage() for r in caplog.records if "subscribed" in r.getMessage()])
     assert lines == ["1000 of 1000 channels subscribed."]
     requests = [text for _, text in exchange.requests if text != "ping"]
     assert len(requests) <= 100 and max(map(len, requests)) < 64 << 10
