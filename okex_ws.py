@@ -431,10 +431,8 @@ class OkexWS(Connection):
         for channel in channels:
             where = self._endpoint_of(channel)
             if where != self.url or dialect_of(channel) is not self.dialect:
-                here = passwordless(self.url)
-                raise ValueError(
-                    f"{channel} is served at {passwordless(where)}, this client connects to {here}: use another one"
-                )
+                here, there = passwordless(self.url), passwordless(where)
+                raise ValueError(f"{channel} is served at {there}, this client connects to {here}: use another one")
             if self.dialect.private(channel):
                 self._login.demand(channel)
             if is_pattern(channel) and self._reader:
