@@ -1738,7 +1738,7 @@ class OkexV3(Dialect):
     PLACES = {
         "market": "spot futures swap option",
         "linear": "spot futures swap",
-        "contract": "futures swap",
+        "contract": "swap futures",
         "held": "futures swap option",
         "seconds": "60 180 300 900 1800 3600 7200 14400 21600 43200 86400 604800",
     }
@@ -2095,7 +2095,7 @@ V3 = OkexV3([
      "instrument_id settlement_price timestamp", "public", "estimated-price:instType=FUTURES,instId={id}"),
     ("futures/instruments", "", "futures that change", "instrument_id underlying tick_size delivery", "public",
      "instruments:instType=FUTURES"),
-    ("<contract>/liquidation", "BTC-USD-191227", "liquidations", "instrument_id price size type", "public",
+    ("<contract>/liquidation", "BTC-USD-SWAP", "liquidations", "instrument_id price size type", "public",
      "liquidation-orders:instType={type}"),
     ("option/instruments", "", "options that change", "instrument_id underlying tick_size delivery", "public",
      "instruments:instType=OPTION"),
@@ -2105,7 +2105,7 @@ V3 = OkexV3([
     ("spot/account", "USDT", "your balances", "currency balance available hold", "login", "account:ccy={id}"),
     ("spot/margin_account", "BTC-USDT", "your margin balances", "instrument_id currency:BTC", "login", "account"),
     ("<held>/account", "BTC-USD", "your balances", "equity margin_mode total_avail_balance", "login", "account"),
-    ("<held>/position", "BTC-USD-SWAP", "your positions", "instrument_id holding", "login",
+    ("<held>/position", "BTC-USD-191227", "your positions", "instrument_id holding", "login",
      "positions:instType={type},instId={id}"),
     ("<market>/order", "BTC-USDT", "your orders", V3_ORDER, "login", "orders:instType={type},instId={id}"),
     ("<market>/order_algo", "BTC-USDT", "your algo orders", "algo_id instrument_id size status timestamp", "login",

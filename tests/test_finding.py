@@ -645,3 +645,9 @@ def readme_rows(dialect):
 def test_the_readme_has_the_table_of_channels(dialect):
     rows = list(readme_rows(dialect))
     assert "\n".join(rows) in README, "the README's table should be:\n" + "\n".join(rows)
+
+
+def test_the_first_table_of_the_readme_has_rows_of_the_whole_one():
+    first = README[README.index("## Channels") : README.index("**Find your channel.**")]
+    shown = [line for line in first.splitlines() if line.startswith("| ") and "`" in line]
+    assert len(shown) >= 8 and set(shown) <= set(readme_rows(V5))
