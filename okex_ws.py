@@ -1505,7 +1505,7 @@ class ChannelKind(NamedTuple):
     what: str  # what it carries
     columns: str  # the values of a row that matter most, in brackets if the rows arrive as bare lists
     where: str = "public"  # its endpoint, of v5, and whether it needs a login
-    today: str = ""  # of v1 and v3: the channel that carries it now, see todays_name
+    today: str = ""  # of v1 and v3: the channel that carries it now, see todays_channel
     trades: str = "SPOT SWAP FUTURES OPTION"  # the types of instruments that it takes, or INDEX, or SPREAD
 
     @property
@@ -6385,6 +6385,7 @@ class OneValue(argparse.Action):
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="okex_ws.py",
+        usage="%(prog)s [options] [CHANNEL ...]",
         description="Print OKEx/OKX market data as it happens.\nData goes to stdout, everything else to stderr.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -6960,6 +6961,7 @@ class Run:
             parts += [plural(counts[what], what) for what in SERIES_COUNTS]
         parts += [plural(n, f"waits for --{option}") for option, n in self.waits.items()]
         refused = {writer.option: writer.sink.refused for writer in self.writers}
+        parts += [f"{plural(w.written - w.sink.refused, 'rows')} written by --{w.option}" for w in self.writers]
         parts += [plural(n, f"rows refused by --{option}") for option, n in refused.items() if n]
         received = f"{plural(self.rows, 'rows')} in {plural(counts['messages'], 'messages')}"
         okex_log.info("%s over %.1f s, %s.", received, monotonic() - self.began, ", ".join(parts))
