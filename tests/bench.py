@@ -67,7 +67,8 @@ def messages(kind, count, channels=1):
     elif kind == "v5 trades":
         for n in range(count):
             name = "BTC-USDT" if channels == 1 else f"C{n % channels}-USDT"
-            trade = {"instId": name, "tradeId": str(1067468269 + n // channels), "px": f"{rng.uniform(80000, 90000):.1f}"}
+            id = 1067468269 + n // channels
+            trade = {"instId": name, "tradeId": str(id), "px": f"{rng.uniform(80000, 90000):.1f}"}
             trade |= {"sz": "0.000011", "side": "sell", "ts": SENT.decode(), "count": "1", "source": "0"}
             yield {"arg": {"channel": "trades", "instId": name}, "data": [trade | {"seqId": 82083114838 + n}]}
     else:
