@@ -4649,7 +4649,8 @@ MAX_ROW_LINES = 100  # of one row
 MAX_ROW_DEPTH = 3  # of lists and objects in a row that have lines of their own
 NAME_WIDTH = 14  # columns for the instrument, which begins at column 13, after the time
 ROW_SIDES = {"buy": "buy", "bid": "buy", "sell": "sell", "ask": "sell"}
-ROW_COLOURS = {"buy": "\033[32m", "sell": "\033[31m", "bid": "\033[32m", "ask": "\033[31m", "heading": "\033[2m"}
+ROW_COLOURS = {"buy": "\033[32m", "sell": "\033[31m", "bid": "\033[32m", "ask": "\033[31m"}
+ROW_COLOURS |= {"heading": "\033[2m", "suggestion": "\033[1m"}
 NARROW_TEXT = re.compile("[ -~…─█▁-▇▲▼]*")  # ASCII and what the board draws with: a column for each character
 
 # What a value is called in v5, v3 and v1; the first name that a row has a value for counts.
@@ -6386,6 +6387,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="okex_ws.py",
         usage="%(prog)s [options] [CHANNEL ...]",
+        allow_abbrev=False,
         description="Print OKEx/OKX market data as it happens.\nData goes to stdout, everything else to stderr.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -6426,8 +6428,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def check_arguments(args: argparse.Namespace, error: Callable[[str], Any]) -> None:
     """Fill in what depends on other arguments, and tell those that have no effect."""
-    if args.list is not None and args.channels:
-        error("--list takes one pattern, in quotes, and no channels")
+    if args.list is not None and (args.channels or args.board or any(getattr(args, option) for option in SINKS)):
+        error("--list takes one pattern, in quotes, and nothing that goes with channels")
     default_channels = BOARD_CHANNELS if args.board else [OFFLINE_CHANNEL if args.offline else "trades:BTC-USDT"]
     args.channels = list(dict.fromkeys(args.channels)) or default_channels
     if args.board and not (sys.stdout and sys.stdout.isatty()):
@@ -6495,7 +6497,7 @@ def highlighted(text: str) -> str:
     """A text for stderr, with what it suggests in colour where that is wanted."""
     if not sys.stderr or not is_colourful(sys.stderr):
         return text
-    return SUGGESTION.sub(lambda found: f"{ROW_COLOURS['buy']}{found[0]}{ROW_COLOURS['end']}", text)
+    return SUGGESTION.sub(lambda found: coloured(found[0], "suggestion"), text)
 
 
 class Console(logging.Handler):
@@ -7001,8 +7003,10 @@ def check_channels(args: argparse.Namespace, words: Sequence[str]) -> None:
         if wrong:
             problems.append(f"{wrong.problem}.")
             meant[channel] = names
-    if any(f"--{channel}" in OPTION_WORDS for channel in meant):
-        meant = {channel: [f"--{channel}"] if f"--{channel}" in OPTION_WORDS else [] for channel in meant}
+    options = [channel for channel in meant if f"--{channel}" in OPTION_WORDS]
+    if options:
+        problems = [f"{channel} is an option, and begins with --." for channel in options]
+        meant = {channel: [f"--{channel}"] for channel in options if f"--{channel}" not in words}
     if problems:
         commands = suggested_commands(args, words, meant)
         raise ValueError("\n".join([*problems, *([f"{question}:", *commands] if commands else [])]))
@@ -7015,7 +7019,7 @@ def suggested_commands(args: argparse.Namespace, words: Sequence[str], meant: di
     """The command lines that were meant: one for each name that the first channel may have, others with their first."""
     from shlex import join
 
-    if not all(meant.values()):
+    if not meant or not all(meant.values()):
         return []
     lines = []
     prints = not args.depth and not args.board and not any(getattr(args, option) for option in SINKS)

@@ -147,10 +147,10 @@ def values(rows):
     return [list(row.values()) if isinstance(row, dict) else row for row in rows]
 
 
-def in_terminal(*arguments, **environment):
+def in_terminal(*arguments, stream="stdout", **environment):
     """What a person sees: the output of okex_ws.py on a pseudo-terminal."""
     ours, theirs = pty.openpty()
-    process = program(*arguments, stdout=theirs, env={"TERM": "xterm", **environment})
+    process = program(*arguments, **{stream: theirs}, env={"TERM": "xterm", **environment})
     os.close(theirs)
     process.communicate(timeout=30)
     seen = b""
@@ -171,6 +171,18 @@ def test_colours_on_a_terminal_that_wants_them_and_nowhere_else(exchange):
     assert COLOUR not in in_terminal(*arguments, NO_COLOR="1")
     assert COLOUR not in in_terminal(*arguments, TERM="dumb")
     assert COLOUR not in finish(*arguments)[1]
+
+
+def test_a_suggestion_stands_out_on_a_terminal_that_wants_colours(exchange):
+    arguments = ("--url", exchange.url, "ticker:btcusdt")
+    command = f"  python okex_ws.py --url {exchange.url} tickers:BTC-USDT"
+    assert f"\033[1m{command}\033[0m" in in_terminal(*arguments, stream="stderr").splitlines()
+    assert command in in_terminal(*arguments, stream="stderr", NO_COLOR="1").splitlines()
+
+
+def test_a_log_line_with_a_suggestion_is_shown_on_a_terminal_that_wants_colours(exchange):
+    seen = in_terminal("--url", exchange.url, "trades:BTC-USDT-SWP", stream="stderr")
+    assert re.search(r"trades:BTC-USDT-SWP was refused\. Did you mean \033\[1m.*BTC-USDT-SWAP.*\033\[0m\?", seen)
 
 
 def test_trace_shows_every_message_both_ways(exchange):

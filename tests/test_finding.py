@@ -259,7 +259,12 @@ def test_several_instruments_become_several_channels():
 
 
 def test_the_name_of_an_option_is_taken_for_one():
-    assert run("board").stderr.splitlines()[-1] == "  python okex_ws.py --offline --board"
+    assert run("board").stderr.splitlines() == [
+        "okex_ws.py: board is an option, and begins with --.",
+        "Did you mean:",
+        "  python okex_ws.py --offline --board",
+    ]
+    assert run("offline").stderr == "okex_ws.py: offline is an option, and begins with --.\n"
 
 
 def test_in_code_it_is_told_and_asked_for_all_the_same(exchange, connect, caplog):
