@@ -4311,10 +4311,9 @@ def family_of(instrument: str) -> str:
 def usual_pair(text: str) -> str:
     """The same for what has two coins in it; "" for one coin alone, or any other word."""
     name = text.strip(QUOTES).upper()
-    joined = re.fullmatch(
-        rf"[A-Z0-9]{{2,20}}[-/_]?({'|'.join(QUOTE_COINS.split())})([-/_]?(SWAP|PERP|[-\d]+[CP]?))?", name
-    )
-    return usual_spelling(name) if joined else ""
+    quotes = "|".join(QUOTE_COINS.split())
+    pair = re.fullmatch(rf"[A-Z0-9]{{2,20}}([-/_]?({quotes})([-/_]?(SWAP|PERP|[-\d]+[CP]?))?|[-_]PERP)", name)
+    return usual_spelling(name) if pair else ""
 
 
 def usual_spelling(text: str) -> str:
@@ -6665,9 +6664,7 @@ class Run:
         if self.args.quiet and self.writers and sys.stderr and sys.stderr.isatty() and not self.screen:
             threading.Thread(target=self.tell_progress, name="okex_ws progress", daemon=True).start()
         if self.args.seconds:
-            timer = threading.Timer(self.args.seconds, self.shut_down, [0])
-            timer.daemon = True
-            timer.start()
+            call_later(self.args.seconds, functools.partial(self.shut_down, 0))
         with self.clients_lock:
             first, *others = self.clients.values()
             self.running = True
@@ -6927,10 +6924,9 @@ class Run:
         if self.first_signal:
             return  # a double press
         self.first_signal = monotonic()
-        threading.Thread(target=self.shut_down, args=(status,), daemon=True).start()
-        last_resort = threading.Timer(EXIT_GRACE + (MAX_DRAIN + 1 if self.writers else 0.2), self.exit_now, [status])
-        last_resort.daemon = True
-        last_resort.start()
+        with suppress(RuntimeError):  # since Python 3.12, when the main thread has ended: then there is nothing to do
+            call_later(EXIT_GRACE + (MAX_DRAIN + 1 if self.writers else 0.2), lambda: self.exit_now(status))
+            threading.Thread(target=self.shut_down, args=(status,), daemon=True).start()
 
     def give_up(self, status: int) -> None:
         for writer in self.writers:
@@ -7000,6 +6996,9 @@ def check_channels(args: argparse.Namespace, words: Sequence[str]) -> None:
             wrong = Misnomer(
                 f"{printable_text(channel)} is of {dialect.name}, which OKX gave up in {dialect.retired}", names
             )
+        speaks = re.search(r"/ws/(v[135])(/|$)", args.url or "")
+        if speaks and speaks[1] != dialect.name and not wrong:
+            raise ValueError(f"{passwordless(args.url)} speaks {speaks[1]}, and {channel} is of {dialect.name}")
         if wrong:
             problems.append(f"{wrong.problem}.")
             meant[channel] = names

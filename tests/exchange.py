@@ -1449,7 +1449,11 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="to listen at on 127.0.0.1 (default: a free one)")
     parser.add_argument("--more-coins", type=int, default=0, metavar="N", help="to list besides those that it knows")
     options = parser.parse_args()
-    with Exchange(port=options.port) as exchange:
+    try:
+        exchange = Exchange(port=options.port)
+    except OSError as error:
+        raise SystemExit(f"cannot listen at port {options.port}: {error.strerror}") from None
+    with exchange:
         exchange.more_coins = options.more_coins
         for path in PATHS:
             print(exchange.url + path)
