@@ -1453,14 +1453,13 @@ def main() -> None:
         exchange = Exchange(port=options.port)
     except OSError as error:
         raise SystemExit(f"cannot listen at port {options.port}: {error.strerror}") from None
-    with exchange:
+    with exchange, suppress(KeyboardInterrupt):
         exchange.more_coins = options.more_coins
         for path in PATHS:
             print(exchange.url + path)
         names = ("OKX_API_KEY", "OKX_SECRET_KEY", "OKX_PASSPHRASE")
         print("export", *(f"{name}={shlex.quote(key)}" for name, key in zip(names, exchange.keys)), flush=True)
-        with suppress(KeyboardInterrupt):
-            exchange.stopping.wait()
+        exchange.stopping.wait()
 
 
 if __name__ == "__main__":
