@@ -6335,6 +6335,8 @@ LOG_PATIENCE = 0.5  # seconds at the end for log lines to be shown
 MAX_KEPT = 200  # log lines that the board can show
 ROUTINE_LOG = re.compile(r"Ping sent|Pong received|\S+ subscribed\.$")  # those that it does not
 
+OPTION_WORDS = ("--help", "--list", "--board", "--offline", "--version", "--quiet", "--trace", "--simulated")
+
 EXAMPLES = """\
 channels:
   v5  trades:BTC-USDT  tickers:BTC-USDT  candle1m:BTC-USDT  books:BTC-USDT-SWAP
@@ -7011,9 +7013,6 @@ def check_channels(args: argparse.Namespace, words: Sequence[str]) -> None:
         raise ValueError("\n".join([*problems, *([f"{question}:", *commands] if commands else [])]))
 
 
-OPTION_WORDS = ("--help", "--list", "--board", "--offline", "--version", "--quiet", "--trace", "--simulated")
-
-
 def suggested_commands(args: argparse.Namespace, words: Sequence[str], meant: dict[str, list[str]]) -> list[str]:
     """The command lines that were meant: one for each name that the first channel may have, others with their first."""
     from shlex import join
@@ -7046,16 +7045,18 @@ def show_list(args: argparse.Namespace, url: str | None) -> int:
     if not sys.stdout:
         raise ValueError("stdout is closed: there is nothing to print to")
     generation = {"": V5, "v5": V5, "v3": V3, "v1": V1}.get(args.list)
+    trouble = (
+        f"No instrument that is traded now matches {printable_text(args.list)}; options are listed by their family:"
+    )
+    trouble += " 'BTC-USD-*-C'."
     try:
         lines = list_instruments(Instruments(rest), args.list) if not generation else list(list_kinds(generation))
     except (OSError, ValueError, websocket.WebSocketException) as error:
-        okex_log.error("The list cannot be had: %s.", explain(error, rest.server, rest.proxy))
-        return 1
+        lines, trouble = [], f"The list cannot be had: {explain(error, rest.server, rest.proxy)}."
     if not lines and not is_pattern(args.list):
-        lines = list(list_kinds(V5, args.list))
+        lines = list(list_kinds(V5, args.list))  # for which nobody needs to be asked
     if not lines:
-        what = "No instrument that is traded now matches %s; options are listed by their family: 'BTC-USD-*-C'."
-        okex_log.error(what, printable_text(args.list))
+        okex_log.error(trouble)
         return 1
     try:
         print("\n".join(lines), flush=True)

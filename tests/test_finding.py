@@ -378,9 +378,11 @@ def test_the_list_of_kinds_fits_a_terminal_and_names_them_all():
     assert "<market>/trade:BTC-USDT" in older and "ok_sub_futureusd_<coin>_trade_<when>" in older
 
 
-def test_a_part_of_the_name_of_a_kind_lists_that_kind():
-    told = run("--list", "funding")
-    assert told.returncode == 0 and "public           funding-rate:BTC-USDT-SWAP" in told.stdout.splitlines()
+def test_a_part_of_the_name_of_a_kind_lists_that_kind_with_and_without_a_list_of_instruments(exchange):
+    for status in (0, 503):
+        exchange.rest_status = status
+        told = run("--url", exchange.url, "--list", "funding", offline=False)
+        assert told.returncode == 0 and "public           funding-rate:BTC-USDT-SWAP" in told.stdout.splitlines()
 
 
 @pytest.mark.parametrize("pattern", ["BTC-USDT", "btcusdt", "BTC/USDT", "tickers:BTC-USDT*"])
