@@ -7045,10 +7045,8 @@ def show_list(args: argparse.Namespace, url: str | None) -> int:
     if not sys.stdout:
         raise ValueError("stdout is closed: there is nothing to print to")
     generation = {"": V5, "v5": V5, "v3": V3, "v1": V1}.get(args.list)
-    trouble = (
-        f"No instrument that is traded now matches {printable_text(args.list)}; options are listed by their family:"
-    )
-    trouble += " 'BTC-USD-*-C'."
+    sought = printable_text(args.list)
+    trouble = f"No instrument that is traded now matches {sought}; options are listed by family: 'BTC-USD-*-C'."
     try:
         lines = list_instruments(Instruments(rest), args.list) if not generation else list(list_kinds(generation))
     except (OSError, ValueError, websocket.WebSocketException) as error:
