@@ -6150,7 +6150,7 @@ class Board:
         ping = next((client.latency for client in clients if client.latency is not None), None)
         self.counted.append((now, sum(client.counts["messages"] for client in clients)))
         (begin, before), (end, after) = self.counted[0], self.counted[-1]
-        rate = (after - before) / (end - begin) if end > begin else 0.0
+        rate = (after - before) / max(end - begin, 1.0)  # the first moments tell of no more than themselves
         parts = [] if all(map(is_connected, clients)) else ["NOT CONNECTED"]
         parts += [f"up {int(up) // 3600}:{int(up) // 60 % 60:02d}:{int(up) % 60:02d}", f"reconnects {reconnects}"]
         parts += [f"ping {ping:.1f} ms"] if ping is not None else []

@@ -120,12 +120,20 @@ def test_what_is_noted_and_kept_becomes_a_picture(connect, exchange):
     assert quote.last and quote.bid and quote.ask and quote.change.endswith("%") and quote.spread
     assert seen.trades[0][3] in ("buy", "sell") and "funding" in seen.others[0]
     assert re.match(
-        r"127.0.0.1:\d+/ws/v5/public  up 0:01:01  reconnects 0 .* delay -?\d+ ms  \d+ msg/s", seen.status[0]
+        r"127.0.0.1:\d+/ws/v5/public  up 0:01:01  reconnects 0 .* delay -?\d+ ms  [\d,]+ msg/s", seen.status[0]
     )
     assert all(map(len, seen.status)) and len(seen.status[-1]) <= 60
     client.close()
     wait_for(lambda: not okex_ws.is_connected(client))
     assert look().doubt and "NOT CONNECTED" in look().status[-1]
+
+
+def test_the_first_moments_are_not_taken_for_a_rate(exchange):
+    """Five messages in five thousandths of a second are not a thousand a second."""
+    board, client = okex_ws.Board(), okex_ws.OkexWS("trades:BTC-USDT", url=exchange.url)
+    for now, messages, said in [(10.0, 0, "0"), (10.005, 5, "5"), (14.0, 8_000, "2,000")]:
+        client.counts["messages"] = messages
+        assert board.status([client], 0.0, None, now)[0].endswith(f"  {said} msg/s")
 
 
 def test_generations_without_tickers_have_a_board_too(connect, exchange):
