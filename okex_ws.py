@@ -4205,7 +4205,7 @@ def misnomer(channel: str) -> Misnomer | None:
         wrong = misnomer(joined)
         return Misnomer("a channel has no spaces", wrong.meant if wrong else [joined])
     dialect = likely_dialect(channel) or likely_dialect(channel.lower()) or V5
-    name, _, argument = channel.partition(":")
+    name, _, argument = channel.removeprefix(":").partition(":")
     kind = dialect.kind(channel)
     if kind:
         return misnamed_argument(dialect, kind, name, argument)
@@ -4225,15 +4225,15 @@ def misnomer(channel: str) -> Misnomer | None:
 def differently_divided(channel: str) -> list[str]:
     """The channel that has something else than a colon in it, its halves the other way round, or but its short name.
 
-    trades/BTC-USDT, trades-BTC-USDT, BTC-USDT:trades, btcusdt@trade; btc_quarter, as lines of v1 begin.
+    trades/BTC-USDT, trades-BTC-USDT, tradesBTC-USDT, BTC-USDT:trades, btcusdt@trade; btc_quarter, as lines of v1 begin.
     """
     future = re.fullmatch(r"([a-z0-9]+)_(this_week|next_week|quarter)", channel)
     if future:
         return [f"ok_sub_futureusd_{future[1]}_trade_{future[2]}"]
-    for sign in re.finditer(r"[:/=.@_-]", channel[:MAX_NAME]):
+    for sign in re.finditer(r"[:/=.,@_-]|(?<=[a-z0-9])(?=[A-Z])", channel[:MAX_NAME]):
         left, right = channel[: sign.start()], channel[sign.end() :]
-        if V5.kind(left) and sign[0] != ":" and "-" in usual_pair(right):
-            return [with_argument(V5, left, right)]
+        if sign[0] != ":" and "-" in usual_pair(right) and (kinds := nearest_names(V5, left)):
+            return [with_argument(V5, kinds[0], right)]
         if "-" in usual_pair(left) and sign[0] in ":/=.@" and (V5.kind(right) or sign[0] in "@:"):
             return [with_argument(V5, kind, left) for kind in nearest_names(V5, right)[:1]]
     return []
@@ -4352,7 +4352,7 @@ def nearest_names(dialect: Dialect, name: str) -> list[str]:
     if dialect is V5 and (wanted in SYNONYMS or (candle and bar_of(candle[1]))):
         return [SYNONYMS.get(wanted) or f"candle{bar_of(candle[1])}"]  # type: ignore[index]
     likeness = {other: SequenceMatcher(None, wanted, other).ratio() for other in known}
-    best = sorted(known, key=lambda other: -likeness[other])[:3]
+    best = sorted(known, key=lambda other: (not other.startswith(wanted), -likeness[other]))[:3]
     return [known[other] for other in best if likeness[other] > max(0.7, likeness[best[0]] - 0.05)]
 
 
@@ -4493,16 +4493,17 @@ class Instruments:
         """Channels of the same kind about instruments that are named alike; none if its own is there."""
         from difflib import get_close_matches
 
-        name, _, wanted = channel.partition(":")
-        kind = V5.kind(name)
-        if kind is None or not wanted or "=" in wanted or kind.trades == "SPREAD":
+        kind, _, wanted = channel.partition(":")
+        known = V5.kind(kind)
+        if known is None or not wanted or "=" in wanted or known.trades == "SPREAD":
             return []
-        names = self.names(kind.trades.split(), wanted)
+        names = self.names(known.trades.split(), wanted)
         if wanted in names:
             return []
-        usual = usual_spelling(wanted)
-        alike = [usual] if usual in names else get_close_matches(wanted, names, 3, 0.75)
-        return [f"{name}:{instrument}" for instrument in alike]
+        turned = "-".join(reversed(wanted.split("-")))  # USDT-BTC
+        alike = [name for name in (usual_spelling(wanted), turned) if name in names]
+        alike = alike or get_close_matches(wanted, names, 3, 0.75)
+        return [f"{kind}:{instrument}" for instrument in alike]
 
     def future(self, index: str, when: str) -> str:
         """The future of an index that ends this_week, next_week, or in the quarter after those."""

@@ -104,6 +104,14 @@ MISSPELLED = {
     "tickers=BTC-USDT": "tickers:BTC-USDT",
     "BTC-USDT:tickers": "tickers:BTC-USDT",
     "btcusdt@trade": "trades:BTC-USDT",
+    "btcusdt@kline_5m": "candle5m:BTC-USDT",
+    "trade@btcusdt": "trades:BTC-USDT",
+    "ticker.BTC-USDT": "tickers:BTC-USDT",
+    "kline_1m-BTCUSDT": "candle1m:BTC-USDT",
+    "mark_price_btc_usdt_swap": "mark-price:BTC-USDT-SWAP",
+    "trades,BTC-USDT": "trades:BTC-USDT",
+    "tradesBTC-USDT": "trades:BTC-USDT",
+    ":BTC-USDT": "trades:BTC-USDT",
     "trades: BTC-USDT": "trades:BTC-USDT",
     "trades BTC-USDT": "trades:BTC-USDT",
     "btc_quarter": "ok_sub_futureusd_btc_trade_quarter",
@@ -143,6 +151,7 @@ MISSPELLED = {
     "ok_sub_spot_btc_usdt_tickers": "ok_sub_spot_btc_usdt_ticker",
     "ok_sub_spot_btcusdt_ticker": "ok_sub_spot_btc_usdt_ticker",
     "ok_sub_spot_bch_btc_kline_1m": "ok_sub_spot_bch_btc_kline_1min",
+    "ok_sub_futureusd_btc_trade": "ok_sub_futureusd_btc_trade_quarter",
     "ok_sub_futureusd_eth_trades_quarter": "ok_sub_futureusd_eth_trade_quarter",
 }
 
@@ -273,10 +282,11 @@ def test_in_code_it_is_told_and_asked_for_all_the_same(exchange, connect, caplog
     assert "Did you mean tickers:BTC-USDT?" in caplog.text
 
 
-def test_an_instrument_that_is_merely_unknown_is_answered_from_the_list_of_instruments(exchange):
-    told = run("--url", exchange.url, "trades:BTC-USTD", offline=False)
+@pytest.mark.parametrize("unknown", ["BTC-USTD", "USDT-BTC"])
+def test_an_instrument_that_is_merely_unknown_is_answered_from_the_list_of_instruments(exchange, unknown):
+    told = run("--url", exchange.url, f"trades:{unknown}", offline=False)
     assert told.returncode == 1 and exchange.handshakes == 1
-    assert re.search(r"trades:BTC-USTD was refused\. Did you mean .*trades:BTC-USDT", told.stderr)
+    assert re.search(rf"trades:{unknown} was refused\. Did you mean .*trades:BTC-USDT", told.stderr)
 
 
 def test_a_refusal_does_not_wait_for_a_list_that_cannot_be_had(exchange, connect, caplog):
