@@ -258,6 +258,23 @@ def caught(process):
     return int(mask, 16) & 1 << (signal.SIGTERM - 1)
 
 
+SLOW_TO_END = """
+import sys, time, okex_ws
+sum_up = okex_ws.Run.sum_up
+okex_ws.Run.sum_up = lambda run: (time.sleep(0.6), sum_up(run))
+sys.exit(okex_ws.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 1)])
+def test_a_signal_ends_it_with_a_summary_on_a_slow_machine_too(busy_port, number, status):
+    process = interruptible("-c", SLOW_TO_END, "trades:BTC-USDT", "--url", f"ws://127.0.0.1:{busy_port}")
+    until(process.stderr, "Connecting to")
+    process.send_signal(number)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == status and "reconnects" in err and "Never connected" in err.splitlines()[-1]
+
+
 LOOKS_UP_FOR_EVER = """
 import ctypes, runpy, socket, sys
 
