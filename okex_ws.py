@@ -6328,6 +6328,7 @@ class BoardScreen:
 
 OFFLINE_CHANNEL = "ok_sub_futureusd_btc_trade_quarter"  # that of the original demo
 EXIT_GRACE = 0.7  # seconds for the threads to end by themselves after a signal
+LAST_GRACE = 2.0  # seconds after that, and after what is queued is written, until it exits whatever goes on
 MAX_LOG_LINES = 1000  # that wait for a terminal that stands still
 QUIET_DRAIN = 0.5  # seconds of writing at the end after which that is said, and Ctrl-C gives up
 TELL_DRAIN = 2.0  # seconds after which it is said anew how much is left to write
@@ -6928,7 +6929,8 @@ class Run:
             return  # a double press
         self.first_signal = monotonic()
         with suppress(RuntimeError):  # since Python 3.12, when the main thread has ended: then there is nothing to do
-            call_later(EXIT_GRACE + (MAX_DRAIN + 1 if self.writers else 0.2), lambda: self.exit_now(status))
+            patience = EXIT_GRACE + (MAX_DRAIN if self.writers else 0.0) + LAST_GRACE
+            call_later(patience, lambda: self.exit_now(status or int(not self.connected)))
             threading.Thread(target=self.shut_down, args=(status,), daemon=True).start()
 
     def give_up(self, status: int) -> None:

@@ -1,5 +1,6 @@
 """Fixtures: a stand-in exchange, and clients that are closed when their test ends."""
 
+import socket
 import threading
 import time
 
@@ -13,7 +14,7 @@ settings.register_profile("default", deadline=None, max_examples=200, derandomiz
 settings.load_profile("default")
 
 
-def wait_for(condition, within=10.0):
+def wait_for(condition, within=30.0):
     """Wait until `condition()` is true and return what it gave; fail after `within` seconds."""
     end = time.monotonic() + within
     while True:
@@ -65,6 +66,18 @@ def unhurried(monkeypatch):
     monkeypatch.setattr(okex_ws, "CONNECT_SPACING", 0.0)
     okex_ws.known_secrets.clear()
     okex_ws.recent_signatures.clear()
+
+
+@pytest.fixture
+def own_port():
+    """A port that refuses connections until this test has a server listen at it, and that nobody else is given.
+
+    It stays bound, which does not keep one from listening that has set SO_REUSEADDR, as servers do.
+    """
+    with socket.socket() as bound:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
 
 
 @pytest.fixture

@@ -135,10 +135,10 @@ class Desk:
             meanwhile()
             return process.poll() is not None or (not ends and shows(process.printed()))
 
-        wait_for(done, within=20)
+        wait_for(done)
         if not ends:
             process.send_signal(signal.SIGINT)
-            process.wait(10)
+            process.wait(20)
         said = process.printed("err")
         assert "Traceback" not in said, said
         assert process.returncode == status, said
@@ -159,18 +159,16 @@ def desk(tmp_path, certificates):
 
 
 @pytest.fixture
-def redis_url(desk):
+def redis_url(desk, own_port):
     """A Redis server that is at redis://localhost for what runs at the desk; its URL for the test itself."""
     pytest.importorskip("redis")
     if not shutil.which("redis-server") and not os.environ.get("CI"):
         pytest.skip("needs redis-server")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    options = ("--port", str(port), "--save", "", "--dir", str(desk.folder), "--bind", "127.0.0.1")
+    options = ("--port", str(own_port), "--save", "", "--dir", str(desk.folder), "--bind", "127.0.0.1")
     with subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL) as server:
-        desk.ports["6379"] = port
-        wait_for(partial(listening, port))
-        yield f"redis://127.0.0.1:{port}"
+        desk.ports["6379"] = own_port
+        wait_for(partial(listening, own_port))
+        yield f"redis://127.0.0.1:{own_port}"
         desk.stop()
         server.terminate()
 
@@ -259,7 +257,7 @@ def test_the_notebook_of_the_readme_shows_rows_in_its_second_cell(desk):
 def test_the_pandas_program_of_the_readme_reads_what_its_command_recorded(desk):
     pytest.importorskip("pandas")
     recorded = desk.start("okex_ws.py", "--offline", "--count", "20", "--sqlite", "rows.db", "trades:BTC-USDT")
-    recorded.wait(20)
+    recorded.wait(30)
     run_example(desk, "import pandas", ends=True)
 
 
@@ -297,7 +295,7 @@ def test_a_program_of_the_readme_reads_what_the_command_above_it_keeps_in_redis(
     desk.start(*shlex.split(command))
     feed = RedisFeed(redis_url)
     wanted = [word for word in command.split() if ":BTC" in word]
-    wait_for(lambda: all(feed.get(channel) for channel in wanted), within=20)
+    wait_for(lambda: all(feed.get(channel) for channel in wanted))
     run_example(desk, text)
 
 
@@ -336,8 +334,8 @@ def run_command(desk, arguments, request):
     desk.run(*arguments, shows=shows, ends=ends, status=130 if "okex_ws.py" in arguments and not ends else 0)
 
 
-def run_board(desk, arguments):
-    """Run a command on a terminal of 80x24 until its board has a book, end it with Ctrl-C; what it wrote."""
+def run_board(desk, arguments, shows=("% bought",)):
+    """Run a command on a terminal of 80x24 until its board shows all of this, end it with Ctrl-C; what it wrote."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     environment = desk.environment | {"PORTS": json.dumps(desk.ports), "TERM": "xterm", "LANG": "C.UTF-8"}
@@ -351,7 +349,7 @@ def run_board(desk, arguments):
             written.append(os.read(ours, 65536))
         return b"".join(written).decode(errors="replace")
 
-    wait_for(lambda: process.poll() is not None or "% bought" in read(), within=20)
+    wait_for(lambda: process.poll() is not None or all(re.search(pattern, read()) for pattern in shows))
     process.send_signal(signal.SIGINT)
     wait_for(lambda: [read(), process.poll()][1] is not None)
     text = read()
@@ -364,13 +362,9 @@ def run_board(desk, arguments):
 def test_the_board_that_the_readme_shows_is_what_is_drawn(desk):
     (shown,) = [code for _, code in blocks("") if "book, in sync" in code]
     assert len(shown.splitlines()) == 24 and max(map(len, shown.splitlines())) <= 80
-    drawn = run_board(desk, ["okex_ws.py", "--offline", "--board"])
-    for kind in (
-        r"instrument +last .*spread",
-        r"── BTC-USDT book, in sync ─",
-        r"── trades, \d+% bought",
-        "── log ─",
-    ):
+    kinds = (r"instrument +last .*spread", "── BTC-USDT book, in sync ─", r"── trades, \d+% bought", "── log ─")
+    drawn = run_board(desk, ["okex_ws.py", "--offline", "--board"], shows=kinds)
+    for kind in kinds:
         assert re.search(kind, shown) and re.search(kind, drawn), kind
     names = set(re.findall(r"^[A-Z]+-USDT", shown, re.M))
     assert len(names) == 5 and names <= set(re.findall(r"^[A-Z]+-USDT", drawn, re.M))
@@ -392,7 +386,7 @@ def test_the_first_thing_that_the_readme_shows_is_what_is_printed(desk):
     shown = next(code for _, code in blocks("") if "trade_quarter subscribed." in code)
     shown = re.sub(r"^time .*\n", "", shown, flags=re.M)  # which names the columns on a terminal alone
     process = desk.start("okex_ws.py", "--offline")
-    wait_for(lambda: process.printed().count("\n") >= 3)
+    wait_for(lambda: process.printed().count("\n") >= 3 and "subscribed." in process.printed("err"))
     assert alike(shown) <= alike(process.printed("err") + process.printed())
 
 
