@@ -226,7 +226,7 @@ def test_reconnects_at_once_when_an_upgrade_is_announced(exchange, connect, monk
 def test_says_once_what_can_be_done_when_there_is_no_connection_at_all(exchange, connect, impatient, caplog):
     exchange.http_status = 503
     client = connect("trades:BTC-USDT")
-    wait_for(lambda: client.saw(DISCONNECTED, 6))
+    wait_for(lambda: client.saw(DISCONNECTED, 6), within=30)
     assert caplog.text.count("There was no connection yet: --offline") == 1
     assert "Trying again now." in caplog.text and "in 0.0 s" not in caplog.text
     exchange.http_status = 0
@@ -268,6 +268,7 @@ def test_gives_up_on_a_peer_that_never_answers_the_handshake(exchange, connect, 
     client = connect("trades:BTC-USDT")
     wait_for(lambda: client.saw(DISCONNECTED))
     assert "did not answer" in dict(client.statuses)[DISCONNECTED]
+    monkeypatch.setattr(okex_ws, "CONNECT_TIMEOUT", 10.0)
     exchange.mute = False
     wait_for(lambda: client.rows)
 
@@ -325,7 +326,7 @@ def test_waits_longer_from_try_to_try_and_starts_over_when_data_flows(connect, e
     monkeypatch.setattr(okex_ws, "uniform", lambda low, high: waits.append((low, high)) or 0.0)
     exchange.http_status = 503
     client = connect("trades:BTC-USDT")
-    wait_for(lambda: len(waits) >= 8)
+    wait_for(lambda: len(waits) >= 8, within=30)
     assert waits[:8] == [(0, 1), (0, 2), (0, 4), (0, 8), (0, 16), (0, 30), (0, 30), (0, 30)]
     exchange.http_status = 0
     wait_for(lambda: client.rows)
@@ -362,7 +363,9 @@ def test_connects_at_most_three_times_a_second_however_many_clients(exchange, co
     assert max(early) < 0.05
 
 
-def test_fifty_reconnects_leave_nothing_behind(exchange, connect, impatient):
+def test_fifty_reconnects_leave_nothing_behind(exchange, connect, impatient, monkeypatch, caplog):
+    monkeypatch.setattr(okex_ws, "FILL_SPACING", 0.0)
+    caplog.set_level(logging.ERROR, "okex_ws")  # what is said of each reconnect is kept here, and is no leak
     client = connect("trades:BTC-USDT", V5_TICKER := "tickers:BTC-USDT")
     tracemalloc.start()
 
@@ -378,7 +381,7 @@ def test_fifty_reconnects_leave_nothing_behind(exchange, connect, impatient):
             threads, memory = threading.active_count(), used()
         if turn == 50:
             # Once the missing trades are delivered. The stand-in's last thread may be there still.
-            wait_for(lambda: threading.active_count() <= threads + 1 and used() < memory + 20_000)  # noqa: B023
+            wait_for(lambda: threading.active_count() <= threads + 1 and used() < memory + 20_000, 30)  # noqa: B023
         client.rows.clear()
         exchange.sessions[-1].drop()
     tracemalloc.stop()
@@ -506,11 +509,12 @@ def test_a_refused_channel_neither_hides_nor_harms_the_others(exchange, connect,
     wait_for(lambda: client.saw(REFUSED, 2))
 
 
-def test_a_refusal_finds_its_channel_among_hundreds(exchange, connect):
+def test_a_refusal_finds_its_channel_among_hundreds(exchange, connect, monkeypatch):
+    monkeypatch.setattr(okex_ws, "CONFIRM_TIMEOUT", 60.0)  # so many answers take their time on a busy machine
     exchange.more_coins = 210
     names = [f"trades:{name}" for name in exchange.listed if name.startswith("C0") and name.endswith("-SWAP")]
     client = connect(*names, "trades:NOPE-USDT", "orders-history")
-    wait_for(lambda: "confirmed" in client.channels.values() and "sent" not in client.channels.values())
+    wait_for(lambda: "confirmed" in client.channels.values() and "sent" not in client.channels.values(), within=30)
     assert {c for c, state in client.channels.items() if state == "refused"} == {"trades:NOPE-USDT", "orders-history"}
     requests = [text for _, text in exchange.requests if "subscribe" in text]
     assert len(requests) < 120
