@@ -531,9 +531,7 @@ class OkexWS(Connection):
 
     def _tick(self, now: float) -> None:
         """What is due on the reading thread once a second."""
-        jump = self._watchdog.jump()  # before anything is logged, which may take its time
-        if not jump:  # or books would be trusted again before the connection is gone
-            self._watchdog.compare_clocks()
+        jump = self._watchdog.jump(follow=True)  # before anything is logged, which may take its time
         lines, reason = self._subscriptions.late(now)
         for line in lines:
             okex_log.warning(line)
@@ -857,7 +855,7 @@ class Watchdog:
         self.heard = self.drained = now
         self._answers_pings = False
         self._pings.clear()
-        self.compare_clocks()
+        self._clock_offset = wall_clock() - monotonic()
 
     def stop(self) -> None:
         """There is no connection, and nothing to be late of."""
@@ -887,14 +885,18 @@ class Watchdog:
             return f"a ping was answered after {self.latency or 0.0:.0f} ms, when the next had left"
         return ""
 
-    def jump(self) -> str:
-        """Why to reconnect, "" while both clocks go on together."""
-        jump = wall_clock() - monotonic() - self._clock_offset
-        return f"the clock jumped by {jump:+.0f} s: was this machine asleep?" if abs(jump) > MAX_JUMP else ""
+    def jump(self, follow: bool = False) -> str:
+        """Why to reconnect, "" while both clocks go on together; their slow drift is followed then, if at all.
 
-    def compare_clocks(self) -> None:
-        """Follow the slow drift between the clocks."""
-        self._clock_offset = wall_clock() - monotonic()
+        After a jump it is not, or books would be trusted again before the connection is gone.
+        """
+        offset = wall_clock() - monotonic()  # once: what happens after this look, the next one sees
+        jump = offset - self._clock_offset
+        if abs(jump) > MAX_JUMP:
+            return f"the clock jumped by {jump:+.0f} s: was this machine asleep?"
+        if follow:
+            self._clock_offset = offset
+        return ""
 
     def lag(self, now: float) -> float:
         """Seconds by which what is read may be late."""

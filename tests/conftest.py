@@ -1,6 +1,7 @@
 """Fixtures: a stand-in exchange, and clients that are closed when their test ends."""
 
 import socket
+import sys
 import threading
 import time
 
@@ -69,18 +70,6 @@ def unhurried(monkeypatch):
 
 
 @pytest.fixture
-def own_port():
-    """A port that refuses connections until this test has a server listen at it, and that nobody else is given.
-
-    It stays bound, which does not keep one from listening that has set SO_REUSEADDR, as servers do.
-    """
-    with socket.socket() as bound:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(("127.0.0.1", 0))
-        yield bound.getsockname()[1]
-
-
-@pytest.fixture
 def exchange():
     with Exchange(every=0.02) as exchange:
         yield exchange
@@ -102,6 +91,18 @@ def connect(exchange):
     for client in clients:
         client.thread.join(15)
         assert not client.thread.is_alive(), "close() did not end run()"
+
+
+@pytest.fixture
+def kept_port():
+    """A port that nobody listens at unless the test does: nobody else is given it, on Linux, while this holds it."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the stand-in has it: it may listen there
+        holder.bind(("127.0.0.1", 0))
+        port = holder.getsockname()[1]
+        if sys.platform != "linux":  # elsewhere the stand-in may not
+            holder.close()
+        yield port
 
 
 @pytest.fixture

@@ -222,7 +222,8 @@ def test_a_clock_that_is_off_is_named_with_the_difference(exchange, connect, key
     exchange.skew = 300.0
     client = connect("account", credentials=keys)
     client.thread.join(10)
-    assert re.search(r"this machine's clock is (299|300|301) s behind the server's", str(client.error))
+    (seconds,) = re.findall(r"this machine's clock is (\d+) s behind the server's", str(client.error))
+    assert 290 <= int(seconds) <= 301  # the server's date may be read a little later, and has no fractions
 
 
 def test_a_close_instead_of_an_answer_is_a_refusal_too(exchange, connect, keys):
@@ -452,9 +453,10 @@ def test_a_drop_while_an_order_waits_says_at_once_that_its_fate_is_unknown(excha
 def test_an_answer_that_does_not_come_is_an_unknown_fate(exchange, trader, caplog):
     trader.request("order", BUY)
     exchange.ignored = '"op":"order"'
-    with pytest.raises(OrderError, match=r"no answer within 0\.2 s: its fate is unknown") as caught:
-        trader.request("order", BUY, timeout=0.2)
+    with pytest.raises(OrderError, match=r"no answer within 2\.5 s: its fate is unknown") as caught:
+        trader.request("order", BUY, timeout=2.5)
     assert caught.value.unknown
+    wait_for(lambda: spoken(exchange).count("order") == 2)
     id = json.loads(exchange.requests[-1][1])["id"]
     exchange.sessions[-1].send(json.dumps({"id": id, "op": "order", "code": "0", "msg": "", "data": []}))
     wait_for(lambda: "nobody waits for any more" in caplog.text)
@@ -492,8 +494,8 @@ def test_an_order_whose_time_went_into_looking_up_is_not_sent(exchange, trader, 
     get = okex_ws.Rest.get
 
     def slow(self, path, timeout):
-        found = get(self, path, timeout)
-        threading.Event().wait(0.4)
+        found = get(self, path)
+        threading.Event().wait(timeout + 0.1)
         return found
 
     monkeypatch.setattr(okex_ws.Rest, "get", slow)

@@ -277,14 +277,14 @@ def test_ctrl_z_gives_the_terminal_back_until_the_program_goes_on(terminal, exch
     screen.assert_restored()
 
 
-def test_a_server_that_dies_and_comes_back_is_told_on_the_board(terminal, own_port):
-    with Exchange(every=0.02, port=own_port) as exchange:
+def test_a_server_that_dies_and_comes_back_is_told_on_the_board(terminal, kept_port):
+    with Exchange(every=0.02, port=kept_port) as exchange:
         screen = terminal("--board", "--url", exchange.url)
         screen.until("book, in sync")
     screen.until("NOT CONNECTED")
     screen.until("not in sync")
     seen = len(screen.text)
-    with Exchange(every=0.02, port=own_port):
+    with Exchange(every=0.02, port=kept_port):
         wait_for(lambda: "book, in sync" in screen.read()[seen:])
         os.kill(screen.process.pid, signal.SIGINT)
         screen.end()

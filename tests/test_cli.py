@@ -348,8 +348,8 @@ def test_a_full_disk_is_not_silent(exchange):
     assert status == 1 and "Cannot write to stdout" in err and "Traceback" not in err
 
 
-def test_a_run_that_never_connected_fails_with_the_reason(own_port, busy_port):
-    for port, seconds, reason in ((own_port, "5", "refused"), (busy_port, "0.5", "first try")):
+def test_a_run_that_never_connected_fails_with_the_reason(kept_port, busy_port):
+    for port, seconds, reason in ((kept_port, "5", "refused"), (busy_port, "0.5", "first try")):
         url = f"ws://127.0.0.1:{port}"
         status, out, err = finish("trades:BTC-USDT", "--url", url, "--seconds", seconds, "--quiet")
         assert (status, out) == (1, "")

@@ -159,16 +159,16 @@ def desk(tmp_path, certificates):
 
 
 @pytest.fixture
-def redis_url(desk, own_port):
+def redis_url(desk, kept_port):
     """A Redis server that is at redis://localhost for what runs at the desk; its URL for the test itself."""
     pytest.importorskip("redis")
     if not shutil.which("redis-server") and not os.environ.get("CI"):
         pytest.skip("needs redis-server")
-    options = ("--port", str(own_port), "--save", "", "--dir", str(desk.folder), "--bind", "127.0.0.1")
+    options = ("--port", str(kept_port), "--save", "", "--dir", str(desk.folder), "--bind", "127.0.0.1")
     with subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL) as server:
-        desk.ports["6379"] = own_port
-        wait_for(partial(listening, own_port))
-        yield f"redis://127.0.0.1:{own_port}"
+        desk.ports["6379"] = kept_port
+        wait_for(partial(listening, kept_port))
+        yield f"redis://127.0.0.1:{kept_port}"
         desk.stop()
         server.terminate()
 
