@@ -500,8 +500,12 @@ def test_candles_are_whole_after_a_reconnect(exchange, connect, impatient, marke
     exchange.lost[channel] = 5
     wait_for(lambda: client.counts["holes"] > 1 and not client._subscriptions.by_key[channel].series.holes)
     exchange.every = None
-    final = [int(row["ts"]) for _, row in client.rows if row["confirm"] == "1"]
-    assert sorted(final) == list(range(min(final), max(final) + 1, 1000)), client.counts
+
+    def whole_and_once():
+        final = [int(row["ts"]) for _, row in client.rows if row["confirm"] == "1"]
+        return sorted(final) == list(range(min(final), max(final) + 1, 1000))
+
+    wait_for(whole_and_once)  # a hole is closed right before its rows are handed over
     assert client.counts["rows restored"] == sum("restored" in row for _, row in client.rows) > 0
 
 
@@ -611,7 +615,7 @@ def trouble(exchange, rng):
     wait_for(subscribed(exchange, 2), within=30)
 
 
-@pytest.mark.timeout(60 + 30 * LIVES)
+@pytest.mark.timeout(300 + 30 * LIVES)
 def test_after_kills_drops_losses_and_failing_rest_the_file_holds_everything_once(tmp_path, monkeypatch):
     """A market is played to the program; connections, messages, REST and the program itself come and go."""
     for bound in ("KEPT_TRADES", "KEPT_BARS"):
@@ -641,7 +645,7 @@ def test_after_kills_drops_losses_and_failing_rest_the_file_holds_everything_onc
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=20)
         check_what_is_kept(*kept(path), exchange.instruments["BTC-USDT"], *named_as_missing(err))
-    assert re.search(r"\d+ holes, \d+ rows restored, \d+ missing", err)
+    assert re.search(r"\d+ holes, \d+ rows? restored, \d+ missing", err)
 
 
 def whole(trades, candles):
