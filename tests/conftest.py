@@ -89,7 +89,7 @@ def connect(exchange):
     for client in clients:
         client.close()
     for client in clients:
-        client.thread.join(15)
+        client.thread.join(30)
         assert not client.thread.is_alive(), "close() did not end run()"
 
 

@@ -96,7 +96,7 @@ def events(stream, fast, chunk=1 << 16):
             status == okex_ws.DISCONNECTED and (ended.append(detail), client.close())
         )
         client.run()
-        thread.join(10)
+        thread.join(30)
     return {"messages": messages, "ended": ended, "heard": heard, "counts": client.counts}
 
 
