@@ -3,11 +3,9 @@
 import json
 import marshal
 import os
-import random
 import re
 import shutil
 import signal
-import socket
 import sqlite3
 import ssl
 import subprocess
@@ -814,17 +812,9 @@ def test_without_the_redis_package_the_rest_works(tmp_path, exchange):
 # -- Redis
 
 
-def port_of_its_own():
-    """A port that stays free until somebody listens at it: none of those that the system hands out meanwhile."""
-    for port in random.SystemRandom().sample(range(10_000, 32_000), 100):
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
-    raise OSError("no free port")
-
-
 class RedisServer:
-    def __init__(self, folder, start=True):
-        self.port = port_of_its_own()
+    def __init__(self, folder, port, start=True):
+        self.port = port
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.folder = folder
         if start:
@@ -852,10 +842,10 @@ class RedisServer:
 
 
 @pytest.fixture
-def redis_server(tmp_path):
+def redis_server(tmp_path, kept_port):
     if not shutil.which("redis-server") and not os.environ.get("CI"):
         pytest.skip("needs redis-server")
-    server = RedisServer(tmp_path)
+    server = RedisServer(tmp_path, kept_port)
     yield server
     server.stop()
 
@@ -1247,10 +1237,10 @@ def test_ctrl_c_ends_a_listener_like_that_of_the_readme(redis_server, sink):
     assert process.communicate(timeout=5) == ("", "") and process.returncode == 0
 
 
-def test_a_redis_that_is_not_there_at_the_start_is_waited_for(tmp_path, exchange):
+def test_a_redis_that_is_not_there_at_the_start_is_waited_for(tmp_path, exchange, kept_port):
     if not shutil.which("redis-server") and not os.environ.get("CI"):
         pytest.skip("needs redis-server")
-    server = RedisServer(tmp_path, start=False)
+    server = RedisServer(tmp_path, kept_port, start=False)
     process = program(CHANNEL, "--url", exchange.url, "--redis", server.url, "--history", "9999")
     said = until(process.stderr, "Trying again")
     assert "Connection refused" in said and "Traceback" not in said
