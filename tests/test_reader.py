@@ -97,7 +97,7 @@ def events(stream, fast, chunk=1 << 16):
             status == okex_ws.DISCONNECTED and (ended.append(detail), client.close())
         )
         client.run()
-        thread.join(30)
+        thread.join(120)
     return {"messages": messages, "ended": ended, "heard": heard, "counts": client.counts}
 
 
