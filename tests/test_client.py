@@ -764,6 +764,7 @@ def test_a_handler_that_is_slightly_too_slow_is_noticed_and_books_wait_until_it_
     quick = client.handler
     client.handler = lambda channel, rows: time.sleep(0.02)  # there are up to 500 messages a second
     wait_for(lambda: client.saw(okex_ws.GAP), within=20)
+    exchange.every = 0.025  # still more than it can handle, but not so much more to catch up with
 
     def refuses():  # soon: what it is late by falls and rises by turns while it grows
         with suppress(okex_ws.BookOutOfSync):
@@ -773,9 +774,8 @@ def test_a_handler_that_is_slightly_too_slow_is_noticed_and_books_wait_until_it_
         return True
 
     wait_for(refuses)
-    exchange.every = 0.05  # which a busy machine can follow
     client.handler = quick
-    wait_for(lambda: "caught up" in caplog.text)
+    wait_for(lambda: "caught up" in caplog.text, within=30)
     wait_for(lambda: book.ready)
     said = [r.getMessage()[:14] for r in caplog.records if r.getMessage().startswith("Reading ")]
     assert all(line != before for before, line in itertools.pairwise(said))  # each change once
