@@ -640,7 +640,7 @@ def test_unsubscribing_and_subscribing_again_waits_for_nothing(exchange, connect
     for _ in range(5):  # as failures, these would wait for 0 + 1 + 3 + 7 + 15 seconds
         client.unsubscribe("trades:BTC-USDT")
         client.subscribe("trades:BTC-USDT")
-        wait_for(lambda: client.channels == {"trades:BTC-USDT": "confirmed"})
+        wait_for(lambda: client.channels == {"trades:BTC-USDT": "confirmed"}, within=10)
         wait_for(client.more_rows())
 
 
