@@ -6330,12 +6330,12 @@ class BoardScreen:
 
 OFFLINE_CHANNEL = "ok_sub_futureusd_btc_trade_quarter"  # that of the original demo
 EXIT_GRACE = 0.7  # seconds for the threads to end by themselves after a signal
-LAST_GRACE = 2.0  # seconds after that, and after what is queued is written, until it exits whatever goes on
+LAST_GRACE = 3.0  # seconds after that, and after what is queued is written, until it exits whatever goes on
 MAX_LOG_LINES = 1000  # that wait for a terminal that stands still
 QUIET_DRAIN = 0.5  # seconds of writing at the end after which that is said, and Ctrl-C gives up
 TELL_DRAIN = 2.0  # seconds after which it is said anew how much is left to write
 TELL_PROGRESS = 60.0  # seconds between two lines on what was received, with --quiet and a sink
-LOG_PATIENCE = 0.5  # seconds at the end for log lines to be shown
+LOG_PATIENCE = 2.0  # seconds at the end for log lines to be shown
 MAX_KEPT = 200  # log lines that the board can show
 ROUTINE_LOG = re.compile(r"Ping sent|Pong received|\S+ subscribed\.$")  # those that it does not
 

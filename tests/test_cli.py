@@ -1,6 +1,7 @@
 """The program as a person meets it: in a terminal, in a pipe, on a signal."""
 
 import json
+import logging
 import os
 import pty
 import re
@@ -302,6 +303,14 @@ def test_a_signal_ends_it_while_a_name_is_looked_up(number, status):
     process.send_signal(number)
     _, err = process.communicate(timeout=15)
     assert process.returncode == status and "reconnects" in err and "Traceback" not in err
+
+
+def test_the_last_line_is_shown_though_the_thread_that_writes_it_is_late(monkeypatch):
+    written, console = [], okex_ws.Console()
+    monkeypatch.setattr(console, "_write", lambda line: (time.sleep(0.8), written.append(line)))
+    console.emit(logging.makeLogRecord({"msg": "5 rows in 3 messages", "levelno": logging.INFO}))
+    console.flush()
+    assert [line[9:] for line in written] == ["5 rows in 3 messages\n"]
 
 
 def test_a_signal_of_the_scripts_own_does_not_end_the_run(tmp_path, exchange):
