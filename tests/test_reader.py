@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager, suppress
+from math import inf
 
 import pytest
 import websocket
@@ -87,11 +88,11 @@ def events(stream, fast, chunk=1 << 16):
     messages = []
     with pytest.MonkeyPatch.context() as patch, playing(stream) as (url, heard, thread):
         patch.setattr(okex_ws, "CHUNK", chunk)
-        patch.setattr(okex_ws, "MAX_LAG", 1000.0)  # a machine that stands still is not what is compared
+        patch.setattr(okex_ws, "MAX_LAG", inf)  # a machine that stands still is no event of the stream
         patch.setattr(okex_ws.OkexWS, "receive", lambda ws, message: messages.append(message))
         if not fast:
             patch.setattr(okex_ws.Reader, "fits", staticmethod(lambda connection: False))
-        client = okex_ws.OkexWS([], url=url)
+        client = okex_ws.OkexWS([], url=url, ping_every=600)
         ended = []
         client.on_status = lambda status, detail: (
             status == okex_ws.DISCONNECTED and (ended.append(detail), client.close())
@@ -412,7 +413,7 @@ def test_a_socket_that_is_not_ready_after_all_is_no_lost_connection(error, monke
     monkeypatch.setattr(okex_ws.OkexWS, "receive", lambda ws, message: messages.append(message))
     texts = [json.dumps([n]) for n in range(300)]
     with playing(b"".join(map(frame, texts)) + frame(struct.pack("!H", 1000), CLOSE)) as (url, _, _):
-        client = okex_ws.OkexWS([], url=url)
+        client = okex_ws.OkexWS([], url=url, ping_every=600)
         client.on_status = lambda status, detail: status == okex_ws.DISCONNECTED and client.close()
         monkeypatch.setattr(okex_ws, "CHUNK", 64)
         client.run()
