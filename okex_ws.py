@@ -3088,7 +3088,6 @@ class RowSeries:
     """
 
     LEAP = 1_000_000  # numbers; a jump as wide counts only once the next row goes on from there
-    rest = True  # whether REST has such rows
     beyond = 1  # by how much REST must know what came after a hole: nothing but that shows that it is up to date
 
     def __init__(self, channel: str) -> None:
@@ -3103,7 +3102,7 @@ class RowSeries:
         self._leap: SeriesHole | None = None  # a row that is too far away to be believed by itself
         self._said: set[str] = set()
         argument = V5.argument(channel)
-        self.kind, self.instrument = argument["channel"], argument.get("instId", "")
+        self.kind, self.instrument = argument["channel"], argument.get("instId") or argument.get("sprdId") or ""
         self.counted = self.kind == "trades"  # whether a row may stand for several trades
 
     def resume(self) -> None:
@@ -3303,6 +3302,12 @@ class TradeSeries(RowSeries):
 
 
 CANDLE_CHANNEL = re.compile(r"(mark-price-|index-|sprd-)?candle(\d+)([smHDWM])(utc)?")
+CANDLE_PATHS = {  # of REST, by market; spreads: docs-v5, spread trading, "Get candlesticks history", 2026-01
+    "": "history-candles?instId",
+    "mark-price-": "mark-price-candles?instId",
+    "index-": "index-candles?instId",
+    "sprd-": "sprd-history-candles?sprdId",
+}
 BAR_SECONDS = {"s": 1, "m": 60, "H": 3600, "D": 86_400, "W": 7 * 86_400}
 HONG_KONG = 8 * 3600 * 1000  # ms; days, weeks and months begin at its midnight, but for the utc forms
 
@@ -3364,7 +3369,6 @@ class CandleSeries(RowSeries):
         self.market, number, unit, utc = match.groups(default="")
         self.bars = CandleBars(int(number), unit, bool(utc))
         self.bar = f"{number}{unit}{utc}"
-        self.rest = self.market != "sprd-"
         self._early = -1  # a bar that was final before the one before it
         self._name_rows = row_namer(columns_of(channel))
 
@@ -3417,9 +3421,8 @@ class CandleSeries(RowSeries):
             self.last = self._early
 
     def page(self, before: int) -> str:
-        path = {"": "history-candles", "mark-price-": "mark-price-candles", "index-": "index-candles"}[self.market]
-        after = self.bars.begin(before)
-        return f"/api/v5/market/{path}?instId={self.instrument}&bar={self.bar}&after={after}&limit={FILL_PAGE}"
+        what = f"{CANDLE_PATHS[self.market]}={self.instrument}&bar={self.bar}"
+        return f"/api/v5/market/{what}&after={self.bars.begin(before)}&limit={FILL_PAGE}"
 
     def read(self, row: Any) -> tuple[int, int, Any]:
         """["1597026383085","8533.02","8553.74","8527.17","8548.26","45247","529.58","5529.58","1"]
@@ -3667,10 +3670,9 @@ class SeriesKeeper:
 
     def _opened(self, subscription: Subscription, series: RowSeries, hole: SeriesHole) -> None:
         self.counts["holes"] += 1
-        why = "filling is off" if not self.fill else "" if series.rest else "REST has no such rows"
-        if why:
+        if not self.fill:
             series.close(hole.first, hole.last)
-            self._missing(subscription, series, hole, why)
+            self._missing(subscription, series, hole, "filling is off")
             return
         okex_log.warning("%s: missing are %s. Asking REST.", subscription.channel, series.describe(hole))
         self.filler.fill(HoleFilling(subscription, hole, (wall_clock() - self.fill) * 1000))

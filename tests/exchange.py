@@ -115,6 +115,8 @@ class Listed(NamedTuple):
 def kind_of(name: str) -> str:
     """The instType of an instrument, by the form of its name."""
     parts = name.split("-")
+    if "-" in name.partition("_")[2]:
+        return "SPREAD"
     if parts[-1] == "SWAP":
         return "SWAP"
     if len(parts) == 5 and parts[-1] in ("C", "P"):
@@ -123,10 +125,13 @@ def kind_of(name: str) -> str:
 
 
 def first_price(name: str) -> float:
-    """Where the walk of an instrument begins; options have prices in coins, event contracts from 0 to 1."""
+    """Where the walk of an instrument begins; options have prices in coins, event contracts from 0 to 1.
+
+    What a spread costs is the difference between the prices of its two legs.
+    """
     coin, kind = name.split("-")[0], kind_of(name)
     made_up = 1.0 + zlib.crc32(coin.encode()) % 500
-    return {"OPTION": 0.05, "EVENTS": 0.5}.get(kind) or PRICES.get(coin, made_up)
+    return {"OPTION": 0.05, "EVENTS": 0.5, "SPREAD": 12.5}.get(kind) or PRICES.get(coin, made_up)
 
 
 def digits_of(name: str) -> int:
@@ -164,6 +169,7 @@ def listing(today: date, more_coins: int) -> dict[str, Listed]:
             for side in "CP"
         ),
         *(Listed(f"{event}-{strike}", "EVENTS", "BTC-ABOVE-DAILY", in_ms(tomorrow)) for strike in (80_000, 85_000)),
+        *(Listed(f"{pair}_{pair}-SWAP", "SPREAD", pair) for pair in ("BTC-USDT", "ETH-USDT")),
         Listed("HALT-USDT", "SPOT", state="suspend"),
         Listed("HALT-USDT-SWAP", "SWAP", "HALT-USDT", state="suspend"),
         Listed("SOON-USDT-SWAP", "SWAP", "SOON-USDT", state="preopen"),
@@ -591,6 +597,11 @@ def checksum(i: Instrument) -> int:
 BARS = r"1s|[135]m|15m|30m|[1246]H|12H|[1235]D|1W|[13]M|(6H|12H|[1235]D|1W|[13]M)utc"
 
 
+def instrument_of(arg: Row) -> str:
+    """The instrument, or the spread, that an argument names; "" if it names none."""
+    return str(arg.get("instId") or arg.get("sprdId") or "")
+
+
 class Channel(NamedTuple):
     """A row of the table of v5's channels."""
 
@@ -608,8 +619,8 @@ class Channel(NamedTuple):
         if not given <= set(re.findall(r"\w+", self.arguments)) or not all(given & group for group in groups):
             return False
         kinds = self.kinds.split()
-        name, kind, family = (arg.get(key) for key in ("instId", "instType", "instFamily"))
-        if name is not None and (name not in listed or listed[name].kind not in kinds):
+        name, kind, family = instrument_of(arg), arg.get("instType"), arg.get("instFamily")
+        if name and (name not in listed or listed[name].kind not in kinds):
             return False
         if kind is not None and kind not in kinds:
             return False
@@ -619,6 +630,7 @@ class Channel(NamedTuple):
 SPOT_TO_EVENTS = "SPOT SWAP FUTURES OPTION EVENTS"
 DERIVATIVES = "SWAP FUTURES OPTION"
 ANY = "ANY MARGIN SPOT SWAP FUTURES OPTION EVENTS"
+FILTER_KEYS = ("instId", "sprdId", "instType", "instFamily")
 FILTERS = "instType instFamily? instId?"
 CHANNELS = (
     Channel("trades|tickers|books5?|books-rpi|bbo-tbt", "public", False, "instId", SPOT_TO_EVENTS),
@@ -640,6 +652,9 @@ CHANNELS = (
     Channel("trades-all", "business", False, "instId", SPOT_TO_EVENTS),
     Channel("public-block-trades|block-tickers", "business", False, "instId", SPOT_TO_EVENTS, "quiet"),
     Channel("public-struc-block-trades", "business", False, "", "", "quiet"),
+    Channel("call-auction-details", "public", False, "instId", SPOT_TO_EVENTS, "quiet"),  # none is held
+    Channel("sprd-(public-trades|tickers|bbo-tbt|books5|books-l2-tbt)", "business", False, "sprdId", "SPREAD"),
+    Channel(f"sprd-candle({BARS})", "business", False, "sprdId", "SPREAD", "candle"),
     Channel("orders|liquidation-warning", "private", True, FILTERS, ANY, "account"),
     Channel("positions", "private", True, FILTERS + " extraParams?", ANY, "account"),
     Channel("account", "private", True, "ccy? extraParams?", "", "account"),
@@ -652,6 +667,7 @@ CHANNELS = (
     Channel("algo-recurring-buy", "business", True, "instType algoId?", ANY, "quiet"),
     Channel("copytrading-(lead-)?notification", "business", True, "instType instId?", "SWAP", "quiet"),
     Channel("deposit-info|withdrawal-info", "business", True, "ccy?", "", "quiet"),
+    Channel("sprd-(orders|trades)", "business", True, "sprdId?", "SPREAD", "quiet"),
     Channel("rfqs|quotes|struc-block-trades|economic-calendar", "business", True, "", "", "quiet"),
 )
 
@@ -735,8 +751,8 @@ class ServerV5(Generation):
     def feed(self, session: Session, arg: Any) -> Feed:
         if not isinstance(arg, dict) or "channel" not in arg or any(type(value) is not str for value in arg.values()):
             raise Refusal("60013", "Invalid args")
-        name, filter = arg["channel"], next((key for key in ("instId", "instType", "instFamily") if key in arg), "")
-        if f"{name}:{arg.get('instId', '')}" == session.exchange.unnamed:
+        name, filter = arg["channel"], next((key for key in FILTER_KEYS if key in arg), "")
+        if f"{name}:{instrument_of(arg)}" == session.exchange.unnamed:
             raise Refusal("60003", "No")
         if "uly" in arg:
             raise Refusal(
@@ -763,10 +779,10 @@ class ServerV5(Generation):
     def market_feed(self, exchange: Exchange, arg: Row) -> Feed:
         """One instrument: the one that is named, or the first of the type and the family that are asked for."""
         make = getattr(self, arg["channel"].replace("-", "_").replace("50", ""))
-        incremental = make in (self.books, self.books_rpi)
+        incremental = make in (self.books, self.books_rpi, self.sprd_books_l2_tbt)
         wanted = {field: arg[key] for field, key in (("kind", "instType"), ("family", "instFamily")) if key in arg}
         matching = (i.name for i in exchange.listed.values() if wanted.items() <= i._asdict().items())
-        name = arg.get("instId") or next(matching, "")
+        name = instrument_of(arg) or next(matching, "")
 
         def message(i: Instrument, first: bool) -> str:
             action = {"action": "snapshot" if first else "update"} if incremental else {}
@@ -862,12 +878,12 @@ class ServerV5(Generation):
             pushed[0] = bars[-1][0]
             return compact({"arg": arg, "data": [self.bar(i, b, market) for b in bars]})
 
-        return Feed(arg["instId"], message)
+        return Feed(instrument_of(arg), message)
 
     def bar(self, i: Instrument, bar: list[Any], market: str = "") -> list[str]:
         begin, *prices, volume = bar
         forms = any(bar is kept[-1] for kept in i.bars.values())
-        volumes = [] if market else [f"{volume:.4f}"] * 3
+        volumes = [f"{volume:.4f}"] * {"": 3, "sprd-": 1}.get(market, 0)
         return [str(begin), *map(i.price, prices), *volumes, "0" if forms else "1"]
 
     def books(self, i: Instrument, first: bool) -> list[Any]:
@@ -889,6 +905,30 @@ class ServerV5(Generation):
 
     def bbo_tbt(self, i: Instrument, first: bool) -> list[Any]:
         return [self.book(i, i.levels("asks", 1), i.levels("bids", 1))]
+
+    def sprd_public_trades(self, i: Instrument, first: bool) -> list[Any]:
+        """The exchange pushes each by itself; here, those of one step are in one message."""
+        return [{"sprdId": i.name} | self.match(t) for t in i.trades]
+
+    def sprd_tickers(self, i: Instrument, first: bool) -> list[Any]:
+        (ticker,) = self.tickers(i, first)
+        return [{"sprdId": ticker.pop("instId"), **ticker}]
+
+    def sprd_books_l2_tbt(self, i: Instrument, first: bool) -> list[Any]:
+        (row,) = self.books(i, first)
+        return [self.spread_levels(row) | {"checksum": checksum(i)}]
+
+    def sprd_books5(self, i: Instrument, first: bool) -> list[Any]:
+        return [self.spread_levels(self.book(i, i.levels("asks", 5), i.levels("bids", 5)))]
+
+    def sprd_bbo_tbt(self, i: Instrument, first: bool) -> list[Any]:
+        return [self.spread_levels(row) for row in self.bbo_tbt(i, first)]
+
+    def spread_levels(self, row: Row) -> Row:
+        """A level of a spread's book has no third value of old: price, size, orders."""
+        return row | {
+            side: [[price, size, orders] for price, size, _, orders in row[side]] for side in ("asks", "bids")
+        }
 
     def book(self, i: Instrument, asks: list[tuple[str, str]], bids: list[tuple[str, str]]) -> Row:
         sides = {"asks": [[*level, "0", "1"] for level in asks], "bids": [[*level, "0", "1"] for level in bids]}
@@ -1104,7 +1144,7 @@ class Session:
         if self.exchange.snapshots or '"action":"snapshot"' not in first:
             self.send(first)
         arg = json.loads(name) if name.startswith("{") else {}
-        feed.channel = f"{arg['channel']}:{arg.get('instId', '')}" if arg else name
+        feed.channel = f"{arg['channel']}:{instrument_of(arg)}" if arg else name
         books = sum('"channel":"books' in other and '"channel":"books5"' not in other for other in {*self.feeds, name})
         self.usage.channels = max(self.usage.channels, len({*self.feeds, name}))
         self.usage.books = max(self.usage.books, books)
@@ -1225,6 +1265,16 @@ class Server(ThreadingHTTPServer):
     def handle_error(self, *_: Any) -> None:
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(*_)
+
+
+REST_CANDLES = {  # the market of a resource, and its rows at most
+    "candles": ("", 300),
+    "history-candles": ("", 100),
+    "mark-price-candles": ("mark-price-", 100),
+    "index-candles": ("index-", 100),
+    "sprd-candles": ("sprd-", 300),
+    "sprd-history-candles": ("sprd-", 100),
+}
 
 
 class Exchange:
@@ -1348,7 +1398,7 @@ class Exchange:
 
     def rest(self, path: str, query: dict[str, str]) -> list[Any]:
         """The data of a REST resource. Raises Refusal for what there is not."""
-        name = query.get("instId", "")
+        name = instrument_of(query)
         kind = path.removeprefix("/api/v5/market/")
         if kind in ("books", "books-rpi") and name in self.instruments:
             i, most = self.instruments[name], min(int(query.get("sz", 1)), 400)
@@ -1358,8 +1408,9 @@ class Exchange:
             return [{"ts": str(int(self.now() * 1000))}]
         if path == "/api/v5/public/instruments":
             return self.list_instruments(query)
-        if kind in ("history-trades", "candles", "history-candles", "mark-price-candles", "index-candles"):
-            if name not in self.listed:
+        if kind == "history-trades" or kind in REST_CANDLES:
+            spread = kind.startswith("sprd-")
+            if name not in self.listed or spread != ("sprdId" in query) or spread != (kind_of(name) == "SPREAD"):
                 raise Refusal("51001", "Instrument ID does not exist.")
             i = self.instrument(name)
             return self.list_trades(i, query) if kind == "history-trades" else self.list_candles(i, kind, query)
@@ -1393,15 +1444,15 @@ class Exchange:
         return [{"instId": i.name, "source": "0"} | ServerV5().match(t) for t in listed]
 
     def list_candles(self, i: Instrument, kind: str, query: dict[str, str]) -> list[Any]:
-        """Newest first. history-candles has final ones alone."""
-        bar, most = query.get("bar", "1m"), min(int(query.get("limit", 100)), 300 if kind == "candles" else 100)
+        """Newest first. The histories have final ones alone."""
+        market, limit = REST_CANDLES[kind]
+        bar, most = query.get("bar", "1m"), min(int(query.get("limit", 100)), limit)
         if not re.fullmatch(BARS, bar):
             raise Refusal("51000", "Parameter bar error")
-        market = "" if kind in ("candles", "history-candles") else kind.removesuffix("candles")
         after, before = int(query.get("after", 10**18)), int(query.get("before", -1))
         listed = [b for b in reversed(i.candles(bar)) if before < b[0] < after]
         rows = [ServerV5().bar(i, b, market) for b in listed]
-        return [row for row in rows if kind != "history-candles" or row[-1] == "1"][:most]
+        return [row for row in rows if "history" not in kind or row[-1] == "1"][:most]
 
     def run_market(self) -> None:
         while not self.stopping.wait(self.every or 0.2):

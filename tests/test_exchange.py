@@ -151,10 +151,16 @@ def test_each_channel_has_its_endpoint_its_login_and_its_arguments(exchange):
         ("public", "subscribe", "event-contract-markets instType=EVENTS"),
         ("public", "64001", "block-tickers instId=BTC-USDT"),
         ("public", "60011", "books-l2-tbt instId=BTC-USDT"),
-        ("public", "60018", "sprd-tickers sprdId=BTC-USDT_BTC-USDT-SWAP"),
+        ("public", "64001", "sprd-tickers sprdId=BTC-USDT_BTC-USDT-SWAP"),
+        ("public", "subscribe", "call-auction-details instId=BTC-USDT"),
         ("business", "subscribe", "block-tickers instId=BTC-USDT"),
         ("business", "subscribe", "index-candle1m instId=BTC-USD"),
         ("business", "60018", "trades instId=BTC-USDT"),
+        ("business", "subscribe", "sprd-tickers sprdId=BTC-USDT_BTC-USDT-SWAP"),
+        ("business", "60018", "sprd-tickers sprdId=BTC-USDT"),
+        ("business", "60018", "sprd-tickers instId=BTC-USDT_BTC-USDT-SWAP"),
+        ("business", "60018", "trades-all instId=BTC-USDT_BTC-USDT-SWAP"),
+        ("business", "60011", "sprd-orders"),
         ("business", "60011", "deposit-info"),
         ("private", "60011", "fills"),
     ]
@@ -186,9 +192,13 @@ def test_what_is_listed_later_is_pushed(exchange):
         ("liquidation-orders instType=FUTURES", "instId details instFamily"),
         ("price-limit instId=BTC-USDT", "instId buyLmt sellLmt enabled"),
         ("books-rpi instId=BTC-USDT", "asks bids seqId prevSeqId"),
+        ("sprd-public-trades sprdId=BTC-USDT_BTC-USDT-SWAP", "sprdId tradeId px sz side ts"),
+        ("sprd-tickers sprdId=BTC-USDT_BTC-USDT-SWAP", "sprdId last lastSz bidPx askPx vol24h"),
+        ("sprd-books-l2-tbt sprdId=BTC-USDT_BTC-USDT-SWAP", "asks bids seqId prevSeqId checksum"),
+        ("sprd-books5 sprdId=BTC-USDT_BTC-USDT-SWAP", "asks bids ts seqId"),
     ],
 )
 def test_rows_have_the_fields_of_the_exchange(exchange, text, fields):
-    with talk(exchange) as ws:
+    with talk(exchange, "business" if text.startswith("sprd-") else "public") as ws:
         assert ask(ws, argument(text)) == ["subscribe"]
         assert set(fields.split()) <= set(json.loads(ws.recv())["data"][0])

@@ -474,7 +474,9 @@ def test_a_pattern_subscribes_to_all_that_is_traded_now(exchange, connect, caplo
     client = connect("tickers:*-USDT-SWAP", "trades:BTC-USDT")
     wait_for(lambda: len(client.channels) > 2 and set(client.channels.values()) == {"confirmed"})
     names = [
-        f"tickers:{i.name}" for i in exchange.listed.values() if i.name.endswith("-USDT-SWAP") and i.state == "live"
+        f"tickers:{i.name}"
+        for i in exchange.listed.values()
+        if (i.kind, i.state) == ("SWAP", "live") and i.name.endswith("-USDT-SWAP")
     ]
     assert sorted(client.channels) == sorted([*names, "trades:BTC-USDT"])
     assert f"tickers:*-USDT-SWAP matches {len(names)} instruments" in caplog.text

@@ -488,9 +488,9 @@ def test_without_filling_holes_are_named_and_rest_is_not_asked(exchange, connect
     assert not exchange.fetched and client.counts["missing"] > 0
 
 
-@pytest.mark.parametrize("market", ["", "mark-price-", "index-"])
+@pytest.mark.parametrize("market", ["", "mark-price-", "index-", "sprd-"])
 def test_candles_are_whole_after_a_reconnect(exchange, connect, impatient, market):
-    channel = f"{market}candle1s:BTC-USDT"
+    channel = f"{market}candle1s:{'BTC-USDT_BTC-USDT-SWAP' if market == 'sprd-' else 'BTC-USDT'}"
     exchange.hurry = 0.5
     client = connect(channel)
     wait_for(lambda: len(client.rows) > 5)
