@@ -440,9 +440,10 @@ class OkexWS(Connection):
         for channel in channels:
             if is_pattern(channel):
                 self._finder.want(channel)
-                continue
-            self._subscriptions.want(channel)
-            self.complaints.misnamed(channel)
+            else:
+                self._subscriptions.want(channel)
+                self.complaints.misnamed(channel)
+        self.complaints.crowded(list(self.books.values()))
         self._send_due()
 
     def found(self, channels: list[str]) -> None:
@@ -793,6 +794,12 @@ class Complaints:
         wrong = misnomer(channel)
         if wrong:
             self.once(f"{channel}: {wrong}")
+
+    def crowded(self, books: "list[OrderBook]") -> None:
+        """Say that there are more order books on this connection than the exchange advises."""
+        if sum(not book.whole for book in books) > MAX_DEEP_BOOKS:
+            many = f"More than {MAX_DEEP_BOOKS} incremental order books on one connection"
+            self.once(f"{many}: the exchange advises to spread them over several, so over several clients.")
 
     def retired(self, dialect: "Dialect", channels: list[str]) -> None:
         """Say that nobody answers, if it is the exchange itself that is asked in the words of the past."""

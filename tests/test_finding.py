@@ -501,6 +501,13 @@ def test_order_books_are_split_over_connections(exchange, started):
     wait_for(lambda: sorted(usage.books for usage in list(exchange.usage.values())) == [10, 30, 30])
 
 
+def test_in_code_more_order_books_than_the_exchange_advises_on_a_connection_are_told(caplog):
+    client = OkexWS([f"books:C{n}-USDT" for n in range(30)] + ["books5:BTC-USDT"], url="ws://127.0.0.1:1")
+    assert "order books" not in caplog.text
+    client.subscribe("books:C30-USDT", "books:C31-USDT")
+    assert caplog.text.count("More than 30 incremental order books on one connection") == 1
+
+
 def test_a_pattern_that_matches_nothing_is_status_1(exchange):
     for pattern in ("tickers:NOPE-*", "tickers:NOPE-USD-*-C"):
         told = run("--url", exchange.url, pattern, offline=False)
