@@ -76,8 +76,9 @@ def exchange():
 
 
 @pytest.fixture
-def connect(exchange):
+def connect(exchange, monkeypatch):
     """Start a client of the stand-in; `connect("trades:BTC-USDT", ping_every=1)`."""
+    monkeypatch.setattr(okex_ws, "CONFIRM_TIMEOUT", 60.0)  # or what is lost would be asked for again, and not missed
     clients = []
 
     def start(*channels, url=None, **options):

@@ -510,7 +510,6 @@ def test_a_refused_channel_neither_hides_nor_harms_the_others(exchange, connect,
 
 
 def test_a_refusal_finds_its_channel_among_hundreds(exchange, connect, monkeypatch):
-    monkeypatch.setattr(okex_ws, "CONFIRM_TIMEOUT", 60.0)  # so many answers take their time on a busy machine
     exchange.every = 1.0  # and need not wait for 5,000 rows a second
     exchange.more_coins = 210
     names = [f"trades:{name}" for name in exchange.listed if name.startswith("C0") and name.endswith("-SWAP")]

@@ -484,7 +484,6 @@ def test_a_pattern_subscribes_to_all_that_is_traded_now(exchange, connect, caplo
 
 def test_a_thousand_instruments_are_subscribed_to_within_the_limits(exchange, connect, caplog, monkeypatch):
     caplog.set_level("INFO", "okex_ws")
-    monkeypatch.setattr(okex_ws, "CONFIRM_TIMEOUT", 60.0)  # on a slow machine, the stand-in takes long for so many
     exchange.more_coins, exchange.every = 1000, None
     client = connect("tickers:C*-USDT")
     wait_for(lambda: list(client.channels.values()).count("confirmed") >= 1000, within=50)
