@@ -366,6 +366,9 @@ def test_connects_at_most_three_times_a_second_however_many_clients(exchange, co
 def test_fifty_reconnects_leave_nothing_behind(exchange, connect, impatient, monkeypatch, caplog):
     monkeypatch.setattr(okex_ws, "FILL_SPACING", 0.0)
     caplog.set_level(logging.ERROR, "okex_ws")  # what is said of each reconnect is kept here, and is no leak
+    monkeypatch.setattr(
+        okex_ws, "CHUNK", 1 << 12
+    )  # which a read holds while it waits, at some moments and not at others
     client = connect("trades:BTC-USDT", V5_TICKER := "tickers:BTC-USDT")
     tracemalloc.start()
 
