@@ -893,9 +893,9 @@ class Watchdog:
         return ""
 
     def jump(self, follow: bool = False) -> str:
-        """Why to reconnect, "" while both clocks go on together; their slow drift is followed then, if at all.
+        """Why to reconnect, "" while both clocks go on together; then the reading thread follows their slow drift.
 
-        After a jump it is not, or books would be trusted again before the connection is gone.
+        Nobody does after a jump, or books would be trusted again before the connection is gone.
         """
         offset = wall_clock() - monotonic()  # once: what happens after this look, the next one sees
         jump = offset - self._clock_offset

@@ -1410,7 +1410,7 @@ class Exchange:
             return self.list_instruments(query)
         if kind == "history-trades" or kind in REST_CANDLES:
             spread = kind.startswith("sprd-")
-            if name not in self.listed or spread != ("sprdId" in query) or spread != (kind_of(name) == "SPREAD"):
+            if name not in self.listed or not spread == ("sprdId" in query) == (kind_of(name) == "SPREAD"):
                 raise Refusal("51001", "Instrument ID does not exist.")
             i = self.instrument(name)
             return self.list_trades(i, query) if kind == "history-trades" else self.list_candles(i, kind, query)

@@ -281,6 +281,22 @@ def test_a_signal_ends_it_with_a_summary_on_a_slow_machine_too(busy_port, number
     assert process.returncode == status and "reconnects" in err and "Never connected" in err.splitlines()[-1]
 
 
+NEVER_ENDS = """
+import sys, time, okex_ws
+okex_ws.LAST_GRACE = 0.1
+okex_ws.Run.sum_up = lambda run: time.sleep(60)
+sys.exit(okex_ws.main(sys.argv[1:]))
+"""
+
+
+def test_a_run_that_is_cut_off_at_its_end_has_the_status_that_it_would_have_had(busy_port):
+    process = interruptible("-c", NEVER_ENDS, "trades:BTC-USDT", "--url", f"ws://127.0.0.1:{busy_port}")
+    until(process.stderr, "Connecting to")
+    process.terminate()
+    process.communicate(timeout=30)
+    assert process.returncode == 1  # it never connected
+
+
 LOOKS_UP_FOR_EVER = """
 import ctypes, runpy, socket, sys
 
@@ -307,7 +323,7 @@ def test_a_signal_ends_it_while_a_name_is_looked_up(number, status):
 
 def test_the_last_line_is_shown_though_the_thread_that_writes_it_is_late(monkeypatch):
     written, console = [], okex_ws.Console()
-    monkeypatch.setattr(console, "_write", lambda line: (time.sleep(0.8), written.append(line)))
+    monkeypatch.setattr(console, "_write", lambda line: (time.sleep(0.6), written.append(line)))
     console.emit(logging.makeLogRecord({"msg": "5 rows in 3 messages", "levelno": logging.INFO}))
     console.flush()
     assert [line[9:] for line in written] == ["5 rows in 3 messages\n"]

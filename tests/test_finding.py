@@ -482,7 +482,7 @@ def test_a_pattern_subscribes_to_all_that_is_traded_now(exchange, connect, caplo
     assert f"tickers:*-USDT-SWAP matches {len(names)} instruments" in caplog.text
 
 
-def test_a_thousand_instruments_are_subscribed_to_within_the_limits(exchange, connect, caplog, monkeypatch):
+def test_a_thousand_instruments_are_subscribed_to_within_the_limits(exchange, connect, caplog):
     caplog.set_level("INFO", "okex_ws")
     exchange.more_coins, exchange.every = 1000, None
     client = connect("tickers:C*-USDT")
