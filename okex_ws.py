@@ -41,7 +41,6 @@ import logging
 import marshal
 import os
 import re
-import selectors
 import socket
 import ssl
 import sys
@@ -179,11 +178,8 @@ def send_heartbeat(ws: "OkexWS") -> None:
                 ws._stop.wait(1.0)
 
 
-def on_error(ws: "OkexWS", error: BaseException | ABNF) -> None:
+def on_error(ws: "OkexWS", error: BaseException) -> None:
     """The connection failed, or could not be made. What no retry can mend is kept, and `run()` raises it."""
-    if isinstance(error, ABNF):  # websocket-client 1.9.0 passes a close frame on like this, and loses its code
-        ws._on_close(*close_reason(error.data))
-        return
     interrupted = isinstance(error, KeyboardInterrupt | SystemExit)  # websocket-client swallows these
     untrusted = isinstance(error, ssl.SSLCertVerificationError) and not ws.counts["connects"]
     if interrupted or untrusted:
@@ -214,6 +210,10 @@ UPGRADE = "the exchange announced a service upgrade"
 Handler = Callable[[str, list[Any]], None]
 
 
+class Reconnect(Exception):
+    """Raised on the reading thread to end a connection, with the reason in words; the client makes the next one."""
+
+
 class Connection(WebSocketApp):
     """A WebSocketApp that connects within limits, and ends at once. It knows nothing of the exchange's protocol."""
 
@@ -239,8 +239,7 @@ class Connection(WebSocketApp):
         """One connection, from the TCP handshake to its end. What goes wrong is told to on_error."""
         self._reason = ""
         try:
-            # Its check of UTF-8 is pure Python, a hundred times as slow as the one decode() of Reader.on_data.
-            self.run_forever(skip_utf8_validation=True, **self._proxy)
+            self.run_forever(**self._proxy)
         except Exception as error:  # 1.8.0 stumbles over a close frame that is not UTF-8
             self.on_error(self, error)  # type: ignore[misc]
             self.sock = None
@@ -365,7 +364,7 @@ class OkexWS(Connection):
         self._fatal: BaseException | None = None  # what no retry can mend; run() raises it
         self.tracing = False  # whether messages are logged; the reader looks it up for each chunk of them
         callbacks = {"on_open": OkexWS._on_open, "on_error": OkexWS._on_error, "on_close": OkexWS._on_close}
-        super().__init__(server, rest.proxy, on_data=Reader.on_data, **callbacks)
+        super().__init__(server, rest.proxy, **callbacks)
         self.subscribe(*wanted)
         self.complaints.retired(self.dialect, wanted if url is None else [])
 
@@ -508,18 +507,19 @@ class OkexWS(Connection):
         dispatcher.read = self._read  # type: ignore[method-assign, assignment]
         return dispatcher
 
-    def _read(self, _sock: Any, read: Callable[[], bool], _check: Any) -> None:
-        """Read until the connection ends; `read` is websocket-client's own, for one message."""
-        reader = Reader(self, read, self._watchdog)
-        if not reader.fast:
-            self.complaints.once("This version of websocket-client is built in an unknown way: reading is slower.")
+    def _read(self, *_: Any) -> None:
+        """Read until the connection ends, and leave it: send a close frame, but do not wait for its answer."""
+        connection: Any = self.sock
         if self._stop.is_set():  # since before run_forever() set keep_running
             self._hang_up()
         try:
-            reader.run(self._tick)
+            Reader(self, self._watchdog).run(self._tick)
         finally:
             self._end()
-            reader.say_goodbye()
+            if connection.connected:
+                with suppress(Exception):
+                    connection.send_close()
+            connection.shutdown()
 
     def _end(self) -> None:
         """The connection is over: its books are closed, and who waits for an answer is told."""
@@ -2284,63 +2284,100 @@ def reason_of(event: Refused | LoginRefused) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------------
-# Reading: what makes this as fast as clients that are compiled.
+# Frames: bytes in, messages out (RFC 6455), and the loop that reads.
 
 CHUNK = 1 << 16  # bytes to receive at once, at most
 
 
-class Reader:
-    """Cuts messages out of large chunks of what arrives.
+class Frames:
+    """Cuts messages out of the bytes that a server sends. No socket; fast, because a message is a slice of a chunk.
 
-    websocket-client waits in a selector, reads each frame in three pieces, and makes objects of them: several times
-    the cost of what is in the message. Nearly all that the exchange sends are whole, plain text or binary frames
-    below 64 KB, which take a slice here. Anything else (control frames, fragments, masks, reserved bits, longer
-    frames) is left to websocket-client's own reader, with the bytes that follow; what it does not use comes back.
-    Handshake, sending and closing are its business altogether.
+    >>> frames = Frames()
+    >>> list(frames.take(b"\\x81\\x05hel"))  # the beginning of a text
+    []
+    >>> list(frames.take(b"lo\\x89\\x00"))  # its end, and a ping
+    [(1, b'hello'), (9, b'')]
     """
 
-    def __init__(self, ws: OkexWS, read: Callable[[], bool], watchdog: Watchdog) -> None:
+    def __init__(self) -> None:
+        self._rest = b""  # a frame that has not arrived whole
+        self._opcode = 0  # of the message whose fragments arrive; 0 between two messages
+        self._fragments = bytearray()
+
+    def take(self, data: bytes) -> Iterator[tuple[int, bytes]]:
+        """The opcode and the payload of each message that is whole by now: text, binary, close, ping or pong.
+
+        A message in fragments comes once, under the opcode of the first. Raises ValueError for what a server must not
+        send, and for a message of more than MAX_MESSAGE bytes.
+        """
+        buffer = self._rest + data if self._rest else data
+        at, end = 0, len(buffer)
+        while end - at >= 2:
+            head, length, begin = buffer[at], buffer[at + 1], at + 2
+            if length == 126:
+                if end - at < 4:
+                    break
+                length, begin = buffer[at + 2] << 8 | buffer[at + 3], at + 4
+            elif length == 127:
+                if end - at < 10:
+                    break
+                length, begin = int.from_bytes(buffer[at + 2 : at + 10], "big"), at + 10
+            elif length > 127:
+                raise ValueError("the server sent a masked frame")
+            if length + len(self._fragments) > MAX_MESSAGE:
+                raise ValueError(f"a message of more than {MAX_MESSAGE} bytes")
+            if begin + length > end:
+                break
+            at = begin + length
+            if (head == 0x81 or head == 0x82) and not self._opcode:  # whole, text or binary, as nearly always
+                yield head & 0x0F, buffer[begin:at]
+            elif message := self._other(head, buffer[begin:at]):
+                yield message
+        self._rest = buffer[at:]
+
+    def _other(self, head: int, payload: bytes) -> tuple[int, bytes] | None:
+        """A control frame, or the message that a fragment completes; None while others are missing."""
+        final, opcode = head & 0x80, head & 0x7F
+        if opcode in (ABNF.OPCODE_CLOSE, ABNF.OPCODE_PING, ABNF.OPCODE_PONG) and final and len(payload) < 126:
+            return opcode, payload
+        begins = opcode in (ABNF.OPCODE_TEXT, ABNF.OPCODE_BINARY) and not self._opcode
+        continues = opcode == ABNF.OPCODE_CONT and self._opcode
+        if not begins and not continues:
+            raise ValueError(f"the server broke the protocol: a frame that begins with {head:#x}")
+        self._opcode = self._opcode or opcode
+        self._fragments += payload
+        if not final:
+            return None
+        message = self._opcode, bytes(self._fragments)
+        self._opcode, self._fragments = 0, bytearray()
+        return message
+
+
+class Reader:
+    """The loop that reads one connection. It ends by an exception: Reconnect, or what a socket or a handler raises."""
+
+    def __init__(self, ws: OkexWS, watchdog: Watchdog) -> None:
+        assert ws.sock is not None
         self.ws = ws
-        self.read = read  # websocket-client's own, for one message
         self.watchdog = watchdog
-        self.connection: Any = ws.sock
-        self.buffer = b""
-        self.fast = self.fits(self.connection)
-        self.delegated = not self.fast  # whether websocket-client is to read next
+        self.sock: Any = ws.sock.sock
+        self.frames = Frames()
         self.received = 0  # bytes
         self.noted = monotonic()  # when it was last noted what waited
         self.noted_bytes = 0  # how many will have been received once that was read
-        self.return_by = inf  # monotonic: when its reader is to come back, whole message or not
-        self.intercept(self.connection)
-
-    @staticmethod
-    def fits(connection: Any) -> bool:
-        """Whether this version of websocket-client has what is borrowed from it here (1.8.0 to 1.9.2 do)."""
-        frames, parts = getattr(connection, "frame_buffer", None), getattr(connection, "cont_frame", None)
-        lists = isinstance(getattr(frames, "recv_buffer", None), list) and hasattr(parts, "cont_data")
-        return lists and callable(getattr(frames, "recv", None)) and hasattr(parts, "recving_frames")
-
-    def intercept(self, connection: Any) -> None:
-        """Stand between websocket-client's reader and its socket, and between it and what it reads."""
-        self.receive_frame = connection.recv_data_frame
-        connection.recv_data_frame = self.receive_data_frame
-        if self.fast:
-            self.receive_some = connection.frame_buffer.recv
-            connection.frame_buffer.recv = self.receive_piece
 
     def run(self, tick: Callable[[float], None]) -> None:
         """Read until the connection ends, and call `tick(now)` every second, whether something arrives or not."""
-        self.connection.settimeout(1.0)
+        self.sock.settimeout(1.0)
         ticked = 0.0
-        while self.ws.keep_running:
+        while True:
             self.ws.tracing = okex_log.isEnabledFor(logging.DEBUG)
             now = monotonic()
             if now - self.watchdog.drained > 0.25:
                 self.follow_arrivals(now)
             restored = self.ws.give_restored()  # while nothing live waits, more of it follows at once
-            with suppress(TimeoutError, websocket.WebSocketTimeoutException):
-                if not (restored and not bytes_waiting(self.connection.sock)) and not self.step():
-                    break
+            if not restored or bytes_waiting(self.sock):
+                self.step()
             if now - ticked >= 1.0:
                 ticked = now
                 tick(monotonic())
@@ -2350,7 +2387,7 @@ class Reader:
 
         That the socket is empty at one moment would be too much to ask of a busy reader that is hardly late.
         """
-        waiting = bytes_waiting(self.connection.sock)
+        waiting = bytes_waiting(self.sock)
         if not waiting:
             self.noted = now
         elif self.received < self.noted_bytes:
@@ -2359,116 +2396,40 @@ class Reader:
         self.noted = now
         self.noted_bytes = self.received + waiting
 
-    def say_goodbye(self) -> None:
-        """Send a close frame, but do not wait for the answer as websocket-client would."""
-        if self.connection.connected:
-            with suppress(Exception):
-                self.connection.send_close()
-        self.connection.shutdown()
-
-    def step(self) -> bool:
-        """Receive something and pass it on; False at the end. Raises a timeout if nothing comes."""
-        if self.delegated:
-            return self.step_delegated()
+    def step(self) -> None:
+        """Receive something, if it comes within a second, and pass its messages on."""
+        ws = self.ws
         try:
-            chunk = self.connection.sock.recv(CHUNK)
+            chunk = self.sock.recv(CHUNK)
+        except TimeoutError:
+            return
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            # TLS on Python 3.13 says so under load, while other threads send. websocket-client waits then.
-            self.hand_over()
-            return True
-        if not chunk:  # the end of the connection: websocket-client reports it
-            self.hand_over()
-            return True
+            pause(0.001)  # TLS on Python 3.13 says so under load, while other threads send
+            return
+        if not chunk:
+            raise Reconnect("the connection was lost")
         self.received += len(chunk)
-        self.buffer = self.buffer + chunk if self.buffer else chunk
-        known = self.ws.counts["messages"]
-        self.cut()
-        if self.ws.counts["messages"] > known:
-            self.watchdog.heard = monotonic()
-        return True
-
-    # What websocket-client reads.
-
-    def step_delegated(self) -> bool:
-        self.return_by = monotonic() + 1.0
-        known = self.ws.counts["messages"]
-        if not self.read():
-            return False
-        if self.ws.counts["messages"] > known:  # control frames of a peer that sends nothing else do not count
-            self.watchdog.heard = monotonic()
-        if self.fast and not self.connection.cont_frame.recving_frames:  # not between two fragments
-            frames = self.connection.frame_buffer
-            self.delegated = False
-            self.buffer = b"".join(frames.recv_buffer)
-            frames.recv_buffer = []
-            self.cut()
-        return True
-
-    def receive_piece(self, most: int) -> bytes:
-        """What websocket-client receives pieces with: no larger than a message may be, and back after a second.
-
-        It keeps what it has when a timeout is raised, and goes on from there.
-        """
-        length, parts = self.connection.frame_buffer.length or 0, self.connection.cont_frame.cont_data
-        if length > MAX_MESSAGE or (parts and len(parts[1]) > MAX_MESSAGE):
-            raise ValueError(f"a message of more than {MAX_MESSAGE} bytes")
-        if monotonic() > self.return_by:
-            raise websocket.WebSocketTimeoutException("a message arrives slowly")
-        piece = bytes(self.receive_some(most))
-        self.received += len(piece)
-        return piece
-
-    def receive_data_frame(self, control_frame: bool = False) -> Any:
-        """A message, with the opcode of its first fragment; websocket-client hands on that of the last."""
-        opcode, frame = self.receive_frame(control_frame)
-        if frame is not None:
-            frame.opcode = opcode
-        return opcode, frame
-
-    @staticmethod
-    def on_data(ws: OkexWS, data: bytes, opcode: int, _final: bool) -> None:
-        """What websocket-client itself read: text becomes str, so that it can be told from compressed bytes."""
-        ws.counts["messages"] += 1
-        try:
-            message = data if opcode == ABNF.OPCODE_BINARY else data.decode()
-        except UnicodeDecodeError as error:
-            ws.malformed(str(error), data)
-        else:
-            ws.receive(message)
-
-    def cut(self) -> None:
-        """Deliver the messages that are whole; keep the rest, or hand it over."""
-        ws, buffer, at = self.ws, self.buffer, 0
-        end, messages, kind = len(buffer), 0, 0x81
-        while end - at >= 2 and ws.keep_running:
-            kind, length, begin = buffer[at], buffer[at + 1], at + 2
-            if length == 126:
-                if end - at < 4:
-                    break
-                length, begin = buffer[at + 2] << 8 | buffer[at + 3], at + 4
-            elif length > 126:
-                kind = 0
-            if kind == 0x81 or kind == 0x82:  # final and text, final and binary
-                if begin + length > end:
-                    break
-                at = begin + length
+        messages = 0
+        for opcode, payload in self.frames.take(chunk):
+            if not ws.keep_running:
+                raise Reconnect("the connection was lost")
+            if opcode <= 2:  # text or binary
                 messages += 1
                 try:
-                    ws.receive(buffer[begin:at].decode() if kind == 0x81 else buffer[begin:at])
+                    message = payload.decode() if opcode == 1 else payload
                 except UnicodeDecodeError as error:
-                    ws.malformed(str(error), buffer[begin:at])
-            else:
-                break
-        self.buffer = buffer[at:]
+                    ws.malformed(str(error), payload)
+                else:
+                    ws.receive(message)
+            elif opcode == ABNF.OPCODE_PING:
+                ws.send(payload, ABNF.OPCODE_PONG)
+            elif opcode == ABNF.OPCODE_CLOSE:
+                ws.counts["messages"] += messages
+                ws._on_close(int.from_bytes(payload[:2], "big") or None, payload[2:].decode("utf-8", "replace"))
+                raise Reconnect("closed by the exchange")
         ws.counts["messages"] += messages
-        if kind != 0x81 and kind != 0x82:
-            self.hand_over()
-
-    def hand_over(self) -> None:
-        """Let websocket-client read next, beginning with what was received already."""
-        self.delegated = True
-        self.connection.frame_buffer.recv_buffer = [self.buffer]
-        self.buffer = b""
+        if messages:  # control frames of a peer that sends nothing else do not count
+            self.watchdog.heard = monotonic()
 
 
 def bytes_waiting(sock: Any) -> int:
@@ -2477,16 +2438,11 @@ def bytes_waiting(sock: Any) -> int:
         import fcntl
         import termios
     except ImportError:  # Windows: nothing, or as much as may be read at once
-        with selectors.DefaultSelector() as selector:
-            selector.register(sock, selectors.EVENT_READ)
-            return CHUNK if selector.select(0) else 0
+        from select import select
+
+        return CHUNK if select([sock], [], [], 0)[0] else 0
     waiting = fcntl.ioctl(sock.fileno(), termios.FIONREAD, b"\0\0\0\0")
     return int.from_bytes(waiting, sys.byteorder)
-
-
-def close_reason(data: Any) -> tuple[int | None, str]:
-    """The code and the reason in a close frame; None where it says nothing."""
-    return int.from_bytes(data[:2], "big") or None, data[2:].decode("utf-8", "replace")
 
 
 # ---------------------------------------------------------------------------------------------------------------

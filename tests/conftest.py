@@ -1,13 +1,19 @@
 """Fixtures: a stand-in exchange, and clients that are closed when their test ends."""
 
+import base64
+import hashlib
 import socket
+import struct
 import sys
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 from exchange import Exchange
 from hypothesis import settings
+
+from websocket import frame_buffer
 
 import okex_ws
 
@@ -59,6 +65,64 @@ class Client(okex_ws.OkexWS):
         """A condition: rows have arrived since this call."""
         seen = len(self.rows)
         return lambda: len(self.rows) > seen
+
+
+def frame(payload, opcode=1, final=True, reserved=0):
+    """A frame as a server sends it."""
+    data = payload.encode() if isinstance(payload, str) else payload
+    first = (0x80 if final else 0) | reserved << 4 | opcode
+    if len(data) < 126:
+        return struct.pack("!BB", first, len(data)) + data
+    if len(data) < 1 << 16:
+        return struct.pack("!BBH", first, 126, len(data)) + data
+    return struct.pack("!BBQ", first, 127, len(data)) + data
+
+
+@contextmanager
+def playing(stream, dribble=0.0):
+    """A server that answers the handshake, sends a stream of bytes, and keeps what the client says to it.
+
+    With `dribble`, a byte every so many seconds. `heard` has (opcode, payload), and (None, b"") when the client left.
+    """
+    listener = socket.create_server(("127.0.0.1", 0))
+    heard, stop = [], threading.Event()
+
+    def receive(peer, most):
+        data = peer.recv(most)
+        if not data:
+            raise ConnectionError
+        return data
+
+    def serve():
+        peer, _ = listener.accept()
+        with peer:
+            try:
+                request = b""
+                while b"\r\n\r\n" not in request:
+                    request += receive(peer, 4096)
+                key = request.split(b"Sec-WebSocket-Key: ")[1].split(b"\r\n")[0]
+                accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+                head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                peer.sendall(head + b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n")
+                for at in range(len(stream) if dribble else 0):
+                    if stop.wait(dribble):
+                        return
+                    peer.sendall(stream[at : at + 1])
+                peer.sendall(b"" if dribble else stream)
+                peer.shutdown(socket.SHUT_WR)
+                said = frame_buffer(lambda most: receive(peer, most), skip_utf8_validation=True)
+                while True:
+                    answer = said.recv_frame()
+                    heard.append((answer.opcode, answer.data))
+            except OSError:
+                heard.append((None, b""))
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield f"ws://127.0.0.1:{listener.getsockname()[1]}/ws/v1", heard
+    finally:
+        stop.set()
+        listener.close()
 
 
 @pytest.fixture(autouse=True)
