@@ -352,7 +352,6 @@ class OkexWS(Connection):
         self._login = Login(self.dialect, credentials, server, proxy is None, bool(credentials) and not wanted)
         self._orders = Orders(self.dialect, rest)
         self._finder = Finder(rest, self._stop, self._notify)
-        self._snapshots = Snapshots(rest, self._stop)
         self.ended = threading.Event()  # run() is over, and what is missing is told
         self._series = SeriesKeeper(rest, self._stop, fill, self.counts, self._notify)
         self._backoff = Backoff()
@@ -642,20 +641,12 @@ class OkexWS(Connection):
 
     def _keep_book(self, subscription: "Subscription", book: "OrderBook", rows: list[Any], action: str) -> list[Any]:
         """Apply rows to a book. Returns what the handler gets: the rows, or a view of the book after each change."""
-        views = []
-        for n, row in enumerate(rows):
-            try:
-                book.apply(row, action)
-                if self.depth and (action != "update" or row.get("bids") or row.get("asks")):
-                    views.append(book.view(self.depth))
-            except BookOutOfSync as error:
-                self._resubscribe(subscription, str(error))
-                rows = rows[:n]
-                break
-        if book.waiting:
-            path = self.dialect.snapshot(subscription.channel)
-            self._snapshots.fetch(subscription.channel, path, book, functools.partial(self._resubscribe, subscription))
-        return [view for view in views if view] if self.depth else rows
+        book.depth = self.depth
+        try:
+            return book.take(rows, action)
+        except BookOutOfSync as error:
+            self._resubscribe(subscription, str(error))
+            return []
 
     def _resubscribe(self, subscription: "Subscription", why: str) -> None:
         """A book is out of sync: subscribe to that one channel anew."""
@@ -1617,10 +1608,6 @@ class Dialect:
             return ""
         return "whole" if depth["whole"] else "changes"
 
-    def snapshot(self, channel: str) -> str:
-        """The REST path of a snapshot that fits the channel's changes; "" where there is none."""
-        return ""
-
     def parse(self, text: str) -> list[WireEvent]:
         """The events in one message. Never raises: what cannot be read becomes a `Malformed`."""
         try:
@@ -1707,6 +1694,9 @@ class OkexV1(Dialect):
         if not channel or not isinstance(channel, str):
             raise ValueError("data without a channel")
         if isinstance(data, dict):
+            for side in ("bids", "asks"):
+                if (levels := data.get(side)) and levels[0][0].__class__ is not str:  # JSON numbers, in August 2018
+                    data[side] = [[str(value) for value in level] for level in levels]
             return [Push(channel, [data], "")]
         # {"channel":"btc_forecast_price","timestamp":"1490341322021","data":"998.8"}: unasked for, before delivery
         return [Push(channel, [{k: v for k, v in item.items() if k not in ("channel", "binary")}], "")]
@@ -1870,12 +1860,6 @@ class OkxV5(Dialect):
         if key.partition(":")[0] != subscribed.partition(":")[0]:
             return False
         return self.argument(key).items() <= self.argument(subscribed).items()
-
-    def snapshot(self, channel: str) -> str:
-        instrument = self.argument(channel).get("instId")
-        levels = 50 if channel.startswith("books50") else 400  # no more than the channel keeps up to date
-        path = "books-rpi" if channel.startswith("books-rpi") else "books"
-        return f"/api/v5/market/{path}?instId={instrument}&sz={levels}" if instrument else ""
 
     def _request(self, op: str, channels: Sequence[str], id: str) -> str:
         request = {"op": op, "args": [self.argument(channel) for channel in channels]}
@@ -2446,15 +2430,8 @@ def bytes_waiting(sock: Any) -> int:
 
 
 # ---------------------------------------------------------------------------------------------------------------
-# Order books: pure, apart from the lock that lets other threads read them. What fetches a snapshot comes last.
+# Order books: pure, apart from the lock that lets other threads read them.
 
-MAX_PENDING = 10_000  # updates kept while a book's snapshot is fetched: 100 s of the fastest channel
-MAX_SEQUENCE = 1 << 63  # a seqId is an int64
-MAX_BRIDGED = 1000  # updates older than a snapshot by REST that come after it: 10 s of the fastest channel
-MAX_BRIDGING = 10.0  # seconds for the updates to reach a snapshot by REST; normally it takes milliseconds
-MAX_UNSEEN = 500  # rows whose sizes a book does not look at, as long as nobody reads it
-MAX_REMEMBERED = 8  # rows of which it remembers these sizes; after more it looks at all that it has
-NO_CHECKSUM = (0, "", "0")  # what says nothing: OKX v5 has sent 0 since 2026-06-23
 ODD_ROW = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # what a row of odd JSON can raise
 
 
@@ -2463,59 +2440,39 @@ class BookOutOfSync(Exception):
 
 
 class BookSide:
-    """The bids or the asks: levels in order, best first, at a cost that depends on the changes and not on the book.
+    """The bids or the asks. A change costs what it has levels, however many there are in the book.
 
-    Levels are found by their price as sent; only a price that is new is parsed and sorted in. A deleted level stays,
-    with its size of 0, until enough of them have come together: prices come back often, and so nearly every change
-    is one assignment. Prices are compared as numbers: 1E-8 is 0.00000001.
-
-    Of a level only price and size are kept: what a handler does to its rows stays outside. Whether they are strings,
-    and the sizes numbers, is for the caller to see, before anything is read: see OrderBook._look.
+    Levels are kept by their price as sent, and so nearly every change is one assignment: only a price that is new is
+    parsed and sorted in. A deleted level stays, with its size of 0, until enough of them have come together. Sizes are
+    looked at when they are read. Prices are compared as numbers: 1E-8 is 0.00000001.
     """
 
     __slots__ = ("capacity", "lowest", "order", "prices", "sign", "sizes")
 
-    def __init__(self, sign: int, levels: Any, lowest: float = 0.0) -> None:
+    def __init__(self, sign: int, levels: Iterable[Any], lowest: float) -> None:
         self.sign = sign  # -1 for bids, so that the smallest key is the best
         self.lowest = lowest  # what a price may be
-        sizes: dict[str, str] = {}
-        if levels.__class__ is not list:
-            raise TypeError("a side is no list")
-        for level in levels:
-            if level.__class__ is not list:
-                raise TypeError("a level is no list")
-            sizes[level[0]] = level[1]
-        self.sizes = sizes  # price → size, as sent
-        self.prices = {sign * float(price): price for price in sizes}  # key → price
+        self.sizes: dict[str, str] = {level[0]: level[1] for level in levels}  # by price, both as sent
+        "".join(self.sizes)  # TypeError if a price is no string
+        self.prices = {sign * float(price): price for price in self.sizes}  # by key
         self.order = sorted(self.prices)  # keys
-        if not isfinite(sum(self.order)):
-            raise ValueError("a price is no finite number")
-        if self.order and (least := self.order[-1 if sign < 0 else 0]) * sign <= 0:
-            level_number(self.prices[least], lowest)
-        if len(self.prices) < len(sizes):  # a price spelled in two ways
-            self.sizes = {price: sizes[price] for price in self.prices.values()}
+        if not isfinite(sum(self.order)) or sign * (self.order or [inf * sign])[-1 if sign < 0 else 0] < lowest:
+            raise ValueError("a price is no price")
+        if len(self.prices) < len(self.sizes):  # one of them is spelled in two ways
+            self.sizes = {price: self.sizes[price] for price in self.prices.values()}
         self.capacity = 200 + len(self.order) * 3 // 2  # with more levels, the deleted ones are cleared away
 
-    def change(self, changes: Any) -> None:
-        """Apply changed levels as they were sent. Raises TypeError if a level is no list, or a new price no string."""
+    def change(self, levels: Iterable[Any]) -> None:
+        """Apply changed levels, [price, size, …]."""
         sizes = self.sizes
         known = len(sizes)
-        if changes.__class__ is not list:
-            raise TypeError("a side is no list")
-        for level in changes:
-            if level.__class__ is not list:
-                raise TypeError("a level is no list")
+        for level in levels:
             sizes[level[0]] = level[1]
         if len(sizes) > known:  # what is new stands last in a dict
             for price in list(islice(reversed(sizes), len(sizes) - known))[::-1]:
                 self._insert(price)
             if len(sizes) > self.capacity:
                 self._clear()
-
-    def change_again(self, levels: list[list[str]]) -> None:
-        """The same with levels as `own_levels` gives them, after a TypeError."""
-        self.sizes = {price: self.sizes[price] for price in self.prices.values()}  # without what was not sorted in
-        self.change(levels)
 
     def _insert(self, price: str) -> None:
         key = self.sign * level_number(price, self.lowest)
@@ -2526,145 +2483,79 @@ class BookSide:
         self.prices[key] = price
 
     def _clear(self) -> None:
-        """Remove the deleted levels."""
+        """Forget the deleted levels."""
         sizes = self.sizes
-        self.order = [key for key in self.order if not is_deleted(sizes[self.prices[key]])]
+        self.order = [key for key in self.order if level_number(sizes[self.prices[key]])]
         self.prices = {key: self.prices[key] for key in self.order}
         self.sizes = {price: sizes[price] for price in self.prices.values()}
         self.capacity = 200 + len(self.order) * 3 // 2
 
-    def trim(self) -> bool:
-        """Remove the deleted levels that come before the best one. Returns whether there were any."""
-        gone = 0
-        for key in self.order:
-            if not is_deleted(self.sizes[self.prices[key]]):
-                break
-            del self.sizes[self.prices.pop(key)]
-            gone += 1
-        del self.order[:gone]
-        return gone > 0
-
     def top(self, n: int) -> list[list[str]]:
-        sizes, prices = self.sizes, self.prices
+        """The best n levels, best first. Only the sizes that begin with no digit but 0 are looked at."""
         best: list[list[str]] = []
+        gone = 0
         for key in self.order:
             if len(best) == n:
                 break
-            price = prices[key]
-            size = sizes[price]
-            if not is_deleted(size):
+            price = self.prices[key]
+            size = self.sizes[price]
+            if "1" <= size < ":" or float(size) > 0:  # what begins with another digit than 0 is more than 0
                 best.append([price, size])
+            elif level_number(size) == 0 and not best:
+                gone += 1
+        if gone:  # or each later reading would pass them again
+            for key in self.order[:gone]:
+                del self.sizes[self.prices.pop(key)]
+            del self.order[:gone]
         return best
 
 
-def is_deleted(size: str) -> bool:
-    """Whether a level's size, which is known to be a number, is 0.
-
-    A size as sent by the exchange begins with a digit, and then that digit is trusted: float() is slow.
-    """
-    return size == "0" or (not "1" <= size < ":" and float(size) == 0)
-
-
-def check_level_sizes(sizes: list[Any]) -> None:
-    """Raises TypeError or ValueError unless all of these are sizes.
-
-    One look at all of them together, which leaves the digits out: float() of each would cost three times as much.
-    It is for what the exchange sends, digits with a point among them; what else may be a size is looked at alone.
-    """
-    text = ":".join(sizes).encode()
-    marks = text.translate(None, b"0123456789")
-    if (
-        b".." in marks
-        or marks.replace(b".", b"") != b":" * (len(sizes) - 1)
-        or "" in sizes
-        or "." in sizes
-        or (len(text) > 300 and max(map(len, sizes)) > 300)
-    ):
-        for size in sizes:
-            level_number(size)
-
-
-def level_number(text: Any, lowest: float = 0.0) -> float:
-    """A price or a size from its text. Raises TypeError if it is no text, ValueError if it is no such number."""
-    if text.__class__ is not str:
-        raise TypeError("not a string")
+def level_number(text: str, lowest: float = 0.0) -> float:
+    """A price or a size as a number. Raises TypeError or ValueError for what is none."""
     value = float(text)
-    if not isfinite(value) or value < lowest:
-        raise ValueError(f"{text} is no price or size")
-    if value == 0:
-        Decimal(text)  # which float() takes for 0, but Decimal for an error: 1e-999999999999999999999
+    if not lowest <= value < inf or text.__class__ is not str:
+        raise ValueError(f"{text!r} is no price or size")
     return value
-
-
-def level_text(value: Any, lowest: float = 0.0) -> str:
-    """v1 may send prices and sizes as JSON numbers: 6406.43 is "6406.43"."""
-    text: str = str(value) if value.__class__ in (int, float) else value
-    level_number(text, lowest)
-    return text
-
-
-def own_levels(levels: Any, lowest: float = 0.0) -> list[list[str]]:
-    """A side's levels as lists of our own, [price, size], looked at. Raises one of ODD_ROW if they cannot be read."""
-    if levels.__class__ is not list or any(level.__class__ is not list for level in levels):
-        raise ValueError("a side is no list of lists")
-    return [[level_text(level[0], lowest), level_text(level[1])] for level in levels]
-
-
-def sequence_number(value: Any) -> int:
-    """A seqId or prevSeqId. Raises ValueError for what is none."""
-    if value.__class__ is not int or not -1 <= value < MAX_SEQUENCE:
-        raise ValueError("no sequence number")
-    return int(value)
-
-
-def is_later(ts: Any, than: Any) -> bool:
-    """Whether one of v5's times, in ms, is known to be later than another one."""
-    with suppress(*ODD_ROW):
-        return int(ts) > int(than)
-    return False
 
 
 class OrderBook:
     """One instrument's order book, kept from snapshots and updates. Any thread may read it.
 
-    Reading a book that is not `ready` raises BookOutOfSync, and so does `apply` when a message cannot be read, or
-    does not follow from the one before: by v5's sequence numbers, by the checksum where there is one, or because bid
-    and ask cross and nothing vouches for that. `whole` is for channels of which every message is the whole book,
-    `signed` for instruments whose prices may be negative, as those of spreads are (sprd-…).
-
-    No reader is given a level that is none, and `ready` knows of those that nobody asks for. `apply` looks at all of
-    v1's and v3's changes. Of v5's, and of a whole book, it leaves the sizes for later, because they would cost a
-    third more: they are looked at before anything is read, `ready` included, and after MAX_UNSEEN rows at the latest.
-    The book is out of sync then, and if it was a reader who found out, the next `apply` of a change raises as well.
+    Reading a book that is not `ready` raises BookOutOfSync, and so does `apply` when a message cannot be read, or does
+    not follow from the one before: by v5's sequence numbers, by the checksum where there is one, or because bid and
+    ask cross and nothing vouches for that. `whole` is for channels of which every message is the whole book, `signed`
+    for instruments whose prices may be negative, as those of spreads are (sprd-…).
 
     A book belongs to a subscription. `close` ends it: whatever still comes of it, late and from any thread, is not
     taken. `open` begins the next one. A book made by itself is open.
     """
 
     def __init__(
-        self,
-        whole: bool = False,
-        signed: bool = False,
-        clock: Callable[[], float] = monotonic,
-        doubt: Callable[[], str] = str,
+        self, whole: bool = False, signed: bool = False, doubt: Callable[[], str] = lambda: "", depth: int | None = None
     ) -> None:
         self.whole = whole
+        self.depth = depth  # levels a side that `take` shows after each change, if not the change itself
         self._lowest = -inf if signed else 0.0
-        self._clock = clock  # seconds, monotonic
         self._doubt = doubt  # asked at each reading: why not to trust the book now, though it is in sync; "" is trust
-        self._lock = threading.RLock()  # guards all below: one thread applies, one bridges, one closes, any may read
+        self._lock = threading.RLock()  # guards all below: one thread applies, another may close, any may read
         self._open = True  # whether there is a subscription that feeds the book
         self._reason = "no snapshot yet"  # why the book is not ready; "" when it is
-        self._first = True  # no snapshot since the subscription: in v1 the next row is one, in v5 it may come by REST
+        self._first = True  # nothing came since the subscription but, perhaps, updates without a snapshot
         self._timestamp: Any = ""  # of the last row
         self._sequence: int | None = None
-        self._bridging = False  # the snapshot came by REST: the first update may begin before it and end after it
-        self._bridged = 0  # updates since then that were older than the snapshot
-        self._bridge_by = inf  # by the clock: when they must have reached it
-        self._pending: list[Any] = []  # updates that wait for a snapshot
-        self._bids, self._asks = BookSide(-1, []), BookSide(1, [])
-        self._unseen = 0  # rows whose sizes were left for later
-        self._remembered: list[Any] = []  # these sizes, while the rows are no more than MAX_REMEMBERED
+        self._bids, self._asks = BookSide(-1, (), 0.0), BookSide(1, (), 0.0)
+
+    def take(self, rows: list[Any], action: str) -> list[Any]:
+        """Apply the rows of a message. Returns them, or the best levels after each, as `depth` has it.
+
+        Raises BookOutOfSync if one of them cannot be applied.
+        """
+        views = []
+        for row in rows:
+            self.apply(row, action)
+            if self.depth and not self._reason and (action != "update" or row["bids"] or row["asks"]):
+                views.append(self.view(self.depth))
+        return [view for view in views if view] if self.depth else rows
 
     def apply(self, row: Any, action: str = "") -> None:
         """Take one row of a book channel; `action` is "snapshot", "update", or "" for v1 and whole-book channels.
@@ -2672,100 +2563,55 @@ class OrderBook:
         {"asks":[["83725.9","1712.41","0","92"]],"bids":[],"ts":"1791369351001","seqId":10,"prevSeqId":-1}
 
         A level starts with price and size; size 0 deletes it. In v1 the first row since subscribing is the book.
-        A closed book ignores the row.
+        Updates before the first snapshot are not taken, and neither is anything by a closed book.
         """
         with self._lock:
-            if not self._open:
-                return
             try:
-                if action == "snapshot" or self.whole or (self._first and action == ""):
+                if not self._open:
+                    return
+                if action == "snapshot" or self.whole or (self._first and not action):
                     self._replace(row)
-                    self._check(row, True)
-                elif self._reason:
-                    self._await_snapshot(row)
-                elif self._sequence is None and "seqId" not in row:
+                elif not self._reason:
                     self._change(row)
-                    self._check(row, False)
-                elif self._follows(row):
-                    self._change(row)
-                    self._check(row, True)
+                elif not self._first:
+                    raise BookOutOfSync(self._reason)
             except (BookOutOfSync, *ODD_ROW) as error:
                 raise self._distrust(error) from None
-
-    def bridge(self, row: Any, waiting: list[Any]) -> bool:
-        """Take a snapshot that was fetched by REST, then the updates that waited for it (change log, 2026-02-12).
-
-        `waiting` is what the property was before the snapshot was asked for. False if other updates wait by now, if
-        the book was closed meanwhile, or if the snapshot is older than the first update.
-
-        The updates must reach the snapshot soon, or it is of another time (cached from before a reset, say), and
-        none would ever be taken: the book is out of sync after MAX_BRIDGED updates that are older than the snapshot,
-        after MAX_BRIDGING seconds, or at once if such an update has a later `ts`.
-        """
-        with self._lock:
-            if not waiting or waiting is not self._pending:
-                return False
-            try:
-                if sequence_number(row["seqId"]) < waiting[0]["prevSeqId"]:
-                    return False
-            except ODD_ROW as error:
-                raise self._distrust(error) from None
-            self.apply(row, "snapshot")
-            self._bridging = True
-            self._bridged, self._bridge_by = -len(waiting), self._clock() + MAX_BRIDGING
-            for update in waiting:
-                self.apply(update, "update")
-            return True
 
     def invalidate(self, reason: str) -> None:
         """Distrust the book until its next snapshot."""
         with self._lock:
             if self._open:
-                self._invalidate(reason)
+                self._reason = reason
 
     def close(self, reason: str) -> None:
         """End the subscription: the book is out of sync, and takes nothing until `open`."""
         with self._lock:
-            self._open = False
-            self._invalidate(reason)
+            self._open, self._reason = False, reason
 
     def open(self) -> None:
-        """Begin a new subscription: in v1 the next row will be the whole book, v5 may need a snapshot by REST.
-
-        Call it before the request is sent, so that nothing of the answer is missed.
-        """
+        """Begin a new subscription: the next snapshot, in v1 the next row, will be the book."""
         with self._lock:
             self._open = self._first = True
-            self._invalidate(self._reason or "no snapshot yet")
+            self._reason = self._reason or "no snapshot yet"
 
     @property
     def ready(self) -> bool:
         with self._lock:  # not in the middle of a row, which may yet turn out wrong
-            self._end_bridging()
-            if self._unseen:
-                self._look_to_read()
-            return not (self._reason or self._bridging or self._doubt())
-
-    @property
-    def waiting(self) -> list[Any]:
-        """The updates that have come without a snapshot; another list after each subscription or gap."""
-        return self._pending
+            return not (self._reason or self._doubt())
 
     @property
     def timestamp(self) -> str | int:
         """The exchange's time of the last message: ms in v1 and v5, ISO 8601 in v3; "" if it had none."""
         with self._lock:
             self._demand_ready()
-            known = self._timestamp.__class__ in (str, int)
-            return self._timestamp if known else ""
+            return self._timestamp if isinstance(self._timestamp, str | int) else ""
 
     @property
     def crossed(self) -> bool:
         """Whether the best bid is not below the best ask, as happens in a call auction, and the exchange says so."""
-        with self._lock:
-            self._demand_ready()
-            bids, asks = self._bids.order, self._asks.order  # without deleted levels at the top if they cross: _check
-            return bool(bids and asks and -bids[0] >= asks[0])
+        spread = self.spread
+        return spread is not None and spread <= 0
 
     @property
     def best_bid(self) -> tuple[str, str] | None:
@@ -2787,227 +2633,88 @@ class OrderBook:
 
     @property
     def spread(self) -> float | None:
-        """Best ask less best bid, likewise: 0.1, not 0.0999999. Below 0 if `crossed`, None for a one-sided book."""
+        """Best ask less best bid, computed exactly: 0.1, not 0.0999999. Below 0 if `crossed`, None if one-sided."""
         bids, asks = self.top(1)
         return float(Decimal(asks[0][0]) - Decimal(bids[0][0])) if bids and asks else None
 
     def top(self, n: int) -> tuple[list[list[str]], list[list[str]]]:
         """The best n bids and the best n asks, each [price, size], best first, in the exchange's own strings.
 
-        Where v1 sends JSON numbers they are strings as well, as Python writes the number: 6406.43 is "6406.43". The
-        lists are the caller's.
+        The lists are the caller's.
         """
         with self._lock:
             self._demand_ready()
-            return self._bids.top(n), self._asks.top(n)
+            return self._best(n)
 
     def view(self, n: int) -> dict[str, Any] | None:
         """The best n levels a side as of the last row, for who handles that row; None if the book is out of sync."""
         with self._lock:
-            if self._unseen:
-                self._look_to_read()
-            if self._reason or self._bridging:
+            if self._reason:
                 return None
-            return {"bids": self._bids.top(n), "asks": self._asks.top(n), "ts": self._timestamp}
+            bids, asks = self._best(n)
+            return {"bids": bids, "asks": asks, "ts": self._timestamp}
 
     # Under the lock.
 
+    def _best(self, n: int) -> tuple[list[list[str]], list[list[str]]]:
+        try:
+            bids, asks = self._bids.top(n), self._asks.top(n)
+            if not sum(map(float, [size for _, size in bids + asks])) < inf:
+                raise ValueError("a size is no size")
+            return bids, asks
+        except ODD_ROW as error:
+            raise self._distrust(error) from None
+
     def _demand_ready(self) -> None:
-        if self._bridging:
-            self._end_bridging()
-        if self._unseen:
-            self._look_to_read()
         reason = self._reason or self._doubt()
-        if self._bridging and not reason:
-            reason = "the updates have not reached the snapshot by REST yet"
         if reason:
             raise BookOutOfSync(reason)
-
-    def _invalidate(self, reason: str) -> None:
-        self._reason, self._pending, self._unseen = reason, [], 0
 
     def _distrust(self, error: Exception) -> BookOutOfSync:
         """The book is out of sync because of a row; what to raise."""
         what = str(error) if isinstance(error, BookOutOfSync) else f"unreadable row: {error!r}"
-        self._invalidate(printable_text(what))
+        self._reason, self._first = printable_text(what), False
         return BookOutOfSync(self._reason)
 
     def _replace(self, row: Any) -> None:
-        self._first = False  # before anything can fail: what follows an unreadable book are changes, and no book
-        low, sequence = self._lowest, row.get("seqId")
-        if sequence is not None:
-            sequence_number(sequence)
-            if "prevSeqId" in row:
-                sequence_number(row["prevSeqId"])
-        bids, asks = row["bids"], row["asks"]
-        self._unseen = MAX_REMEMBERED + 1
-        try:
-            self._bids, self._asks = BookSide(-1, bids, low), BookSide(1, asks, low)
-            if sequence is None:
-                self._demand_strings()
-        except TypeError:  # as in _change
-            if sequence is not None:
-                raise
-            self._bids, self._asks = BookSide(-1, own_levels(bids, low), low), BookSide(1, own_levels(asks, low), low)
-        self._pending, self._reason, self._sequence, self._bridging = [], "", sequence, False
+        self._bids, self._asks = BookSide(-1, row["bids"], self._lowest), BookSide(1, row["asks"], self._lowest)
+        self._sequence, self._first = row.get("seqId"), False
+        self._check_sum(row)
+        self._timestamp = row.get("ts") or row.get("timestamp") or ""
+        self._reason = ""
 
     def _change(self, row: Any) -> None:
-        bids, asks = row["bids"], row["asks"]
-        try:
-            self._bids.change(bids)
-            self._asks.change(asks)
-            self._unseen = unseen = self._unseen + 1
-            if unseen <= MAX_REMEMBERED:
-                self._remembered += [level[1] for level in bids + asks]
-            if unseen > MAX_UNSEEN or self._sequence is None:
-                self._look()
-        except TypeError:  # JSON numbers instead of strings, as in v1, or what cannot be read at all
-            if self._sequence is not None:
-                raise
-            self._bids.change_again(own_levels(bids, self._lowest))
-            self._asks.change_again(own_levels(asks, self._lowest))
-            self._remembered = []
-            self._look()  # at a book that came whole just before
-
-    def _look(self) -> None:
-        """Look at the sizes that were left for later. Raises TypeError or ValueError if one of them is none."""
-        sizes = self._remembered
-        if self._unseen > MAX_REMEMBERED:
-            self._demand_strings()
-            sizes = [*self._bids.sizes.values(), *self._asks.sizes.values()]
-        if sizes:
-            check_level_sizes(sizes)
-        self._unseen, self._remembered = 0, []
-
-    def _demand_strings(self) -> None:
-        """Raises TypeError unless all of the book are strings."""
-        bids, asks = self._bids.sizes, self._asks.sizes
-        "".join([*bids, *asks, *bids.values(), *asks.values()])
-
-    def _look_to_read(self) -> None:
-        """The same before the book is read: it is out of sync if that fails."""
-        try:
-            self._look()
-        except ODD_ROW as error:
-            self._distrust(error)
-
-    def _follows(self, row: Any) -> bool:
-        """Whether an update is to be applied, by its sequence numbers; out of sync if it leaves a gap.
+        """Apply an update, if it follows.
 
         A documented run of (prevSeqId, seqId): (-1,10) (10,15) (15,15) (15,3) (3,5). The third is a keep-alive,
         without levels; the fourth a reset for maintenance.
         """
-        previous, sequence, last = row["prevSeqId"], row["seqId"], self._sequence
-        if self._bridging and last is not None:
-            sequence_number(previous)
-            if previous <= sequence <= last:
-                self._skip(row)
-                return False
-            if previous <= last < sequence:
-                last = previous
-        self._bridging = False
-        if previous != last or last is None:
-            raise BookOutOfSync(f"sequence gap: an update follows {previous}, the book is at {last}")
-        if sequence == previous and (row["bids"] or row["asks"]):
-            raise BookOutOfSync(f"sequence {sequence} came twice, with levels")
-        if sequence.__class__ is not int or not -1 <= sequence < MAX_SEQUENCE:
-            raise BookOutOfSync("seqId is no sequence number")
-        self._sequence = sequence
-        return True
-
-    def _skip(self, row: Any) -> None:
-        """Skip an update that is older than the snapshot by REST; out of sync if that has been so for too long."""
-        if row["seqId"] == self._sequence:
-            self._bridging = False  # the updates have reached the snapshot: the next one follows it
-            return
-        self._bridged += 1
-        if self._bridged > MAX_BRIDGED or is_later(row.get("ts"), self._timestamp):
-            raise BookOutOfSync("the snapshot by REST is of another time than the updates")
-        self._end_bridging()
-        if self._reason:
-            raise BookOutOfSync(self._reason)
-
-    def _end_bridging(self) -> None:
-        if self._bridging and not self._reason and self._clock() > self._bridge_by:
-            self._invalidate(f"the updates have not reached the snapshot by REST within {MAX_BRIDGING:.0f} s")
-
-    def _await_snapshot(self, row: Any) -> None:
-        """Keep an update until there is a snapshot: a copy, because the handler gets the row."""
-        if not self._first or "seqId" not in row or len(self._pending) >= MAX_PENDING:
-            raise BookOutOfSync("updates, but no snapshot" if self._first else self._reason)
-        previous, sequence = sequence_number(row["prevSeqId"]), sequence_number(row["seqId"])
-        if sequence < previous:  # a snapshot could be from before or after it
-            raise BookOutOfSync("the sequence was reset before there was a snapshot")
-        sides = {side: own_levels(row[side], self._lowest) for side in ("bids", "asks")}
-        rest = {name: row.get(name) for name in ("ts", "checksum")}
-        self._pending.append({"prevSeqId": previous, "seqId": sequence, **sides, **rest})
-
-    def _check(self, row: Any, vouched: bool) -> None:
-        """v3's checksum, and v5's before June 2026: CRC32 of the best 25 a side, bid and ask in turn, as sent.
-
-        A book that is crossed is taken only if it is `vouched` for: sent as a whole, or by sequence or checksum.
-        """
-        checksum = row.get("checksum")
-        if checksum is not None and checksum not in NO_CHECKSUM:
-            pairs = zip_longest(self._bids.top(25), self._asks.top(25), fillvalue=())
-            text = ":".join([":".join((*bid, *ask)) for bid, ask in pairs])
-            if zlib.crc32(text.encode()) != int(checksum) & 0xFFFFFFFF:
-                raise BookOutOfSync("checksum mismatch")
-            vouched = True
-        bids, asks = self._bids, self._asks
-        while bids.order and asks.order and -bids.order[0] >= asks.order[0]:  # by deleted levels, perhaps
-            if bids.trim() or asks.trim():
-                continue
-            if vouched:
-                break
-            raise BookOutOfSync(f"crossed: bid {bids.top(1)[0][0]}, ask {asks.top(1)[0][0]}")
+        vouched, last = "seqId" in row or self._sequence is not None, self._sequence
+        if vouched:
+            if row["prevSeqId"] != last:
+                raise BookOutOfSync(f"sequence gap: an update follows {row['prevSeqId']}, the book is at {last}")
+            self._sequence = row["seqId"]
+        self._bids.change(row["bids"])
+        self._asks.change(row["asks"])
+        if not self._check_sum(row) and not vouched:
+            bids, asks = self._bids.top(1), self._asks.top(1)
+            if bids and asks and float(bids[0][0]) >= float(asks[0][0]):
+                raise BookOutOfSync(f"crossed: bid {bids[0][0]}, ask {asks[0][0]}")
         self._timestamp = row.get("ts") or row.get("timestamp") or ""
 
+    def _check_sum(self, row: Any) -> bool:
+        """Whether a row has a checksum, and it is right. Raises BookOutOfSync if it is wrong.
 
-class Snapshots:
-    """Fetches by REST what books begin with where the exchange sends no snapshot (change log, 2026-02-12)."""
-
-    def __init__(self, rest: "Rest", stop: threading.Event) -> None:
-        self.rest = rest
-        self.stop = stop  # set when the client ends
-        self._fetching: set[OrderBook] = set()  # each with a thread at work
-        self._lock = threading.Lock()  # guards _fetching
-
-    def fetch(self, channel: str, path: str, book: OrderBook, failed: Callable[[str], None]) -> None:
-        """Join a snapshot to the updates that wait in a book, on a thread of its own; `failed(why)` if none fits."""
-        with self._lock:
-            if not path or book in self._fetching:
-                return
-            self._fetching.add(book)
-        threading.Thread(target=self._run, args=(channel, path, book, failed), daemon=True).start()
-
-    def _run(self, channel: str, path: str, book: OrderBook, failed: Callable[[str], None]) -> None:
-        try:
-            self._bridge(channel, path, book)
-        except BookOutOfSync as error:
-            failed(str(error))
-        finally:
-            with self._lock:
-                self._fetching.discard(book)
-
-    def _bridge(self, channel: str, path: str, book: OrderBook) -> None:
-        """Try until it is done, or until no update waits any more: the book was closed, or a snapshot came."""
-        wait = 1.0
-        while (waiting := book.waiting) and not self.stop.is_set():
-            try:
-                if book.bridge(self.rest.get(path)[0], waiting):
-                    okex_log.info("%s: the snapshot came by REST.", channel)
-                    return
-                if book.waiting is not waiting:
-                    continue
-                why = "it is older than the first update"
-            except BookOutOfSync:
-                raise
-            except Exception as error:
-                why = explain(error, self.rest.server)
-            okex_log.warning("%s: no snapshot by REST: %s. Next try in %.0f s.", channel, why, wait)
-            self.stop.wait(wait)
-            wait = min(MAX_RETRY, 2 * wait)
+        v3's, and v5's until June 2026, when it became 0: CRC32 of the best 25 a side, bid and ask in turn, as sent.
+        """
+        checksum = row.get("checksum")
+        if checksum in (None, 0, "", "0"):
+            return False
+        pairs = zip_longest(self._bids.top(25), self._asks.top(25), fillvalue=())
+        text = ":".join([":".join((*bid, *ask)) for bid, ask in pairs])
+        if zlib.crc32(text.encode()) != int(checksum) & 0xFFFFFFFF:
+            raise BookOutOfSync("checksum mismatch")
+        return True
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -3230,7 +2937,10 @@ class TradeSeries(RowSeries):
         elif last <= self.last:
             if self._fill(first, last):
                 return True
-            if not is_later(time, self.time) and (time or last >= self.first):
+            later = False
+            with suppress(*ODD_ROW):
+                later = int(time) > int(self.time)
+            if not later and (time or last >= self.first):
                 self._came_to(self.last)
                 return False
             self._begin_anew(f"its ids begin anew: {last} comes after {self.last}")

@@ -526,12 +526,6 @@ def test_a_spread_is_asked_for_by_its_own_key(channel, argument, columns):
     assert V5.key(f"{channel.partition(':')[0]}:sprdId=A_B") == channel
 
 
-def test_each_book_fetches_its_snapshot_from_its_own_path():
-    assert V5.snapshot("books-rpi:BTC-USDT") == "/api/v5/market/books-rpi?instId=BTC-USDT&sz=400"
-    assert V5.snapshot("books50-l2-tbt:BTC-USDT") == "/api/v5/market/books?instId=BTC-USDT&sz=50"
-    assert V5.snapshot("sprd-books-l2-tbt:A_B") == ""
-
-
 def test_v1_trades_by_their_other_name_have_columns():
     assert fields("ok_sub_spot_btc_usdt_trades") == fields("ok_sub_spot_btc_usdt_deals") != ()
     assert fields("ok_sub_futureusd_trades") == ()  # one's own, which are objects
