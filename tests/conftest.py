@@ -2,17 +2,21 @@
 
 import base64
 import hashlib
+import os
+import select
+import shutil
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from exchange import Exchange
 from hypothesis import settings
-
 from websocket import frame_buffer
 
 import okex_ws
@@ -20,15 +24,17 @@ import okex_ws
 settings.register_profile("default", deadline=None, max_examples=200, derandomize=True, database=None)
 settings.load_profile("default")
 
+SCRIPT = Path(okex_ws.__file__)
 
-def wait_for(condition, within=30.0):
-    """Wait until `condition()` is true and return what it gave; fail after `within` seconds."""
+
+def wait_for(condition, within=30.0, case=""):
+    """Wait until `condition()` is true and return what it gave; fail after `within` seconds, and name the case."""
     end = time.monotonic() + within
     while True:
         result = condition()
         if result:
             return result
-        assert time.monotonic() < end, "the condition did not come true in time"
+        assert time.monotonic() < end, f"the condition did not come true in time: {case or condition}"
         time.sleep(0.005)
 
 
@@ -61,10 +67,10 @@ class Client(okex_ws.OkexWS):
     def saw(self, status, times=1):
         return sum(1 for s, _ in self.statuses if s == status) >= times
 
-    def more_rows(self, than=None):
-        """A condition: rows have arrived since this call."""
+    def more_rows(self, many=1):
+        """A condition: so many rows have arrived since this call."""
         seen = len(self.rows)
-        return lambda: len(self.rows) > seen
+        return lambda: len(self.rows) >= seen + many
 
 
 def frame(payload, opcode=1, final=True, reserved=0):
@@ -125,10 +131,72 @@ def playing(stream, dribble=0.0):
         listener.close()
 
 
+def program(*arguments, code=None, **options):
+    """Start okex_ws.py as a user does, or code that does; stdout and stderr are pipes unless the options differ."""
+    environment = {k: v for k, v in os.environ.items() if "proxy" not in k.lower()} | options.pop("env", {})
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    command = ["-c", code] if code else [SCRIPT]
+    where = SCRIPT.parent if code else None
+    return subprocess.Popen([sys.executable, *command, *arguments], env=environment, text=True, cwd=where, **streams)
+
+
+def finish(*arguments, **options):
+    """Run okex_ws.py to its end: (exit status, stdout, stderr)."""
+    process = program(*arguments, **options)
+    try:
+        out, err = process.communicate(timeout=50)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return process.returncode, out, err
+
+
+def until(stream, *texts, within=30.0):
+    """Read what has been printed until it holds all these texts, in any order; return it."""
+    end, read = time.monotonic() + within, ""
+    while not all(text in read for text in texts):
+        assert time.monotonic() < end and select.select([stream], [], [], within)[0], f"not all {texts} in {read!r}"
+        data = os.read(stream.fileno(), 65536)  # not readline, whose buffer select knows nothing of
+        assert data, f"the stream ended without all of {texts}: {read!r}"
+        read += data.decode()
+    return read
+
+
+class RedisServer:
+    """A Redis of the test's own, which keeps what it was given while it is stopped."""
+
+    def __init__(self, folder, port, start=True):
+        self.port = port
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.folder = folder
+        if start:
+            self.start()
+
+    def start(self):
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", ""]
+        self.process = subprocess.Popen(
+            ["redis-server", *options, "--appendonly", "yes", "--appendfsync", "always"], stdout=subprocess.DEVNULL
+        )
+        import redis
+
+        def answers():
+            assert self.process.poll() is None, "redis-server ended: has something else its port?"
+            try:
+                return redis.Redis.from_url(self.url).ping()
+            except redis.ConnectionError:
+                return False
+
+        wait_for(answers)
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(10)
+
+
 @pytest.fixture(autouse=True)
 def unhurried(monkeypatch):
     """Tests are no storm: let each connect at once. And none masks the words of another."""
-    monkeypatch.setattr(okex_ws, "CONNECT_SPACING", 0.0)
+    monkeypatch.setattr(okex_ws.CONNECT_PACE, "spacing", 0.0)
     okex_ws.known_secrets.clear()
     okex_ws.recent_signatures.clear()
 
@@ -159,6 +227,18 @@ def connect(exchange, monkeypatch):
 
 
 @pytest.fixture
+def streaming(connect):
+    """Start a client of the stand-in as `connect` does, and wait for its first row."""
+
+    def start(*channels, **options):
+        client = connect(*channels, **options)
+        wait_for(lambda: client.rows)
+        return client
+
+    return start
+
+
+@pytest.fixture
 def kept_port():
     """A port that nobody listens at unless the test does: nobody else is given it, on Linux, while this holds it."""
     with socket.socket() as holder:
@@ -174,3 +254,12 @@ def kept_port():
 def impatient(monkeypatch):
     """Reconnect at once, whatever the dice say."""
     monkeypatch.setattr(okex_ws, "uniform", lambda low, high: min(0.01, high))
+
+
+@pytest.fixture
+def redis_server(tmp_path, kept_port):
+    if not shutil.which("redis-server") and not os.environ.get("CI"):
+        pytest.skip("needs redis-server")
+    server = RedisServer(tmp_path, kept_port)
+    yield server
+    server.stop()

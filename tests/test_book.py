@@ -4,6 +4,7 @@ import json
 import random
 import re
 import threading
+import time
 import zlib
 from functools import partial
 from itertools import pairwise
@@ -11,11 +12,12 @@ from math import inf
 
 import pytest
 from conftest import frame, wait_for
+from exchange import ServerV1
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import okex_ws
-from okex_ws import CONNECTED, GAP, V1, V5, BookOutOfSync, OrderBook
+from okex_ws import CONNECTED, DISCONNECTED, GAP, V1, V5, BookOutOfSync, OrderBook
 
 
 def row(bids, asks, **more):
@@ -47,7 +49,7 @@ def ready_book(**more):
     return book
 
 
-def out_of_sync(book, *applied, match=""):
+def out_of_sync(book, *applied, match=None):
     """That applying this, or reading the book then, raises; and that it stays so."""
     with pytest.raises(BookOutOfSync, match=match):
         book.apply(*applied)
@@ -166,8 +168,8 @@ def test_a_book_that_is_not_ready_does_not_answer():
     with pytest.raises(BookOutOfSync):
         book.top(1)
     book.apply(snapshot(), "snapshot")
-    book.invalidate("disconnected")
-    assert not book.ready and book.view(1) is None
+    book.close("disconnected")
+    assert not book.ready
     with pytest.raises(BookOutOfSync, match="disconnected"):
         _ = book.mid
 
@@ -415,7 +417,6 @@ def test_a_closed_book_takes_nothing_however_late_it_comes():
             book = OrderBook(whole)
             book.apply(snapshot(), "snapshot")
             book.close("unsubscribed")
-            book.invalidate("something else")
             book.apply(late, action)
             assert not book.ready
             with pytest.raises(BookOutOfSync, match="unsubscribed"):
@@ -500,79 +501,109 @@ def test_a_lost_doubled_or_swapped_message_is_never_read_from(stream, fault, dat
 
 BOOKS = ["books:BTC-USDT", "spot/depth:BTC-USDT", "ok_sub_futureusd_btc_depth_quarter", "ok_sub_spot_ltc_btc_depth"]
 WHOLE = ["books5:BTC-USDT", "bbo-tbt:BTC-USDT", "spot/depth5:BTC-USDT", "ok_sub_spot_ltc_btc_depth_20"]
+BOOK = BOOKS[0]
 
 
 def truth(exchange, channel):
-    """The stand-in's own best five bids and asks."""
-    ours = {
-        "books": "BTC-USDT",
-        "spot/": "BTC-USDT",
-        "ok_sub_f": "BTC-QUARTER",
-        "ok_sub_s": "LTC-BTC",
-        "bbo": "BTC-USDT",
-    }
-    name = next(name for start, name in ours.items() if channel.startswith(start))
-    i = exchange.instruments[name]
-    return [list(level) for level in i.levels("bids", 5)], [list(level) for level in i.levels("asks", 5)]
+    """The stand-in's own best five bids and asks, or the best of each."""
+    names = {"ok_sub_f": "BTC-QUARTER", "ok_sub_s": "LTC-BTC"}
+    i, most = exchange.instruments[names.get(channel[:8], "BTC-USDT")], 1 if "bbo" in channel else 5
+    return tuple([list(level) for level in i.levels(side, most)] for side in ("bids", "asks"))
 
 
-@pytest.mark.parametrize("channel", BOOKS + WHOLE)
-def test_the_live_book_is_the_exchanges(exchange, connect, channel):
-    client = connect(channel)
-    book = client.books[channel]
-    most = 1 if "bbo" in channel else 5
+def ready(connect, *channels, **options):
+    """A client all of whose books are ready, and the first of them."""
+    client = connect(*channels, **options)
+    books = [client.books[channel] for channel in channels if channel in client.books]
+    wait_for(lambda: all(book.ready for book in books), case=channels)
+    return client, books[0]
+
+
+def push(exchange, *rows, action="update"):
+    """Send rows of BOOK on the latest connection."""
+    for row in rows:
+        exchange.sessions[-1].send(json.dumps({"arg": V5.argument(BOOK), "action": action, "data": [row]}))
+
+
+def test_the_live_book_and_what_depth_shows_of_it_are_the_exchanges(exchange, connect):
+    clients = {channel: connect(channel, depth=3) for channel in BOOKS + WHOLE}
+
+    def same(channel):
+        client, (bids, asks) = clients[channel], truth(exchange, channel)
+        last = client.rows[-1][1]
+        assert set(last) == {"bids", "asks", "ts"} and last["ts"], channel
+        book = client.books[channel]
+        return book.ready and book.top(5) == (bids, asks) and (last["bids"], last["asks"]) == (bids[:3], asks[:3])
+
     for _ in range(3):
-        wait_for(client.more_rows())
+        for channel, client in clients.items():
+            wait_for(client.more_rows(), case=channel)
         exchange.every = None
-        wait_for(lambda: book.ready and book.top(5) == tuple(side[:most] for side in truth(exchange, channel)))
+        for channel in clients:
+            wait_for(partial(same, channel), case=channel)
         exchange.every = 0.02
 
 
-@pytest.mark.parametrize("channel", BOOKS)
-def test_a_lost_connection_empties_the_book_until_the_next_snapshot(exchange, connect, impatient, channel):
-    client = connect(channel)
-    book = client.books[channel]
-    wait_for(lambda: book.ready)
-    exchange.ignored = "addChannel" if "ok_" in channel else "subscribe"  # nothing is, after the reconnect
-    exchange.sessions[-1].drop()
-    wait_for(lambda: client.saw(CONNECTED, 2))
-    with pytest.raises(BookOutOfSync, match="disconnected"):
-        _ = book.best_bid
-    exchange.ignored = ""
-    exchange.sessions[-1].drop()
-    wait_for(lambda: book.ready)
-    assert not client.saw(GAP)
+def test_a_keepalive_is_not_handed_out_as_a_change(exchange, connect):
+    client, book = ready(connect, BOOK, depth=1)
+    with exchange.lock:
+        last = exchange.instruments["BTC-USDT"].sequence
+        push(exchange, v5(last, last))
+        wait_for(lambda: book.ready and book.timestamp == "1")
+    wait_for(client.more_rows())
+    assert "1" not in [view["ts"] for _, view in client.rows]
 
 
-@pytest.mark.parametrize(
-    "message",
-    [
-        {"event": "error", "code": "60018", "msg": "channel:books,instId:BTC-USDT doesn't exist"},
-        {"event": "unsubscribe", "arg": {"channel": "books", "instId": "BTC-USDT"}},
-    ],
-)
-def test_a_book_that_the_exchange_gives_up_does_not_answer(exchange, connect, message):
-    client = connect("books:BTC-USDT")
-    book = client.books["books:BTC-USDT"]
-    wait_for(lambda: book.ready)
-    exchange.silent = True
-    exchange.sessions[-1].raw(frame(json.dumps(message)))
-    wait_for(lambda: not book.ready)
+def test_a_lost_connection_empties_the_book_until_the_next_snapshot(exchange, connect, impatient):
+    for channel in BOOKS:
+        client, book = ready(connect, channel)
+        exchange.ignored = "addChannel" if "ok_" in channel else "subscribe"  # nothing is, after the reconnect
+        exchange.sessions[-1].drop()
+        wait_for(partial(client.saw, CONNECTED, 2), case=channel)
+        with pytest.raises(BookOutOfSync, match="disconnected"):
+            _ = book.best_bid
+        exchange.ignored = ""
+        exchange.sessions[-1].drop()
+        wait_for(lambda: book.ready, case=channel)  # noqa: B023
+        assert not client.saw(GAP), channel
+        client.close()
 
 
-def test_a_book_is_not_ready_while_the_handler_blocks(exchange, connect):
+def test_a_book_whose_channel_ended_does_not_answer(exchange, connect):
+    refusal = {"event": "error", "code": "60018", "msg": "channel:books,instId:BTC-USDT doesn't exist"}
+    for message in (refusal, {"event": "unsubscribe", "arg": V5.argument(BOOK)}):
+        client, book = ready(connect, BOOK)
+        exchange.silent = True
+        exchange.sessions[-1].raw(frame(json.dumps(message)))
+        wait_for(lambda: not book.ready, case=message)  # noqa: B023
+        exchange.silent = False
+        client.close()
+    client, book = ready(connect, BOOK)
+    client.unsubscribe(BOOK)
+    with pytest.raises(BookOutOfSync, match="unsubscribed"):
+        book.top(1)
+    assert client.books == {}
+
+
+def test_a_push_behind_the_end_of_its_channel_brings_no_book_to_life(exchange, connect):
+    client, book = ready(connect, BOOK, "trades:ETH-USDT")
+    refusal = {"event": "channel-conn-count-error", "channel": "books", "connCount": "30", "connId": "a4d3ae55"}
+    with exchange.lock:
+        exchange.sessions[-1].feeds.clear()
+        exchange.sessions[-1].send(json.dumps(refusal))
+        push(exchange, snapshot(), snapshot(), action="snapshot")
+        exchange.sessions[-1].send('{"arg":{"channel":"trades","instId":"ETH-USDT"},"data":[{"px":"last"}]}')
+    wait_for(lambda: ("trades:ETH-USDT", {"px": "last"}) in client.rows)
+    assert client.channels[BOOK] == "refused" and not book.ready
+
+
+def test_a_book_is_not_ready_while_the_handler_blocks(connect):
     block = threading.Event()
-    client = connect("books:BTC-USDT", ping_every=0.05)
-    book = client.books["books:BTC-USDT"]
-    wait_for(lambda: book.ready)
+    client, book = ready(connect, BOOK, ping_every=0.05)
     client.handler = lambda channel, rows: block.wait()
     try:
-        wait_for(lambda: client.saw(GAP))
-        assert (
-            "late: a slow handler" in dict(client.statuses)[GAP]
-            and not book.ready
-            and client.counts["times behind"] == 1
-        )
+        wait_for(lambda: client.saw(GAP) and not book.ready)
+        assert "late: a slow handler" in dict(client.statuses)[GAP]
         with pytest.raises(BookOutOfSync, match="may have arrived"):
             book.top(1)
         client.handler = lambda channel, rows: None
@@ -581,43 +612,19 @@ def test_a_book_is_not_ready_while_the_handler_blocks(exchange, connect):
     wait_for(lambda: book.ready)
 
 
-def test_a_book_that_is_distrusted_comes_back(exchange, connect):
-    client = connect("books:BTC-USDT")
-    book = client.books["books:BTC-USDT"]
-    wait_for(lambda: book.ready)
-    with exchange.lock:
-        book.invalidate("for a test")
-        assert not book.ready
-    wait_for(lambda: book.ready)
-
-
-def test_a_push_behind_the_end_of_its_channel_brings_no_book_to_life(exchange, connect):
-    client = connect("books:BTC-USDT", "trades:ETH-USDT")
-    book = client.books["books:BTC-USDT"]
-    wait_for(lambda: book.ready)
-    push = {"arg": V5.argument("books:BTC-USDT"), "action": "snapshot", "data": [snapshot()]}
-    refusal = {"event": "channel-conn-count-error", "channel": "books", "connCount": "30", "connId": "a4d3ae55"}
-    with exchange.lock:
-        exchange.sessions[-1].feeds.clear()
-        for message in (refusal, push, push):
-            exchange.sessions[-1].send(json.dumps(message))
-        exchange.sessions[-1].send('{"arg":{"channel":"trades","instId":"ETH-USDT"},"data":[{"px":"last"}]}')
-    wait_for(lambda: ("trades:ETH-USDT", {"px": "last"}) in client.rows)
-    assert client.channels["books:BTC-USDT"] == "refused" and not book.ready
-
+# -- Gaps
 
 COINS = ["BTC", "ETH", "LTC", "BCH", "ETC", "EOS", "XRP"]
+MANY = [f"books:{coin}-{quote}" for coin in COINS for quote in ("USDT", "USD-SWAP", "USDT-SWAP")]
 
 
 def test_a_burst_of_gaps_is_mended_in_a_few_requests(exchange, connect):
-    channels = [f"books:{coin}-{quote}" for coin in COINS for quote in ("USDT", "USD-SWAP", "USDT-SWAP")]
-    client = connect(*channels)
-    wait_for(lambda: all(book.ready for book in client.books.values()))
+    client, _ = ready(connect, *MANY)
     asked = len(exchange.requests)
     with exchange.lock:
         for instrument in exchange.instruments.values():
             instrument.step()  # an event that nobody is told
-    wait_for(lambda: client.counts["gaps"] >= len(channels))
+    wait_for(lambda: client.counts["gaps"] >= len(MANY))
     wait_for(lambda: all(book.ready for book in client.books.values()))
     ops = [json.loads(text)["op"] for _, text in exchange.requests[asked:] if text != "ping"]
     assert ops.count("unsubscribe") <= 6 and ops.count("subscribe") <= 6  # 3 each, if nothing stands still meanwhile
@@ -625,10 +632,7 @@ def test_a_burst_of_gaps_is_mended_in_a_few_requests(exchange, connect):
 
 
 def test_a_gap_costs_only_the_channel_that_has_it(exchange, connect, caplog):
-    coins = ["BTC", "ETH", "LTC", "BCH", "ETC", "EOS", "XRP"]
-    channels = [f"books:{coin}-{quote}" for coin in coins for quote in ("USDT", "USD-SWAP", "USDT-SWAP")][:20]
-    client = connect(*channels)
-    wait_for(lambda: all(book.ready for book in client.books.values()))
+    client, _ = ready(connect, *MANY[:20])
     with exchange.lock:
         exchange.instruments["LTC-USDT"].step()  # an event that nobody is told
     wait_for(lambda: client.saw(GAP))
@@ -638,75 +642,76 @@ def test_a_gap_costs_only_the_channel_that_has_it(exchange, connect, caplog):
     assert [text for text in asked[20:] if "LTC-USDT" not in text or "SWAP" in text] == []
     assert len(asked) == 22 and client.counts["gaps"] == 1
     wait_for(client.more_rows())
-    for channel in channels:
+    for channel in MANY[:20]:
         rows = [r for c, r in client.rows if c == channel]
         gaps = [b for a, b in pairwise(rows) if b["prevSeqId"] != a["seqId"]]
-        assert len(gaps) == (channel == "books:LTC-USDT")
+        assert len(gaps) == (channel == "books:LTC-USDT"), channel
     assert caplog.text.count("sequence gap") == 1
 
 
 def test_an_unreadable_level_costs_only_its_channel(exchange, connect):
-    client = connect("books:BTC-USDT", depth=5)
-    wait_for(lambda: client.rows)
+    client, _ = ready(connect, BOOK, depth=5)
     with exchange.lock:
-        sequence = client.books["books:BTC-USDT"]._sequence
-        update = v5(sequence, sequence + 1, [("1", "x")])
-        exchange.sessions[-1].send(
-            json.dumps({"arg": V5.argument("books:BTC-USDT"), "action": "update", "data": [update]})
-        )
-        exchange.sessions[-1].send(
-            json.dumps({"arg": V5.argument("books:BTC-USDT"), "action": "update", "data": [v5(1, 2)]})
-        )
+        last = exchange.instruments["BTC-USDT"].sequence
+        push(exchange, v5(last, last + 1, [("1", "x")]), v5(1, 2))
     wait_for(lambda: client.saw(GAP))
     wait_for(client.more_rows())
     assert client.counts["connects"] == 1
 
 
+def test_a_crossed_book_of_v1_costs_the_connection(exchange, connect, impatient):
+    channel = BOOKS[-1]
+    client, book = ready(connect, channel)
+    with exchange.lock:
+        crossed = {"asks": [["0.00000001", "1"]], "bids": [], "timestamp": 1}
+        exchange.sessions[-1].send(json.dumps([{"binary": 0, "channel": channel, "data": crossed}]))
+    wait_for(lambda: client.saw(CONNECTED, 2))
+    assert dict(client.statuses)[GAP].startswith(f"{channel}: crossed")
+    assert "out of sync" in dict(client.statuses)[DISCONNECTED]
+    wait_for(lambda: book.ready)
+    assert client.counts["gaps"] == 1 and not any("removeChannel" in text for _, text in exchange.requests)
+
+
 def test_a_book_that_never_comes_right_is_not_asked_for_in_a_storm(exchange, connect, monkeypatch):
     monkeypatch.setattr(exchange.instrument("BTC-USDT").random, "randint", lambda low, high: high)
-    client = connect("spot/depth:BTC-USDT")
-    wait_for(lambda: client.rows)
+    client, _ = ready(connect, "spot/depth:BTC-USDT")
+    gaps = []
+    client.on_status = lambda status, detail: gaps.append(time.monotonic()) if status == GAP else None
     send = exchange.sessions[-1].send
     spoilt = partial(re.sub, r'"checksum":-?\d+', '"checksum":1')
     monkeypatch.setattr(exchange.sessions[-1], "send", lambda text: send(spoilt(text)), raising=False)
-    wait_for(lambda: client.saw(GAP, 3))
-    subscription = client._subscriptions.by_key["spot/depth:BTC-USDT"]
-    wait_for(lambda: subscription.failures >= 2)
-    assert len([text for _, text in exchange.requests if '"subscribe"' in text]) <= 4
+    wait_for(lambda: len(gaps) == 4)
+    assert gaps[2] - gaps[1] >= 1 and gaps[3] - gaps[2] >= 3
+    assert client.counts["connects"] == 1
 
 
-def test_an_unsubscribed_book_is_gone(exchange, connect):
-    client = connect("books:BTC-USDT")
-    book = client.books["books:BTC-USDT"]
-    wait_for(lambda: book.ready)
-    client.unsubscribe("books:BTC-USDT")
-    with pytest.raises(BookOutOfSync, match="unsubscribed"):
-        book.top(1)
-    assert client.books == {}
+def test_a_book_without_a_snapshot_is_said_to_be_out_of_sync_and_begun_anew(exchange, connect, impatient, monkeypatch):
+    def check(channel, other, connects):
+        client = connect(other)
+        wait_for(lambda: client.rows, case=channel)
+        session, readable = exchange.sessions[-1], []
+        send = session.send
+        exchange.snapshots = channel != BOOK  # v5 sends changes alone, the others nothing of the book
+        session.send = lambda text: (exchange.snapshots and '"asks"' in text) or send(text)
 
+        def hear(status, detail):
+            client.statuses.append((status, detail))
+            if status == GAP:
+                readable.append(client.books[channel].ready)
+                exchange.snapshots, session.send = True, send
 
-@pytest.mark.parametrize("channel", BOOKS + WHOLE)
-def test_depth_gives_the_handler_the_top_of_the_book(exchange, connect, channel):
-    client = connect(channel, depth=3)
-    wait_for(lambda: len(client.rows) > 5)
-    for _, view in client.rows:
-        assert set(view) == {"bids", "asks", "ts"} and view["ts"]
-        assert len(view["bids"]) == len(view["asks"]) == (1 if "bbo" in channel else 3)
-        assert all(len(level) == 2 for level in view["bids"] + view["asks"])
-        bids, asks = ([float(price) for price, _ in view[side]] for side in ("bids", "asks"))
-        assert bids == sorted(bids, reverse=True) and asks == sorted(asks) and bids[0] < asks[0]
+        client.on_status = hear
+        monkeypatch.setattr(okex_ws, "CONFIRM_TIMEOUT", 1.0)
+        client.subscribe(channel)
+        wait_for(partial(client.saw, GAP), case=channel)
+        assert dict(client.statuses)[GAP] == f"{channel}: no snapshot within 1 s" and readable[0] is False
+        wait_for(lambda: client.books[channel].ready, case=channel)
+        assert client.counts["connects"] == connects, channel
+        client.close()
 
-
-def test_a_keepalive_is_not_handed_out_as_a_change(exchange, connect):
-    client = connect("books:BTC-USDT", depth=1)
-    wait_for(lambda: client.rows)
-    with exchange.lock:
-        last = exchange.instruments["BTC-USDT"].sequence
-        body = '{{"arg":{{"channel":"books","instId":"BTC-USDT"}},"action":"update","data":[{{"asks":[],"bids":[],'
-        exchange.sessions[-1].send((body + '"ts":"1","seqId":{0},"prevSeqId":{0}}}]}}').format(last))
-        wait_for(lambda: client.books["books:BTC-USDT"].timestamp == "1")
-    wait_for(client.more_rows())
-    assert "1" not in [view["ts"] for _, view in client.rows]
+    check(BOOK, "trades:BTC-USDT", connects=1)
+    check("spot/depth:BTC-USDT", "spot/trade:BTC-USDT", connects=1)
+    check("ok_sub_spot_ltc_btc_depth", "ok_sub_spot_ltc_btc_deals", connects=2)
 
 
 def test_a_reader_never_sees_half_an_update():
@@ -728,3 +733,17 @@ def test_a_reader_never_sees_half_an_update():
         assert len(bids) == len(asks) == 1 and int(asks[0][0]) - int(bids[0][0]) == 1
         assert book.spread == 1.0
     thread.join()
+
+
+def test_a_book_of_v1_that_never_comes_right_does_not_cost_a_connection_a_second(
+    exchange, connect, impatient, monkeypatch
+):
+    def spoilt(server, instrument, first, detail, extra):
+        return {"asks": [["101" if first else "1", "1"]], "bids": [["99", "1"]]}
+
+    monkeypatch.setattr(ServerV1, "depth", spoilt)
+    client, gaps = connect("ok_sub_spot_ltc_btc_depth", "ok_sub_spot_ltc_btc_deals"), []
+    client.on_status = lambda status, detail: gaps.append(time.monotonic()) if status == GAP else None
+    wait_for(lambda: len(gaps) == 4)
+    assert gaps[2] - gaps[1] >= 1 and gaps[3] - gaps[2] >= 3
+    wait_for(client.more_rows())

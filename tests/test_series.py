@@ -1,42 +1,62 @@
 """Series: every trade and every final candle once, or named as missing."""
 
 import json
-import marshal
 import os
 import random
 import re
 import signal
 import sqlite3
 import subprocess
-from contextlib import suppress
-from datetime import datetime, timezone
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from queue import Empty, SimpleQueue
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from conftest import wait_for
-from exchange import Exchange
-from hypothesis import given
+from conftest import program, wait_for
+from exchange import Exchange, bar_begin, bar_end
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_cli import program
-from test_sinks import redis_server  # noqa: F401
 
 import okex_ws
-from okex_ws import CandleSeries, HoleFilling, TradeSeries, series_of
+from okex_ws import CandleSeries, Filler, TradeSeries, series_of
 
-TRADES, CANDLES = "trades:BTC-USDT", "candle1m:BTC-USDT"
-MINUTE = 60_000
-T0 = 1_791_369_360_000  # the beginning of a minute
-
-
-def trade(id, count=1, ts=None):
-    ts = str(T0 + id if ts is None else ts)
-    row = {"instId": "BTC-USDT", "tradeId": str(id), "px": "1", "sz": "1", "side": "buy", "ts": ts}
-    return row | {"count": str(count), "source": "0", "seqId": id}
+TRADES, TRADES_ALL, CANDLES = "trades:BTC-USDT", "trades-all:BTC-USDT", "candle1m:BTC-USDT"
+LENGTHS = ["1s", "1m", "12H", "1Dutc", "1W", "1M", "1Mutc", "3M", "3Mutc"]  # of bars
+T0 = 1_791_369_360_000  # the beginning of a minute, in October 2026
+AGES = 1e9  # seconds: T0 is not too old to be filled
 
 
-def candle(n, confirm="1", step=MINUTE):
-    names = okex_ws.fields(CANDLES)
-    return dict(zip(names, [str(T0 + n * step), "1", "2", "0", "1", "9", "9", "9", confirm]))
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """Try again soon, and ask often."""
+    monkeypatch.setattr(okex_ws, "FILL_PACE", okex_ws.Pace(0.0))
+    monkeypatch.setattr(okex_ws, "MAX_RETRY", 0.0)
+
+
+def trade(id, count=1, **more):
+    """A row of `trades`. Four ids have one time, as where an order meets several."""
+    row = {"instId": "BTC-USDT", "tradeId": str(id), "px": "1", "sz": "1", "side": "buy", "ts": str(T0 + id // 4)}
+    return row | {"count": str(count), "source": "0", "seqId": id} | more
+
+
+def candle(begin, confirm="1"):
+    return dict(zip(okex_ws.fields(CANDLES), [str(begin), "1", "2", "0", "1", "9", "9", "9", confirm]))
+
+
+def minute(n, confirm="1"):
+    return candle(T0 + n * 60_000, confirm)
+
+
+def bars(length, many):
+    """When the bars of one length begin, along the calendar, from the one that T0 belongs to."""
+    times = [bar_begin(length, T0)]
+    while len(times) < many:
+        times.append(bar_end(length, times[-1]))
+    return times
 
 
 def ids(rows):
@@ -44,359 +64,517 @@ def ids(rows):
     return [n for row in rows for n in range(int(row["tradeId"]) - int(row["count"]) + 1, int(row["tradeId"]) + 1)]
 
 
-def holes(series):
-    return [(hole.first, hole.last) for hole in series.holes]
+def begins(rows):
+    """The bars that rows are the final ones of."""
+    return [int(row["ts"]) for row in rows if row["confirm"] == "1"]
 
 
-def take(series, *rows):
-    """What the client does with a message."""
-    rows = list(rows)
-    return rows if series.follow(rows) else series.take(rows)
+def missing(series, times=None):
+    """The ids, or which of these times, are missing."""
+    holes = [range(hole.after + 1, hole.before) for hole in series.holes]
+    inside = [n for hole in holes for n in (hole if times is None else times) if n in hole]
+    assert sum(map(series.size, series.holes)) == len(inside), f"{series.holes} are not as many as {inside}"
+    return inside
+
+
+class Noted:
+    """In place of a Filler: what a series asks for, and what it gives up."""
+
+    def __init__(self):
+        self.ws, self.asked, self.named, self.counts = self, [], [], Counter()
+
+    def ask(self, series, hole, patience):
+        self.asked.append((series.describe(hole), patience))
+
+    def missing(self, series, hole, why):
+        self.named.append((series.describe(hole), why))
 
 
 # -- Trades by their ids
 
 
-def test_rows_that_follow_are_taken_as_they_are():
-    series = TradeSeries(TRADES)
-    for row in (trade(10), trade(11), trade(14, count=3), trade(15)):
-        assert take(series, row) == [row]
-    assert take(series, trade(16), trade(18, count=2)) == [trade(16), trade(18, count=2)]
-    assert not series.holes and not series.news
+def test_trades_that_are_jumped_over_are_missing_and_repeats_are_dropped():
+    cases = [  # messages as (id, count), the last id of each row that is handed over, and what is missing then
+        ([[(10, 1)], [(11, 1)], [(14, 3)], [(15, 1), (17, 2)], []], [10, 11, 14, 15, 17], []),
+        ([[(10, 1)], [(20, 3)], [(20, 3)], [(18, 1)], [(10, 1)]], [10, 20], [*range(11, 18)]),
+        ([[(10, 1)], [(20, 1)], [(15, 2)], [(15, 1)]], [10, 20, 15], [11, 12, 13, 16, 17, 18, 19]),
+        ([[(10, 1)], [(11, 1), (11, 1), (13, 1), (12, 1)]], [10, 11, 13, 12], []),
+        ([[(10, 1)], [(11, 1), (150, 139)]], [10, 11, 150], []),
+        ([[(10, 1)], [(12, 3), (13, 1)]], [10, 13], [11, 12]),  # what is new in it cannot be told apart
+        ([[(10, 1)], [(20, 1)], [(12, 4)]], [10, 20], [*range(11, 20)]),
+        ([[(10, 1)], [(9, 1)], [(9, 1)]], [10, 9], []),  # late, and right before the first
+    ]
+    for channel in (TRADES, TRADES_ALL):
+        for messages, taken, left in cases:
+            if channel == TRADES or all(count == 1 for rows in messages for _, count in rows):
+                series, sent = TradeSeries(channel, Noted()), [[trade(*row) for row in rows] for rows in messages]
+                got = [int(row["tradeId"]) for rows in sent for row in series.take(rows)]
+                assert (got, missing(series)) == (taken, left), (channel, messages)
+                repeated = sum(map(len, messages)) - len(taken)
+                assert series.filler.counts["repeated rows"] == repeated, (channel, messages)
 
 
-def test_of_several_rows_in_one_message_each_is_judged():
-    series = TradeSeries(TRADES)
-    take(series, trade(10))
-    assert take(series, trade(11), trade(150, count=139)) == [trade(11), trade(150, count=139)]
-    assert take(series, trade(151), trade(151), trade(153), trade(152)) == [trade(151), trade(153), trade(152)]
-    assert take(series, trade(154), trade(157), trade(156)) == [trade(154), trade(157), trade(156)]
-    assert take(series) == take(series, trade(157), trade(154)) == []
-    assert holes(series) == [(155, 155)] and take(series, "x", None, trade(158)) == ["x", None, trade(158)]
+def test_ids_that_begin_anew_are_a_new_series_and_what_was_missing_is_named(caplog):
+    series = TradeSeries(TRADES, Noted())
+    series.take([trade(1000), trade(1005)])
+    assert len(series.take([trade(3, ts=str(T0 + 10_000)), trade(4, ts=str(T0 + 10_001))])) == 2
+    assert not series.holes and "trades:BTC-USDT: its numbers begin anew: 3 comes after 1005." in caplog.text
+    assert series.filler.named == [("trades 1001 to 1004 (4)", "its numbers began anew")]
+    assert series.take([trade(7, ts=str(T0 + 10_002))]) and missing(series) == [5, 6]
 
 
-def test_a_jump_is_a_hole_and_a_repeat_is_dropped():
-    series = TradeSeries(TRADES)
-    take(series, trade(10))
-    assert take(series, trade(20, count=3)) == [trade(20, count=3)]
-    assert holes(series) == [(11, 17)]
-    assert take(series, trade(20, count=3)) == take(series, trade(18)) == take(series, trade(10)) == []
-    assert holes(series) == [(11, 17)]
+def test_a_row_that_says_no_number_is_handed_over_and_changes_nothing():
+    values = (None, "", "x", "1e9", [], float("inf"))
+    odd = [trade(11, tradeId=value) for value in (*values, "9" * 5000)] + [trade(11, count=value) for value in "x-"]
+    cases = [(TradeSeries(TRADES), trade(10), row, trade(11)) for row in ["x", None, 7, [], {}, *odd]]
+    cases += [(CandleSeries(CANDLES), minute(0), minute(1) | {"ts": value}, minute(1)) for value in values]
+    for series, first, row, following in cases:
+        assert len(series.take([first, row])) == 2 and not series.holes, row
+        assert series.take([following, following]) == [following] and not series.holes, row
 
 
-def test_a_row_that_comes_late_fills_its_part_of_the_hole():
-    series = TradeSeries(TRADES)
-    take(series, trade(10))
-    take(series, trade(20))
-    assert take(series, trade(15, count=2)) == [trade(15, count=2)]
-    assert holes(series) == [(11, 13), (16, 19)]
-    assert take(series, trade(15)) == []
-
-
-def test_of_an_aggregate_that_was_partly_there_the_rest_is_a_hole():
-    series = TradeSeries(TRADES)
-    take(series, trade(10))
-    assert take(series, trade(12, count=3)) == []
-    assert holes(series) == [(11, 12)]
-    assert take(series, trade(13)) == [trade(13)]
-
-
-def test_ids_that_begin_anew_are_a_new_series_and_said_once():
-    series = TradeSeries(TRADES)
-    take(series, trade(1000), trade(1005))
-    assert take(series, trade(3, ts=T0 + 10_000)) and take(series, trade(4, ts=T0 + 10_001))
-    assert not series.holes
-    lines = [news for news in series.news if isinstance(news, str)]
-    assert lines == ["its ids begin anew: 3 comes after 1005"]
-    assert (1001, 1004) in [news[:2] for news in series.news if news[2:] == ("its numbers began anew",)]
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        *({"tradeId": value} for value in (None, "", "x", "-5", "1e9", "٣", 1.5, [], "9" * 5000, float("inf"), True)),
-        *({"count": value} for value in ("0", "-3", "x", None, "99999999", 1e300)),
-        {"tradeId": "999999999999"},
-    ],
-)
-def test_what_no_trade_can_say_is_passed_on_and_changes_nothing(change):
-    series = TradeSeries(TRADES)
-    take(series, trade(10))
-    for _ in range(50):
-        assert take(series, trade(11) | change)
-    assert len(series.news) == 1 and not series.holes
-    assert take(series, trade(11)) == [trade(11)] and len(series.news) == 1
-
-
-def test_a_wide_jump_counts_once_the_next_row_goes_on_from_there():
-    series = TradeSeries(TRADES)
-    take(series, trade(10))
-    series.resume()
-    far = 50_000_000
-    assert take(series, trade(far)) and not series.holes
-    assert take(series, trade(far + 1)) == [trade(far + 1)]
-    assert holes(series) == [(11, far - 1)] and take(series, trade(far)) == []
-
-
-def test_ids_that_jump_by_millions_each_time_cost_one_line_and_no_memory():
-    series = TradeSeries(TRADES)
-    for n in range(2000):
-        assert take(series, trade(n * 5_000_000 + 10))
-    assert len(series.news) == 1 and not series.holes
-
-
-def test_small_jumps_of_its_own_are_left_after_some_that_held_nothing_but_not_after_a_reconnect():
-    series = TradeSeries(TRADES)
-    take(series, trade(10))
-    series.barren = okex_ws.BARREN_HOLES
-    take(series, trade(15))
-    assert not series.holes and series.news[-1].why == okex_ws.OWN_JUMP
-    series.resume()
-    take(series, trade(20))
-    assert holes(series) == [(16, 19)]
-    take(series, trade(5000))
-    assert holes(series) == [(16, 19), (21, 4999)]
-
-
-def test_open_holes_are_bounded():
-    series = TradeSeries(TRADES)
-    for n in range(3 * okex_ws.MAX_HOLES):
-        take(series, trade(10 * n + 10))
-    assert len(series.holes) == okex_ws.MAX_HOLES
-    assert {news.why for news in series.news} == {"", okex_ws.TOO_MANY}
-
-
+@settings(max_examples=400)
 @given(st.data())
 def test_any_schedule_of_trades_ends_with_each_id_once_or_named(data):
-    """Drops, repeats, late rows, pauses and restored rows, of aggregates that are cut in any way."""
-    counts = data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=30))
-    market, id = [], 100
-    for count in counts:
-        id += count
-        market.append(trade(id, count))
-    series, got, first = TradeSeries(TRADES), [], None
-    n = 0
-    while n < len(market):
-        act = data.draw(st.sampled_from(["send", "send", "send", "drop", "repeat", "pause", "restore", "together"]))
-        if act in ("send", "together"):
-            rows = market[n : n + (3 if act == "together" else 1)]
-            n += len(rows)
-            first = first or ids(rows)[0]
-            got += take(series, *rows)
-        elif act == "drop":
-            n += 1
-        elif act == "repeat" and n and first:
-            row = market[data.draw(st.integers(0, n - 1))]
-            got += take(series, row)
+    """Drops, repeats, late rows, pauses and restored rows, of aggregates that are cut in any way, in any messages."""
+    series, got, last = TradeSeries(TRADES), [], 100
+    for act in data.draw(st.lists(st.sampled_from("send send send lose old pause restore".split()), max_size=30)):
+        if act == "send":
+            rows = []
+            for count in data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=3)):
+                last += count
+                rows.append(trade(last, count))
+            got += series.take(data.draw(st.permutations(rows)))
+        elif act == "lose":
+            last += data.draw(st.integers(1, 6))
+        elif act == "old":
+            got += series.take([trade(data.draw(st.integers(max(90, last - 20), last)), data.draw(st.integers(1, 5)))])
         elif act == "pause":
-            series.resume()
-        elif act == "restore" and series.holes:
-            hole = data.draw(st.sampled_from(series.holes))
-            some = [trade(i) for i in range(hole.first, hole.last + 1) if data.draw(st.booleans())]
-            got += series.restore(some)
-            assert series.restore(some) == []
-    got += take(series, trade(id + 1)) if first else []
-    missing = [i for hole in series.holes for i in range(hole.first, hole.last + 1)]
-    have = ids(got)
+            series.open()
+        else:
+            some = [trade(id) for id in missing(series) if data.draw(st.booleans())]
+            assert series.restore(some) == some and series.restore(some) == []
+            got += some
+    got += series.take([trade(last + 1)])
+    have, first = ids(got), ids(got)[0]
     assert len(have) == len(set(have)), "an id came twice"
-    if first:
-        assert sorted(i for i in have + missing if i >= first) == list(range(first, id + 2))
+    assert sorted([id for id in have if id >= first] + missing(series)) == list(range(first, last + 2))
 
 
 # -- Candles by their times
 
 
-def test_a_candle_that_never_became_final_is_a_hole_when_the_next_but_one_begins():
-    series = CandleSeries(CANDLES)
-    for row in (candle(0, "0"), candle(0), candle(1, "0"), candle(2, "0")):
-        assert take(series, row) == [row]
-    assert not series.holes
-    assert take(series, candle(1)) == [candle(1)]  # late, but in time
-    take(series, candle(4, "0"))
-    (hole,) = series.holes
-    assert series.describe(hole) == "candles 2026-10-07T10:38:00Z to 2026-10-07T10:38:00Z (1)"
-    assert take(series, candle(2)) == [candle(2)] and not series.holes
-    assert take(series, candle(2)) == []
-
-
-def test_after_a_reconnect_the_candle_before_the_one_that_forms_is_missing_at_once():
-    series = CandleSeries(CANDLES)
-    take(series, candle(0), candle(1, "0"))
-    series.resume()
-    take(series, candle(3, "0"))
-    assert [hole.size for hole in series.holes] == [2]
-    assert series.restore([candle(1), candle(2), candle(2)]) == [candle(1), candle(2)]
-    assert take(series, candle(2)) == [] and not series.holes
-
-
 def test_a_final_candle_comes_once_and_one_that_forms_as_often_as_it_is_sent():
-    series = CandleSeries(CANDLES)
-    assert len([row for row in [candle(0, "0")] * 3 + [candle(0)] * 3 if take(series, row)]) == 4
-    assert take(series, candle(0, "0")) == []
+    rows = [minute(0, "0")] * 3 + [minute(0)] * 3 + [minute(0, "0")]
+    for sent in (rows, [list(row.values()) for row in rows]):  # bare lists are named
+        assert CandleSeries(CANDLES).take(sent) == rows[:4]
 
 
-@pytest.mark.parametrize("ts", ["", None, "x", "-60000", T0 + 1, "9" * 400, float("inf"), T0 + 10**13])
-def test_a_candle_of_an_impossible_time_is_passed_on_and_changes_nothing(ts):
-    series = CandleSeries(CANDLES)
-    take(series, candle(0))
-    assert take(series, candle(1) | {"ts": ts}) and len(series.news) == 1
-    assert take(series, candle(1)) == [candle(1)] and not series.holes
+def test_a_bar_that_is_not_final_when_the_next_one_begins_is_missing_but_may_be_a_little_late():
+    series = CandleSeries(CANDLES, Noted())
+    series.take([minute(0, "0"), minute(0), minute(1, "0")])
+    assert not series.holes
+    assert series.take([minute(2, "0")]) and series.take([minute(1, "0")]) and missing(series, bars("1m", 9))
+    assert series.filler.asked == [("candles 2026-10-07T10:37:00Z to 2026-10-07T10:37:00Z (1)", 2.0)]
+    assert series.take([minute(1)]) and not series.holes
+    assert series.take([minute(1), minute(1, "0")]) == []
+    series.open()  # after a reconnect, none is late: it was missed
+    series.take([minute(5, "0")])
+    assert series.filler.asked[1:] == [("candles 2026-10-07T10:38:00Z to 2026-10-07T10:40:00Z (3)", 0.0)]
+    assert series.take([minute(7, "0")]) and series.filler.asked[2][1] == 2.0
 
 
-@pytest.mark.parametrize(
-    ("channel", "times"),
-    [
-        ("candle1M:BTC-USDT", ["2026-10-31T16", "2026-11-30T16", "2026-12-31T16", "2027-01-31T16", "2027-02-28T16"]),
-        ("candle1Mutc:BTC-USDT", ["2026-11-01T00", "2026-12-01T00", "2027-01-01T00", "2027-02-01T00"]),
-        ("candle3Mutc:BTC-USDT", ["2026-10-01T00", "2027-01-01T00", "2027-04-01T00"]),
-        ("candle1W:BTC-USDT", ["2026-11-15T16", "2026-11-22T16", "2026-11-29T16"]),
-        ("candle1Dutc:BTC-USDT", ["2026-11-21T00", "2026-11-22T00", "2026-11-23T00"]),
-        ("mark-price-candle12H:BTC-USDT-SWAP", ["2026-11-21T04", "2026-11-21T16", "2026-11-22T04"]),
-    ],
-)
-def test_months_weeks_and_days_follow_the_calendar(channel, times):
-    stamps = [str(int(datetime.fromisoformat(time).replace(tzinfo=timezone.utc).timestamp() * 1000)) for time in times]
-    series = CandleSeries(channel)
-    for ts in stamps:
-        assert take(series, {"ts": ts, "confirm": "1"}) and not series.news, ts
-    places = [series.bars.place(ts) for ts in stamps]
-    assert [str(series.bars.begin(place)) for place in places] == stamps
-    series = CandleSeries(channel)
-    take(series, {"ts": stamps[0], "confirm": "1"})
-    series.resume()
-    take(series, {"ts": stamps[-1], "confirm": "0"})
-    assert [hole.size for hole in series.holes] == [len(times) - 2]
+def test_the_end_of_the_bar_before_the_first_is_handed_over_once_whatever_its_length():
+    for length in LENGTHS:
+        for before, first in zip(bars(length, 30), bars(length, 31)[1:]):
+            series = CandleSeries(f"candle{length}:BTC-USDT")
+            rows = [candle(first, "0"), candle(before, "0"), candle(before)]
+            assert series.take([*rows, candle(before)]) == rows and not series.holes, (length, before)
 
 
-@given(st.lists(st.sampled_from(["send", "send", "send", "drop", "pause", "repeat", "forming"]), max_size=60))
-def test_any_schedule_of_candles_ends_with_each_final_one_once_or_named(acts):
-    series, got, n, began = CandleSeries(CANDLES), [], 0, None
-    for act in acts:
-        if act == "send":
-            began = n if began is None else began
-            got += take(series, candle(n))
-        elif act == "forming":
-            began = n if began is None else began
-            take(series, candle(n, "0"))
-            continue
+def test_months_weeks_and_days_follow_the_calendar():
+    """Bars one after another, and holes of any size, whether the bars beside them are final or form."""
+    for length in LENGTHS:
+        times, series = bars(length, 50), CandleSeries(f"candle{length}:BTC-USDT")
+        rows = [candle(begin, confirm) for begin in times for confirm in "001"]
+        assert series.take(rows) == rows and not series.holes, length
+        for at in range(12 if "M" in length else 1):
+            for size in range(1, 37):
+                for first, last in ("10", "11", "00", "01"):
+                    series = CandleSeries(f"candle{length}:BTC-USDT")
+                    series.take([candle(times[at], first), candle(times[at + size], last)])
+                    assert missing(series, times) == times[at + int(first) : at + size], (length, at, size, first, last)
+
+
+def test_missing_bars_are_named_as_a_person_would_look_for_them():
+    cases = [
+        ("1H", "2026-11-21T04", "2026-11-21T06", "candles 2026-11-21T05:00:00Z to 2026-11-21T05:00:00Z (1)"),
+        ("1D", "2026-11-21T16", "2026-11-25T16", "candles 2026-11-22T16:00:00Z to 2026-11-24T16:00:00Z (3)"),
+        ("1W", "2026-11-15T16", "2026-12-06T16", "candles 2026-11-22T16:00:00Z to 2026-11-29T16:00:00Z (2)"),
+        ("1Mutc", "2027-01-01T00", "2027-03-01T00", "candles 2027-02 to 2027-02 (1)"),
+        ("1M", "2026-10-31T16", "2027-02-28T16", "candles 2026-12 to 2027-02 (3)"),
+        ("1Mutc", "2020-01-01T00", "2026-01-01T00", "candles 2020-02 to 2025-12 (71)"),
+        ("3Mutc", "2026-01-01T00", "2026-10-01T00", "candles 2026-04 to 2026-07 (2)"),
+    ]
+    for length, *ends, text in cases:
+        after, before = (int(datetime.fromisoformat(f"{end}:00:00+00:00").timestamp()) * 1000 for end in ends)
+        series = CandleSeries(f"candle{length}:BTC-USDT")
+        series.take([candle(after), candle(before, "0")])
+        assert [series.describe(hole) for hole in series.holes] == [text], length
+
+
+@settings(max_examples=400)
+@given(st.sampled_from(LENGTHS), st.data())
+def test_any_schedule_of_candles_ends_with_each_final_one_once_or_named(length, data):
+    """Bars that form or not, late ones, repeats, pauses and restored ones, of any length."""
+    times, series, got, n, first = bars(length, 50), CandleSeries(f"candle{length}:BTC-USDT"), [], 5, None
+    acts = st.sampled_from("forming forming final final final lose old old pause restore".split())
+    for act in data.draw(st.lists(acts, max_size=40)):
+        if act in ("forming", "final"):
+            taken = series.take([candle(times[n], "1" if act == "final" else "0")])
+            assert taken or times[n] in begins(got), "a bar that forms was dropped"
+            first = n if first is None else first
+            got += taken
+            n += act == "final"
+        elif act == "lose":
+            n += 1
+        elif act == "old" and first is not None:  # late, or again
+            got += series.take([candle(times[n - data.draw(st.integers(0, 5))], data.draw(st.sampled_from("01")))])
         elif act == "pause":
-            series.resume()
-            continue
-        elif act == "repeat" and began is not None and began < n:
-            got += take(series, candle(n - 1))  # late, or a repeat
-            continue
-        n += 1
-    if began is None:
-        return
-    got += take(series, candle(n))
-    take(series, candle(n + 3, "0"))
-    places = [int(row["ts"]) // MINUTE for row in got]
-    missing = [place for hole in series.holes for place in range(hole.first, hole.last + 1)]
-    assert len(places) == len(set(places))
-    begin = T0 // MINUTE
-    assert sorted(places + missing) == list(range(begin + began, begin + n + 2))
+            series.open()
+        elif act == "restore":
+            some = [candle(begin) for begin in missing(series, times) if data.draw(st.booleans())]
+            assert series.restore(some) == some and series.restore(some) == []
+            got += some
+    got += series.take([candle(times[n]), candle(times[n + 3], "0")])
+    first, have = n if first is None else first, begins(got)
+    assert len(have) == len(set(have)), "a final candle came twice"
+    assert sorted([begin for begin in have if begin >= times[first]] + missing(series, times)) == times[first : n + 3]
 
 
 def test_only_these_channels_are_series():
     kinds = ["trades", "trades-all", "candle1s", "mark-price-candle1m", "index-candle1Dutc", "sprd-candle1H"]
-    assert all(series_of(f"{kind}:X-Y") for kind in kinds)
     others = ["tickers:X-Y", "books:X-Y", "option-trades:instType=OPTION,instFamily=BTC-USD", "status"]
-    assert not any(map(series_of, [*others, "spot/trade:BTC-USDT", "ok_sub_futureusd_btc_trade_quarter"]))
+    others += ["spot/trade:BTC-USDT", "spot/candle60s:BTC-USDT", "ok_sub_futureusd_btc_trade_quarter"]
+    assert all(series_of(f"{kind}:X-Y") for kind in kinds) and not any(map(series_of, others))
 
 
-# -- Filling a hole, without a thread
+def test_what_an_earlier_run_left_out_is_asked_for_and_what_it_kept_is_not_repeated():
+    series = TradeSeries(TRADES, Noted())
+    series.recall([trade(10), trade(14), trade(20), *(trade(n) for n in (11, 12, 15, 16, 17, 18, 19))])
+    assert series.filler.asked == [("trades 13 to 13 (1)", 0.0)]
+    assert series.take([trade(20), trade(22)]) == [trade(22)] and missing(series) == [13, 21]
+    series = CandleSeries(CANDLES, Noted())
+    series.recall([minute(0), minute(1, "0"), minute(2, "0"), minute(1)])
+    series.take([minute(4, "0")])
+    assert series.filler.asked == [("candles 2026-10-07T10:38:00Z to 2026-10-07T10:39:00Z (2)", 0.0)]
 
 
-def filling(series, *rows, oldest=0):
-    """The filling of the one hole that these rows leave."""
-    take(series, *rows)
-    subscription = okex_ws.Subscription(TRADES, TRADES)
-    subscription.series = series
-    (hole,) = series.holes
-    return HoleFilling(subscription, hole, oldest)
+# -- Filling holes, with a REST that is the test
 
 
-def page(path, market, most=100):
-    """What REST answers: trades of the market before an id, newest first."""
-    after = int(dict(parse_qsl(urlsplit(path).query))["after"])
-    return [market[id] for id in sorted(market, reverse=True) if id < after][:most]
+class Rest:
+    """A filler, and the client and the REST that it has. The test gives each answer, and rows may arrive before it."""
+
+    server = "http://127.0.0.1"
+
+    def __init__(self, fill):
+        self._stop, self.counts, self.asked, self.told, self.pieces = threading.Event(), Counter(), [], [], []
+        self.paths, self.answers = SimpleQueue(), SimpleQueue()
+        self.filler = Filler(self, self, fill)
+
+    def _notify(self, status, detail):
+        self.told.append(detail)
+
+    def _hand_over(self, channel, rows):
+        self.pieces.append(rows)
+
+    def get(self, path):
+        """Called by the filler."""
+        self.asked.append(path)
+        self.paths.put(path)
+        answer = ValueError("the test is over") if self._stop.is_set() else self.answers.get()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def answer(self, answer, within=30.0):
+        """Wait until the filler asks for rows below a number, and give it answer(number)."""
+        path = self.paths.get(timeout=within)
+        self.answers.put(answer(int(dict(parse_qsl(urlsplit(path).query))["after"])))
+        return path
+
+    def fill(self, series, answer, within=30.0):
+        """Answer whatever is asked, until nothing is missing any more: the rows that were restored."""
+        end = time.monotonic() + within
+        while series.holes:
+            with suppress(Empty):
+                self.answer(answer, within=0.002)
+            self.hand_over()
+            assert time.monotonic() < end, f"{series.holes} were neither filled nor named"
+        return self.hand_over()
+
+    def hand_over(self):
+        """What the reading thread does while nothing live waits: the rows that were restored so far."""
+        while self.filler.hand_over():
+            pass
+        return [row for rows in self.pieces for row in rows]
 
 
-def whole_market(first, last):
-    return {id: {k: v for k, v in trade(id).items() if k != "count"} for id in range(first, last + 1)}
+@contextmanager
+def resting(fill=AGES):
+    rest = Rest(fill)
+    yield rest
+    rest._stop.set()
+    rest.answers.put(ValueError("the test is over"))
 
 
-@given(st.integers(1, 400), st.data())
-def test_short_and_overlapping_pages_fill_a_hole_once_and_in_order(size, data):
-    work = filling(TradeSeries(TRADES), trade(1000), trade(1001 + size))
-    market = whole_market(800, 1100 + size)
-    unlisted = data.draw(st.sets(st.integers(1001, 1000 + size), max_size=20))
-    market = {id: row for id, row in market.items() if id not in unlisted}
-    asked = 0
-    while not work.done:
-        answer = page(work.path(), market, data.draw(st.sampled_from([1, 7, 100])))
-        overlap = [market[id] for id in sorted(market) if id >= work.before][:5]
-        asked += 1
-        if data.draw(st.booleans()):
-            answer = overlap + answer + answer[:3]
-        with suppress(ValueError):
-            work.take(answer)
-        assert asked < 2 * size + 10
-    rows = [marshal.loads(work.rows[id]) for id in sorted(work.rows)]
-    assert [int(row["tradeId"]) for row in rows] == [id for id in range(1001, 1001 + size) if id not in unlisted]
-    assert all(row["restored"] is True and row["count"] == "1" for row in rows) and not work.why
+@pytest.fixture
+def rest():
+    with resting() as rest:
+        yield rest
 
 
-def test_what_is_too_old_is_not_filled():
-    series = TradeSeries(TRADES)
-    work = filling(series, trade(1000), trade(2000), oldest=T0 + 1900)
-    while not work.done:
-        work.take(page(work.path(), whole_market(900, 2000)))
-    assert (min(work.rows), work.known_from, work.why) == (1900, 1900, "older than is to be filled")
+def trades_listed(first, last, **more):
+    """Trades as REST has them, by id."""
+    return {id: trade(id, **more) | {"count": None} for id in range(first, last + 1)}
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [[], {}, None, [None], [{}], ["x"], [["1"]], [trade(1020) | {"instId": "ETH-USDT"}] * 100, [trade(999_999)] * 5],
-)
-def test_an_answer_of_no_use_changes_nothing(answer):
-    work = filling(TradeSeries(TRADES), trade(1000), trade(1050))
-    for _ in range(3):
-        with pytest.raises(okex_ws.ODD_ROW):
-            work.take(answer)
-    assert not work.rows and not work.done
+def page(listed, before, most=100):
+    """What REST answers: the newest rows below a number, of those that it lists."""
+    return [listed[number] for number in sorted(listed, reverse=True) if number < before][:most]
 
 
-def test_rest_that_has_not_come_so_far_is_asked_again():
-    work = filling(TradeSeries(TRADES), trade(1000), trade(1050))
-    with pytest.raises(ValueError, match="not come so far"):
-        work.take(page(work.path(), whole_market(900, 1030)))
-    work.take(page(work.path(), whole_market(900, 1060)))
-    assert work.done and len(work.rows) == 49
+def unruly(seed):
+    """What REST may answer for each `before`, the fourth time at the latest as it should: short pages at any rate."""
+    times = Counter()
+
+    def answer(listed, before):
+        rng = random.Random(f"{seed} {before} {times[before]}")
+        times[before] += 1
+        fault = rng.choice(["", "overlapping", "behind", "down"] if times[before] < 4 else [""])
+        rows = page(listed, before, most=rng.randint(2, 9))
+        if fault == "down":
+            return OSError("no route to host")
+        if fault == "behind":  # another server, which does not know the newest yet
+            return page(dict(sorted(listed.items())[: -rng.randint(1, 9)]), before - rng.randint(0, 60), 9)
+        if fault == "overlapping":
+            return [*(listed[number] for number in sorted(listed) if before <= number < before + 4), None, *rows, *rows]
+        return rows
+
+    return answer
 
 
-def test_all_clients_together_ask_eight_times_a_second(monkeypatch):
-    monkeypatch.setattr(okex_ws, "FILL_SPACING", 0.125)
-    monkeypatch.setattr(okex_ws.HoleFiller, "_next", 0.0)
-    due = [100.0 + okex_ws.HoleFiller.turn(100.0) for _ in range(17)]
-    assert due[0] == 100.0 and due[-1] == 102.0
+STREAM = st.lists(st.sampled_from("send send send lose skip old pause answer answer".split()), max_size=60)
+
+
+@settings(max_examples=400)
+@given(STREAM, st.integers(0, 2**32))
+def test_any_schedule_of_trades_and_pages_ends_with_each_trade_once(acts, seed):
+    """REST is behind, down, short or overlapping for a while, and skips ids that never were; rows arrive meanwhile."""
+    rng, answer, market, got = random.Random(seed), unruly(seed), trades_listed(100, 100), []
+    with resting() as rest:
+        series, last = TradeSeries(TRADES, rest.filler), 100
+        got += series.take([trade(last)])
+
+        def listed(before):
+            return answer(market, before)
+
+        for act in [*acts, "send"]:
+            if act in ("send", "lose"):
+                count = rng.randint(1, 4 if act == "send" else 30)
+                market |= trades_listed(last + 1, last + count)
+                last += count
+                got += series.take([trade(last, count)] if act == "send" else [])
+            elif act == "skip":
+                last += rng.randint(1, 2)
+            elif act == "old":
+                row = trade(rng.choice(list(market)), rng.randint(1, 4))
+                got += series.take([row] if set(ids([row])) <= set(market) else [])
+            elif act == "pause":
+                series.open()
+            elif series.holes:
+                with suppress(Empty):
+                    rest.answer(listed, within=0.01)
+                rest.hand_over()
+        got += rest.fill(series, listed)
+    have = ids(got)
+    assert len(have) == len(set(have)), "a trade came twice"
+    assert not rest.told and not rest.counts["missing"], "what REST lists was given up"
+    assert sorted(have) == sorted(market), "a trade was lost in silence"
+
+
+@settings(max_examples=400)
+@given(st.sampled_from(LENGTHS), STREAM, st.integers(0, 2**32))
+def test_any_schedule_of_candles_and_pages_ends_with_each_final_candle_once(length, acts, seed):
+    rng, answer, times, n, got = random.Random(seed), unruly(seed), bars(length, 400), 0, []
+    with resting() as rest:
+        series = CandleSeries(f"candle{length}:BTC-USDT", rest.filler)
+        series.patience = 0.0
+
+        def send(n, confirm):
+            got.extend(series.take([list(candle(times[n], confirm).values())]))
+
+        def listed(before):
+            return answer({begin: list(candle(begin).values()) for begin in times[:n]}, before)
+
+        send(0, "0")
+        for act in acts:
+            if act == "send":
+                for confirm in "0" * rng.randint(0, 2) + "1":
+                    send(n, confirm)
+                n += 1
+            elif act == "lose":
+                n += rng.randint(1, 5)
+            elif act == "old" and n:
+                send(rng.randint(max(0, n - 9), n - 1), rng.choice("01"))
+            elif act == "pause":
+                series.open()
+            elif act == "answer" and series.holes:
+                with suppress(Empty):
+                    rest.answer(listed, within=0.01)
+                rest.hand_over()
+        send(n, "0")
+        got += rest.fill(series, listed)
+    have = begins(got)
+    assert len(have) == len(set(have)), "a final candle came twice"
+    assert not rest.told and not rest.counts["missing"], "what REST lists was given up"
+    assert sorted(have) == times[:n], "a final candle was lost in silence"
+
+
+def test_restored_rows_are_marked_and_come_in_order_a_few_at_a_time(rest, caplog):
+    series = TradeSeries(TRADES, rest.filler)
+    series.take([trade(1000), trade(7000)])
+    rows = rest.fill(series, lambda before: page(trades_listed(900, 7060), before))
+    assert ids(rows) == list(range(1001, 7000)) and all(row["restored"] is True for row in rows)
+    assert max(map(len, rest.pieces)) <= 10, "live rows wait too long"
+    assert rest.counts["rows restored"] == 5999 and rest.counts["holes"] == 1
+    assert re.search(r"trades:BTC-USDT: \d+ missing rows fetched, back to \d\d:\d\d:\d\d\.", caplog.text)
+
+
+def test_what_rest_does_not_list_was_never_public_wherever_its_pages_end(rest, caplog):
+    caplog.set_level("INFO", "okex_ws")
+    for gone in range(1001, 1101):
+        series = TradeSeries(TRADES, rest.filler)
+        series.take([trade(1000), trade(1101)])
+        listed = trades_listed(900, 1160)
+        del listed[gone]
+        rest.pieces.clear()
+        rows = rest.fill(series, lambda before, listed=listed: page(listed, before))
+        assert set(ids(rows)) == {*range(1001, 1101)} - {gone} and not rest.told, f"{gone} is not listed"
+    assert "99 missing rows restored; 1 do not exist, since REST does not list them." in caplog.text
+
+
+def test_a_page_of_a_server_that_is_behind_does_not_lose_what_it_leaves_out(rest):
+    series = TradeSeries(TRADES, rest.filler)
+    series.take([trade(1000), trade(1300)])
+    newest = iter([1350, 1180, 1180])
+    rows = rest.fill(series, lambda before: page(trades_listed(900, next(newest, 1350)), before))
+    assert ids(rows) == list(range(1001, 1300)) and not rest.told
+
+
+def test_a_bar_that_still_forms_for_rest_is_asked_for_again(rest):
+    series = CandleSeries(CANDLES, rest.filler)
+    series.patience, forming = 0.0, iter("00")
+    series.take([minute(0), minute(3, "0")])
+    rows = rest.fill(series, lambda before: [minute(2, next(forming, "1")), minute(1), minute(0)])
+    assert [(row["ts"], row["confirm"]) for row in rows] == [(minute(n)["ts"], "1") for n in (1, 2)] and not rest.told
+
+
+def test_what_is_too_old_or_too_much_is_named_and_the_rest_restored(monkeypatch):
+    now = int(time.time() * 1000)
+    listed = {id: trade(id, ts=str(now - (2000 - id) * 60_000)) for id in range(900, 2050)}  # one a minute
+    del listed[1990]  # which does not exist, and so is not missing
+    cases = [  # seconds to fill, rows at most, where the rest may begin, and why
+        (400.5 * 60, 10**6, [1600], "older than is to be filled"),
+        (AGES, 250, range(1640, 1751), "more than 250 rows"),
+    ]
+    for fill, most, lowest, why in cases:
+        monkeypatch.setattr(okex_ws, "MAX_RESTORED", most)
+        with resting(fill) as rest:
+            series = TradeSeries(TRADES, rest.filler)
+            series.take([trade(1000), trade(2000)])
+            got = ids(rest.fill(series, lambda before: page(listed, before)))
+        assert got == [*range(got[0], 1990), *range(1991, 2000)] and got[0] in lowest, why
+        size = got[0] - 1001
+        assert rest.told == [f"trades:BTC-USDT: trades 1001 to {got[0] - 1} ({size}) stay missing: {why}"]
+        assert rest.counts["missing"] == size, why
+
+
+def test_what_rest_does_not_give_is_named_after_some_tries(rest):
+    others = page(trades_listed(900, 1099, instId="ETH-USDT"), 1099)
+    answers = [[], {}, None, 7, [None], [{}], ["x"], [["1"]], others, [trade(9_999_999)] * 5]
+    answers += [page(trades_listed(900, 1047), 1050), ValueError("HTTP 404"), ValueError("51001 No such instrument.")]
+    for n, answer in enumerate(answers, 1):
+        series = TradeSeries(TRADES, rest.filler)
+        series.take([trade(1000), trade(1050)])
+        assert rest.fill(series, lambda before, answer=answer: answer) == []
+        assert len(rest.asked) == okex_ws.FILL_TRIES * n and rest.counts["missing"] == 49 * n, answer
+        assert rest.told[-1].startswith("trades:BTC-USDT: trades 1001 to 1049 (49) stay missing: "), answer
+
+
+def test_what_stays_missing_is_named_right_after_the_last_try(rest, monkeypatch):
+    real = time.monotonic
+    monkeypatch.setattr(okex_ws, "monotonic", lambda: real() / 1000)  # no wait for another try ends
+    monkeypatch.setattr(okex_ws, "MAX_RETRY", 30.0)
+    monkeypatch.setattr(okex_ws, "FILL_TRIES", 1)
+    series = TradeSeries(TRADES, rest.filler)
+    series.take([trade(1000), trade(1050)])
+    assert rest.fill(series, lambda before: [], within=10.0) == [] and len(rest.told) == 1
+
+
+def test_a_bar_that_is_only_a_little_late_is_neither_told_nor_asked_for(rest, caplog):
+    late, other = (CandleSeries(f"candle1m:{name}-USDT", rest.filler) for name in ("LATE", "OTHER"))
+    late.patience, other.patience = 0.3, 0.4
+    began = time.monotonic()
+    late.take([minute(0), minute(2, "0"), minute(1)])
+    other.take([minute(0), minute(2, "0")])
+    assert "OTHER-USDT" in rest.answer(lambda before: []) and time.monotonic() - began >= 0.4, "no patience"
+    assert "LATE-USDT" not in caplog.text and rest.counts["holes"] == 1
+
+
+def test_without_filling_nothing_is_asked_and_holes_are_named():
+    with resting(fill=0.0) as rest:
+        trades, months = TradeSeries(TRADES, rest.filler), CandleSeries("candle1Mutc:X-Y", rest.filler)
+        months.patience = 0.0
+        trades.take([trade(10), trade(13)])
+        months.take([candle(begin) for begin in bars("1Mutc", 4)[::3]])
+        assert rest.fill(trades, pytest.fail) == rest.fill(months, pytest.fail) == [] and rest.paths.empty()
+    texts = ["trades:BTC-USDT: trades 11 to 12 (2)", "candle1Mutc:X-Y: candles 2026-11 to 2026-12 (2)"]
+    assert rest.told == [f"{text} stay missing: filling is off" for text in texts] and rest.counts["missing"] == 4
+
+
+def test_nothing_is_handed_over_or_told_of_a_channel_that_the_user_gave_up(rest, caplog):
+    caplog.set_level("INFO", "okex_ws")
+    listed = trades_listed(1, 1359)
+    for answers in ([page(listed, 1350)], [OSError("down")], [ValueError("HTTP 404")] * okex_ws.FILL_TRIES):
+        gone, other = TradeSeries("trades:GONE-USDT", rest.filler), TradeSeries(TRADES, rest.filler)
+        asked = sum("GONE" in path for path in rest.asked)
+        gone.take([trade(1000), trade(1300)])
+        for answer in answers[:-1]:
+            rest.answer(lambda before, answer=answer: answer)
+        rest.answer(lambda before, gone=gone, answer=answers[-1]: gone.drop() or answer)
+        other.take([trade(1000), trade(1002)])  # which is filled after it
+        rest.fill(other, lambda before: page(listed, before))
+        assert sum("GONE" in path for path in rest.asked) == asked + len(answers), "it was still asked for"
+        gone.give_up(gone.holes, "the run ended first")  # as the end of the run has it
+    assert ids(rest.hand_over()) == [1001] * 3 and not rest.told and not rest.counts["missing"]
+    said = [line for line in caplog.text.splitlines() if "GONE" in line]
+    assert all("Asking REST" in line or "Trying again" in line for line in said), said
+
+
+def test_all_clients_together_ask_no_more_often_than_the_exchange_takes(rest, monkeypatch):
+    monkeypatch.setattr(okex_ws, "FILL_PACE", okex_ws.Pace(0.05))
+    with resting() as other:
+        began = time.monotonic()
+        for each in (rest, other):
+            TradeSeries(TRADES, each.filler).take([trade(1000), trade(1002)])
+        for each in (rest, other) * 3:
+            each.answer(lambda before: ValueError("nothing yet"))
+    assert time.monotonic() - began >= 5 * 0.05
 
 
 # -- The whole of it, against the stand-in
-
-
-@pytest.fixture(autouse=True)
-def patient(monkeypatch):
-    """Try again soon, and ask often."""
-    monkeypatch.setattr(okex_ws, "FILL_SPACING", 0.0)
-    monkeypatch.setattr(okex_ws, "MAX_RETRY", 0.05)
-
-
-def drop(exchange):
-    """Lose the newest connection, and wait until the exchange knows."""
-    session = exchange.sessions[-1]
-    session.drop()
-    wait_for(lambda: session not in exchange.sessions)
 
 
 def walk(exchange, steps):
@@ -404,117 +582,114 @@ def walk(exchange, steps):
     with exchange.lock:
         for _ in range(steps):
             exchange.ahead += exchange.hurry or 0.0
-            exchange.instrument("BTC-USDT").step()
+            for instrument in exchange.instruments.values():
+                instrument.step()
 
 
-def subscribed(exchange, connections=1):
-    return lambda: len(exchange.sessions) == connections and all(s.feeds for s in list(exchange.sessions))
+def drop(exchange, sessions, steps):
+    """Lose connections; the market takes so many steps before anybody can be back."""
+    with exchange.lock:
+        for session in sessions:
+            session.drop()
+        walk(exchange, steps)
+    wait_for(lambda: not set(sessions) & set(exchange.sessions))
 
 
-def trades_of(client, channel=TRADES):
+def rows_of(client, channel):
     return [row for name, row in client.rows if name == channel]
 
 
-def market_ids(exchange, name="BTC-USDT"):
-    with exchange.lock:  # the market goes on
-        return [t["id"] for t in exchange.instruments[name].history]
+def steps(channel):
+    """From one number to the next: of ids, or of candles of a second."""
+    return 1 if channel.startswith("trades") else 1000
 
 
-def complete(client, exchange, channel=TRADES):
-    """Whether the client has everything from its first trade to the market's last one, each once."""
-    have = [n for row in trades_of(client, channel) for n in ids([{"count": "1", **row}])]
-    with exchange.lock:
-        listed = market_ids(exchange)
-    assert len(have) == len(set(have)), "a trade came twice"
-    return have and sorted(have) == list(range(min(have), max(have) + 1)) and max(have) >= listed[-1] - 50
+def numbers(channel, rows):
+    return ids({"count": "1", **row} for row in rows) if steps(channel) == 1 else begins(rows)
 
 
-@pytest.mark.parametrize("channel", [TRADES, "trades-all:BTC-USDT"])
-def test_what_a_reconnect_or_a_lost_message_costs_is_restored(exchange, connect, impatient, channel):
-    exchange.aggregates = True
-    client = connect(channel)
-    wait_for(lambda: len(client.rows) > 5)
-    for _ in range(3):
-        drop(exchange)
-        walk(exchange, 30)
-        wait_for(subscribed(exchange))
-        exchange.lost[channel] = 2
-        wait_for(client.more_rows())
+def whole(channel, rows, newest=None):
+    """Whether these are all trades, or all final candles, from the first to the last, or to the newest."""
+    have = numbers(channel, rows)
+    assert len(have) == len(set(have)), f"{channel}: a row came twice"
+    return have and sorted(have) == list(range(min(have), (newest or max(have)) + 1, steps(channel)))
+
+
+def lose_one(exchange, client):
+    """Lose one message of trades, and wait until REST is asked for them, if it is."""
+    wait_for(lambda: len(client.rows) > 2)
+    asked = len(exchange.fetched)
+    exchange.lost[TRADES] = 1
+    wait_for(lambda: len(exchange.fetched) > asked or client.counts["missing"])
+
+
+def test_what_a_reconnect_or_a_lost_message_costs_is_restored_on_every_channel(exchange, connect, impatient):
+    exchange.aggregates, exchange.hurry = True, 0.5
+    names = ["candle1s:BTC-USDT", "mark-price-candle1s:BTC-USDT", "index-candle1s:BTC-USDT"]
+    names += ["sprd-candle1s:BTC-USDT_BTC-USDT-SWAP", TRADES_ALL]
+    channels = {TRADES: connect(TRADES), **dict.fromkeys(names, connect(*names))}
+
+    def more_of_each():
+        seen = {channel: len(rows_of(client, channel)) for channel, client in channels.items()}
+        wait_for(lambda: all(len(rows_of(client, name)) > seen[name] + 3 for name, client in channels.items()))
+
+    for _ in range(2):
+        more_of_each()
+        drop(exchange, list(exchange.sessions), steps=20)
+        more_of_each()
+        exchange.lost |= dict.fromkeys(channels, 5)
+        wait_for(lambda: not any(exchange.lost.values()))
+    more_of_each()
     exchange.every = None
-    wait_for(lambda: client.counts["holes"] >= 3 and not client._subscriptions.by_key[channel].series.holes)
     exchange.step()
-    wait_for(lambda: complete(client, exchange, channel))
-    restored = [row for row in trades_of(client, channel) if row.get("restored")]
-    assert len(restored) == client.counts["rows restored"] and client.counts["missing"] == 0
-    assert not client.saw(okex_ws.GAP)
+    newest = exchange.instruments["BTC-USDT"].trade_id
+    for channel, client in channels.items():
+        last = newest if steps(channel) == 1 else None
+        wait_for(lambda name=channel, client=client, last=last: whole(name, rows_of(client, name), last))
+        assert sum("restored" in row for row in rows_of(client, channel)) >= 18, channel
+    for client in set(channels.values()):
+        assert sum("restored" in row for _, row in client.rows) == client.counts["rows restored"]
+        assert not client.counts["missing"] and not client.saw(okex_ws.GAP)
 
 
-def test_rest_that_fails_for_a_while_is_waited_for(exchange, connect, caplog):
+def test_while_rest_is_down_live_rows_go_on_and_what_the_end_leaves_is_named(exchange, connect, caplog):
     client = connect(TRADES)
-    wait_for(lambda: len(client.rows) > 2)
     exchange.rest_status = 503
-    exchange.lost[TRADES] = 1
+    lose_one(exchange, client)
     wait_for(lambda: len(exchange.fetched) > 10)  # more often than refusals would be forgiven
-    seen = len(client.rows)
-    wait_for(lambda: len(client.rows) > seen)  # live rows go on
+    wait_for(client.more_rows())
     exchange.rest_status = 0
-    wait_for(lambda: client.counts["rows restored"] and not client._subscriptions.by_key[TRADES].series.holes)
-    assert "HTTP 503. Trying again" in caplog.text and "REST answers again" in caplog.text
+    wait_for(lambda: client.counts["rows restored"] and whole(TRADES, rows_of(client, TRADES)))
+    assert caplog.text.count("HTTP 503. Trying again") == caplog.text.count("REST answers again") == 1
+    exchange.rest_status = 503
+    lose_one(exchange, client)
+    client.close()
+    wait_for(lambda: client.saw(okex_ws.EXIT))
+    assert any("the run ended first" in detail for status, detail in client.statuses if status == okex_ws.GAP)
 
 
-@pytest.mark.parametrize("fault", ["404", "nothing", "others"])
-def test_what_rest_does_not_give_is_named(exchange, connect, caplog, fault):
-    client = connect(TRADES)
-    wait_for(lambda: len(client.rows) > 2)
-    if fault == "404":
-        exchange.rest_status = 404
-    others = {"nothing": [], "others": [{"instId": "ETH-USDT", "tradeId": "5", "ts": "5"}]}
-    exchange.rest_rows = lambda path, query, rows: others.get(fault, rows)
-    exchange.lost[TRADES] = 1
-    wait_for(lambda: client.saw(okex_ws.GAP))
-    ((_, detail),) = [status for status in client.statuses if status[0] == okex_ws.GAP]
-    first, last, n = map(int, re.search(r"trades (\d+) to (\d+) \((\d+)\) stay missing: ", detail).groups())
-    assert client.counts["missing"] == n == last - first + 1 and detail in caplog.text.replace("\n", " ")
-    have = set(ids(trades_of(client)))
-    assert not have & set(range(first, last + 1)) and {first - 1, last + 1} <= have
-    assert len(exchange.fetched) == okex_ws.FILL_TRIES
-
-
-def test_without_filling_holes_are_named_and_rest_is_not_asked(exchange, connect):
-    client = connect(TRADES, fill=0.0)
-    wait_for(lambda: len(client.rows) > 2)
-    exchange.lost[TRADES] = 1
-    wait_for(lambda: client.saw(okex_ws.GAP))
-    assert not exchange.fetched and client.counts["missing"] > 0
-
-
-@pytest.mark.parametrize("market", ["", "mark-price-", "index-", "sprd-"])
-def test_candles_are_whole_after_a_reconnect(exchange, connect, impatient, market):
-    channel = f"{market}candle1s:{'BTC-USDT_BTC-USDT-SWAP' if market == 'sprd-' else 'BTC-USDT'}"
-    exchange.hurry = 0.5
-    client = connect(channel)
-    wait_for(lambda: len(client.rows) > 5)
-    drop(exchange)
-    walk(exchange, 20)
-    wait_for(subscribed(exchange))
-    exchange.lost[channel] = 5
-    wait_for(lambda: client.counts["holes"] > 1 and not client._subscriptions.by_key[channel].series.holes)
-    exchange.every = None
-
-    def whole_and_once():
-        final = [int(row["ts"]) for _, row in client.rows if row["confirm"] == "1"]
-        return sorted(final) == list(range(min(final), max(final) + 1, 1000))
-
-    wait_for(whole_and_once)  # a hole is closed right before its rows are handed over
-    assert client.counts["rows restored"] == sum("restored" in row for _, row in client.rows) > 0
+def test_what_stays_missing_is_told_and_is_exactly_what_is_not_there(exchange, connect, caplog):
+    cases = [({"fill": 0.0}, 0, "filling is off"), ({}, 404, "HTTP 404")]  # and why the trades stay missing
+    for options, exchange.rest_status, why in cases:
+        exchange.fetched.clear()
+        client = connect(TRADES, **options)
+        lose_one(exchange, client)
+        wait_for(lambda client=client: client.saw(okex_ws.GAP))
+        ((_, detail),) = [status for status in client.statuses if status[0] == okex_ws.GAP]
+        first, last, n = map(int, re.search(r"trades (\d+) to (\d+) \((\d+)\) stay missing: ", detail).groups())
+        assert detail.endswith(why) and detail in caplog.text, why
+        assert client.counts["missing"] == n == last - first + 1, why
+        have = set(ids(rows_of(client, TRADES)))
+        assert not have & set(range(first, last + 1)) and {first - 1, last + 1} <= have, why
+        assert len(exchange.fetched) == (okex_ws.FILL_TRIES if exchange.rest_status else 0), why
+        client.close()
+        wait_for(lambda: not exchange.sessions)
 
 
 def test_a_hole_that_the_user_gave_up_is_not_filled(exchange, connect):
     client = connect(TRADES)
-    wait_for(lambda: len(client.rows) > 2)
     exchange.rest_status = 503
-    exchange.lost[TRADES] = 1
-    wait_for(lambda: exchange.fetched)
+    lose_one(exchange, client)
     client.unsubscribe(TRADES)
     exchange.rest_status = 0
     wait_for(lambda: not client.channels)
@@ -523,96 +698,42 @@ def test_a_hole_that_the_user_gave_up_is_not_filled(exchange, connect):
     assert not client.counts["rows restored"] and not client.counts["missing"]
 
 
-def test_an_instruments_own_jumps_are_left_alone_but_what_follows_a_reconnect_is_asked_for(
-    exchange, connect, impatient, caplog
-):
-    client = connect(TRADES)
-    wait_for(lambda: client.rows)
-    series = client._subscriptions.by_key[TRADES].series
-
-    def jump():
-        with exchange.lock:
-            exchange.instruments["BTC-USDT"].trade_id += 3
-
-    for n in range(1, okex_ws.BARREN_HOLES + 1):
-        jump()
-        wait_for(lambda n=n: series.barren == n)  # REST was asked, and has nothing
-    asked = len(exchange.fetched)
-    for n in (1, 2):
-        jump()
-        wait_for(lambda n=n: client.counts["jumps left alone"] == n)
-        wait_for(lambda: "small ones are left alone now" in caplog.text)
-    assert len(exchange.fetched) == asked and caplog.text.count("small ones are left alone now") == 1
-    with exchange.lock:  # so that the client is not back before
-        exchange.sessions[-1].drop()
-        walk(exchange, 5)
-    wait_for(lambda: client.counts["rows restored"])
-    assert client.counts["holes"] == okex_ws.BARREN_HOLES + 1 and not client.saw(okex_ws.GAP)
-    wait_for(lambda: not series.holes and series.barren == 0)  # and small jumps are asked for again
-    jump()
-    wait_for(lambda: series.barren == 1)
-
-
-def test_what_the_end_of_the_run_leaves_is_named(exchange, connect):
-    client = connect(TRADES)
-    wait_for(lambda: len(client.rows) > 2)
-    exchange.rest_status = 503
-    exchange.lost[TRADES] = 1
-    wait_for(lambda: exchange.fetched)
-    client.close()
-    wait_for(lambda: client.saw(okex_ws.EXIT))
-    assert any("the run ended first" in detail for status, detail in client.statuses if status == okex_ws.GAP)
-
-
 SEED = int(os.environ.get("SERIES_SEED", "13"))  # to play other markets
 LIVES = int(os.environ.get("SERIES_LIVES", "4"))  # of the program; to play longer: 40 take five minutes
 BARS = "candle1s:BTC-USDT"
 
 
 def kept(path):
-    """The rows of trades, and of final candles, in an SQLite file, in their order of arrival."""
+    """The rows of each channel, of candles the final ones, in an SQLite file, in their order of arrival."""
+    rows = {TRADES: [], BARS: []}
     with sqlite3.connect(path) as db:
-        rows = [(name, json.loads(row)) for name, row in db.execute("SELECT channel, row FROM rows ORDER BY rowid")]
-    trades = [row for channel, row in rows if channel == TRADES]
-    return trades, [row for channel, row in rows if channel == BARS and row["confirm"] == "1"]
-
-
-def times(candles):
-    return [int(row["ts"]) // 1000 for row in candles]
+        for channel, text in db.execute("SELECT channel, row FROM rows ORDER BY rowid"):
+            row = json.loads(text)
+            rows[channel] += [row] if row.get("confirm", "1") == "1" else []
+    return rows
 
 
 def named_as_missing(err):
-    """The ids of trades, and the times of candles, that the lines of a run name."""
-    text = " ".join(err.split())  # lines are folded
-    trades = re.findall(r"trades (\d+) to (\d+) \(\d+\) stay missing", text)
-    candles = re.findall(r"candles (\S+)Z to (\S+)Z \(\d+\) stay missing", text)
-    spans = [[int(datetime.fromisoformat(f"{end}+00:00").timestamp()) for end in pair] for pair in candles]
-    return [
-        {number for first, last in pairs for number in range(int(first), int(last) + 1)} for pairs in (trades, spans)
-    ]
-
-
-def unruly(exchange, rng):
-    """Pages that are short, or begin with rows of the page before."""
-
-    def answer(path, query, rows):
-        step = 1 if path.endswith("trades") else 1000
-        overlap = query | {"after": str(int(query["after"]) + rng.choice([0, 10]) * step)}
-        return exchange.rest(path, overlap)[: rng.choice([20, 50, 100])]
-
-    exchange.rest_rows = answer
+    """The ids of trades, and the times of candles in ms, that the lines of a run name."""
+    named = {TRADES: set(), BARS: set()}
+    for kind, *ends in re.findall(r"(trades|candles) (\S+) to (\S+) \(\d+\) stay missing", " ".join(err.split())):
+        channel = TRADES if kind == "trades" else BARS
+        if channel == BARS:
+            ends = [datetime.fromisoformat(end.replace("Z", "+00:00")).timestamp() * 1000 for end in ends]
+        first, last = map(int, ends)
+        named[channel] |= set(range(first, last + 1, steps(channel)))
+    return named
 
 
 def trouble(exchange, rng):
-    """Lose some messages and the connections, while the market goes on and REST may be slow, or fail."""
-    seen = len(market_ids(exchange))
-    wait_for(lambda: len(market_ids(exchange)) > seen + 40)
+    """Lose some messages and a connection, while the market goes on and REST may be slow, or fail."""
+    market = exchange.instruments["BTC-USDT"]
+    seen = market.trade_id
+    wait_for(lambda: market.trade_id > seen + 40)
     exchange.lost[rng.choice([TRADES, BARS])] = rng.randint(1, 3)
-    exchange.rest_status = rng.choice([0, 503])
-    exchange.rest_delay = rng.choice([0.0, 0.3])
-    drop(exchange)
-    walk(exchange, rng.randint(0, 60))
-    wait_for(subscribed(exchange, 2), within=30)
+    exchange.rest_status, exchange.rest_delay = rng.choice([0, 503]), rng.choice([0.0, 0.3])
+    drop(exchange, exchange.sessions[-1:], steps=rng.randint(0, 60))
+    wait_for(lambda: sum(len(session.feeds) for session in list(exchange.sessions)) == 2)
 
 
 @pytest.mark.timeout(300 + 30 * LIVES)
@@ -621,14 +742,19 @@ def test_after_kills_drops_losses_and_failing_rest_the_file_holds_everything_onc
     for bound in ("KEPT_TRADES", "KEPT_BARS"):
         monkeypatch.setattr(f"exchange.{bound}", 10**6)
     path, rng = tmp_path / "rows.db", random.Random(SEED)
+
+    def answer(path, query, rows):
+        """Pages are short, or begin with rows of the page before."""
+        step = 1 if path.endswith("trades") else 1000
+        overlap = query | {"after": str(int(query["after"]) + rng.choice([0, 10]) * step)}
+        return exchange.rest(path, overlap)[: rng.choice([20, 50, 100])]
+
     with Exchange(every=0.01) as exchange:
-        exchange.aggregates = True
-        exchange.hurry = 0.05
-        unruly(exchange, rng)
-        arguments = (TRADES, BARS, "--url", exchange.url, "--sqlite", path, "--fill", "2h")
+        exchange.aggregates, exchange.hurry, exchange.rest_rows = True, 0.05, answer
         for life in range(LIVES):
-            process = program(*arguments, stdout=subprocess.DEVNULL)
-            wait_for(subscribed(exchange, 2), within=30)
+            options = ("--url", exchange.url, "--sqlite", path, "--fill", "2h")
+            process = program(TRADES, BARS, *options, stdout=subprocess.DEVNULL)
+            wait_for(lambda: sum(len(session.feeds) for session in list(exchange.sessions)) == 2)
             for _ in range(3):
                 trouble(exchange, rng)
             exchange.rest_status, exchange.rest_delay = 0, 0.0
@@ -639,89 +765,51 @@ def test_after_kills_drops_losses_and_failing_rest_the_file_holds_everything_onc
                 wait_for(lambda: not exchange.sessions)
                 walk(exchange, rng.randint(0, 300))
         exchange.every = None  # or its end could come before a hole is filled
-        wait_for(lambda: whole(*kept(path)), within=15 * LIVES)  # REST is asked 8 times a second
+        # REST is asked 8 times a second.
+        wait_for(lambda: all(len(r) > 5 and whole(name, r) for name, r in kept(path).items()), within=15 * LIVES)
+
+        # Two holes that REST does not give any more, with rows behind them.
         exchange.rest_status = 503
-        leave_holes(exchange, path)
+        exchange.lost |= {TRADES: 2, BARS: 60}
+        for _ in range(200):
+            exchange.step()
+        market = exchange.instruments["BTC-USDT"]
+        newest = {TRADES: market.trade_id, BARS: market.bars["1s"][-2][0]}
+        wait_for(lambda: {channel: max(numbers(channel, rows)) for channel, rows in kept(path).items()} == newest)
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=20)
-        check_what_is_kept(*kept(path), exchange.instruments["BTC-USDT"], *named_as_missing(err))
+
     assert re.search(r"\d+ holes, \d+ rows? restored, \d+ missing", err)
-
-
-def whole(trades, candles):
-    """Whether nothing is missing between the first and the last."""
-    have, bars = ids(trades), times(candles)
-    return len(have) == max(have) - min(have) + 1 and len(bars) == max(bars) - min(bars) + 1 > 5
-
-
-def leave_holes(exchange, path):
-    """Holes in both channels that REST does not give any more, with rows behind them in the file."""
-    exchange.lost |= {TRADES: 2, BARS: 60}
-    for _ in range(200):
-        exchange.step()
-    market = exchange.instruments["BTC-USDT"]
-    newest = market.trade_id, market.bars["1s"][-2][0] // 1000
-
-    def written():
-        trades, candles = kept(path)
-        return (max(ids(trades)), max(times(candles))) == newest
-
-    wait_for(written)
-
-
-def check_what_is_kept(trades, candles, market, missing, missing_bars):
-    """Exactly the market's trades and final candles, each once, but for those that are named as missing."""
-    have, listed = ids(trades), {t["id"]: t for t in market.history}
-    assert len(have) == len(set(have))
-    assert set(have) | missing == set(range(min(have), max(have) + 1)) and not missing & set(have)
-    for row in trades:
+    rows, named = kept(path), named_as_missing(err)
+    for channel in (TRADES, BARS):
+        have = numbers(channel, rows[channel])
+        assert len(have) == len(set(have)) and named[channel] and not named[channel] & set(have), channel
+        assert set(have) | named[channel] == set(range(min(have), max(have) + 1, steps(channel))), channel
+    listed = {t["id"]: t for t in market.history}
+    for row in rows[TRADES]:
         parts = [listed[id] for id in ids([row])]
         assert {(t["price"], t["side"]) for t in parts} == {(row["px"], row["side"])}
         assert sum(float(t["size"]) for t in parts) == pytest.approx(float(row["sz"]), abs=0.001)
-    bars = times(candles)
-    assert len(bars) == len(set(bars)) and missing and missing_bars
-    assert set(bars) | missing_bars == set(range(min(bars), max(bars) + 1)) and not missing_bars & set(bars)
     final = {str(begin): [market.price(ticks) for ticks in prices] for begin, *prices, _ in market.bars["1s"]}
-    assert all([row[name] for name in "ohlc"] == final[row["ts"]] for row in candles)
+    assert all([row[name] for name in "ohlc"] == final[row["ts"]] for row in rows[BARS])
 
 
-def test_a_long_hole_is_filled_in_small_pieces_and_its_progress_is_told(
-    exchange, connect, impatient, monkeypatch, caplog
-):
-    monkeypatch.setattr(okex_ws, "FILL_SAID_EVERY", 0.0)
-    caplog.set_level("INFO", "okex_ws")
-    client = connect(TRADES)
-    wait_for(lambda: len(client.rows) > 2)
-    pieces = []
-    client.handler = lambda channel, rows: (pieces.append(rows), client.remember(channel, rows))
-    with exchange.lock:
-        exchange.lost[TRADES] = 1000
-        for _ in range(1000):
-            exchange.step()
-    wait_for(lambda: client.counts["rows restored"] > 1000 and complete(client, exchange))
-    restored = [int(row["tradeId"]) for row in trades_of(client) if row.get("restored")]
-    most = max(len(rows) for rows in pieces if "restored" in rows[0])
-    assert restored == sorted(restored) and most == okex_ws.RESTORED_AT_ONCE
-    assert re.search(r"trades:BTC-USDT: \d+ of about \d+ missing rows fetched, some \d+ s to go", caplog.text)
-
-
-@pytest.mark.parametrize("channel", [TRADES, "candle1m:BTC-USDT"])
-def test_redis_keeps_restored_rows_in_the_history_and_not_as_the_latest(redis_server, channel):  # noqa: F811
+def test_redis_keeps_restored_rows_in_the_history_and_not_as_the_latest(redis_server):
     sink = okex_ws.RedisSink(redis_server.url, name="series", history=100, command=lambda *_: None)
-    rows = [trade(5), trade(7)] if channel == TRADES else [candle(5), candle(7)]
-    late = (trade(6) if channel == TRADES else candle(6)) | {"restored": True}
-    sink.write(1.0, channel, rows)
-    sink.write(2.0, channel, [late])
-    sink.flush()
     feed = okex_ws.RedisFeed(redis_server.url, name="series")
-    assert feed.get(channel) == rows[-1]
-    assert feed.get(channel, 10) == [*rows, late]
+    for channel, rows in ((TRADES, [trade(n) for n in (5, 7, 6)]), (CANDLES, [minute(n) for n in (5, 7, 6)])):
+        *live, late = rows
+        late["restored"] = True
+        sink.write(1.0, channel, live)
+        sink.write(2.0, channel, [late])
+        sink.flush()
+        assert feed.get(channel) == live[-1] and feed.get(channel, 10) == [*live, late], channel
     sink.close()
 
 
 def test_fill_takes_a_length_of_time_or_none():
     for text, seconds in (("0", 0.0), ("0s", 0.0), ("90", 90.0), ("2h", 7200.0)):
-        assert okex_ws.parse_arguments(["--fill", text]).fill == seconds
+        assert okex_ws.parse_arguments(["--fill", text]).fill == seconds, text
     assert okex_ws.parse_arguments([]).fill == 3600.0
     with pytest.raises(SystemExit):
         okex_ws.parse_arguments(["--fill", "soon"])

@@ -1,33 +1,39 @@
 """The table of subscriptions, without a server: what is asked for, and what each answer changes."""
 
+import logging
+from time import monotonic
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import okex_ws
-from okex_ws import V1, V3, V5, Refused, Subscriptions
+from okex_ws import V1, V3, V5, OrderBook, Reconnect, Subscriptions, WireEvent
 
-TRADES, BOOK, LATE_BOOK = "trades:BTC-USDT", "books:BTC-USDT", "ok_sub_spot_bch_btc_depth"
+TRADES, BOOK, V1_BOOK = "trades:BTC-USDT", "books:BTC-USDT", "ok_sub_spot_bch_btc_depth"
+FILTERED = "liquidation-orders:instFamily=BTC-USDT,instType=SWAP"
+OTHER_FILTER = FILTERED.replace("BTC", "ETH")
+UNFILTERED = "liquidation-orders:instType=SWAP"
+SNAPSHOT = {"bids": [["1", "1"]], "asks": [["2", "1"]], "seqId": 1, "prevSeqId": -1}
+LATER = 1e9  # when everything is due
 
 
-def table(*channels, dialect=V5):
-    subscriptions = Subscriptions(dialect)
+def sent(*channels, dialect=V5, book=OrderBook):
+    subscriptions = Subscriptions(dialect, lambda channel: book() if dialect.book(channel) else None)
     for channel in channels:
         subscriptions.want(channel)
-    return subscriptions
+    return subscriptions, subscriptions.take_due(0.0)
 
 
-def sent(*channels, dialect=V5, now=0.0):
-    subscriptions = table(*channels, dialect=dialect)
-    requests = subscriptions.take_due(now)
-    return subscriptions, requests
-
-
-def confirmed(*channels, dialect=V5):
-    subscriptions, _ = sent(*channels, dialect=dialect)
+def confirmed(*channels, **options):
+    subscriptions, _ = sent(*channels, **options)
     for channel in channels:
         subscriptions.confirmed(channel)
     return subscriptions
+
+
+def refusal(code, message="", channel="", id=""):
+    return WireEvent("refused", channel, id, code, message)
 
 
 def states(subscriptions):
@@ -38,211 +44,159 @@ def asked(requests):
     return [(op, channels) for op, channels, _ in requests]
 
 
-def test_each_channel_is_asked_for_once_and_by_itself():
+def test_each_channel_is_asked_for_once_by_itself_if_there_are_few_and_within_the_limits_of_requests():
     subscriptions, requests = sent(TRADES, BOOK)
     assert asked(requests) == [("subscribe", [TRADES]), ("subscribe", [BOOK])]
     assert len({id for *_, id in requests}) == 2 and all(id.isalnum() for *_, id in requests)
-    assert subscriptions.take_due(1.0) == []
-    assert states(subscriptions) == {TRADES: "sent", BOOK: "sent"}
-
-
-def test_many_channels_share_requests_within_the_limit_of_their_size():
-    channels = [f"spot/ticker:C{n}-USDT" for n in range(2000)]
+    assert subscriptions.take_due(LATER) == []
+    channels = [f"spot/ticker:C{n}-USDT" for n in range(8000)]
     _, requests = sent(*channels, dialect=V3)
-    assert [channel for _, channels, _ in requests for channel in channels] == channels
-    assert 100 <= len(requests) < okex_ws.REQUESTS_PER_HOUR
-    assert all(len(V3.subscribe(channels)) <= V3.max_request for _, channels, _ in requests)
+    assert [channel for _, batch, _ in requests for channel in batch] == channels
+    assert 100 < len(requests) < okex_ws.REQUESTS_PER_HOUR
+    assert all(len(V3.subscribe(batch)) <= V3.max_request for _, batch, _ in requests)
 
 
-def test_an_end_leaves_before_a_beginning():
-    subscriptions = confirmed(TRADES)
-    subscriptions.want(BOOK)
-    subscriptions.drop(TRADES)
-    assert asked(subscriptions.take_due(0.0)) == [("unsubscribe", [TRADES]), ("subscribe", [BOOK])]
+def test_neither_a_confirmation_nor_a_first_row_is_waited_for_any_longer():
+    subscriptions, _ = sent(TRADES, BOOK)
+    assert subscriptions.confirmed(TRADES) == TRADES
+    assert subscriptions.accepts(subscriptions.by_key[BOOK])
+    assert states(subscriptions) == {TRADES: "confirmed", BOOK: "confirmed"}
+    assert subscriptions.check(okex_ws.CONFIRM_TIMEOUT) == []
+    assert subscriptions.take_due(LATER) == []
 
 
-@pytest.mark.parametrize("confirm", [True, False], ids=["confirmation", "data"])
-def test_a_confirmation_or_the_first_row_confirms(confirm):
-    subscriptions, _ = sent(TRADES)
-    if confirm:
-        subscriptions.confirmed(TRADES)
-    else:
-        assert subscriptions.accepts(subscriptions.by_key[TRADES])
-    assert states(subscriptions) == {TRADES: "confirmed"}
-    assert subscriptions.late(99.0) == ([], "")
-
-
-def test_a_book_is_open_only_while_its_channel_is_sent_or_confirmed():
-    subscriptions = table(BOOK)
-    book = subscriptions.by_key[BOOK].book
-    snapshot = {"bids": [["1", "1"]], "asks": [["2", "1"]], "seqId": 1, "prevSeqId": -1}
-
-    def takes_a_snapshot():
-        book.apply(snapshot, "snapshot")
-        return book.ready
-
-    assert not takes_a_snapshot()  # wanted
-    subscriptions.take_due(0.0)
-    assert takes_a_snapshot()  # sent
-    subscriptions.confirmed(BOOK)
-    assert book.ready and takes_a_snapshot()
-    assert subscriptions.resubscribe(subscriptions.by_key[BOOK], "a gap")
-    assert not book.ready and not takes_a_snapshot()  # leaving
-    subscriptions.take_due(0.0)
-    subscriptions.ended(BOOK)
-    assert not takes_a_snapshot()  # wanted again
-    subscriptions.take_due(1e9)
-    assert not takes_a_snapshot()  # sent, but what comes may be of the subscription before
-    subscriptions.confirmed(BOOK)
-    assert takes_a_snapshot()
-    subscriptions.refused(Refused("channel-conn-count-error", "30 connections", "books", ""), "too many")
-    assert not book.ready and not takes_a_snapshot()  # refused
-    subscriptions.want(BOOK)
-    subscriptions.take_due(0.0)
-    subscriptions.confirmed(BOOK)
-    assert takes_a_snapshot()
-    subscriptions.restart("disconnected")
-    assert not book.ready and not takes_a_snapshot()
-    subscriptions.drop(BOOK)
-    assert not takes_a_snapshot()
-
-
-def test_rows_of_a_channel_that_was_given_up_are_known_until_it_is_wanted_again():
+def test_what_still_comes_of_a_dropped_channel_is_not_taken_and_known_for_that():
     subscriptions = confirmed(TRADES)
     subscriptions.drop(TRADES)
     assert not subscriptions.accepts(subscriptions.by_key[TRADES])
     subscriptions.take_due(0.0)
     subscriptions.ended(TRADES)
-    assert subscriptions.gave_up(TRADES) and states(subscriptions) == {}
+    assert subscriptions.dropped == {TRADES} and states(subscriptions) == {}
+    assert subscriptions.find(TRADES) is None
     subscriptions.want(TRADES)
-    assert not subscriptions.gave_up(TRADES)
+    assert not subscriptions.dropped
     subscriptions.take_due(0.0)
-    assert not subscriptions.accepts(subscriptions.by_key[TRADES])  # perhaps of the subscription before
-    subscriptions.confirmed(TRADES)
     assert subscriptions.accepts(subscriptions.by_key[TRADES])
 
 
-def test_the_names_of_what_was_given_up_are_bounded(monkeypatch):
-    monkeypatch.setattr(okex_ws, "MAX_GIVEN_UP", 3)
-    subscriptions = Subscriptions(V5)
-    for n in range(5):
-        subscriptions.want(f"trades:C{n}")
-        subscriptions.drop(f"trades:C{n}")
-    assert [subscriptions.gave_up(f"trades:C{n}") for n in range(5)] == [False, False, True, True, True]
+def test_the_rows_of_a_subscription_before_never_become_the_book_of_the_next_one():
+    subscriptions = confirmed(BOOK)
+    subscription, book = subscriptions.by_key[BOOK], subscriptions.books[BOOK]
+    book.take([SNAPSHOT], "snapshot")
+    assert subscriptions.resubscribe(subscription, "a gap") and not book.ready
+    assert not subscriptions.accepts(subscription)
+    assert not subscriptions.resubscribe(subscription, "a gap")  # once is enough
+    subscriptions.take_due(LATER)
+    subscriptions.ended(BOOK)
+    book.take([SNAPSHOT], "snapshot")
+    assert not book.ready
+    subscriptions.take_due(LATER + 2)
+    book.take([{**SNAPSHOT, "seqId": 2, "prevSeqId": 1}], "update")
+    assert subscriptions.accepts(subscription) and not book.ready
+    book.take([SNAPSHOT], "snapshot")
+    assert book.ready and states(subscriptions) == {BOOK: "confirmed"}
+    subscriptions.drop(BOOK)
+    assert not book.ready and not subscriptions.books
+    subscriptions.want(BOOK)
+    assert subscriptions.books[BOOK] is not book  # the user begins anew
 
 
-def test_a_channel_that_is_not_confirmed_is_asked_for_again_and_said():
+def test_what_is_not_confirmed_or_ends_by_itself_is_said_and_asked_for_again(caplog):
+    caplog.set_level(logging.WARNING, "okex_ws")
     subscriptions, _ = sent(TRADES)
-    assert subscriptions.late(okex_ws.CONFIRM_TIMEOUT - 1) == ([], "")
-    (line,), reason = subscriptions.late(okex_ws.CONFIRM_TIMEOUT)
-    assert line == "trades:BTC-USDT is not confirmed after 10 s. Asking again in 0 s." and reason == ""
-    assert asked(subscriptions.take_due(okex_ws.CONFIRM_TIMEOUT)) == [("subscribe", [TRADES])]
-
-
-def test_a_v1_book_whose_end_nobody_confirms_costs_the_connection():
-    subscriptions = confirmed(LATE_BOOK, dialect=V1)
-    subscriptions.resubscribe(subscriptions.by_key[LATE_BOOK], "crossed")
+    assert subscriptions.check(okex_ws.CONFIRM_TIMEOUT - 1) == [] and not caplog.messages
+    assert subscriptions.check(okex_ws.CONFIRM_TIMEOUT) == []
+    assert caplog.messages == [f"{TRADES} is not confirmed after 10 s. Asking again in 0 s."]
+    assert asked(subscriptions.take_due(LATER)) == [("subscribe", [TRADES])]
+    subscriptions.confirmed(TRADES)
+    assert subscriptions.ended(TRADES).channel == TRADES
+    assert asked(subscriptions.take_due(LATER + 2)) == [("subscribe", [TRADES])]
+    subscriptions.drop(TRADES)
     subscriptions.take_due(0.0)
-    assert subscriptions.late(okex_ws.CONFIRM_TIMEOUT) == ([], f"{LATE_BOOK} was not unsubscribed within 10 s")
+    subscriptions.check(okex_ws.CONFIRM_TIMEOUT)
+    assert caplog.messages[1:] == [f"{TRADES}: not confirmed to be unsubscribed. What still comes is dropped."]
 
 
-def test_a_refusal_hits_the_request_that_its_id_names_and_no_other():
-    subscriptions, requests = sent(TRADES, "trades:NOPE")
-    event = Refused("60018", "doesn't exist", "", requests[1].id)
-    assert [s.channel for s in subscriptions.refused(event, "why")] == ["trades:NOPE"]
-    assert states(subscriptions) == {TRADES: "sent", "trades:NOPE": "refused"}
-    assert subscriptions.take_due(1e9) == []
+def test_what_fails_again_and_again_is_asked_for_more_and_more_rarely():
+    subscriptions, now = confirmed(BOOK), LATER
+    subscription = subscriptions.by_key[BOOK]
+    for wait in (0, 1, 3, 7, 15, 31, 60, 60):
+        subscriptions.resubscribe(subscription, "gap")
+        subscriptions.take_due(now := now + 2)
+        begin = monotonic()
+        subscriptions.ended(BOOK)
+        assert begin + wait <= subscription.due <= monotonic() + wait, wait
+        subscriptions.take_due(now)
+        subscriptions.confirmed(BOOK)
 
 
-def test_an_error_about_nothing_refuses_nothing():
-    subscriptions, _ = sent(TRADES)
-    assert subscriptions.refused(Refused("50001", "Service temporarily unavailable", "", ""), "why") == []
-    assert states(subscriptions) == {TRADES: "sent"}
+def test_a_book_whose_snapshot_does_not_come_is_reported_once():
+    for channel, dialect in ((BOOK, V5), ("spot/depth:BTC-USDT", V3), (V1_BOOK, V1)):
+        subscriptions = confirmed(channel, "trades:X", dialect=dialect)
+        end = monotonic() + okex_ws.CONFIRM_TIMEOUT
+        assert subscriptions.check(end - 5) == [], channel
+        assert subscriptions.check(end) == [subscriptions.by_key[channel]], channel
+        assert subscriptions.check(LATER) == [], channel
+    subscriptions = confirmed(BOOK)
+    subscriptions.books[BOOK].take([SNAPSHOT], "snapshot")
+    assert subscriptions.check(LATER) == []
+
+
+def test_of_what_is_wanted_again_and_its_end_not_confirmed_only_a_v1_book_costs_the_connection():
+    for channel, dialect in ((BOOK, V5), ("ok_sub_spot_bch_btc_deals", V1), (V1_BOOK, V1)):
+        subscriptions = confirmed(channel, dialect=dialect)
+        subscriptions.drop(channel)
+        subscriptions.take_due(0.0)
+        subscriptions.check(LATER)
+        subscriptions.want(channel)
+        if channel == V1_BOOK:
+            with pytest.raises(Reconnect, match=f"{V1_BOOK} was not unsubscribed within 10 s"):
+                subscriptions.check(LATER)
+        else:
+            assert subscriptions.check(LATER) == []
+            assert asked(subscriptions.take_due(LATER)) == [("subscribe", [channel])]
+
+
+def test_a_refusal_hits_what_its_id_or_its_channel_names_and_nothing_else():
+    subscriptions, requests = sent(TRADES, "trades:NOPE", "trades:LATER")
+    nope, later = (id for *_, id in requests[1:])
+    assert subscriptions.refused(refusal("50001", "Service temporarily unavailable"), "why") == []
+    (refused,) = subscriptions.refused(refusal("60018", channel="trades:?", id=nope), "why")
+    (put_off,) = subscriptions.refused(refusal("60014", id=later), "why")
+    assert (refused.channel, put_off.channel) == ("trades:NOPE", "trades:LATER")
+    assert states(subscriptions) == {TRADES: "sent", "trades:NOPE": "refused", "trades:LATER": "wanted"}
+    assert asked(subscriptions.take_due(LATER)) == [("subscribe", ["trades:LATER"])]
+    subscriptions.want("trades:NOPE")  # the user insists
+    assert asked(subscriptions.take_due(LATER)) == [("subscribe", ["trades:NOPE"])]
+    subscriptions = confirmed("orders:instType=SPOT", "orders:instType=SWAP", "account")
+    subscriptions.refused(refusal("channel-conn-count-error", "30 connections", "orders"), "too many")
+    assert [*states(subscriptions).values()] == ["refused", "refused", "confirmed"]
 
 
 def test_of_a_shared_request_that_is_refused_each_channel_is_asked_for_by_itself(monkeypatch):
     monkeypatch.setattr(okex_ws, "REQUESTS_PER_OPEN", 1)
     subscriptions, requests = sent(TRADES, BOOK)
     assert asked(requests) == [("subscribe", [TRADES, BOOK])]
-    subscriptions.refused(Refused("60003", "No", "", requests[0].id), "why")
-    assert asked(subscriptions.take_due(1e9)) == [("subscribe", [TRADES]), ("subscribe", [BOOK])]
+    monkeypatch.undo()
+    subscriptions.refused(refusal("60003", "No", "", requests[0][2]), "why")
+    assert asked(subscriptions.take_due(LATER)) == [("subscribe", [TRADES]), ("subscribe", [BOOK])]
 
 
-def test_a_lost_connection_keeps_what_is_wanted_and_nothing_else():
-    subscriptions = confirmed(TRADES, BOOK, "tickers:BTC-USDT", "trades:NOPE")
-    subscriptions.drop(BOOK)
-    subscriptions.drop("tickers:BTC-USDT")
-    subscriptions.want("tickers:BTC-USDT")
-    subscriptions.refused(Refused("60018", "", "trades:NOPE", ""), "why")
-    subscriptions.restart("disconnected")
-    assert states(subscriptions) == {TRADES: "wanted", "tickers:BTC-USDT": "wanted", "trades:NOPE": "refused"}
-    assert asked(subscriptions.take_due(0.0)) == [("subscribe", [TRADES]), ("subscribe", ["tickers:BTC-USDT"])]
-
-
-CHANNELS = [TRADES, BOOK, "books5:BTC-USDT"]
-STEPS = st.lists(
-    st.tuples(
-        st.sampled_from("want drop take confirm left refuse resubscribe late restart row".split()),
-        st.sampled_from(CHANNELS),
-    ),
-    max_size=40,
-)
-
-
-@given(STEPS)
-def test_whatever_happens_a_book_is_open_exactly_while_its_rows_count(steps):
-    subscriptions, now = table(*CHANNELS), 0.0
-    for step, channel in steps:
-        now += 3.0
-        subscription = subscriptions.by_key.get(channel)
-        match step:
-            case "want":
-                subscriptions.want(channel)
-            case "drop":
-                subscriptions.drop(channel)
-            case "take":
-                subscriptions.take_due(now)
-            case "confirm":
-                subscriptions.confirmed(channel)
-            case "left":
-                subscriptions.ended(channel)
-            case "refuse":
-                subscriptions.refused(Refused("60018", "", channel, ""), "why")
-            case "resubscribe" if subscription:
-                subscriptions.resubscribe(subscription, "gap")
-            case "late":
-                subscriptions.late(now)
-            case "restart":
-                subscriptions.restart("disconnected")
-            case "row" if subscription:
-                subscriptions.accepts(subscription)
-        for s in subscriptions:
-            assert not subscriptions.gave_up(s.key)
-            counts = s.state in ("sent", "confirmed") and not s.stale
-            assert s.flows == counts
-            if s.book:
-                s.book.apply({"bids": [["1", "1"]], "asks": [["2", "1"]], "seqId": 1, "prevSeqId": -1}, "snapshot")
-                assert s.book.ready == counts
-                s.book.invalidate("for the next step")
-
-
-def test_the_users_requests_keep_a_reserve_when_books_use_up_the_hour(monkeypatch):
-    monkeypatch.setattr(okex_ws, "REQUESTS_PER_HOUR", 100)
+def test_once_the_requests_of_an_hour_are_spent_another_connection_asks_for_what_waits():
     subscriptions, now = confirmed(BOOK), 1000.0
-    while subscriptions.may_request(now, okex_ws.REQUESTS_RESERVED):
-        pass  # whatever the program asked for by itself
-    subscriptions.resubscribe(subscriptions.by_key[BOOK], "gap")
-    assert subscriptions.take_due(now) == []
+    while subscriptions.may_request(now):
+        pass
+    assert subscriptions.check(now) == []
     subscriptions.want(TRADES)
-    assert asked(subscriptions.take_due(now)) == [("subscribe", [TRADES])]
-    assert subscriptions.exhausted(50.0) == ""  # too early to connect for this reason again
-    assert "requests an hour" in subscriptions.exhausted(now)
+    assert subscriptions.take_due(now) == []
+    with pytest.raises(Reconnect, match="480 requests an hour"):
+        subscriptions.check(now)
     subscriptions.restart("a new connection")
-    assert subscriptions.exhausted(now) == ""
+    assert subscriptions.check(now) == []
     assert asked(subscriptions.take_due(now)) == [("subscribe", [BOOK]), ("subscribe", [TRADES])]
 
 
-def test_five_hundred_gaps_at_once_cost_two_requests():
+def test_gaps_share_requests_whether_they_come_at_once_or_one_after_the_other():
     channels = [f"books:C{n}-USDT" for n in range(500)]
     subscriptions = confirmed(*channels)
     for channel in channels:
@@ -250,76 +204,110 @@ def test_five_hundred_gaps_at_once_cost_two_requests():
     assert [(op, len(batch)) for op, batch, _ in subscriptions.take_due(0.0)] == [("unsubscribe", 500)]
     for channel in channels:
         subscriptions.ended(channel)
-    assert [(op, len(batch)) for op, batch, _ in subscriptions.take_due(1e9)] == [("subscribe", 500)]
-
-
-def test_gaps_that_come_one_after_the_other_share_requests():
-    channels = [f"books:C{n}-USDT" for n in range(50)]
-    subscriptions, requests = confirmed(*channels), []
-    for n, channel in enumerate(channels):
+    assert [(op, len(batch)) for op, batch, _ in subscriptions.take_due(LATER)] == [("subscribe", 500)]
+    subscriptions, requests = confirmed(*channels[:50]), []
+    for n, channel in enumerate(channels[:50]):
         subscriptions.resubscribe(subscriptions.by_key[channel], "gap")
         requests += subscriptions.take_due(100 + n / 50)
     requests += subscriptions.take_due(101.5)
     assert [len(batch) for _, batch, _ in requests] == [1, 49]
 
 
-FILTERED = "liquidation-orders:instFamily=BTC-USDT,instType=SWAP"
-
-
-def test_a_confirmation_that_lost_its_filter_is_known_by_its_id():
-    subscriptions, requests = sent(FILTERED, "liquidation-orders:instFamily=ETH-USDT,instType=SWAP")
-    assert subscriptions.confirmed("liquidation-orders:instType=SWAP", requests[0].id).channel == FILTERED
-    assert list(states(subscriptions).values()) == ["confirmed", "sent"]
+def test_answers_that_lost_their_filter_are_known_by_their_id():
+    subscriptions, requests = sent(UNFILTERED, FILTERED)
+    assert subscriptions.confirmed(UNFILTERED, requests[1][2]) == FILTERED
+    assert states(subscriptions) == {UNFILTERED: "sent", FILTERED: "confirmed"}
+    subscriptions, requests = sent(FILTERED, OTHER_FILTER)
+    assert subscriptions.confirmed(UNFILTERED) == UNFILTERED  # of which one?
+    assert states(subscriptions) == {FILTERED: "sent", OTHER_FILTER: "sent"}
+    assert subscriptions.confirmed(UNFILTERED, requests[1][2]) == OTHER_FILTER
+    assert states(subscriptions) == {FILTERED: "sent", OTHER_FILTER: "confirmed"}
+    subscriptions.drop(OTHER_FILTER)
+    (request,) = subscriptions.take_due(0.0)
+    assert subscriptions.ended(UNFILTERED, request[2]) is None
+    assert states(subscriptions) == {FILTERED: "sent"}
 
 
 def test_rows_that_lost_their_filter_belong_to_the_one_subscription_that_they_fit():
     subscriptions = confirmed(FILTERED, TRADES)
-    assert subscriptions.alias("liquidation-orders:instType=SWAP").channel == FILTERED
-    assert subscriptions.alias("liquidation-orders:instType=FUTURES") is None
-    subscriptions.want("liquidation-orders:instFamily=ETH-USDT,instType=SWAP")
-    assert subscriptions.alias("liquidation-orders:instType=SWAP") is None  # whose are they now?
-    subscriptions.drop("liquidation-orders:instFamily=ETH-USDT,instType=SWAP")
-    assert subscriptions.alias("liquidation-orders:instType=SWAP").channel == FILTERED
+    assert subscriptions.find(UNFILTERED).channel == FILTERED
+    assert subscriptions.find("liquidation-orders:instType=FUTURES") is None
+    subscriptions.want(OTHER_FILTER)
+    assert subscriptions.find(UNFILTERED) is None  # whose are they now?
+    subscriptions.drop(OTHER_FILTER)
+    assert subscriptions.find(UNFILTERED).channel == FILTERED
+    subscriptions = confirmed("option/instruments", dialect=V3)  # whose rows say BTC-USD
+    assert subscriptions.find("option/instruments:BTC-USD").channel == "option/instruments"
 
 
-def test_an_end_that_lost_its_filter_ends_the_channel():
-    subscriptions = confirmed(FILTERED)
-    subscriptions.drop(FILTERED)
-    (request,) = subscriptions.take_due(0.0)
-    assert subscriptions.ended("liquidation-orders:instType=SWAP", request.id) is None
-    assert states(subscriptions) == {}
+class Watched(OrderBook):
+    fed = False
+
+    def open(self):
+        assert not self.fed, "a subscription began within another one"
+        self.fed = True
+
+    def close(self, reason):
+        self.fed = False
 
 
-@pytest.mark.parametrize("wanted", ["option/instruments", "option/instruments:BTC-USD"])
-def test_instruments_of_options_are_known_with_and_without_a_filter(wanted):
-    subscriptions = confirmed(wanted, dialect=V3)
-    (push,) = V3.parse('{"table":"option/instruments","data":[{"instrument_id":"BTC-USD-190927-12500-C"}]}')
-    found = subscriptions.by_key.get(push.channel) or subscriptions.alias(push.channel)
-    assert found.channel == wanted
+CHANNELS = [(V5, [TRADES, BOOK, "books5:BTC-USDT"]), (V1, ["ok_sub_spot_a_b_deals", V1_BOOK, f"{V1_BOOK}_5"])]
+STEPS = "want drop take confirm end refuse retry resubscribe row check restart".split()
 
 
-def test_a_snapshot_confirms_as_well_as_a_confirmation_after_an_earlier_subscription():
-    subscriptions = confirmed(BOOK)
-    subscriptions.resubscribe(subscriptions.by_key[BOOK], "gap")
-    subscriptions.take_due(0.0)
-    subscriptions.ended(BOOK)
-    subscriptions.take_due(1e9)
-    subscription = subscriptions.by_key[BOOK]
-    assert not subscriptions.accepts(subscription, "update")  # of the one before
-    assert subscriptions.accepts(subscription, "snapshot")
-    assert states(subscriptions) == {BOOK: "confirmed"}
+@given(st.sampled_from(CHANNELS), st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 2)), min_size=15))
+def test_no_channel_is_forgotten_or_kept_and_none_is_open_but_while_its_rows_count(begin, steps):
+    (dialect, channels), now = begin, monotonic()
+    subscriptions, wanted = confirmed(*channels, dialect=dialect, book=Watched), set(channels)
 
+    def take():
+        requests = subscriptions.take_due(now)
+        assert [op for op, *_ in requests] == sorted((op for op, *_ in requests), reverse=True)  # ends come first
+        assert subscriptions.take_due(now) == []
+        return requests
 
-def test_a_v1_book_whose_whole_may_have_been_dropped_is_begun_on_a_new_connection():
-    subscriptions = confirmed(LATE_BOOK, dialect=V1)
-    subscriptions.resubscribe(subscriptions.by_key[LATE_BOOK], "crossed")
-    subscriptions.take_due(0.0)
-    subscriptions.ended(LATE_BOOK)
-    subscriptions.take_due(1e9)
-    subscription = subscriptions.by_key[LATE_BOOK]
-    assert not subscriptions.accepts(subscription)
-    subscriptions.confirmed(LATE_BOOK)
-    assert not subscription.flows
-    assert subscriptions.late(0.0) == ([], f"rows of {LATE_BOOK} came before its confirmation")
-    subscriptions.restart("a new connection")
-    assert subscriptions.late(0.0) == ([], "")
+    def restart(reason="disconnected"):
+        refused = {s for s in subscriptions if s.state == "refused"}
+        subscriptions.restart(reason)
+        assert {*subscriptions.by_key} == wanted
+        assert all(s.state == ("refused" if s in refused else "wanted") for s in subscriptions)
+
+    def check():
+        try:
+            subscriptions.check(now)
+        except Reconnect as reason:
+            restart(str(reason))
+
+    def row(subscription):
+        assert not subscriptions.accepts(subscription) or subscription.channel in wanted
+
+    act = {
+        "want": lambda channel: wanted.add(subscriptions.want(channel).channel),
+        "drop": lambda channel: (subscriptions.drop(channel), wanted.discard(channel)),
+        "take": lambda channel: take(),
+        "confirm": subscriptions.confirmed,
+        "end": subscriptions.ended,
+        "refuse": lambda channel: subscriptions.refused(refusal("60018", channel=channel), "why"),
+        "retry": lambda channel: subscriptions.refused(refusal("60014", channel=channel), "why"),
+        "resubscribe": lambda channel: subscriptions.resubscribe(subscriptions.by_key[channel], "gap"),
+        "row": lambda channel: row(subscriptions.by_key[channel]),
+        "check": lambda channel: check(),
+        "restart": lambda channel: restart(),
+    }
+    for step, n in steps:
+        now += 3.0
+        if channels[n] in subscriptions.by_key or step not in ("resubscribe", "row"):
+            act[step](channels[n])
+        assert wanted <= {*subscriptions.by_key} and not subscriptions.dropped & {*subscriptions.by_key}
+        for s in subscriptions:
+            assert s.keeper is None or s.keeper.fed == (s.state in ("sent", "confirmed")), (s.channel, s.state)
+            assert (s.channel in subscriptions.books) == (s.keeper is not None and s.channel in wanted)
+    for _ in range(5):  # and when the exchange answers everything again, all that is wanted comes
+        now += 100.0
+        check()
+        for op, batch, _id in take():
+            for channel in batch:
+                act["confirm" if op == "subscribe" else "end"](channel)
+        for channel in [s.channel for s in subscriptions if s.state == "leaving" and s.request]:
+            subscriptions.ended(channel)
+    assert {*subscriptions.by_key} == wanted and {*states(subscriptions).values()} <= {"confirmed", "refused"}
