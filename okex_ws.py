@@ -42,7 +42,7 @@ import threading
 import zlib
 from bisect import insort
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing as closed_after
 from contextlib import contextmanager, suppress
 from datetime import datetime as date_and_time
@@ -1349,9 +1349,9 @@ class ChannelKind(NamedTuple):
 
 
 def table_rows(text: str) -> Iterator[list[str]]:
-    """The cells of a table that is written as text: a row a line, | between cells; an indented line goes on."""
+    """The cells of a table that is written as text: a row a line, " | " between cells; an indented line goes on."""
     for line in re.sub(r"\n +", " ", text).strip().splitlines():
-        yield [cell.strip() for cell in line.split("|")]
+        yield line.split(" | ")
 
 
 class Dialect:
@@ -3067,13 +3067,17 @@ INSTRUMENT = re.compile(r"(?!.{65})[\w.+]+(-[\w.+]+)+")  # what a list may name
 OPTIONS = re.compile(r"(\w+-\w+)-(?:.*-)?(?:[CP]|\[[CP]+\])")  # options, or a pattern of them: the family
 QUOTE_COINS = "USDT|USDC|USDG|USD|BTC|ETH|EUR|TRY|BRL|AUD|AED|SGD"
 SYNONYMS = {
-    "trades": "deals fills executions tape aggtrade",
-    "tickers": "price prices last quote bookticker",
-    "books": "depth orderbook level2 l2",
-    "books5": "depth5 depth10 depth20",
-    "bbo-tbt": "bbo best",
-    "open-interest": "oi",
-    "account": "balance balances wallet",
+    other: known
+    for known, others in table_rows("""
+trades | deals fills executions tape aggtrade
+tickers | price prices last quote bookticker
+books | depth orderbook level2 l2
+books5 | depth5 depth10 depth20
+bbo-tbt | bbo best
+open-interest | oi
+account | balance balances wallet
+""")
+    for other in others.split()
 }
 
 
@@ -3130,7 +3134,7 @@ def nearest_names(name: str) -> list[str]:
     wanted = plain(name)
     coins = rf"(?:spot|usd)_([a-z0-9]+?)_?({QUOTE_COINS}|)_"  # in a name of v1
     coin, quote = re.findall(coins, f"{name}_spot_btc_", re.IGNORECASE)[0]
-    table = {other: known for known, others in SYNONYMS.items() for other in others.split()}
+    table = dict(SYNONYMS)
     for kind in dialect.kinds:
         names = dialect.names(kind, {"coin": coin, "quote": quote or "usdt"})
         table |= {plain(known.lower()): known for known in reversed([*names])}  # 1m rather than 1M
@@ -3353,112 +3357,105 @@ ROW_COLOURS = {"buy": "32", "sell": "31", "bid": "32", "ask": "31", "heading": "
 shown_headings: set[str] = set()  # that print_rows has printed
 
 # What a value is called in v5, v3 and v1; the first name that a row has a value for counts.
-ROW_NAMES = {
-    "price": "px price fillPx bkPx trade_px tradeUnitPrice",
-    "trigger": "triggerPx slTriggerPx tpTriggerPx moveTriggerPx ordPx trigger_price algo_price",
-    "size": "sz size qty amount fillSz tradeAmount",
-    "bid": "bid bidPx best_bid buy",
-    "ask": "ask askPx best_ask sell",
-    "open": "o open",
-    "high": "h high",
-    "low": "l low",
-    "close": "c close",
-    "volume": "vol volume",
-    "last 24h ago": "open24h open_24h",
-    "index": "idxPx last futureIndex",
-    "mark": "markPx mark_price",
-    "estimate": "settlePx settlement_price estimated_price data",
-    "highest": "buyLmt highest",
-    "lowest": "sellLmt lowest",
-    "rate": "fundingRate funding_rate",
-    "next": "nextFundingRate estimated_rate",
-    "funded": "fundingTime funding_time",
-    "volatility": "markVol mark_vol",
-    "bid_vol": "bidVol bid_vol",
-    "ask_vol": "askVol ask_vol",
-    "tick": "tickSz tick_size",
-    "lot": "lotSz size_increment trade_increment",
-    "expires": "expTime delivery",
-    "status": "status state",
-    "begin": "begin start_time",
-    "end": "end end_time",
-    "filled": "accFillSz filled_size filled_qty deal_amount completedTradeAmount actualSz",
-    "position": "pos position",
-    "average": "avgPx avg_cost avgprice fillPx",
-    "pnl": "upl unrealized_pnl realized_pnl realized profitreal totalPnl",
-    "delta": "delta deltaBS deltaPA",
-    "liquidation": "liqPx liquidation_price forcedprice",
-    "equity": "eq equity totalEq",
-    "balance": "cashBal balance",
-    "available": "availBal availEq available total_avail_balance avail_margin",
-    "frozen": "frozenBal hold freeze bondfreez",
-    "profit": "profit_real profit",
-    "deposit": "keep_deposit bond",
-    "side": "side posSide type tradeType",
-    "state": "status state",  # v3 has both, and one of them in words
-    "direction": "position",
-}
+ROW_NAMES = dict(
+    cell.split(": ")
+    for cells in table_rows("""
+price: px price fillPx bkPx trade_px tradeUnitPrice
+trigger: triggerPx slTriggerPx tpTriggerPx moveTriggerPx ordPx trigger_price algo_price
+size: sz size qty amount fillSz tradeAmount | bid: bid bidPx best_bid buy
+ask: ask askPx best_ask sell | open: o open | high: h high | low: l low
+close: c close | volume: vol volume | last 24h ago: open24h open_24h
+index: idxPx last futureIndex | mark: markPx mark_price
+estimate: settlePx settlement_price estimated_price data
+highest: buyLmt highest | lowest: sellLmt lowest
+rate: fundingRate funding_rate | next: nextFundingRate estimated_rate
+funded: fundingTime funding_time | volatility: markVol mark_vol
+bid_vol: bidVol bid_vol | ask_vol: askVol ask_vol | tick: tickSz tick_size
+lot: lotSz size_increment trade_increment | expires: expTime delivery
+status: status state | begin: begin start_time | end: end end_time
+filled: accFillSz filled_size filled_qty deal_amount completedTradeAmount actualSz
+position: pos position | average: avgPx avg_cost avgprice fillPx
+pnl: upl unrealized_pnl realized_pnl realized profitreal totalPnl
+delta: delta deltaBS deltaPA
+liquidation: liqPx liquidation_price forcedprice | equity: eq equity totalEq
+balance: cashBal balance
+available: availBal availEq available total_avail_balance avail_margin
+frozen: frozenBal hold freeze bondfreez | profit: profit_real profit
+deposit: keep_deposit bond | side: side posSide type tradeType
+state: status state | direction: position
+""")
+    for cell in cells
+)
 ROW_WORDS = {  # what a value of the exchange is in words
-    "side": {"bid": "buy", "ask": "sell", "1": "long", "2": "short", "3": "end long", "4": "end short"},
-    "direction": {"1": "long", "2": "short"},
-    "state": {"-2": "failed", "-1": "cancelled", "0": "open", "1": "partial", "2": "filled", "3": "submitting",
-              "4": "cancelling", "partially_filled": "partial", "part_filled": "partial"},
-}  # fmt: skip
+    what: dict(cell.split(" ", 1) for cell in cells)
+    for what, *cells in table_rows("""
+side | bid buy | ask sell | 1 long | 2 short | 3 end long | 4 end short
+direction | 1 long | 2 short
+state | -2 failed | -1 cancelled | 0 open | 1 partial | 2 filled | 3 submitting
+    | 4 cancelling | partially_filled partial | part_filled partial
+""")
+}
 ROW_ABOUT = "instId instrument_id sprdId contract_name ccy currency symbol instFamily underlying uly instType".split()
 TIME_NAMES = re.compile(r".*(time|date|until|_at).*|ts|begin|end|delivery|listing", re.IGNORECASE)
 
 # A channel's lines: a pattern for its name without the argument, and the columns. `price:12` is a column of that width,
 # named by its heading; `next=rate` a value below its label, left out if there is none; `=mark` a word; `side` a value.
 # A list or an object in a row becomes lines of its own where its name after a dot is here: `account.details`.
-LINE_FORMATS = [
-    (r"option-trades", "price:12 size:14 side vol=fillVol"),
-    (r"fills|sprd-trades", "price:12 size:14 side =fill"),
-    (r"ok_sub_futureusd_trades|(sprd-|grid-sub-)?orders|\w+/order|ok_sub_spot_\w+_order", "price:12 size:14 side state"
-     " done=filled"),
-    (r"orders-algo|algo-advance", "trigger:12 size:14 side status ordType"),
-    (r"\w+/order_algo", "trigger:12 size:14 side status=status"),
-    (r"(public-)?struc-block-trades", "blockTdId:12 =block strategy"),
-    (r"rfqs", "status:12 =request id=rfqId until=validUntil"),
-    (r"quotes", "status:12 =quote id=quoteId until=validUntil"),
-    (r"(rfqs|quotes|(public-)?struc-block-trades)\.legs", "price:12 size:14 side"),
-    (r"(.*[/_-])?(trades?|trades-all|deals)|.*_trade_\w+", "price:12 size:14 side"),
-    (r"index-tickers|index/ticker|ok_sub_\w+_index", "index:12 =index change=change"),
-    (r"block-tickers", "vol24h:12 =in =blocks coins=volCcy24h"),
-    (r"(sprd-)?tickers|\w+/ticker|.*_ticker(_\w+)?", "last:12 bid:14 ask:14 change:9"),
-    (r"\S*candle\w+|.*_kline_\w+", "open:12 high:9 low:9 close:8 volume:10"),
-    (r"(sprd-)?(books\S*|bbo-tbt)|\w+/depth\w*|.*_depth(_\w+)?", "bid:12 size:10 ask:10 size:10 spread:6"),
-    (r"mark-price|\w+/mark_price", "mark:12 =mark"),
-    (r"price-limit|\w+/price_range", "highest:12 lowest:14 =limits"),
-    (r"estimated-price|\w+/estimated_price|\w+_forecast_price", "estimate:12 =estimated"),
-    (r"funding-rate|\w+/funding_rate", "rate:12 =funding at=funded next=next"),
-    (r"open-interest", "oi:12 =open =interest coins=oiCcy"),
-    (r"liquidation-orders\.details|\w+/liquidation", "price:12 size:14 side =liquidated"),
-    (r"opt-summary|option/summary", "volatility:12 =vol bid=bid_vol ask=ask_vol delta=delta"),
-    (r"event-contract-markets", "status:12 floor=floorStrike cap=capStrike outcome=outcome settled=settleValue"),
-    (r"instruments|\w+/instruments", "status:12 tick=tick lot=lot ends=expires"),
-    (r"status|system/status", "status:12 title begin=begin end=end"),
-    (r"economic-calendar", "actual:12 forecast:9 previous:9 at=date event"),
-    (r"(grid-)?positions|liquidation-warning|balance_and_position\.posData|swap/position\.holding|option/position",
-     "position:12 average:11 side pnl=pnl liq=liquidation"),
-    (r"\w+_positions\.positions", "hold_amount:12 average:11 direction pnl=pnl liq=liquidation"),
-    (r"futures/position", "long_qty:12 long_avg_cost:14 =long short=short_qty at=short_avg_cost"),
-    (r"swap/position", "margin_mode:12 =margin"),
-    (r"account", "equity:12 =dollars =in =all"),
-    (r"account\.details", "equity:12 =equity available=available frozen=frozen"),
-    (r"account-greeks", "delta:12 =delta gamma=gammaBS theta=thetaBS vega=vegaBS"),
-    (r"(swap|option)/account|futures/account\.[A-Z-]+", "equity:12 =equity available=available margin=margin_mode"),
-    (r"balance_and_position\.balData|spot/account|spot/margin_account\.currency",
-     "balance:12 =balance available=available hold=frozen"),
-    (r"balance_and_position", "eventType:12"),
-    (r"spot/margin_account", "liquidation:12 =liquidation risk=risk_rate"),
-    (r".*_userinfo(\.contracts)?", "balance:12 =balance profit=profit deposit=deposit"),
-    (r"deposit-info", "amt:12 =deposit status=status chain"),
-    (r"withdrawal-info", "amt:12 =withdrawal status=status chain"),
-    (r"grid-orders-\w+", "pnl:12 =pnl status from=minPx to=maxPx"),
-    (r"algo-recurring-buy", "amt:12 investmentCcy period status pnl=pnl"),
-    (r"algo-recurring-buy\.recurringList", "price:12 ratio=ratio average=average profit=profit"),
-    (r"copytrading-\S+", "infoType:12 =notice position=subPosId"),
-]  # fmt: skip
+LINE_FORMATS = list(
+    table_rows(r"""
+option-trades | price:12 size:14 side vol=fillVol
+fills|sprd-trades | price:12 size:14 side =fill
+ok_sub_futureusd_trades|(sprd-|grid-sub-)?orders|\w+/order|ok_sub_spot_\w+_order |
+    price:12 size:14 side state done=filled
+orders-algo|algo-advance | trigger:12 size:14 side status ordType
+\w+/order_algo | trigger:12 size:14 side status=status
+(public-)?struc-block-trades | blockTdId:12 =block strategy
+rfqs | status:12 =request id=rfqId until=validUntil
+quotes | status:12 =quote id=quoteId until=validUntil
+(rfqs|quotes|(public-)?struc-block-trades)\.legs | price:12 size:14 side
+(.*[/_-])?(trades?|trades-all|deals)|.*_trade_\w+ | price:12 size:14 side
+index-tickers|index/ticker|ok_sub_\w+_index | index:12 =index change=change
+block-tickers | vol24h:12 =in =blocks coins=volCcy24h
+(sprd-)?tickers|\w+/ticker|.*_ticker(_\w+)? | last:12 bid:14 ask:14 change:9
+\S*candle\w+|.*_kline_\w+ | open:12 high:9 low:9 close:8 volume:10
+(sprd-)?(books\S*|bbo-tbt)|\w+/depth\w*|.*_depth(_\w+)? |
+    bid:12 size:10 ask:10 size:10 spread:6
+mark-price|\w+/mark_price | mark:12 =mark
+price-limit|\w+/price_range | highest:12 lowest:14 =limits
+estimated-price|\w+/estimated_price|\w+_forecast_price | estimate:12 =estimated
+funding-rate|\w+/funding_rate | rate:12 =funding at=funded next=next
+open-interest | oi:12 =open =interest coins=oiCcy
+liquidation-orders\.details|\w+/liquidation | price:12 size:14 side =liquidated
+opt-summary|option/summary | volatility:12 =vol bid=bid_vol ask=ask_vol delta=delta
+event-contract-markets |
+    status:12 floor=floorStrike cap=capStrike outcome=outcome settled=settleValue
+instruments|\w+/instruments | status:12 tick=tick lot=lot ends=expires
+status|system/status | status:12 title begin=begin end=end
+economic-calendar | actual:12 forecast:9 previous:9 at=date event
+(grid-)?positions|liquidation-warning|balance_and_position\.posData|swap/position\.holding|option/position |
+    position:12 average:11 side pnl=pnl liq=liquidation
+\w+_positions\.positions | hold_amount:12 average:11 direction pnl=pnl liq=liquidation
+futures/position |
+    long_qty:12 long_avg_cost:14 =long short=short_qty at=short_avg_cost
+swap/position | margin_mode:12 =margin
+account | equity:12 =dollars =in =all
+account\.details | equity:12 =equity available=available frozen=frozen
+account-greeks | delta:12 =delta gamma=gammaBS theta=thetaBS vega=vegaBS
+(swap|option)/account|futures/account\.[A-Z-]+ |
+    equity:12 =equity available=available margin=margin_mode
+balance_and_position\.balData|spot/account|spot/margin_account\.currency |
+    balance:12 =balance available=available hold=frozen
+balance_and_position | eventType:12
+spot/margin_account | liquidation:12 =liquidation risk=risk_rate
+.*_userinfo(\.contracts)? | balance:12 =balance profit=profit deposit=deposit
+deposit-info | amt:12 =deposit status=status chain
+withdrawal-info | amt:12 =withdrawal status=status chain
+grid-orders-\w+ | pnl:12 =pnl status from=minPx to=maxPx
+algo-recurring-buy | amt:12 investmentCcy period status pnl=pnl
+algo-recurring-buy\.recurringList | price:12 ratio=ratio average=average profit=profit
+copytrading-\S+ | infoType:12 =notice position=subPosId
+""")
+)
 
 
 class LineFormat(NamedTuple):
@@ -4193,7 +4190,7 @@ def table_lines(picture: BoardPicture, width: int, most: int) -> list[BoardLine]
 
 def market_lines(picture: BoardPicture, width: int, height: int) -> list[BoardLine]:
     """The order book as a ladder, the best of both sides in its middle, and beside it the latest trades."""
-    left = 0 if not picture.book else width * 11 // 20 if picture.tape else width + 2
+    left = 0 if not picture.book else width // 2 if picture.tape else width + 2
     inner = max(0, left - 2)
     most = max(0, height - 2) // 2
     asks, bids = picture.asks[:most], picture.bids[:most]
@@ -4218,7 +4215,7 @@ def price_number(text: str) -> float:
         return 0.0
 
 
-def price_in(channel: str) -> str:
+def quoted_value(channel: str) -> str:
     """Which value of a channel's rows is a price: last, price, close, mark or index; "" if none is."""
     names = [name for _, name, _ in line_format(channel).parts] or [""]
     if names == ["price", "size", "side"]:  # of trades, not of orders
@@ -4232,7 +4229,7 @@ class Board:
     `note` is called on the reading threads, and does next to nothing; all else on the thread that draws.
     """
 
-    def __init__(self, clients: Sequence[OkexWS], writers: Sequence[Writer], log: Collection[str]) -> None:
+    def __init__(self, clients: Sequence[OkexWS], writers: Sequence[Writer], log: Iterable[str]) -> None:
         self.clients, self.writers, self.log = clients, writers, log  # which may grow
         self.began = monotonic()
         self.latest: dict[str, tuple[float, Any]] = {}  # by channel: its last row, and when it came
@@ -4282,7 +4279,7 @@ class Board:
                 state = f"not in sync: {error}"
             heading = f"{line_format(channel).name} book, {state}"
         if not self.tape_channel:
-            self.tape_channel = next((channel for channel in channels if price_in(channel) == "price"), "")
+            self.tape_channel = next((channel for channel in channels if quoted_value(channel) == "price"), "")
         trades, sizes = [], {"buy": 0.0, "sell": 0.0}
         for row in [*self.tape][::-1]:
             if row.__class__ is dict:
@@ -4342,7 +4339,7 @@ class Board:
         known: dict[str, dict[str, Any]] = {}  # by instrument
         for channel in channels:
             when, row = self.latest.get(channel, (0.0, None))
-            name, price, row = line_format(channel).name, price_in(channel), named_row(channel, row)
+            name, price, row = line_format(channel).name, quoted_value(channel), named_row(channel, row)
             if price or channel in books:
                 values: dict[str, Any] = {}
                 if row.__class__ is dict and price:
@@ -4422,7 +4419,7 @@ examples:
 LIST_LEGEND = """
 Left the endpoint, and whether it needs a login (an API key); then what to ask
 for; behind > the values of its rows. --list all has every kind, --list v3 and
-v1 those of old, --list PART what has PART in its name: btc, '*-SWAP', funding.
+--list v1 those of old, --list PART what has PART in it: btc, '*-SWAP', funding.
 """
 
 
