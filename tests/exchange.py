@@ -3,8 +3,27 @@
     python tests/exchange.py            # runs until Ctrl-C and prints its URLs and its API key
 
 It needs nothing but websocket-client, whose framing it borrows, so that `okex_ws.py --offline` runs wherever
-okex_ws.py does. It is strict: it refuses what the exchange refuses, in the exchange's words. Each instrument
-is a random walk of its own, seeded with its name, that steps only while somebody has subscribed to it.
+okex_ws.py does. It is strict: it refuses what the exchange refuses, in the exchange's words, and holds a client to
+its limits (64 KB a request, 480 requests an hour). Each instrument is a random walk of its own, seeded with its name,
+that steps only while somebody has subscribed to it.
+
+v5  the coins of PRICES, each against USDT, USD, USDC or BTC as spot (BTC-USDT), and against the first three as swap
+    (BTC-USDT-SWAP) and future (BTC-USD-261225: of this week, the next, this month, the next, the quarter and the next,
+    by today's date); a few options (BTC-USD-261225-80000-C) and event contracts; two spreads (BTC-USDT_BTC-USDT-SWAP).
+    HALT-USDT is suspended, SOON-USDT-SWAP not open yet. CHANNELS has the channels; nothing happens on the quiet ones.
+v3  spot BTC-USDT, swap BTC-USD-SWAP, future BTC-USD-191227, index BTC-USD: trade, ticker, candle60s and so on, depth,
+    depth5, depth_l2_tbt; account, order and position.
+v1  futures of this_week, next_week and quarter, spot against btc or usdt: trade or deals, ticker, depth, kline, index,
+    and what futures push after a login.
+REST  instruments, the time, trades (history-trades) and candles (those of REST_CANDLES), by the exchange's pages.
+
+There is one account with one API key. A market order fills at once, a limit order when the price reaches it.
+
+To try a script of your own against faults:
+
+    with Exchange() as exchange:  # then connect to exchange.url, with Credentials(*exchange.keys)
+        exchange.silent = True    # a connection that is open but dead; more switches are in Exchange's docstring
+        exchange.sessions[-1].drop()
 """
 
 from __future__ import annotations
@@ -1291,14 +1310,13 @@ class Exchange:
     redirect    a URL to send clients to, instead of the handshake
     unnamed     a v5 channel to refuse without saying which
     drops_filters  leave the filter out of what is echoed, as the exchange does with instFamily
-    snapshots   False: v5's incremental books begin without a snapshot, as announced in February 2026
+    snapshots   False: v5's incremental books begin without a snapshot
     lost        how many of the next messages never leave, by channel: {"trades:BTC-USDT": 1}
     aggregates  v5's `trades` have one row for all trades of an order at one price, with their count
     hurry       seconds of the market's clock from one step to the next; None: it goes as ours does
     rest_status answer this to REST requests
     rest_delay  seconds until REST answers
     rest_rows   a function of (path, query, rows) that gives what REST answers instead of these rows
-    stale_books what REST answers to the next requests for a book
     fetched     the paths of all REST requests
     keys        the API key, secret key and passphrase that it knows; every stand-in has the same
     skew        seconds that its clock is ahead
@@ -1329,7 +1347,6 @@ class Exchange:
         self.rest_status = 0
         self.rest_delay = 0.0
         self.rest_rows: Callable[[str, Row, list[Any]], list[Any]] | None = None
-        self.stale_books: list[Row] = []
         self.fetched: list[str] = []
         self.skew = 0.0
         self.codes: dict[int, str] = {}  # instruments by instIdCode, once they were looked up
@@ -1400,10 +1417,6 @@ class Exchange:
         """The data of a REST resource. Raises Refusal for what there is not."""
         name = instrument_of(query)
         kind = path.removeprefix("/api/v5/market/")
-        if kind in ("books", "books-rpi") and name in self.instruments:
-            i, most = self.instruments[name], min(int(query.get("sz", 1)), 400)
-            book = ServerV5().book(i, i.levels("asks", most), i.levels("bids", most))
-            return [self.stale_books.pop(0) if self.stale_books else book]
         if path == "/api/v5/public/time":
             return [{"ts": str(int(self.now() * 1000))}]
         if path == "/api/v5/public/instruments":
