@@ -191,21 +191,18 @@ Handler = Callable[[str, list[Any]], None]
 
 
 class Reconnect(Exception):
-    """Raised on the reading thread to end a connection, with the reason in words; the client makes the next one."""
+    """Raised on the reading thread to end a connection, with the reason in words; another one follows."""
 
 
 class Connection(WebSocketApp):
-    """A WebSocketApp that connects within limits, and ends at once. It knows nothing of the exchange's protocol."""
+    """A WebSocketApp that connects within limits, and ends at once. It knows no protocol above it."""
 
-    def __init__(self, url: str, proxy: dict[str, Any], **callbacks: Any) -> None:
-        self._proxy = proxy  # what websocket-client is told about a proxy
-        self._reason = ""  # why the connection ended: the first reason that was given
-        super().__init__(url, header=self._before_connect, **callbacks)
+    _reason = ""  # why the connection ended: the first reason that was given
 
     def send(self, data: bytes | str, opcode: int = ABNF.OPCODE_TEXT) -> None:
         """Send one message. Raises WebSocketConnectionClosedException while there is no connection."""
         connection = self.sock  # once: the reading thread sets it to None at any moment
-        if connection is None or not connection.connected:  # before that, this would be written into the handshake
+        if connection is None or not connection.connected:  # or this would go into the handshake
             raise websocket.WebSocketConnectionClosedException("not connected")
         okex_log.debug("> %s", data)
         try:
@@ -215,51 +212,110 @@ class Connection(WebSocketApp):
             raise
 
     def _before_connect(self) -> list[str]:
-        # websocket-client asks for the headers right before it connects: the place to set up this connection alone.
-        assert self.sock is not None
-        self.sock.settimeout(CONNECT_TIMEOUT)
+        """The headers, none; asked for right before connecting, when the settings can be made."""
+        connection: Any = self.sock
+        connection.settimeout(CONNECT_TIMEOUT)
         # A redirect could lead to any host, and the login would follow it.
-        self.sock.connect = functools.partial(self.sock.connect, redirect_limit=0)  # type: ignore[method-assign]
+        connection.connect = functools.partial(connection.connect, redirect_limit=0)
         return []
 
     def _hang_up(self, reason: str = "") -> None:
-        """Make the reading thread leave the connection, from any thread: a read under way returns at once."""
+        """Make the reading thread leave the connection, from any thread: a read under way returns."""
         self._reason = self._reason or reason
         self.keep_running = False
-        connection = self.sock  # once, see send
-        sock = connection and connection.sock
+        sock = getattr(self.sock, "sock", None)
         if sock:
             with suppress(OSError):  # not sock.shutdown(): SSLSocket's own would go on in plain text
                 socket.socket.shutdown(sock, socket.SHUT_RD)
+
+
+def heed(ws: "OkexWS", event: "WireEvent", text: str) -> None:
+    """Act on what is neither data, nor a pong, nor a confirmation."""
+    match event.kind:  # a SyntaxError here? okex_ws needs Python 3.10 or later
+        case "refused" | "reply" if ws._orders.answered(event):
+            return
+        case "refused":
+            heed_refusal(ws, event)
+        case "reply":
+            answer = f"{event.action}: {event.code} {event.rows}"
+            okex_log.warning("An answer that nobody waits for any more, to %s", printable_text(answer))
+        case "ended":
+            if unasked := ws._subscriptions.ended(event.channel, event.id):
+                okex_log.warning("%s: unsubscribed by the exchange. Asking for it again.", unasked.channel)
+            else:
+                okex_log.info("%s unsubscribed.", printable_text(event.channel))
+            ws._send_due()
+        case "login":
+            if ws._login.done:  # v1 answers a signed addChannel like this
+                ws._subscriptions.confirm_private()
+            ws._login.accepted()
+            okex_log.info("Logged in.")
+            ws._send_due()
+            ws._login.complete.set()
+        case "login refused" if ws._login.pending:
+            raise ws._login.refused(event)
+        case "notice":
+            level = logging.INFO if event.code == "channel-conn-count" else logging.WARNING
+            okex_log.log(level, "The exchange says: %s %s", event.code, printable_text(event.message))
+            if event.code == "64008":  # the connection closes within 60 s (docs-v5 overview)
+                raise Reconnect("64008: the exchange announced a service upgrade")
+        case "ping":
+            ws.send(ws.dialect.pong)
+        case "malformed":
+            ws._malformed(event.message, text)
+        case _:
+            what = ws._quote(f"{event.code} {event.message}".strip())
+            ws._warn_once(f"Ignored a message of an unknown kind, or that nobody waits for: {what}.")
+
+
+def heed_refusal(ws: "OkexWS", event: "WireEvent") -> None:
+    """Say what the exchange refuses, and have what was meant looked up."""
+    why = reason_of(event.code, ws._quote(event.message))
+    refused = ws._subscriptions.refused(event, why)
+    if len(refused) > 1 and not event.channel:
+        okex_log.warning("One of %d channels is refused: %s. Asking for fewer at once.", len(refused), why)
+        return
+    ws.counts["refused"] += 1
+    channels = [subscription.channel for subscription in refused]
+    names = ", ".join(channels) or printable_text(event.channel) or "a request"
+    okex_log.warning("The exchange refused %s: %s.", names, why)
+    for channel in channels if event.code in MISNAMED else ():
+        ws._finder.suggest(channel)
+    ws.on_refused(channels, f"{names}: {why}")
+    ws._notify(REFUSED, f"{names}: {why}")
+    if ws._login.pending and not event.channel and not event.id:
+        raise Reconnect(f"the login failed: {why}")  # if it was about the login, another one may help
 
 
 class OkexWS(Connection):
     """A connection to the exchange that comes back by itself, with its subscriptions, until `close()`.
 
     channels    names of one generation and one endpoint, e.g. ["trades:BTC-USDT", "tickers:ETH-USDT"]
-    handler     called as handler(channel, rows) for each message, in order, on the reading thread; a row is
-                an object with the exchange's own names (see `fields` for rows that the exchange sends as lists)
+    handler     called as handler(channel, rows) for each message, in order, on the reading thread; a row
+                has the exchange's own names (see `fields` for those that the exchange sends as lists)
     url         another host, or another URL altogether, see `endpoint`
-    credentials for private channels, if not those of the environment, see Credentials; with credentials and no
-                channels, it connects to where orders go, see `request`
+    credentials for private channels, if not those of the environment, see Credentials; with credentials
+                and no channels, it connects to where orders go, see `request`
     region, simulated   which of OKX's hosts, see REGIONS
     proxy       http://, socks5:// or socks5h://[user:password@]host:port
     depth       for order books, give the handler this many levels a side after each change, as one row
                 {"bids": [[price, size], …], "asks": […], "ts": …}, instead of the change
     ping_every  seconds between pings, if not the generation's own
-    fill        seconds back, at most, that missing trades and candles of v5 are fetched by REST; 0 for not at all.
+    fill        seconds back, at most, that missing trades and candles of v5 are fetched by REST; 0: not.
                 Their rows come late, and have "restored": true
 
-    `books[channel]` is the live OrderBook of a book channel.
-    Assign or override `on_status(status, detail)` to hear CONNECTED, SUBSCRIBED, DISCONNECTED, GAP, REFUSED and EXIT.
-    `counts` counts messages, connects and what went wrong.
+    `books[channel]` is the live OrderBook of a book channel, `counts` counts messages and what went wrong.
+    Assign or override `on_status(status, detail)` to hear CONNECTED, SUBSCRIBED, DISCONNECTED, GAP, REFUSED
+    and EXIT.
     """
 
-    # Bound here, so that functions of the same names in a script that this is pasted into do not replace them.
-    receive = on_message
+    # Bound here: a script that this is pasted into may have functions of the same names.
+    receive, _heed = on_message, heed
     _inflate = staticmethod(inflate)
     _on_open, _on_error, _on_close = on_open, on_error, on_close
     _send_heartbeat = send_heartbeat
+
+    tracing = False  # whether messages are logged; looked up once for each chunk of them
 
     def __init__(
         self,
@@ -286,7 +342,8 @@ class OkexWS(Connection):
 
         self._endpoint_of = functools.partial(endpoint_of, url=url, region=region, simulated=simulated)
         server = self._endpoint_of(first)
-        rest = Rest(server, simulated, proxy_options(proxy, server))
+        self._proxy = proxy_options(proxy, server)
+        rest = Rest(server, simulated, self._proxy)
         self._stop = threading.Event()  # set by close(): run() ends
         self.ended = threading.Event()  # run() is over, and what is missing is told
         self._freshness = Freshness(self.ping_every)
@@ -301,13 +358,12 @@ class OkexWS(Connection):
         self._tries = 0  # to connect, since a channel was last confirmed, or a pong arrived
         self._reader = 0  # ident of the thread that runs run()
         self._fatal: BaseException | None = None  # what no retry can mend; run() raises it
-        self.tracing = False  # whether messages are logged; the reader looks it up for each chunk of them
-        callbacks = {"on_open": OkexWS._on_open, "on_error": OkexWS._on_error, "on_close": OkexWS._on_close}
-        super().__init__(server, rest.proxy, **callbacks)
+        callbacks: Any = {"on_open": OkexWS._on_open, "on_error": OkexWS._on_error, "on_close": OkexWS._on_close}
+        super().__init__(server, header=self._before_connect, **callbacks)
         self.subscribe(*wanted)
         if self.dialect.retired and url is None:
-            message = "The exchange gave up %s in %s: use the URL of a server that still speaks it, or v5."
-            okex_log.warning(message, self.dialect.name, self.dialect.retired)
+            gone = f"{self.dialect.name} in {self.dialect.retired}"
+            okex_log.warning("The exchange gave up %s: use v5, or the URL of another server.", gone)
 
     # Public calls.
 
@@ -318,16 +374,16 @@ class OkexWS(Connection):
 
     @property
     def channels(self) -> dict[str, str]:
-        """Each channel and how its subscription stands: wanted, sent, confirmed, refused or leaving."""
+        """How each channel's subscription stands: wanted, sent, confirmed, refused or leaving."""
         patterns = dict.fromkeys(self._finder.patterns, "wanted")  # until it is known what they stand for
         return patterns | {subscription.channel: subscription.state for subscription in self._subscriptions}
 
     def run(self) -> None:
         """Connect, read, and reconnect until `close()`. Call it on the main thread, or use `start()`.
 
-        Raises ssl.SSLCertVerificationError if the very first connection meets a certificate that is not valid,
-        LoginError, LookupError for a pattern that matches nothing, and KeyboardInterrupt on Ctrl-C. Everything else
-        is retried.
+        Raises ssl.SSLCertVerificationError if the very first connection meets a certificate that is not
+        valid, LoginError, LookupError for a pattern that matches nothing, and KeyboardInterrupt on Ctrl-C.
+        Everything else is retried.
         """
         if self._reader:
             raise RuntimeError("this client ran before: make another one")
@@ -338,7 +394,7 @@ class OkexWS(Connection):
                 self._wait_to_reconnect(False)
                 if self._stop.is_set():
                     break
-            if not self._stop.is_set():
+            else:
                 okex_log.info("Connecting to %s.", passwordless(self.url))
             threading.Thread(target=self._send_heartbeat, name="okex_ws heartbeat", daemon=True).start()
             while not self._stop.wait(CONNECT_PACE.turn()):
@@ -372,15 +428,15 @@ class OkexWS(Connection):
         threading.Thread(target=run, name="okex_ws reader", daemon=True).start()
 
     def close(self, **_: Any) -> None:
-        """End `run()`: at once if it reads or waits, after the attempt if it is connecting. From any thread."""
+        """End `run()`: at once if it reads or waits, after the attempt if it connects. From any thread."""
         self._stop.set()
         self._hang_up()
 
     def subscribe(self, *channels: str) -> None:
         """Want these channels, now and after every reconnect. One that was refused is asked for again.
 
-        Raises ValueError for a channel of another generation or endpoint, which takes an OkexWS of its own, for a
-        private channel without keys, and for a pattern once the client runs.
+        Raises ValueError for a channel of another generation or endpoint, which takes an OkexWS of its own,
+        for a private channel without keys, and for a pattern once the client runs.
         """
         for channel in channels:
             where = self._endpoint_of(channel)
@@ -407,7 +463,7 @@ class OkexWS(Connection):
         self.subscribe(*channels)
 
     def unsubscribe(self, *channels: str) -> None:
-        """Want these channels, or all that match a pattern, no more. Their rows stop at once, even if on their way."""
+        """Want these channels, or all that match a pattern, no more. Their rows stop at once."""
         known = self.channels
         for channel in channels:
             for name in self._finder.drop(channel, known):
@@ -420,11 +476,11 @@ class OkexWS(Connection):
         ws.request("order", {"instId": "BTC-USDT", "tdMode": "cash", "side": "buy", "ordType": "market", "sz": "1"})
 
         `op` is order, cancel-order, amend-order, batch-orders, batch-cancel-orders, batch-amend-orders or
-        mass-cancel; on a client of /business, sprd-order, sprd-amend-order, sprd-cancel-order or sprd-mass-cancel.
-        For `instId` the exchange wants `instIdCode` since 2026; it is looked up once. Nothing is ever sent twice.
-        Raises OrderError if the exchange refuses it, even in part, or if nobody knows what became of it. Call it
-        from any thread but the handler's, which has to read the answer, on a client that logs in: one that has
-        private channels, or OkexWS([], credentials=…).
+        mass-cancel; on a client of /business, sprd-order, sprd-amend-order, sprd-cancel-order or
+        sprd-mass-cancel. For `instId` the exchange wants `instIdCode` since 2026; it is looked up once.
+        Nothing is ever sent twice. Raises OrderError if the exchange refuses it, even in part, or if nobody
+        knows what became of it. Call it from any thread but the handler's, which has to read the answer, on a
+        client that logs in: one that has private channels, or OkexWS([], credentials=…).
         """
         if threading.get_ident() == self._reader:
             raise RuntimeError("request() would wait for itself: call it from another thread than the handler's")
@@ -436,7 +492,7 @@ class OkexWS(Connection):
         return self._orders.request(op, args, timeout)
 
     def recall(self, channel: str, rows: Iterable[Any]) -> None:
-        """Say what an earlier run kept of a channel, oldest first, before `run()`: what it left out is fetched."""
+        """Before `run()`, say what an earlier run kept, oldest first: what it left out is fetched."""
         subscription = self._subscriptions.by_key.get(self.dialect.key(channel))
         if subscription and isinstance(subscription.keeper, TradeSeries):
             subscription.keeper.recall(rows)
@@ -456,34 +512,33 @@ class OkexWS(Connection):
 
     def _begin(self) -> None:
         """What a new connection begins with."""
-        assert self.sock is not None
-        if self.sock.getstatus() != 101:  # websocket-client 1.8.0 takes a redirect that it does not follow for success
+        connection: Any = self.sock
+        if connection.getstatus() != 101:  # websocket-client 1.8.0 takes a redirect for success
             raise websocket.WebSocketException("Redirect limit exhausted")
-        self._login.reset(str((self.sock.getheaders() or {}).get("date", "")))
+        self._login.reset(connection.getheaders().get("date", ""))
         self._freshness.start(monotonic())
         self._connected = True
 
     def _read(self, *_: Any) -> None:
-        """Read until the connection ends, and leave it: send a close frame, but do not wait for its answer."""
+        """Read until the connection ends, and leave it with a close frame, whose answer is not waited for."""
         connection: Any = self.sock
         if self._stop.is_set():  # since before run_forever() set keep_running
             self._hang_up()
         try:
             Reader(self).run()
         finally:
-            with self._sending:  # or what is taken from the table meanwhile would count as sent on the next connection
+            with self._sending:  # or what is taken meanwhile would count as sent on the next connection
                 self._connected = False
                 self._subscriptions.restart("disconnected")
             self._freshness.drained = inf
             self._login.reset()
             self._orders.lost("the connection was lost before the answer came")
-            if connection.connected:
-                with suppress(Exception):
-                    connection.send_close()
+            with suppress(Exception):
+                connection.send_close()
             connection.shutdown()
 
     def _tick(self, now: float) -> None:
-        """What is due on the reading thread once a second. Raises Reconnect if the connection is not to be trusted."""
+        """Do what is due once a second. Raises Reconnect if the connection is not to be trusted."""
         self._freshness.check(now)
         self._login.check(now)
         for subscription in self._subscriptions.check(now):
@@ -491,7 +546,7 @@ class OkexWS(Connection):
         self._send_due()
 
     def _wait_to_reconnect(self, connected: bool) -> None:
-        reason = self._reason or "the connection was lost"
+        reason = self._reason
         if not connected and port_of(self.url) == 8443 and not self.dialect.retired:
             reason += " (OKX closed port 8443 on 2026-10-31: leave the port out)"
         longest = min(MAX_RETRY, 2.0 ** min(self._tries, 5))  # 1, 2, 4, … 30
@@ -500,7 +555,7 @@ class OkexWS(Connection):
         what = "Disconnected from" if connected else "Cannot connect to"
         okex_log.warning("%s %s: %s. Next try in %.1f s.", what, passwordless(self.url), reason, delay)
         if self._tries == 3 and not self.counts["connects"]:
-            ways = "--offline needs no network, --proxy goes through a proxy, --region eea or us to other hosts"
+            ways = "--offline needs no network, --proxy URL and --region eea or us lead other ways"
             okex_log.warning("There was no connection yet: %s.", ways)
         self._notify(DISCONNECTED, reason)
         self._stop.wait(delay)
@@ -539,7 +594,7 @@ class OkexWS(Connection):
             if not self._connected:
                 return
             now = monotonic()
-            with suppress(OSError, websocket.WebSocketException):  # the connection is gone; the next starts afresh
+            with suppress(OSError, websocket.WebSocketException):  # the connection is gone
                 if (self._login.for_orders or self._subscriptions.private) and not self._login.done:
                     if not self._login.pending and self._subscriptions.may_request(now):
                         self.send(self._login.request(now))
@@ -581,80 +636,24 @@ class OkexWS(Connection):
                 okex_log.warning("It was on a message of %s.", channel, exc_info=error)
 
     def _resubscribe(self, subscription: "Subscription", why: str) -> None:
-        """A book is out of sync: subscribe to that one channel anew."""
+        """Subscribe anew to the channel of a book that is out of sync."""
         if not self._subscriptions.resubscribe(subscription, why):
             return
         self.counts["gaps"] += 1
-        message = "%s: %s. The book is not valid until it is subscribed to anew."
-        okex_log.warning(message, subscription.channel, why)
-        self._notify(GAP, f"{subscription.channel}: {why}")
-        if not self.dialect.snapshots:  # what still comes of the old subscription could be taken for the new book
+        gap = f"{subscription.channel}: {why}"
+        okex_log.warning("%s. The book is not valid until it is subscribed to anew.", gap)
+        self._notify(GAP, gap)
+        if not self.dialect.snapshots:  # what still comes of the old one could be taken for the new book
             raise Reconnect(f"{subscription.channel} is out of sync")
         self._send_due()
 
-    def _heed(self, event: "WireEvent", text: str) -> None:
-        """Act on what is neither data, nor a pong, nor a confirmation."""
-        match event.kind:  # a SyntaxError here? okex_ws needs Python 3.10 or later
-            case "refused":
-                if not self._orders.answered(event):
-                    self._refused(event)
-            case "ended":
-                if unasked := self._subscriptions.ended(event.channel, event.id):
-                    okex_log.warning("%s: unsubscribed by the exchange. Asking for it again.", unasked.channel)
-                else:
-                    okex_log.info("%s unsubscribed.", printable_text(event.channel))
-                self._send_due()
-            case "login":
-                if self._login.done:  # v1 answers a signed addChannel like this
-                    self._subscriptions.confirm_private()
-                self._login.accepted()
-                okex_log.info("Logged in.")
-                self._send_due()
-                self._login.complete.set()
-            case "login refused" if self._login.pending:
-                raise self._login.refused(event)
-            case "reply":
-                if not self._orders.answered(event):
-                    message = "An answer to %s that nobody waits for any more: %s %s"
-                    okex_log.warning(message, printable_text(event.action), printable_text(event.code), event.rows)
-            case "notice":
-                level = logging.INFO if event.code == "channel-conn-count" else logging.WARNING
-                okex_log.log(level, "Notice from the exchange: %s %s", event.code, printable_text(event.message))
-                if event.code == "64008":  # the connection closes within 60 s (docs-v5 overview)
-                    raise Reconnect("64008: the exchange announced a service upgrade")
-            case "ping":
-                self.send(self.dialect.pong)
-            case "malformed":
-                self._malformed(event.message, text)
-            case _:
-                what = self._quote(f"{event.code} {event.message}".strip())
-                self._warn_once(f"Ignored a message of an unknown kind, or that nobody waits for: {what}.")
-
-    def _refused(self, event: "WireEvent") -> None:
-        why = reason_of(event.code, self._quote(event.message))
-        refused = self._subscriptions.refused(event, why)
-        if len(refused) > 1 and not event.channel:
-            message = "The exchange refused one of %d channels: %s. Asking for fewer at once."
-            okex_log.warning(message, len(refused), why)
-            return
-        self.counts["refused"] += 1
-        channels = [subscription.channel for subscription in refused]
-        names = ", ".join(channels) or printable_text(event.channel) or "a request"
-        okex_log.warning("The exchange refused %s: %s.", names, why)
-        for channel in channels if event.code in MISNAMED else ():
-            self._finder.suggest(channel)
-        self.on_refused(channels, f"{names}: {why}")
-        self._notify(REFUSED, f"{names}: {why}")
-        if self._login.pending and not event.channel and not event.id:
-            raise Reconnect(f"the login failed: {why}")  # if it was about the login, another one may help
-
     def _malformed(self, reason: str, message: str | bytes) -> None:
-        """A message that cannot be read: it is counted, quoted and dropped."""
+        """Count, quote and drop a message that cannot be read."""
         self.counts["malformed"] += 1
         okex_log.warning("Malformed message, dropped: %s: %s", printable_text(reason), self._quote(message))
 
     def _quote(self, text: str | bytes) -> str:
-        """What the exchange says, for the log. While a login is under way it may echo that in ways no mask knows."""
+        """What the exchange says, for the log. During a login it may echo that in ways no mask knows."""
         return "(not quoted during a login)" if self._login.pending else printable_text(text)
 
 
@@ -693,8 +692,7 @@ FILL_PACE = Pace(0.125)  # OKX takes 10 requests a second, of each of these, per
 class Freshness:
     """Whether what was read is what the exchange says now. Times are monotonic, in seconds.
 
-    Three things make data stale: a connection that is dead though open, a reader that is late, because the handler or
-    the network is slow, and a machine that slept.
+    It is not if the connection is dead though open, the handler or the network slow, or the machine slept.
     """
 
     def __init__(self, ping_every: float) -> None:
@@ -722,7 +720,7 @@ class Freshness:
             self._answers_pings, self._pinged = True, 0.0
 
     def check(self, now: float) -> None:
-        """Raise Reconnect if the connection is dead, or the machine slept. On the reading thread, once a second.
+        """Raise Reconnect if the connection is dead, or the machine slept; on the reading thread.
 
         A quiet connection is not dead while pongs arrive.
         """
@@ -1115,7 +1113,7 @@ CHUNK = 1 << 16  # bytes to receive at once, at most
 
 
 class Frames:
-    """Cuts messages out of the bytes that a server sends. No socket; fast, because a message is a slice of a chunk.
+    """Cuts messages out of the bytes that a server sends. A whole one is a slice of a chunk.
 
     >>> frames = Frames()
     >>> list(frames.take(b"\\x81\\x05hel"))  # the beginning of a text
@@ -1130,11 +1128,7 @@ class Frames:
         self._fragments = bytearray()
 
     def take(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """The opcode and the payload of each message that is whole by now: text, binary, close, ping or pong.
-
-        A message in fragments comes once, under the opcode of the first. Raises ValueError for what a server must not
-        send, and for a message of more than MAX_MESSAGE bytes.
-        """
+        """The opcode and payload of each message. ValueError for what no server may send, or too much."""
         buffer = self._rest + data if self._rest else data
         at, end = 0, len(buffer)
         while end - at >= 2:
@@ -1154,20 +1148,19 @@ class Frames:
             if begin + length > end:
                 break
             at = begin + length
-            if (head == 0x81 or head == 0x82) and not self._opcode:  # whole, text or binary, as nearly always
+            if head in (0x81, 0x82) and not self._opcode:  # whole, as nearly always
                 yield head & 0x0F, buffer[begin:at]
             elif message := self._other(head, buffer[begin:at]):
                 yield message
         self._rest = buffer[at:]
 
     def _other(self, head: int, payload: bytes) -> tuple[int, bytes] | None:
-        """A control frame, or the message that a fragment completes; None while others are missing."""
+        """A control frame, or the message that a fragment completes; None if more must follow."""
         final, opcode = head & 0x80, head & 0x7F
-        if opcode in (ABNF.OPCODE_CLOSE, ABNF.OPCODE_PING, ABNF.OPCODE_PONG) and final and len(payload) < 126:
+        if ABNF.OPCODE_CLOSE <= opcode <= ABNF.OPCODE_PONG and final and len(payload) < 126:
             return opcode, payload
-        begins = opcode in (ABNF.OPCODE_TEXT, ABNF.OPCODE_BINARY) and not self._opcode
-        continues = opcode == ABNF.OPCODE_CONT and self._opcode
-        if not begins and not continues:
+        allowed = (ABNF.OPCODE_CONT,) if self._opcode else (ABNF.OPCODE_TEXT, ABNF.OPCODE_BINARY)
+        if opcode not in allowed:
             raise ValueError(f"the server broke the protocol: a frame that begins with {head:#x}")
         self._opcode = self._opcode or opcode
         self._fragments += payload
@@ -1179,49 +1172,35 @@ class Frames:
 
 
 class Reader:
-    """The loop that reads one connection. It ends by an exception: Reconnect, or what a socket or a handler raises."""
+    """The loop that reads one connection. It ends by an exception, Reconnect or another."""
 
     def __init__(self, ws: OkexWS) -> None:
-        assert ws.sock is not None
         self.ws = ws
-        self.freshness = ws._freshness
-        self.sock: Any = ws.sock.sock
+        self.sock: Any = ws.sock and ws.sock.sock
         self.frames = Frames()
         self.received = 0  # bytes
-        self.noted = monotonic()  # when it was last noted what waited
-        self.noted_bytes = 0  # how many will have been received once that was read
 
     def run(self) -> None:
         """Read until the connection ends, and let the client look around every second."""
         ws = self.ws
         self.sock.settimeout(1.0)
         ticked = 0.0
+        noted = monotonic()  # when it was last counted what waited
+        goal = 0  # how many bytes will have been received once that is read
         while ws.keep_running:
             ws.tracing = okex_log.isEnabledFor(logging.DEBUG)
             now = monotonic()
-            if now - self.freshness.drained > 0.25:
-                self.follow_arrivals(now)
-            restored = ws._filler.hand_over()  # while nothing live waits, more of it follows at once
-            if not restored or bytes_waiting(self.sock):
+            if now - ws._freshness.drained > 0.25:
+                waiting = bytes_waiting(self.sock)
+                if not waiting or self.received >= goal:  # in time, though more may wait
+                    ws._freshness.drained = noted if waiting else now
+                    noted, goal = now, self.received + waiting
+            if not ws._filler.hand_over() or bytes_waiting(self.sock):  # more to restore can wait
                 self.step()
             if now - ticked >= 1.0:
                 ticked = now
                 ws._tick(monotonic())
         raise Reconnect("the connection was lost")
-
-    def follow_arrivals(self, now: float) -> None:
-        """Find out by when everything that had arrived was read: note what waits now, and when so much has been read.
-
-        That the socket is empty at one moment would be too much to ask of a busy reader that is hardly late.
-        """
-        waiting = bytes_waiting(self.sock)
-        if not waiting:
-            self.noted = now
-        elif self.received < self.noted_bytes:
-            return
-        self.freshness.drained = self.noted
-        self.noted = now
-        self.noted_bytes = self.received + waiting
 
     def step(self) -> None:
         """Receive something, if it comes within a second, and pass its messages on."""
@@ -1252,24 +1231,23 @@ class Reader:
                 ws.send(payload, ABNF.OPCODE_PONG)
             elif opcode == ABNF.OPCODE_CLOSE:
                 ws.counts["messages"] += messages
-                ws._on_close(int.from_bytes(payload[:2], "big"), payload[2:].decode("utf-8", "replace"))
+                ws._on_close(int.from_bytes(payload[:2], "big"), payload[2:].decode(errors="replace"))
                 raise Reconnect("closed by the exchange")
         ws.counts["messages"] += messages
         if messages:  # control frames of a peer that sends nothing else do not count
-            self.freshness.heard = monotonic()
+            ws._freshness.heard = monotonic()
 
 
 def bytes_waiting(sock: Any) -> int:
     """How many bytes wait to be read from a socket; with TLS, about so many."""
     try:
-        import fcntl
-        import termios
+        from fcntl import ioctl
+        from termios import FIONREAD
     except ImportError:  # Windows: nothing, or as much as may be read at once
         from select import select
 
         return CHUNK if select([sock], [], [], 0)[0] else 0
-    waiting = fcntl.ioctl(sock.fileno(), termios.FIONREAD, b"\0\0\0\0")
-    return int.from_bytes(waiting, sys.byteorder)
+    return int.from_bytes(ioctl(sock.fileno(), FIONREAD, b"\0\0\0\0"), sys.byteorder)
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -2035,32 +2013,31 @@ ODD_ROW = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) 
 
 
 class BookOutOfSync(Exception):
-    """The book is not known to be the exchange's, and must not be used until it is ready again."""
+    """The book may not be the exchange's, and must not be used until it is ready again."""
 
 
 class BookSide:
-    """The bids or the asks. A change costs what it has levels, however many there are in the book.
+    """The bids or the asks. A change costs what it has levels, however many the book has.
 
-    Levels are kept by their price as sent, and so nearly every change is one assignment: only a price that is new is
-    parsed and sorted in. A deleted level stays, with its size of 0, until enough of them have come together. Sizes are
-    looked at when they are read. Prices are compared as numbers: 1E-8 is 0.00000001.
+    Levels are kept by price as sent: only a new price is parsed and sorted in. A deleted level stays, with size 0,
+    until there are many. Sizes are looked at when they are read. 1E-8 and 0.00000001 are one price.
     """
 
-    __slots__ = ("capacity", "lowest", "order", "prices", "sign", "sizes")
-
-    def __init__(self, sign: int, levels: Iterable[Any], lowest: float) -> None:
+    def __init__(self, sign: int, lowest: float) -> None:
         self.sign = sign  # -1 for bids, so that the smallest key is the best
         self.lowest = lowest  # what a price may be
+
+    def replace(self, levels: Iterable[Any]) -> None:
         self.sizes: dict[str, str] = {level[0]: level[1] for level in levels}  # by price, both as sent
         "".join(self.sizes)  # TypeError if a price is no string
         values = list(map(float, self.sizes))
-        if not isfinite(sum(values)) or min(values, default=lowest) < lowest:
+        if not isfinite(sum(values)) or min(values, default=self.lowest) < self.lowest:
             raise ValueError("a price is no price")
-        self.prices = {sign * value: price for value, price in zip(values, self.sizes)}  # by key
+        self.prices = {self.sign * value: price for value, price in zip(values, self.sizes)}  # by key
         self.order = sorted(self.prices)  # keys
         if len(self.prices) < len(self.sizes):  # one of them is spelled in two ways
             self.sizes = {price: self.sizes[price] for price in self.prices.values()}
-        self.capacity = 200 + len(self.order) * 3 // 2  # with more levels, the deleted ones are cleared away
+        self.capacity = 200 + len(self.order) * 3 // 2  # beyond it, deleted levels are cleared away
 
     def change(self, levels: Iterable[Any]) -> None:
         """Apply changed levels, [price, size, …]."""
@@ -2070,28 +2047,17 @@ class BookSide:
             sizes[level[0]] = level[1]
         if len(sizes) > known:  # what is new stands last in a dict
             for price in list(islice(reversed(sizes), len(sizes) - known))[::-1]:
-                self._insert(price)
+                key = self.sign * level_number(price, self.lowest)
+                if key in self.prices:
+                    del sizes[self.prices[key]]  # the same price, spelled in another way
+                else:
+                    insort(self.order, key)
+                self.prices[key] = price
             if len(sizes) > self.capacity:
-                self._clear()
-
-    def _insert(self, price: str) -> None:
-        key = self.sign * level_number(price, self.lowest)
-        if key in self.prices:
-            del self.sizes[self.prices[key]]  # the same price, spelled in another way until now
-        else:
-            insort(self.order, key)
-        self.prices[key] = price
-
-    def _clear(self) -> None:
-        """Forget the deleted levels."""
-        sizes = self.sizes
-        self.order = [key for key in self.order if level_number(sizes[self.prices[key]])]
-        self.prices = {key: self.prices[key] for key in self.order}
-        self.sizes = {price: sizes[price] for price in self.prices.values()}
-        self.capacity = 200 + len(self.order) * 3 // 2
+                self.replace(level for level in sizes.items() if level_number(level[1]))
 
     def top(self, n: int) -> list[list[str]]:
-        """The best n levels, best first. Only the sizes that begin with no digit but 0 are looked at."""
+        """The best n levels, best first."""
         best: list[list[str]] = []
         gone = 0
         for key in self.order:
@@ -2099,14 +2065,13 @@ class BookSide:
                 break
             price = self.prices[key]
             size = self.sizes[price]
-            if "1" <= size < ":" or float(size) > 0:  # what begins with another digit than 0 is more than 0
+            if "1" <= size < ":" or float(size) > 0:  # it begins with 1 to 9
                 best.append([price, size])
             elif level_number(size) == 0 and not best:
                 gone += 1
-        if gone:  # or each later reading would pass them again
-            for key in self.order[:gone]:
-                del self.sizes[self.prices.pop(key)]
-            del self.order[:gone]
+        for key in self.order[:gone]:  # or each later reading would pass it again
+            del self.sizes[self.prices.pop(key)]
+        del self.order[:gone]
         return best
 
 
@@ -2121,13 +2086,10 @@ def level_number(text: str, lowest: float = 0.0) -> float:
 class OrderBook(Keeper):
     """One instrument's order book, kept from snapshots and updates. Any thread may read it.
 
-    Reading a book that is not `ready` raises BookOutOfSync, and so does `apply` when a message cannot be read, or does
-    not follow from the one before: by v5's sequence numbers, by the checksum where there is one, or because bid and
-    ask cross and nothing vouches for that. `whole` is for channels of which every message is the whole book, `signed`
-    for instruments whose prices may be negative, as those of spreads are (sprd-…).
-
-    A book belongs to a subscription. `close` ends it: whatever still comes of it, late and from any thread, is not
-    taken. `open` begins the next one. A book made by itself is open.
+    Reading a book that is not `ready` raises BookOutOfSync. So does `apply` when a row cannot be read, or does not
+    follow: by v5's sequence numbers, by the checksum, or because bid and ask cross and nothing vouches for that.
+    `whole` says that every message is the whole book, `signed` that prices may be negative, as those of spreads.
+    A book belongs to a subscription: from `close` to `open`, it takes nothing. One that is made by itself is open.
     """
 
     def __init__(
@@ -2135,16 +2097,16 @@ class OrderBook(Keeper):
     ) -> None:
         super().__init__(())
         self.whole = whole
-        self.depth = depth  # levels a side that `take` shows after each change, if not the change itself
-        self.awaited = True  # nothing came since the subscription but, perhaps, updates without a snapshot
-        self._lowest = -inf if signed else 0.0
-        self._doubt = doubt  # asked at each reading: why not to trust the book now, though it is in sync; "" is trust
-        self._lock = threading.RLock()  # guards all below: one thread applies, another may close, any may read
+        self.depth = depth  # levels a side that `take` returns, if not the changes
+        self.awaited = True  # no snapshot, in v1 no row, came since the subscription
+        self._doubt = doubt  # asked at each reading: why not to trust the book now, or ""
+        self._lock = threading.RLock()  # guards all below: one thread applies, any may read
         self._open = True  # whether there is a subscription that feeds the book
         self._reason = "no snapshot yet"  # why the book is not ready; "" when it is
         self._timestamp: Any = ""  # of the last row
         self._sequence: int | None = None
-        self._bids, self._asks = BookSide(-1, (), 0.0), BookSide(1, (), 0.0)
+        lowest = -inf if signed else 0.0
+        self._bids, self._asks = BookSide(-1, lowest), BookSide(1, lowest)
 
     def open(self) -> None:
         """Begin a new subscription: the next snapshot, in v1 the next row, will be the book."""
@@ -2153,12 +2115,11 @@ class OrderBook(Keeper):
             self._reason = self._reason or "no snapshot yet"
 
     def close(self, reason: str) -> None:
-        """End the subscription: the book is out of sync, and takes nothing until `open`."""
         with self._lock:
             self._open, self._reason = False, reason
 
     def take(self, rows: list[Any], action: str) -> list[Any]:
-        """Apply the rows of a message. Returns those that were, or the best levels after each, as `depth` has it."""
+        """Apply the rows of a message. Returns those that were, or the best `depth` levels after each."""
         taken = []
         for row in rows:
             with self._lock:
@@ -2173,23 +2134,27 @@ class OrderBook(Keeper):
         return taken
 
     def apply(self, row: Any, action: str = "") -> None:
-        """Take one row of a book channel; `action` is "snapshot", "update", or "" for v1 and whole-book channels.
+        """Take one row; `action` is "snapshot", "update", or "" for v1 and whole-book channels.
 
         {"asks":[["83725.9","1712.41","0","92"]],"bids":[],"ts":"1791369351001","seqId":10,"prevSeqId":-1}
 
-        A level starts with price and size; size 0 deletes it. In v1 the first row since subscribing is the book.
-        Updates before the first snapshot are not taken, and neither is anything by a closed book.
+        A level starts with price and size; size 0 deletes it. In v1 the first row of a subscription is the book.
+        Nothing is taken by a closed book, and no update before the first snapshot.
         """
         with self._lock:
+            whole = action == "snapshot" or self.whole or (self.awaited and not action)
+            if not self._open or (self.awaited and not whole):
+                return
             try:
-                if not self._open:
-                    return
-                if action == "snapshot" or self.whole or (self.awaited and not action):
-                    self._replace(row)
-                elif not self._reason:
+                if whole:
+                    self._bids.replace(row["bids"])
+                    self._asks.replace(row["asks"])
+                    self._sequence, self.awaited = row.get("seqId"), False
+                else:
                     self._change(row)
-                elif not self.awaited:
-                    raise BookOutOfSync(self._reason)
+                self._check(row, whole)
+                self._timestamp = row.get("ts") or row.get("timestamp") or ""
+                self._reason = ""
             except (BookOutOfSync, *ODD_ROW) as error:
                 raise self._distrust(error) from None
 
@@ -2202,54 +2167,48 @@ class OrderBook(Keeper):
     def timestamp(self) -> str | int:
         """The exchange's time of the last message: ms in v1 and v5, ISO 8601 in v3; "" if it had none."""
         with self._lock:
-            self._demand_ready()
+            self.top(0)  # raises unless the book is ready
             return self._timestamp if isinstance(self._timestamp, str | int) else ""
 
     @property
     def best_bid(self) -> tuple[str, str] | None:
-        """(price, size) of the highest bid, in the exchange's own strings; None if nobody bids."""
+        """Price and size of the highest bid, as sent; None if nobody bids."""
         bids, _ = self.top(1)
         return (bids[0][0], bids[0][1]) if bids else None
 
     @property
     def best_ask(self) -> tuple[str, str] | None:
-        """(price, size) of the lowest ask, in the exchange's own strings; None if nobody asks."""
+        """Price and size of the lowest ask, as sent; None if nobody asks."""
         _, asks = self.top(1)
         return (asks[0][0], asks[0][1]) if asks else None
 
     @property
     def mid(self) -> float | None:
-        """The middle between best bid and best ask, computed exactly and then rounded; None for a one-sided book."""
+        """The middle between best bid and best ask, computed exactly, then rounded; None if one-sided."""
         bids, asks = self.top(1)
         return float((Decimal(bids[0][0]) + Decimal(asks[0][0])) / 2) if bids and asks else None
 
     @property
     def spread(self) -> float | None:
-        """Best ask less best bid, computed exactly: 0.1, not 0.0999999. Below 0 if `crossed`, None if one-sided."""
+        """Best ask less best bid, computed exactly, then rounded; None if one-sided."""
         bids, asks = self.top(1)
         return float(Decimal(asks[0][0]) - Decimal(bids[0][0])) if bids and asks else None
 
     @property
     def crossed(self) -> bool:
-        """Whether the best bid is not below the best ask, as happens in a call auction, and the exchange says so."""
+        """Whether the best bid is not below the best ask, as it may be in a call auction."""
         spread = self.spread
         return spread is not None and spread <= 0
 
     def top(self, n: int) -> tuple[list[list[str]], list[list[str]]]:
-        """The best n bids and the best n asks, each [price, size], best first, in the exchange's own strings.
-
-        The lists are the caller's.
-        """
+        """The best n bids and asks, best first, each [price, size] as sent. The lists are the caller's."""
         with self._lock:
-            self._demand_ready()
+            reason = self._reason or self._doubt()
+            if reason:
+                raise BookOutOfSync(reason)
             return self._best(n)
 
     # Under the lock.
-
-    def _demand_ready(self) -> None:
-        reason = self._reason or self._doubt()
-        if reason:
-            raise BookOutOfSync(reason)
 
     def _best(self, n: int) -> tuple[list[list[str]], list[list[str]]]:
         try:
@@ -2266,45 +2225,30 @@ class OrderBook(Keeper):
         self._reason, self.awaited = printable_text(what), False
         return BookOutOfSync(self._reason)
 
-    def _replace(self, row: Any) -> None:
-        self._bids, self._asks = BookSide(-1, row["bids"], self._lowest), BookSide(1, row["asks"], self._lowest)
-        self._sequence, self.awaited = row.get("seqId"), False
-        self._check_sum(row)
-        self._timestamp = row.get("ts") or row.get("timestamp") or ""
-        self._reason = ""
-
     def _change(self, row: Any) -> None:
-        """Apply an update, if it follows.
-
-        A documented run of (prevSeqId, seqId): (-1,10) (10,15) (15,15) (15,3) (3,5). The third is a keep-alive,
-        without levels; the fourth a reset for maintenance.
-        """
-        vouched, last = "seqId" in row or self._sequence is not None, self._sequence
-        if vouched:
-            if row["prevSeqId"] != last:
-                raise BookOutOfSync(f"sequence gap: an update follows {row['prevSeqId']}, the book is at {last}")
+        """An update; documented (prevSeqId, seqId): (10,15) (15,15: keep-alive) (15,3: maintenance) (3,5)."""
+        if self._reason:
+            raise BookOutOfSync(self._reason)
+        if "seqId" in row or self._sequence is not None:
+            if row["prevSeqId"] != self._sequence:
+                raise BookOutOfSync(f"sequence gap: {row['prevSeqId']} does not follow {self._sequence}")
             self._sequence = row["seqId"]
         self._bids.change(row["bids"])
         self._asks.change(row["asks"])
-        if not self._check_sum(row) and not vouched:
+
+    def _check(self, row: Any, whole: bool) -> None:
+        """Raise BookOutOfSync if the checksum is wrong, or bid and ask cross and nothing vouches for that."""
+        # Of v3, and of v5 until June 2026, now 0: CRC32 of the best 25, bid and ask in turn, as sent.
+        checksum = row.get("checksum")
+        if checksum not in (None, 0, "", "0"):
+            pairs = zip_longest(self._bids.top(25), self._asks.top(25), fillvalue=())
+            text = ":".join([":".join((*bid, *ask)) for bid, ask in pairs])
+            if zlib.crc32(text.encode()) != int(checksum) & 0xFFFFFFFF:
+                raise BookOutOfSync("checksum mismatch")
+        elif not whole and self._sequence is None:
             bids, asks = self._bids.top(1), self._asks.top(1)
             if bids and asks and float(bids[0][0]) >= float(asks[0][0]):
                 raise BookOutOfSync(f"crossed: bid {bids[0][0]}, ask {asks[0][0]}")
-        self._timestamp = row.get("ts") or row.get("timestamp") or ""
-
-    def _check_sum(self, row: Any) -> bool:
-        """Whether a row has a checksum, and it is right. Raises BookOutOfSync if it is wrong.
-
-        v3's, and v5's until June 2026, when it became 0: CRC32 of the best 25 a side, bid and ask in turn, as sent.
-        """
-        checksum = row.get("checksum")
-        if checksum in (None, 0, "", "0"):
-            return False
-        pairs = zip_longest(self._bids.top(25), self._asks.top(25), fillvalue=())
-        text = ":".join([":".join((*bid, *ask)) for bid, ask in pairs])
-        if zlib.crc32(text.encode()) != int(checksum) & 0xFFFFFFFF:
-            raise BookOutOfSync("checksum mismatch")
-        return True
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -3064,7 +3008,7 @@ class Rest:
 # Finding: what there is to receive, and what somebody may have meant.
 
 INSTRUMENT = re.compile(r"(?!.{65})[\w.+]+(-[\w.+]+)+")  # what a list may name
-OPTIONS = re.compile(r"(\w+-\w+)-(?:.*-)?(?:[CP]|\[[CP]+\])")  # options, or a pattern of them: the family
+OPTIONS = re.compile(r"(\w+-\w+)-(?:.*-)?(?:[CP]|\[[CP]+\])")  # or a pattern of them; the family
 QUOTE_COINS = "USDT|USDC|USDG|USD|BTC|ETH|EUR|TRY|BRL|AUD|AED|SGD"
 SYNONYMS = {
     other: known
@@ -3088,7 +3032,6 @@ class Misnomer(NamedTuple):
     meant: list[str]
 
     def __str__(self) -> str:
-        """The problem. Did you mean a or b?"""
         question = f" Did you mean {' or '.join(self.meant)}?" if self.meant else ""
         return printable_text(f"{self.problem}.{question}", 600)
 
@@ -3096,17 +3039,16 @@ class Misnomer(NamedTuple):
 def misnomer(channel: str) -> Misnomer | None:
     """Why a channel cannot exist, by its name alone; None if it can, though its instrument may be unknown.
 
-    A kind that is not in the tables may be newer than they are: it passes if it names its argument
-    (new-channel:instId=BTC-USDT).
+    A kind that no table has may be a new one: it passes if it names its argument (new:instId=BTC-USDT).
     """
     channel = channel[:200]
     if likely_dialect(channel) and re.fullmatch(r"[^ :]+:\w+=[^*?[ ]*", channel):
         return None
     name, _, argument = channel.partition(":")
     ways = [(name, argument)]
-    for sign in re.finditer(r"[:/=.,@ _-]+", channel):  # trades-BTC-USDT, BTC-USDT:trades, btcusdt@trade
+    for sign in re.finditer(r"[:/=.,@ _-]+", channel):  # trades-BTC-USDT, btcusdt@trade
         left, right = channel[: sign.start()], channel[sign.end() :]
-        ways += [(what, about) for what, about in ((left, right), (right, left)) if usual_spelling(about)]
+        ways += [way for way in ((left, right), (right, left)) if usual_spelling(way[1])]
     if usual_spelling(channel) or re.fullmatch(r"[A-Za-z]{2,5}|[^:]*[*?[][^:]*", channel):
         ways.append(("", channel))  # an instrument alone
     problem = f"{name or 'nothing'} is no kind of channel: --list shows them all"
@@ -3121,7 +3063,7 @@ def misnomer(channel: str) -> Misnomer | None:
 
 
 def nearest_names(name: str) -> list[str]:
-    """The names of kinds that are most like this one, of its generation: the usual ones for "", none for gibberish."""
+    """The kinds with names most like this one, of its generation: the usual for "", none for gibberish."""
     from difflib import get_close_matches  # slow to import, and most runs never need it
 
     if not name:
@@ -3147,12 +3089,11 @@ def nearest_names(name: str) -> list[str]:
 
 
 def channel_about(name: str, argument: str) -> str:
-    """A channel of this kind about what was written behind the colon: just that if it can be, else what is like it."""
+    """A channel of this kind about what was written behind the colon, or else about what is like it."""
     dialect = likely_dialect(name) or V5
     kind = dialect.kind(name)
     argument = re.sub(r"[\s'\"]", "", argument)
-    right = r"\w+=[^*?[]*|[A-Z0-9-]{1,64}" if dialect is V3 else r"\w+=[^*?[]*"
-    if re.fullmatch(right, argument):
+    if re.fullmatch(r"\w+=[^*?[]*" + r"|[A-Z0-9-]{1,64}" * (dialect is V3), argument):
         return f"{name}:{argument}"
     if kind is None or not kind.argument:
         return name
@@ -3204,18 +3145,18 @@ def usual_spelling(text: str) -> str:
 
 
 def bar_of(text: str) -> str:
-    """The bar of v5 for a length of time in other words, such as 60s, 1min, 4hour or day; "" if there is none."""
+    """The bar of v5 for 60s, 1min, 4hour, day and the like; "" if there is none."""
     sizes = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
     number, unit = re.findall(r"^(\d*)([smhdw]?)", text.lower())[0]
     seconds = int(number or 1) * sizes.get(unit, 0)
-    same = [f"{seconds // sizes[unit]}{unit}" for unit in sizes if seconds % sizes[unit] == 0]
+    same = [f"{seconds // size}{unit}" for unit, size in sizes.items() if seconds % size == 0]
     return next((bar for bar in V5.PLACES["bar"].split() if bar.lower() in same), "")  # 1m for 60s
 
 
 def todays_channel(channel: str) -> str:
     """What carries today what a channel of v1 or v3 did; "" for a channel that never was.
 
-    Futures end on other dates today: theirs are left to be filled in, and where to find them is said.
+    Futures end on other dates today: theirs are left to be filled in.
     """
     dialect = dialect_of(channel)
     kind, places = dialect.kind(channel), dialect.places(channel)
@@ -3233,10 +3174,9 @@ def todays_channel(channel: str) -> str:
 
 
 class Finder:
-    """What is looked up in the exchange's lists of what it trades. Each is fetched when it is first needed, and kept.
+    """The exchange's lists of what it trades, each fetched when it is first needed, and kept.
 
-    To look up may take seconds. It raises OSError or ValueError, or what websocket-client raises on connecting, if a
-    list cannot be had.
+    What needs a list may take seconds, and raises OSError, ValueError or what websocket-client raises.
     """
 
     def __init__(self, rest: Rest) -> None:
@@ -3247,21 +3187,21 @@ class Finder:
         self._thread = threading.Thread(target=self._run, name="okex_ws finder", daemon=True)
 
     def live(self, type: str) -> dict[str, str]:
-        """What is traded now of SWAP, say, or OPTION&instFamily=BTC-USD, and its index: {"BTC-USD-SWAP": "BTC-USD"}."""
-        if type not in self._lists:
-            try:
-                self._lists[type] = {
-                    row["instId"]: str(row.get("uly"))
-                    for row in self._rest.get(f"/api/v5/public/instruments?instType={type}")
-                    if row["state"] == "live" and INSTRUMENT.fullmatch(str(row["instId"]))
-                }
-            except (KeyError, TypeError):
-                raise ValueError("the exchange's answer is no list of instruments") from None
-            except ValueError as error:
-                if not str(error).startswith("51001 "):  # there are none
-                    raise
-                self._lists[type] = {}
-        return self._lists[type]
+        """What is traded now of SWAP or OPTION&instFamily=BTC-USD, and its index: {"BTC-USD-SWAP": "BTC-USD"}."""
+        if type in self._lists:
+            return self._lists[type]
+        live = {}
+        try:
+            for row in self._rest.get(f"/api/v5/public/instruments?instType={type}"):
+                if row["state"] == "live" and INSTRUMENT.fullmatch(str(row["instId"])):
+                    live[row["instId"]] = str(row.get("uly"))
+        except (KeyError, TypeError):
+            raise ValueError("the exchange's answer is no list of instruments") from None
+        except ValueError as error:
+            if not str(error).startswith("51001 "):  # there are none
+                raise
+        self._lists[type] = live
+        return live
 
     def names(self, types: str, like: str) -> list[str]:
         """All of these types. Options only of one family, where `like`, a name or a pattern, tells which."""
@@ -3282,11 +3222,11 @@ class Finder:
         found = [f"{name}:{other}" for other in names if fnmatchcase(other, pattern)]
         if not found:
             raise LookupError(f"no instrument that is traded now matches {channel} (options by family: BTC-USD-*-C)")
-        okex_log.info("%s matches %d instruments. What is listed later is not followed.", channel, len(found))
+        okex_log.info("%s matches %d instruments; later ones are not followed.", channel, len(found))
         return found
 
     def look_up(self, found: Callable[[list[str]], None]) -> Iterator[str]:
-        """Tell `found` what each pattern stands for. Yields why a list cannot be had, before it is asked for again."""
+        """Tell `found` what each pattern stands for; yield why a list cannot be had, and then try again."""
         while self.patterns:
             pattern = self.patterns[0]
             try:
@@ -3300,7 +3240,7 @@ class Finder:
                 self.drop(pattern, [])
 
     def drop(self, channel: str, known: Iterable[str]) -> list[str]:
-        """Forget a pattern: what it matches of the channels that are known; any other channel itself."""
+        """Forget a pattern: what it matches of the known channels; any other channel itself."""
         self.patterns = [pattern for pattern in self.patterns if pattern != channel]
         return [name for name in known if fnmatchcase(name, channel)] if is_pattern(channel) else [channel]
 
@@ -3311,7 +3251,6 @@ class Finder:
             self._thread.start()
 
     def _run(self) -> None:
-        """For each channel that was refused: name those of its kind that are about instruments with names like it."""
         from difflib import get_close_matches
 
         while channel := self._refused.get():
