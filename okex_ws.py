@@ -124,12 +124,9 @@ def on_message(ws: "OkexWS", message: str | bytes) -> None:
 
 
 def inflate(data: bytes) -> bytes:
-    """Decompress one binary frame of v1 or v3: a complete raw DEFLATE stream, without a zlib header.
-
-    Raises ValueError when the stream is damaged, cut short, or a bomb.
-    """
+    """Decompress a frame of v1 or v3, raw DEFLATE. Raises ValueError if damaged, cut short or a bomb."""
     try:
-        if len(data) < MAX_MESSAGE // 1032:  # DEFLATE expands 1032 times at most, so these need no bound
+        if len(data) < MAX_MESSAGE // 1032:  # DEFLATE expands 1032 times at most: no bound needed
             return zlib.decompress(data, -zlib.MAX_WBITS)
         stream = zlib.decompressobj(-zlib.MAX_WBITS)
         inflated = stream.decompress(data, MAX_MESSAGE + 1)
@@ -143,9 +140,9 @@ def inflate(data: bytes) -> bytes:
 
 
 def send_heartbeat(ws: "OkexWS") -> None:
-    """Send the ping every `ws.ping_every` seconds for the life of the client, and retry until the send succeeds."""
+    """Send the ping every `ws.ping_every` seconds while the client lives, or try again each second."""
     due, failed = monotonic() + ws.ping_every, False
-    while not ws._stop.wait(min(1.0, max(0.0, due - monotonic()))):
+    while not ws._stop.wait(min(1.0, due - monotonic())):
         ws._tell_lag()
         if monotonic() < due:
             continue
@@ -161,11 +158,10 @@ def send_heartbeat(ws: "OkexWS") -> None:
 
 
 def on_error(ws: "OkexWS", error: BaseException) -> None:
-    """The connection failed, or could not be made. What no retry can mend is kept, and `run()` raises it."""
-    interrupted = isinstance(error, KeyboardInterrupt | SystemExit)  # websocket-client swallows these
+    """The connection failed, or could not be made. `run()` raises what no retry can mend."""
     untrusted = isinstance(error, ssl.SSLCertVerificationError) and not ws.counts["connects"]
-    if interrupted or untrusted or isinstance(error, LoginError):
-        ws._fatal = error
+    if untrusted or isinstance(error, LoginError | KeyboardInterrupt | SystemExit):
+        ws._fatal = error  # or websocket-client would swallow it
     ws._hang_up(explain(error, ws.url, ws._proxy))
 
 
@@ -182,8 +178,8 @@ def on_close(ws: "OkexWS", code: int | None, reason: str | None) -> None:
 # The client: one WebSocketApp that comes back by itself, and passes what arrives to its parts.
 
 CONNECT_TIMEOUT = 10.0  # seconds, for each step of connecting: TCP, TLS, handshake
-SILENCE_MARGIN = 10.0  # seconds beyond ping_every in which something, a pong at least, must arrive
-MAX_LAG = 3.0  # seconds by which reading may be late, after which order books do not answer
+SILENCE_MARGIN = 10.0  # seconds beyond ping_every until something must arrive, at least a pong
+MAX_LAG = 3.0  # seconds by which reading may be late before order books do not answer
 MAX_RETRY = 30.0  # seconds between two tries to connect, at most
 MAX_DEEP_BOOKS = 30  # incremental order books on one connection (docs-v5, January 2026, advise fewer)
 
@@ -191,11 +187,11 @@ Handler = Callable[[str, list[Any]], None]
 
 
 class Reconnect(Exception):
-    """Raised on the reading thread to end a connection, with the reason in words; another one follows."""
+    """Raised on the reading thread to end a connection, with the reason; another one follows."""
 
 
 class Connection(WebSocketApp):
-    """A WebSocketApp that connects within limits, and ends at once. It knows no protocol above it."""
+    """A WebSocketApp that connects within limits, and ends at once. It knows nothing of channels."""
 
     _reason = ""  # why the connection ended: the first reason that was given
 
@@ -212,15 +208,14 @@ class Connection(WebSocketApp):
             raise
 
     def _before_connect(self) -> list[str]:
-        """The headers, none; asked for right before connecting, when the settings can be made."""
+        """No headers: called right before connecting, to set limits. A login would follow a redirect."""
         connection: Any = self.sock
         connection.settimeout(CONNECT_TIMEOUT)
-        # A redirect could lead to any host, and the login would follow it.
         connection.connect = functools.partial(connection.connect, redirect_limit=0)
         return []
 
     def _hang_up(self, reason: str = "") -> None:
-        """Make the reading thread leave the connection, from any thread: a read under way returns."""
+        """Make the reading thread leave the connection, from any thread: its read returns."""
         self._reason = self._reason or reason
         self.keep_running = False
         sock = getattr(self.sock, "sock", None)
@@ -246,8 +241,9 @@ def heed(ws: "OkexWS", event: "WireEvent", text: str) -> None:
                 okex_log.info("%s unsubscribed.", printable_text(event.channel))
             ws._send_due()
         case "login":
-            if ws._login.done:  # v1 answers a signed addChannel like this
-                ws._subscriptions.confirm_private()
+            for subscription in ws._subscriptions:
+                if ws._login.done and subscription.private:  # v1 confirms addChannel like this
+                    ws._subscriptions.confirmed(subscription.key)
             ws._login.accepted()
             okex_log.info("Logged in.")
             ws._send_due()
@@ -305,8 +301,7 @@ class OkexWS(Connection):
                 Their rows come late, and have "restored": true
 
     `books[channel]` is the live OrderBook of a book channel, `counts` counts messages and what went wrong.
-    Assign or override `on_status(status, detail)` to hear CONNECTED, SUBSCRIBED, DISCONNECTED, GAP, REFUSED
-    and EXIT.
+    Override `on_status(status, detail)` to hear CONNECTED, SUBSCRIBED, DISCONNECTED, GAP, REFUSED and EXIT.
     """
 
     # Bound here: a script that this is pasted into may have functions of the same names.
@@ -511,7 +506,6 @@ class OkexWS(Connection):
         return dispatcher
 
     def _begin(self) -> None:
-        """What a new connection begins with."""
         connection: Any = self.sock
         if connection.getstatus() != 101:  # websocket-client 1.8.0 takes a redirect for success
             raise websocket.WebSocketException("Redirect limit exhausted")
@@ -636,7 +630,6 @@ class OkexWS(Connection):
                 okex_log.warning("It was on a message of %s.", channel, exc_info=error)
 
     def _resubscribe(self, subscription: "Subscription", why: str) -> None:
-        """Subscribe anew to the channel of a book that is out of sync."""
         if not self._subscriptions.resubscribe(subscription, why):
             return
         self.counts["gaps"] += 1
@@ -648,7 +641,6 @@ class OkexWS(Connection):
         self._send_due()
 
     def _malformed(self, reason: str, message: str | bytes) -> None:
-        """Count, quote and drop a message that cannot be read."""
         self.counts["malformed"] += 1
         okex_log.warning("Malformed message, dropped: %s: %s", printable_text(reason), self._quote(message))
 
@@ -658,7 +650,7 @@ class OkexWS(Connection):
 
 
 def make_keeper(ws: OkexWS, channel: str) -> "Keeper | None":
-    """What looks after a channel's rows; None if they go to the handler as they are."""
+    """What looks after a channel's rows; None if the handler gets them as they are."""
     if kind := ws.dialect.book(channel):
         signed = channel.startswith("sprd-")  # a spread's price may be negative
         return OrderBook(kind == "whole", signed, ws._freshness.doubt, ws.depth)
@@ -669,7 +661,7 @@ def make_keeper(ws: OkexWS, channel: str) -> "Keeper | None":
 
 
 class Pace:
-    """Turns that are at least so many seconds apart, for all clients of the process: limits are per IP address."""
+    """Turns at least `spacing` seconds apart, for all clients of the process: limits are per IP."""
 
     def __init__(self, spacing: float) -> None:
         self.spacing = spacing
@@ -686,27 +678,23 @@ class Pace:
 
 
 CONNECT_PACE = Pace(0.34)  # OKX accepts 3 connects a second per IP (docs-v5 overview, 2026)
-FILL_PACE = Pace(0.125)  # OKX takes 10 requests a second, of each of these, per IP (docs-v5, 2026)
+FILL_PACE = Pace(0.125)  # OKX takes 10 of each of these requests a second per IP (docs-v5, 2026)
 
 
 class Freshness:
-    """Whether what was read is what the exchange says now. Times are monotonic, in seconds.
-
-    It is not if the connection is dead though open, the handler or the network slow, or the machine slept.
-    """
+    """Whether what was read is still true: the connection alive, reading in time, the machine awake."""
 
     def __init__(self, ping_every: float) -> None:
         self.ping_every = ping_every
-        self.heard = 0.0  # when a message last arrived and was handled; a piece of one is nothing yet
-        self.drained = inf  # everything that had arrived by then was read; inf without a connection
+        self.heard = 0.0  # monotonic: when a whole message last arrived and was handled
+        self.drained = inf  # all that had arrived by then was read; inf without a connection
         self.behind = False  # whether it is said that reading is late
         self.latency: float | None = None  # milliseconds
         self._pinged = 0.0  # when the oldest ping left that has no pong yet; 0 if there is none
         self._answers_pings = False  # whether this connection's other end does at all
-        self._clock_offset = 0.0  # seconds that time.time() was ahead of time.monotonic() when last looked at
+        self._clock_offset = 0.0  # seconds by which time.time() last was ahead of time.monotonic()
 
     def start(self, now: float) -> None:
-        """A new connection begins."""
         self.heard = self.drained = now
         self._answers_pings, self._pinged = False, 0.0
         self._clock_offset = wall_clock() - monotonic()
@@ -720,10 +708,7 @@ class Freshness:
             self._answers_pings, self._pinged = True, 0.0
 
     def check(self, now: float) -> None:
-        """Raise Reconnect if the connection is dead, or the machine slept; on the reading thread.
-
-        A quiet connection is not dead while pongs arrive.
-        """
+        """Raise Reconnect if the machine slept, or the connection is dead: not even pongs arrive."""
         if slept := self._slept():
             raise Reconnect(slept)
         limit = self.ping_every + SILENCE_MARGIN
@@ -731,24 +716,24 @@ class Freshness:
             raise Reconnect(f"nothing arrived for {limit:.0f} s")
         latency = self.latency or 0.0
         if self._answers_pings and latency > 1000 * max(self.ping_every, SILENCE_MARGIN):
-            # Data is that late, or a pong was left out.
             raise Reconnect(f"a ping was answered after {latency:.0f} ms, when the next had left")
 
     def lag(self, now: float) -> float:
-        """Seconds by which what is read may be late: what waits in the socket, and unanswered pings, tell."""
-        if self.drained == inf:
-            return 0.0
-        waited = now - (self._pinged or now)
-        pings = max(waited, (self.latency or 0.0) / 1000) if self._answers_pings else 0.0
-        return max(now - self.drained, pings)
+        """Seconds by which what is read may be late, by what waits in the socket, and by pings."""
+        lag = max(0.0, now - self.drained)
+        if self.drained == inf or not self._answers_pings:
+            return lag
+        return max(lag, now - (self._pinged or now), (self.latency or 0.0) / 1000)
 
     def doubt(self) -> str:
-        """Why no order book is to be trusted at this moment, "" if there is no reason. From any thread."""
+        """Why no order book is to be trusted now, or "". From any thread."""
         lag = self.lag(monotonic())
-        return f"what is read now may have arrived {lag:.0f} s ago" if lag > MAX_LAG else self._slept(follow=False)
+        if lag > MAX_LAG:
+            return f"what is read now may have arrived {lag:.0f} s ago"
+        return self._slept(follow=False)
 
     def _slept(self, follow: bool = True) -> str:
-        """Words for a jump of one clock against the other, "" without. The reading thread follows their slow drift."""
+        """How one clock jumped against the other, or "". The reading thread follows their slow drift."""
         jump = wall_clock() - monotonic() - self._clock_offset
         if abs(jump) > 3.0:
             return f"the clock jumped by {jump:+.0f} s: was this machine asleep?"
@@ -760,16 +745,16 @@ class Freshness:
 # ---------------------------------------------------------------------------------------------------------------
 # Subscriptions: what is wanted of one connection, and how far each channel has come. No socket, no thread.
 
-CONFIRM_TIMEOUT = 10.0  # seconds until a subscription, its end, a snapshot or a login that did not come is reported
+CONFIRM_TIMEOUT = 10.0  # seconds for a confirmation, a login's answer, or a book's snapshot to come
 REQUESTS_PER_HOUR = 480  # subscribe + unsubscribe + login on one connection (docs-v5 overview, 2026)
-REQUESTS_PER_OPEN = 100  # up to so many channels are asked for one by one, so that refusals are told apart
+REQUESTS_PER_OPEN = 100  # so many channels are asked for one by one: refusals are told apart
 
 
 class Keeper:
-    """Looks after the rows of a channel. This one names the values of rows that arrive as bare lists."""
+    """Looks after the rows of a channel. This one names the values of rows that are bare lists."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
-        self.names = names + tuple(f"column{n}" for n in range(len(names), 30))  # of values that are new to us
+        self.names = names + tuple(f"column{n}" for n in range(len(names), 30))  # of values new to us
 
     def open(self) -> None:
         """The channel is asked for: what comes from now on counts."""
@@ -781,59 +766,55 @@ class Keeper:
         """The user wants the channel no more."""
 
     def take(self, rows: list[Any], action: str) -> list[Any]:
-        """The rows of a message as the handler gets them. `action` is "snapshot", "update", or "" where there is none.
-
-        Raises BookOutOfSync if the channel has to be subscribed to anew.
-        """
+        """Rows for the handler. `action` is "snapshot", "update" or ""; raises BookOutOfSync to begin anew."""
         return [dict(zip(self.names, row)) if row.__class__ is list else row for row in rows]
 
 
 class Subscription:
-    """One channel. `Subscriptions` alone changes it, under its lock; its state may be read without."""
+    """One channel. Only `Subscriptions` changes it, under its lock; any thread may read its state."""
 
-    def __init__(self, channel: str, key: str, private: bool, keeper: Keeper | None) -> None:
+    def __init__(self, channel: str, key: str, private: bool) -> None:
         self.channel = channel  # as its user wrote it
         self.key = key  # as the exchange's messages name it, see Dialect.key
         self.private = private  # whether it needs a login
-        self.keeper = keeper  # another one each time that the user begins anew
+        self.keeper: Keeper | None = None  # another one each time that the user begins anew
         self.state = "wanted"
-        self.due = 0.0  # monotonic: when to ask for what the state wants, or when that should have come
+        self.due = 0.0  # monotonic: when to ask for what the state wants, or when that is late
         self.request = ""  # id of the request that asked for it; "" while none has
         self.again = False  # leaving, and then to be wanted again
-        self.failures = 0  # of late; each makes the wait for the next try longer; 0 if the user wants it now
-        self.failed = -inf  # monotonic: when the last one was
+        self.failed = -inf  # monotonic: when it last failed; -inf if the user wants it since
+        self.wait = 0.0  # seconds from that failure to the next try
 
 
 class Subscriptions:
-    """The table of one client's channels. Everything that changes a channel's state is a method here.
+    """The table of one client's channels. All that changes a channel's state is a method here.
 
     state       means                         goes to      when
     wanted      to be asked for at `due`      sent         take_due()
-    sent        asked for                     confirmed    confirmed(), or its first row: accepts()
-                                              wanted       check(): not confirmed in time
+    sent        asked for                     confirmed    confirmed(), or a row: accepts()
+                                              wanted       check(): late; refused(): another try may help
                                               refused      refused()
-                                              wanted       refused(), where another try may help
     confirmed   its rows flow                 leaving      drop(), resubscribe(); from sent, too
-                                              wanted       ended(): the exchange ended it by itself
+                                              wanted       ended(): by the exchange itself
                                               refused      refused(): too many connections have it
-    leaving     to be ended, or being ended   wanted       ended() or check(), if it is wanted again by then
-                                              (gone)       ended()
+    leaving     to be ended, or being ended   wanted       ended(), check(): if it is wanted again
+                                              gone         ended()
     refused     the exchange said no          wanted       want()
 
-    Any state but refused becomes wanted, or is gone, when the connection is lost: restart(). A keeper is open while
-    its channel is sent or confirmed, and closed otherwise: see _enter(). Times are monotonic, in seconds.
+    Any state but refused becomes wanted, or gone, with a lost connection: restart(). A keeper is open while
+    its channel is sent or confirmed. Times are monotonic, in seconds.
     """
 
     def __init__(self, dialect: "Dialect", make_keeper: Callable[[str], Keeper | None] = lambda channel: None) -> None:
         self.dialect = dialect
         self.make_keeper = make_keeper
-        self.by_key: dict[str, Subscription] = {}  # changed under the lock; one look-up needs none
-        self.books: dict[str, OrderBook] = {}  # by channel, as its user wrote it; one look-up needs no lock
-        self.dropped: set[str] = set()  # keys of which this connection may still send rows that nobody wants
-        self._spaced: dict[str, float] = {}  # by op: when a request left last that the user did not ask for
-        self._requests: deque[float] = deque()  # when this connection's requests left, of the last hour
+        self.by_key: dict[str, Subscription] = {}  # one look-up needs no lock
+        self.books: dict[str, OrderBook] = {}  # by channel, as its user wrote it; likewise
+        self.dropped: set[str] = set()  # keys of which rows may still come, unwanted
+        self._spaced: dict[str, float] = {}  # by op: when a request for what failed left last
+        self._requests = deque([-inf] * REQUESTS_PER_HOUR, REQUESTS_PER_HOUR)  # when the last ones left
         self._ids = itertools.count(1)
-        # Guards all of the above, and keepers' own locks are taken under it; never held while a request is sent.
+        # Guards all of the above, is taken before keepers' own locks, and never held while sending.
         self._lock = threading.RLock()
 
     def __iter__(self) -> Iterator[Subscription]:
@@ -843,267 +824,233 @@ class Subscriptions:
     @property
     def private(self) -> bool:
         """Whether any channel needs a login."""
-        return any(subscription.private for subscription in self)
-
-    # What the user asks for.
+        return any(entry.private for entry in self)
 
     def want(self, channel: str) -> Subscription:
-        """Want a channel, from now on and after every reconnect; one that was refused is asked for again."""
+        """Want a channel, now and after every reconnect, even one that was refused."""
         key = self.dialect.key(channel)
         with self._lock:
             known = self.by_key.get(key)
             if known and known.state == "refused":
-                known.failures = 0
                 self._enter(known, "wanted", "not subscribed yet")
             elif known is None or (known.state == "leaving" and not known.again):
-                keeper = self.make_keeper(channel)
-                subscription = known or Subscription(channel, key, self.dialect.private(channel), keeper)
-                subscription.keeper, subscription.again, subscription.failures = keeper, known is not None, 0
-                subscription.due = min(subscription.due, monotonic() + CONFIRM_TIMEOUT)
-                if keeper:
-                    keeper.close("not subscribed yet")
+                entry = known or Subscription(channel, key, self.dialect.private(channel))
+                entry.again = known is not None
+                entry.due = min(entry.due, monotonic() + CONFIRM_TIMEOUT)
+                entry.keeper = keeper = self.make_keeper(channel)
                 if isinstance(keeper, OrderBook):
-                    self.books[subscription.channel] = keeper
-                self.by_key[key] = subscription
+                    keeper.close("not subscribed yet")
+                    self.books[entry.channel] = keeper
+                self.by_key[key] = entry
                 self.dropped.discard(key)
             return self.by_key[key]
 
     def drop(self, channel: str) -> None:
-        """Want a channel no more. Its rows stop at once, whatever is still on its way."""
+        """Want a channel no more. Its rows stop at once, whatever is on its way."""
         with self._lock:
-            subscription = self.by_key.get(self.dialect.key(channel))
-            if subscription is None:
+            entry = self.by_key.get(self.dialect.key(channel))
+            if entry is None:
                 return
-            self.books.pop(subscription.channel, None)
-            if subscription.keeper:
-                subscription.keeper.drop()
-            subscription.again, subscription.failures = False, 0
-            if subscription.state in ("sent", "confirmed"):
-                self._enter(subscription, "leaving", "unsubscribed")
-            elif subscription.state != "leaving":
-                self._left(subscription)
-
-    # What leaves.
+            self.books.pop(entry.channel, None)
+            if entry.keeper:
+                entry.keeper.drop()
+            entry.again, entry.failed = False, -inf
+            if entry.state in ("sent", "confirmed"):
+                self._enter(entry, "leaving", "unsubscribed")
+            elif entry.state != "leaving":
+                self._left(entry)
 
     def take_due(self, now: float) -> list[tuple[str, list[str], str]]:
-        """The requests that are due, (op, channels, id), ends before beginnings; their channels count as asked for.
-
-        What the user wants may leave one by one; what failed leaves in few requests, a second apart.
-        """
+        """What to send now, (op, channels, id), ends first; the channels count as asked for."""
         requests = []
         with self._lock:
-            for state, op, becomes in (("leaving", "unsubscribe", "leaving"), ("wanted", "subscribe", "sent")):
-                due = [s for s in self.by_key.values() if s.state == state and not s.request and s.due <= now]
-                urgent, others = [s for s in due if not s.failures], [s for s in due if s.failures]
-                if others and now - self._spaced.get(op, -inf) >= 1.0:
+            for state, op in (("leaving", "unsubscribe"), ("wanted", "subscribe")):
+                due = [s for s in self if s.state == state and not s.request and s.due <= now]
+                # What the user wants may leave one by one; what failed, in few requests, a second apart.
+                urgent = [s for s in due if s.failed == -inf]
+                failed = [s for s in due if s.failed > -inf and now - self._spaced.get(op, -inf) >= 1.0]
+                if failed:
                     self._spaced[op] = now
-                else:
-                    others = []
-                each = -(-len(urgent) // REQUESTS_PER_OPEN)
-                for batch in (*self._batches(urgent, each), *self._batches(others, len(others))):
+                each = ceil(len(urgent) / REQUESTS_PER_OPEN)
+                for batch in (*self._batches(urgent, each), *self._batches(failed, len(failed))):
                     if not self.may_request(now):
                         break
                     id = f"r{next(self._ids)}"
-                    requests.append((op, [subscription.channel for subscription in batch], id))
-                    for subscription in batch:
-                        self._enter(subscription, becomes, "", now + CONFIRM_TIMEOUT, id)
+                    requests.append((op, [s.channel for s in batch], id))
+                    for entry in batch:
+                        if state == "wanted":
+                            self._enter(entry, "sent")
+                        entry.due, entry.request = now + CONFIRM_TIMEOUT, id
         return requests
 
     def may_request(self, now: float) -> bool:
-        """Whether the exchange takes one more request of this connection; if it does, it counts as sent."""
+        """Whether this connection may send one more request, which then counts as sent."""
         with self._lock:
-            while self._requests and now - self._requests[0] >= 3600:
-                self._requests.popleft()
-            granted = len(self._requests) < REQUESTS_PER_HOUR
+            granted = now - self._requests[0] >= 3600
             if granted:
                 self._requests.append(now)
             return granted
 
-    def _batches(self, subscriptions: list[Subscription], size: int) -> Iterator[list[Subscription]]:
-        """Requests of at most so many channels: few where it matters that each refusal has its own id."""
+    def _batches(self, due: list[Subscription], size: int) -> Iterator[list[Subscription]]:
+        """What goes into each request: at most `size` channels, and so many bytes."""
         batch: list[Subscription] = []
         length = 0
-        for subscription in subscriptions:
-            cost = len(self.dialect.subscribe([subscription.channel]).encode())
-            full = len(batch) == size or length + cost > self.dialect.max_request
-            if batch and full:
+        for entry in due:
+            cost = len(self.dialect.subscribe([entry.channel]).encode())
+            if batch and (len(batch) == size or length + cost > self.dialect.max_request):
                 yield batch
                 batch, length = [], 0
-            batch.append(subscription)
+            batch.append(entry)
             length += cost
         if batch:
             yield batch
 
-    # What arrives.
-
-    def accepts(self, subscription: Subscription) -> bool:
-        """Whether to take a row of a channel that is not confirmed. The first one after the request confirms it."""
+    def accepts(self, entry: Subscription) -> bool:
+        """Whether to take a row of an unconfirmed channel. The first after the request confirms it."""
         with self._lock:
-            if subscription.state == "sent":
-                self._enter(subscription, "confirmed")
+            if entry.state == "sent":
+                self._enter(entry, "confirmed")
             # v1 pushes the account's state after a login, before it is asked for.
-            return subscription.state == "confirmed" or (subscription.state == "wanted" and subscription.private)
+            early = entry.private and entry.state == "wanted"
+            return early or entry.state == "confirmed"
 
     def find(self, key: str, id: str = "") -> Subscription | None:
-        """The one subscription that a message is about, None if it is not clear."""
+        """The one subscription that a message is about; None if that is not clear."""
         with self._lock:
             meant = self._all_meant(key, id)
             return meant[0] if len(meant) == 1 and key not in self.dropped else None
 
     def _all_meant(self, key: str, id: str) -> list[Subscription]:
-        """What a message may be about: by its request's id where that tells, else by name, which may lack filters."""
+        """What a message may be about, by its request's id or its name, which may lack filters."""
         exact = self.by_key.get(key)
         if exact and id in ("", exact.request):
             return [exact]
-        asked = [s for s in self.by_key.values() if id and s.request == id]
+        asked = [s for s in self if id and s.request == id]
         if len(asked) == 1 or not key:
             return asked
-        among = asked or list(self.by_key.values())
-        return [s for s in among if s.key == key] or [s for s in among if self.dialect.covers(key, s.key)]
+        among = asked or list(self)
+        return [exact] if exact in among else [s for s in among if self.dialect.covers(key, s.key)]
 
     def confirmed(self, key: str, id: str = "") -> str:
-        """The exchange confirmed a channel. Returns its name; of many channels only the last one is said aloud."""
+        """The exchange confirmed a channel. Returns its name; of many, only the last is logged."""
         with self._lock:
-            subscription = self.find(key, id)
-            if subscription and subscription.state in ("wanted", "sent"):
-                self._enter(subscription, "confirmed")
-            states = [s.state for s in self.by_key.values()]
-        channel = subscription.channel if subscription else printable_text(key)
-        if len(states) > 20 and not {"wanted", "sent"} & {*states}:
+            entry = self.find(key, id)
+            if entry and entry.state in ("wanted", "sent"):
+                self._enter(entry, "confirmed")
+            states = [s.state for s in self]
+        channel = entry.channel if entry else printable_text(key)
+        many = len(states) > 20
+        okex_log.log(logging.DEBUG if many else logging.INFO, "%s subscribed.", channel)
+        if many and not {"wanted", "sent"} & {*states}:
             okex_log.info("%d of %d channels subscribed.", states.count("confirmed"), len(states))
-        else:
-            okex_log.log(logging.INFO if len(states) <= 20 else logging.DEBUG, "%s subscribed.", channel)
         return channel
 
-    def confirm_private(self) -> None:
-        """v1 confirms a signed request for a private channel like a login, without a name."""
-        for subscription in self:
-            if subscription.private:
-                self.confirmed(subscription.key)
-
     def ended(self, key: str, id: str = "") -> Subscription | None:
-        """The exchange ended a channel. Returns the subscription if that was not asked for, else None."""
+        """The exchange ended a channel. Returns its subscription if nobody asked for that."""
         with self._lock:
-            subscription = self.find(key, id)
-            if subscription and subscription.state == "leaving":
-                self._left(subscription)
-            elif subscription and subscription.state in ("sent", "confirmed"):
-                self._retry(subscription, "unsubscribed by the exchange")
-                return subscription
+            entry = self.find(key, id)
+            if entry and entry.state == "leaving":
+                self._left(entry)
+            elif entry and entry.state in ("sent", "confirmed"):
+                self._fail(entry, "wanted", "unsubscribed by the exchange")
+                return entry
             return None
 
     def refused(self, event: "WireEvent", why: str) -> list[Subscription]:
-        """The exchange refused something. Returns the channels that it was about.
-
-        Where it was a request for several channels, and nothing says which of them is at fault, they are asked for
-        in smaller ones.
-        """
+        """The exchange refused something. Returns the channels that it was about."""
         with self._lock:
             meant = self._all_meant(event.channel, event.id)
-            shared = len(meant) > 1 and not event.channel
+            shared = len(meant) > 1 and not event.channel  # then each is asked for by itself
             refused = [s for s in meant if s.state == "sent" or (s.state == "confirmed" and not shared)]
-            for subscription in refused:
+            for entry in refused:
                 if event.code in TRANSIENT:
-                    self._retry(subscription, f"refused: {why}")
+                    self._fail(entry, "wanted", f"refused: {why}")
                 else:
-                    subscription.failures = 0
-                    self._enter(subscription, "wanted" if shared else "refused", f"refused: {why}")
+                    entry.failed = -inf
+                    self._enter(entry, "wanted" if shared else "refused", f"refused: {why}")
             return refused
 
-    def resubscribe(self, subscription: Subscription, reason: str) -> bool:
-        """Have a channel ended and begun anew, because its book is out of sync. False if it is on its way out."""
+    def resubscribe(self, entry: Subscription, reason: str) -> bool:
+        """End and begin the channel of a book that is out of sync. False if it is on its way out."""
         with self._lock:
-            if subscription.state not in ("sent", "confirmed"):
+            if entry.state not in ("sent", "confirmed"):
                 return False
-            subscription.again = True
-            self._fail(subscription)
-            self._enter(subscription, "leaving", reason)
+            entry.again = True
+            self._fail(entry, "leaving", reason)
             return True
 
     def restart(self, reason: str) -> None:
-        """The connection is lost: on the next one, everything that is wanted is asked for anew."""
+        """The connection is lost: all that is wanted is asked for anew on the next one."""
         with self._lock:
-            self._requests.clear()
+            self._requests.extend([-inf] * REQUESTS_PER_HOUR)
             self._spaced.clear()
             self.dropped.clear()
-            for subscription in list(self.by_key.values()):
-                # A book of v1 that went wrong cost the connection, and may do so again: it is not asked for at once.
-                if subscription.state == "leaving" and not (subscription.again and self.dialect.snapshots):
-                    self._left(subscription)
-                elif subscription.state != "refused":
-                    subscription.again, subscription.failures = False, 0
-                    self._enter(subscription, "wanted", reason)
+            for entry in self:
+                # A book of v1 that went wrong cost the connection, and may again: it has to wait.
+                if entry.state == "leaving" and not (entry.again and self.dialect.snapshots):
+                    self._left(entry)
+                elif entry.state != "refused":
+                    entry.failed = -inf
+                    self._enter(entry, "wanted", reason)
 
     def check(self, now: float) -> list[Subscription]:
-        """Ask again for what was not confirmed in time. Returns the channels of books whose snapshot did not come.
-
-        Raises Reconnect where only a new connection helps.
-        """
+        """Ask again for what is late, or raise Reconnect. Returns the books without a snapshot."""
         late = []
         with self._lock:
-            waiting = any(s.due <= now and not s.request for s in self.by_key.values() if s.state != "refused")
-            if waiting and len(self._requests) == REQUESTS_PER_HOUR and now - self._requests[0] < 3600:
+            waiting = any(s.due <= now and not s.request for s in self if s.state != "refused")
+            if waiting and now - self._requests[0] < 3600:
                 raise Reconnect(f"all {REQUESTS_PER_HOUR} requests an hour of this connection are spent")
-            for subscription in [s for s in self.by_key.values() if s.request and s.due <= now]:
-                channel, book = subscription.channel, isinstance(subscription.keeper, OrderBook)
-                subscription.due = inf
-                if subscription.state == "sent":
-                    wait = self._retry(subscription, "not confirmed yet")
+            for entry in [s for s in self if s.request and s.due <= now]:
+                channel, keeper = entry.channel, entry.keeper
+                entry.due = inf
+                if entry.state == "sent":
+                    self._fail(entry, "wanted", "not confirmed yet")
                     message = "%s is not confirmed after %.0f s. Asking again in %.0f s."
-                    okex_log.warning(message, channel, CONFIRM_TIMEOUT, wait)
-                elif subscription.state == "leaving" and subscription.again:
-                    if book and not self.dialect.snapshots:
+                    okex_log.warning(message, channel, CONFIRM_TIMEOUT, entry.wait)
+                elif entry.again:
+                    if isinstance(keeper, OrderBook) and not self.dialect.snapshots:
                         # What still comes of the old subscription could be taken for the new book.
                         raise Reconnect(f"{channel} was not unsubscribed within {CONFIRM_TIMEOUT:.0f} s")
-                    self._left(subscription)
-                elif subscription.state == "leaving":
+                    self._left(entry)
+                elif entry.state == "leaving":
                     okex_log.warning("%s: not confirmed to be unsubscribed. What still comes is dropped.", channel)
-                elif isinstance(subscription.keeper, OrderBook) and subscription.keeper.awaited:
-                    late.append(subscription)
+                elif isinstance(keeper, OrderBook) and keeper.awaited:
+                    late.append(entry)
         return late
 
     # Transitions, under the lock.
 
-    def _enter(
-        self, subscription: Subscription, state: str, reason: str = "", due: float = 0.0, request: str = ""
-    ) -> None:
-        """Change the state. A keeper is open exactly while its channel may feed it; else it says the reason."""
-        flowed, flows = (each in ("sent", "confirmed") for each in (subscription.state, state))
-        if state == "confirmed":  # a book has so long for its snapshot
-            due, request = monotonic() + CONFIRM_TIMEOUT, subscription.request
-        subscription.state, subscription.due, subscription.request = state, due, request
-        if subscription.keeper and flows and not flowed:
-            subscription.keeper.open()
-        elif subscription.keeper and reason:
-            subscription.keeper.close(reason)
+    def _enter(self, entry: Subscription, state: str, reason: str = "") -> None:
+        """Change the state. A keeper is open while its channel may feed it; else it has the reason."""
+        flowed, flows = (each in ("sent", "confirmed") for each in (entry.state, state))
+        entry.state, entry.due = state, 0.0
+        if state == "confirmed":
+            entry.due = monotonic() + CONFIRM_TIMEOUT  # a book has so long for its snapshot
+        else:
+            entry.request = ""
+        if state == "wanted" and entry.failed > -inf:
+            entry.due = monotonic() + entry.wait
+        entry.again = entry.again and state == "leaving"
+        if entry.keeper and flows and not flowed:
+            entry.keeper.open()
+        elif entry.keeper and reason:
+            entry.keeper.close(reason)
 
-    def _left(self, subscription: Subscription) -> None:
+    def _left(self, entry: Subscription) -> None:
         """A channel has been left: it begins anew, or is gone."""
-        if subscription.again:
-            subscription.again = False
-            self._enter(subscription, "wanted", "", monotonic() + self._wait(subscription))
-            return
-        self.by_key.pop(subscription.key, None)
-        self.dropped.add(subscription.key)
-        if subscription.keeper:
-            subscription.keeper.close("unsubscribed")
+        if entry.again:
+            self._enter(entry, "wanted")
+        else:
+            self._enter(entry, "gone", "unsubscribed")
+            del self.by_key[entry.key]
+            self.dropped.add(entry.key)
 
-    def _retry(self, subscription: Subscription, reason: str) -> float:
-        """Ask for a channel again after a wait, because something failed. Returns the seconds."""
-        self._fail(subscription)
-        wait = self._wait(subscription)
-        self._enter(subscription, "wanted", reason, monotonic() + wait)
-        return wait
-
-    def _fail(self, subscription: Subscription) -> None:
-        """Count a failure; two minutes after the last one, it is the first again."""
-        now = monotonic()
-        subscription.failures = subscription.failures + 1 if now - subscription.failed < 120 else 1
-        subscription.failed = now
-
-    def _wait(self, subscription: Subscription) -> float:
-        """Seconds to wait for the next try: 0, 1, 3, 7, … by the failures of late, at most a minute."""
-        return min(60.0, 2.0 ** max(0, min(subscription.failures, 10) - 1) - 1)
+    def _fail(self, entry: Subscription, state: str, reason: str) -> None:
+        """Count a failure: the waits are 0, 1, 3, 7, … 60 s, and begin anew after two minutes without one."""
+        lately = monotonic() - entry.failed < 120
+        entry.wait = min(60.0, 2 * entry.wait + 1) if lately else 0.0
+        entry.failed = monotonic()
+        self._enter(entry, state, reason)
 
 
 # ---------------------------------------------------------------------------------------------------------------
