@@ -1200,12 +1200,14 @@ def bytes_waiting(sock: Any) -> int:
 # ---------------------------------------------------------------------------------------------------------------
 # Wire: text in, events out, and requests as text. No socket, thread, clock, file or print.
 
-# OKX hosts by region: live, simulated trading, REST. Port 8443 closed on 2026-10-31; 443 is the default.
+# OKX hosts by region: live, simulated trading, REST. Port 8443 closed on 2026-10-31.
 REGIONS = {
     "global": ("wss://ws.okx.com", "wss://wspap.okx.com", "https://openapi.okx.com"),
     "eea": ("wss://wseea.okx.com", "wss://wseeapap.okx.com", "https://eea.okx.com"),
     "us": ("wss://wsus.okx.com", "wss://wsuspap.okx.com", "https://us.okx.com"),
 }
+
+to_json = JSONEncoder(separators=(",", ":")).encode
 
 try:
     from orjson import loads as from_json  # three times as fast, if it is there
@@ -1213,7 +1215,7 @@ except ImportError:
     _scan = JSONDecoder().scan_once  # type: ignore[attr-defined]
 
     def from_json(text: str) -> Any:  # type: ignore[misc]
-        """json.loads without what it does around its scanner, which is a third of its time on a small message."""
+        """json.loads without what is around its scanner: a third faster for a small message."""
         try:
             value, end = _scan(text, 0)
         except StopIteration:
@@ -1221,14 +1223,11 @@ except ImportError:
         return value if end == len(text) else json_loads(text)
 
 
-to_json = JSONEncoder(separators=(",", ":")).encode
-
-
 def printable_text(text: str | bytes, most: int = 200) -> str:
-    """Text from outside made fit for a terminal or a log: without secrets, shortened, control characters escaped."""
+    """Text from outside, fit for a terminal or a log: no secrets, no control characters, not too long."""
     if isinstance(text, bytes):
         text = text.decode("utf-8", "backslashreplace")
-    text = mask_secrets(text[: most + 10_000])  # no secret is so long that a piece of it could come to the front
+    text = mask_secrets(text[: most + 10_000])  # the cut leaves no part of a secret in front
     if len(text) > most:
         text = text[:most] + "…"
     if text.isprintable():
@@ -1239,18 +1238,16 @@ def printable_text(text: str | bytes, most: int = 200) -> str:
 class WireEvent(NamedTuple):
     """What a message says. What an event does not have is empty.
 
-    kind            what it has
-    data            channel, rows, action: "snapshot", "update", or "" where the exchange sends none
-    pong, ping
-    confirmed       channel, id of the request: the exchange will send it; the channel may lack its filters
-    ended           channel, id: it will not any more
-    refused         code, message; channel or id, as far as the exchange says what it refuses
-    login           accepted
-    login refused   code, message
-    reply           id, code, message, rows, action: the answer to an order request, a row for each order; action is op
-    notice          code, message
-    unknown         message: well-formed, but of no kind that is known here
-    malformed       message: why it cannot be read
+    kind       what it has
+    data       channel, rows, action: "snapshot", "update", or "" where the exchange sends none
+    confirmed  channel, id of the request: it will be sent; the channel may lack its filters
+    ended      channel, id: it will not be sent any more
+    refused    code, message; channel or id, as far as the exchange says what it refuses
+    reply      id, code, message, rows, action: the answer to the order request `action`, a row an order
+    unknown    message: well-formed, but of no known kind
+    malformed  message: why it cannot be read
+    login refused, notice  code, message
+    login, ping, pong      nothing
     """
 
     kind: str
@@ -1263,36 +1260,38 @@ class WireEvent(NamedTuple):
 
 
 class ChannelKind(NamedTuple):
-    """A kind of channel: a row of the tables of channels, which say all that depends on the kind."""
+    """A row of the tables of channels, which say all that depends on the kind of channel."""
 
     where: str  # its endpoint, of v5, and whether it needs a login
-    name: str  # before the colon; <bar> and the like stand for each of a list of words, see Dialect.PLACES
-    argument: str  # an example of what follows the colon; with `=` if the exchange must have it; "" if it need not
+    name: str  # before the colon; <bar> and the like stand for one of some words, see PLACES
+    argument: str  # an example of what follows the colon; with `=` if it must be there
     what: str  # what it carries
-    columns: str  # the values of a row that matter most, in brackets if the rows arrive as bare lists
-    more: str  # v5: the types of instruments that it takes, or INDEX, or SPREAD; else what carries it today
+    columns: str  # the main values of a row; in brackets, all of them, if rows arrive as bare lists
+    more: str = "SPOT SWAP FUTURES OPTION"  # v5: what it takes; v3 and v1: what carries it today
 
 
 def table_rows(text: str) -> Iterator[list[str]]:
-    """The cells of a table that is written as text: a row a line, " | " between cells; an indented line goes on."""
+    """The cells of a table in text: a row a line, " | " between cells; an indented line goes on."""
     for line in re.sub(r"\n +", " ", text).strip().splitlines():
         yield line.split(" | ")
 
 
 class Dialect:
-    """One generation of the exchange's protocol, with its table of channels. Every method is a pure function."""
+    """A generation of the exchange's protocol, with its table of channels. All methods are pure."""
 
     name: str
-    retired: str = ""  # when the exchange gave this generation up
+    retired = ""  # when the exchange gave it up
     URL: str
     ping, pong = "ping", "pong"
-    ping_every: float  # seconds; every generation drops a connection that was quiet for 30
+    ping_every: float  # seconds; all drop a connection that was quiet for 30
     max_request = 4096  # bytes of arguments in one request
     passphrase = True  # whether its login takes one
-    snapshots = True  # whether an order book's first message can be told from a change
+    snapshots = True  # whether a book's first message can be told from a change
     BOOKS: re.Pattern[str]  # channels that are order books
-    PLACES: dict[str, str] = {}  # by the name of a place in a kind's name: the words that may stand there, any if ""
+    PLACES: dict[str, str]  # the words that may stand in a place of a kind's name, any if ""
     orders = False  # whether it takes orders over WebSocket
+    login: Callable[["Credentials", float], str]  # the login request, signed for this epoch second
+    _read: Callable[[Any], list[WireEvent]]  # the events in a message
 
     def __init__(self, table: str) -> None:
         self.kinds: list[ChannelKind] = []
@@ -1301,94 +1300,81 @@ class Dialect:
                 where = first[2:]
             else:
                 name, _, argument = first.partition(":")
-                what, columns, more = (*others, "SPOT SWAP FUTURES OPTION")[:3]
-                self.kinds.append(ChannelKind(where, name, argument, what, columns, more))
-        self._find = functools.lru_cache(maxsize=4096)(self._find_kind)  # names are many, and asked for again
+                self.kinds.append(ChannelKind(where, name, argument, *others))
+        self._find = functools.lru_cache(maxsize=4096)(self._find_kind)
 
     def _find_kind(self, name: str) -> tuple[ChannelKind | None, dict[str, str]]:
-        def words(place: re.Match[str]) -> str:
-            """The pattern of what may stand in a place."""
-            return f"(?P<{place[1]}>{'|'.join(self.PLACES[place[1]].split()) or '[a-z0-9]+'})"
-
         for kind in self.kinds:
-            match = re.fullmatch(re.sub("<(.+?)>", words, kind.name), name)
-            if match:
+            pattern = kind.name
+            for place, words in self.PLACES.items():
+                choice = words.replace(" ", "|") or "[a-z0-9]+"
+                pattern = pattern.replace(f"<{place}>", f"(?P<{place}>{choice})")
+            if match := re.fullmatch(pattern, name):
                 return kind, match.groupdict()
         return None, {}
 
     def kind(self, channel: str) -> ChannelKind | None:
-        """The row of the table for a channel, None for one that is not known."""
+        """The row of the table for a channel, None if it has none."""
         return self._find(channel.partition(":")[0])[0]
 
     def places(self, channel: str) -> dict[str, str]:
-        """What stands in the places of a known channel's name: {"bar": "1m"} for candle1m:BTC-USDT."""
+        """What stands in the places of a channel's name: {"bar": "1m"} for candle1m:BTC-USDT."""
         return self._find(channel.partition(":")[0])[1]
 
     def names(self, kind: ChannelKind, places: dict[str, str] | None = None) -> Iterator[str]:
-        """Every name of a kind, the most usual first; `places` has what to put where anything may stand."""
-        words = [
-            self.PLACES[part].split() or [(places or {}).get(part, part)] if n % 2 else [part]
-            for n, part in enumerate(re.split("<(.+?)>", kind.name))  # text, place, text, …
-        ]
-        return map("".join, itertools.product(*words))
+        """All names of a kind, the usual first; `places` has words where anything may stand."""
+        names = [kind.name]
+        for place in re.findall("<(.+?)>", kind.name):
+            words = self.PLACES[place].split() or [(places or {}).get(place, place)]
+            names = [name.replace(f"<{place}>", word) for name in names for word in words]
+        return iter(names)
 
-    def url(self, channel: str, region: str = "global", simulated: bool = False) -> str:
-        """The exchange's own URL for this channel."""
+    def url(self, channel: str, region: str, simulated: bool) -> str:
+        """The exchange's own URL for a channel."""
         return self.URL
 
     def subscribe(self, channels: Sequence[str], id: str = "", credentials: "Credentials | None" = None) -> str:
-        """The request for these channels. Only v1 looks at the credentials, and signs for private channels."""
+        """The request for these channels; v1 signs it for each private one."""
         return self._request("subscribe", channels, id)
 
     def unsubscribe(self, channels: Sequence[str], id: str = "") -> str:
         return self._request("unsubscribe", channels, id)
 
     def _request(self, op: str, channels: Sequence[str], id: str) -> str:
-        return to_json({"op": op, "args": list(channels)})
+        return to_json({"op": op, "args": channels})
 
     def private(self, channel: str) -> bool:
         """Whether a channel needs a login."""
         kind = self.kind(channel)
-        return kind is not None and kind.where.endswith("login")
+        return bool(kind and kind.where.endswith("login"))
 
-    def login(self, credentials: "Credentials", now: float) -> str:
-        """The login request, signed for this epoch second."""
-        raise NotImplementedError
-
-    def _sign(self, credentials: "Credentials", timestamp: str) -> str:
-        """v3 and v5: base64 of HMAC-SHA256 over the timestamp and a fixed request."""
-        text = f"{timestamp}GET/users/self/verify".encode()
-        return base64.b64encode(hmac.digest(credentials.secret_key.encode(), text, "sha256")).decode()
+    def _signed_values(self, credentials: "Credentials", now: float) -> list[str]:
+        """What a login of v3 or v5 has, signed by base64 of HMAC-SHA256 over a fixed request."""
+        text = f"{int(now)}GET/users/self/verify".encode()
+        sign = base64.b64encode(hmac.digest(credentials.secret_key.encode(), text, "sha256")).decode()
+        return [credentials.api_key, credentials.passphrase, str(int(now)), sign]
 
     def key(self, channel: str) -> str:
-        """The name that `parse` gives to this channel's events, however its user spells it."""
+        """The name of a channel in events, however its user spells it."""
         return channel
 
     def covers(self, key: str, subscribed: str) -> bool:
-        """Whether what the exchange calls `key` may be what was subscribed to as `subscribed`, both keys.
-
-        v3 and channel-conn-count-error name a channel without its argument.
-        """
+        """Whether `key`, in which the exchange may leave the argument out, can be `subscribed`."""
         return subscribed in (key, key.partition(":")[0]) or key == subscribed.partition(":")[0]
 
     def book(self, channel: str) -> str:
-        """How a channel sends order books: "whole" each time, "changes" after a first whole one, or "" for none."""
+        """How a channel sends order books: "whole", "changes" after a whole one, or "" for none."""
         depth = self.BOOKS.fullmatch(channel)
         if not depth:
             return ""
         return "whole" if depth["whole"] else "changes"
 
     def parse(self, text: str) -> list[WireEvent]:
-        """The events in one message. Never raises: what cannot be read becomes an event of the kind "malformed"."""
+        """The events in a message. Never raises: what cannot be read is an event "malformed"."""
         try:
             return self._read(from_json(text))
         except Exception as error:  # whatever odd JSON can raise
-            if text in ("ping", "pong"):
-                return [WireEvent(text)]
-            return [malformed_event(error)]
-
-    def _read(self, message: Any) -> list[WireEvent]:
-        raise NotImplementedError
+            return [WireEvent(text) if text in ("ping", "pong") else malformed_event(error)]
 
 
 def malformed_event(error: Exception) -> WireEvent:
@@ -1400,23 +1386,23 @@ def unknown_event(item: dict[str, Any]) -> WireEvent:
     return WireEvent("unknown", message=f"event {event}" if event else f"object with {', '.join(item)}")
 
 
-def refusal_event(code: str, message: str, channel: str = "", id: str = "") -> WireEvent:
-    """An error of v3 or v5. Those about the login say so by nothing but their code."""
+def refusal_event(code: str, message: str, channel: str, id: str = "") -> WireEvent:
+    """An error of v3 or v5. Those about the login say so by their code alone."""
     if not id and code in ALREADY:
         return WireEvent("login")
-    return WireEvent("login refused" if not id and code in LOGIN_CODES else "refused", channel, id, code, message)
+    kind = "login refused" if not id and code in LOGIN_CODES else "refused"
+    return WireEvent(kind, channel, id, code, message)
 
 
 class OkexV1(Dialect):
-    """OKEx v1, 2017 to 2019: named channels, messages that are arrays of objects, raw DEFLATE since 2018.
+    """OKEx v1, 2017 to 2019: named channels, arrays of objects, raw DEFLATE since 2018.
 
-    [{"binary":0,"channel":"ok_sub_spot_bch_btc_ticker","data":{"last":"111","buy":"115","sell":"115", …}}]
+    [{"binary":0,"channel":"ok_sub_spot_bch_btc_ticker","data":{"last":"111","buy":"115", …}}]
     """
 
     name = "v1"
     retired = "2019"
-    ping = '{"event":"ping"}'
-    pong = '{"event":"pong"}'
+    ping, pong = '{"event":"ping"}', '{"event":"pong"}'
     URL = "wss://real.okex.com:10441/ws/v1"
     ping_every = 30.0
     passphrase = False
@@ -1431,10 +1417,11 @@ class OkexV1(Dialect):
     }
 
     def subscribe(self, channels: Sequence[str], id: str = "", credentials: "Credentials | None" = None) -> str:
-        requests: list[dict[str, Any]] = [{"event": "addChannel", "channel": channel} for channel in channels]
-        for request in requests:
-            if credentials and self.private(request["channel"]):
-                request["parameters"] = self._signed(credentials)
+        requests: list[dict[str, Any]] = []
+        for channel in channels:
+            requests.append({"event": "addChannel", "channel": channel})
+            if credentials and self.private(channel):
+                requests[-1]["parameters"] = self._signed(credentials)
         return to_json(requests)
 
     def unsubscribe(self, channels: Sequence[str], id: str = "") -> str:
@@ -1453,10 +1440,8 @@ class OkexV1(Dialect):
         return parameters | {"sign": self.sign(parameters, credentials.secret_key)}
 
     def _read(self, message: Any) -> list[WireEvent]:
-        if message.__class__ is not list:
-            return [self._read_item(message)]
         events = []
-        for item in message:
+        for item in message if message.__class__ is list else [message]:
             try:
                 events.append(self._read_item(item))
             except Exception as error:  # a bad one costs no other
@@ -1470,10 +1455,16 @@ class OkexV1(Dialect):
         if "data" not in item:
             event = item.get("event")
             return WireEvent(event) if event in ("ping", "pong") else unknown_event(item)
-        if str(item.get("success", True)).lower() == "false":  # the template of the documentation
+        if str(item.get("success", True)).lower() == "false":  # as documented
             return WireEvent("refused", str(channel), code=str(item.get("errorcode", "")))
         if isinstance(rows, dict) and str(rows.get("result", True)).lower() == "false":
-            return self._read_refusal(channel, rows)
+            # [{"channel":"ok_sub_spot_usd_btc_depth","data":{"result":false,"error_msg":"…","error_code":20103}}]
+            code, message = str(rows.get("error_code", "")), str(rows.get("error_msg", ""))
+            if channel == "login":
+                return WireEvent("login refused", "", "", code, message)
+            if channel in ("addChannel", "removeChannel"):
+                channel = rows.get("channel", channel)
+            return WireEvent("refused", str(channel), "", code, message)
         if channel in ("addChannel", "removeChannel"):
             return WireEvent("confirmed" if channel == "addChannel" else "ended", str(rows["channel"]))
         if channel == "login":
@@ -1481,30 +1472,19 @@ class OkexV1(Dialect):
         if not channel or not isinstance(channel, str):
             raise ValueError("data without a channel")
         if not isinstance(rows, dict):
-            # {"channel":"btc_forecast_price","timestamp":"1490341322021","data":"998.8"}: unasked for, before delivery
+            # {"channel":"btc_forecast_price","timestamp":"1490341322021","data":"998.8"}: unasked for
             rows = {name: value for name, value in item.items() if name not in ("channel", "binary")}
         for side in ("bids", "asks"):
-            if (levels := rows.get(side)) and levels[0][0].__class__ is not str:  # JSON numbers, in August 2018
+            levels = rows.get(side)
+            if levels and levels[0][0].__class__ is not str:  # JSON numbers, in August 2018
                 rows[side] = [[str(value) for value in level] for level in levels]
         return WireEvent("data", channel, "", "", "", [rows])
-
-    def _read_refusal(self, channel: str, data: dict[str, Any]) -> WireEvent:
-        """A refusal carries the *requested* channel, so that it looks like that channel's data.
-
-        [{"channel":"ok_sub_spot_usd_btc_depth","data":{"result":false,"error_msg":"…","error_code":20103}}]
-        """
-        if channel in ("addChannel", "removeChannel"):
-            channel = data.get("channel", channel)
-        code, message = str(data.get("error_code", "")), str(data.get("error_msg", ""))
-        if channel == "login":
-            return WireEvent("login refused", code=code, message=message)
-        return WireEvent("refused", str(channel), code=code, message=message)
 
 
 class OkexV3(Dialect):
     """OKEx v3, 2018 to 2021: tables of rows, raw DEFLATE.
 
-    {"table":"spot/trade","data":[{"instrument_id":"BCH-USDT","price":"328.74","side":"sell","size":"0.12", …}]}
+    {"table":"spot/trade","data":[{"instrument_id":"BCH-USDT","price":"328.74","side":"sell", …}]}
     """
 
     name = "v3"
@@ -1523,120 +1503,112 @@ class OkexV3(Dialect):
     BY_UNDERLYING = {f"option/{kind}" for kind in "account instruments order order_algo position summary".split()}
 
     def login(self, credentials: "Credentials", now: float) -> str:
-        timestamp = str(int(now))
-        sign = self._sign(credentials, timestamp)
-        return to_json({"op": "login", "args": [credentials.api_key, credentials.passphrase, timestamp, sign]})
+        return to_json({"op": "login", "args": self._signed_values(credentials, now)})
 
     def _read(self, item: Any) -> list[WireEvent]:
         if "table" in item:
-            return self._read_table(item)
-        match item.get("event"):
-            case "subscribe" | "unsubscribe" as event:
-                return [WireEvent("confirmed" if event == "subscribe" else "ended", str(item["channel"]))]
-            case "login":
-                kind = "login" if str(item["success"]).lower() == "true" else "login refused"
-                return [WireEvent(kind, code=str(item.get("errorCode", "")), message=str(item.get("message", "")))]
-            case "error":
-                return [self._read_error(item)]
-        return [unknown_event(item)]
+            action = {"partial": "snapshot", "update": "update"}.get(item.get("action", ""), "")
+            by_channel: dict[str, list[Any]] = {}
+            for row in item["data"]:
+                by_channel.setdefault(self._channel(item["table"], row), []).append(row)
+            return [WireEvent("data", name, "", "", "", rows, action) for name, rows in by_channel.items()]
+        return [self._read_event(item)]
 
-    def _read_table(self, item: dict[str, Any]) -> list[WireEvent]:
-        """An event for each channel that the rows belong to, in the order of their first rows."""
-        action = {"partial": "snapshot", "update": "update"}.get(item.get("action", ""), "")
-        by_channel: dict[str, list[Any]] = {}
-        for row in item["data"]:
-            by_channel.setdefault(self._channel(item["table"], row), []).append(row)
-        return [WireEvent("data", channel, "", "", "", rows, action) for channel, rows in by_channel.items()]
-
-    def _read_error(self, item: dict[str, Any]) -> WireEvent:
+    def _read_event(self, item: dict[str, Any]) -> WireEvent:
         """{"event":"error","message":"Channel : spot/tickr doesn't exist","errorCode":30040}"""
-        message = str(item["message"])
-        named = re.search(r"Channel\s*:?\s+(\S+)", message)
-        return refusal_event(str(item["errorCode"]), message, named[1] if named else "")
+        code, message = str(item.get("errorCode", "")), str(item.get("message", ""))
+        match item.get("event"):
+            case "subscribe":
+                return WireEvent("confirmed", str(item["channel"]))
+            case "unsubscribe":
+                return WireEvent("ended", str(item["channel"]))
+            case "login" if str(item["success"]).lower() == "true":
+                return WireEvent("login")
+            case "login":
+                return WireEvent("login refused", "", "", code, message)
+            case "error":
+                named = re.search(r"Channel\s*:?\s+(\S+)", message)
+                return refusal_event(str(item["errorCode"]), message, named[1] if named else "")
+        return unknown_event(item)
 
     def _channel(self, table: str, row: Any) -> str:
-        """The channel that a row answers: the filter is in the row, under a name that depends on the table."""
+        """The channel that a row answers: which key has its filter depends on the table."""
         if table in self.UNFILTERED:
             return table
         keys = ("instrument_id", "currency", "underlying")
-        if table in self.BY_UNDERLYING:
-            keys = ("underlying", "instrument_id", "currency")
         # futures/account rows are keyed by their currency: {"BTC":{"equity":"997.4", …}}
         found = next((row[key] for key in keys if key in row), None) or next(iter(row), "")
         if table in self.BY_UNDERLYING:  # BTC-USD-190927-12500-C is of BTC-USD
-            found = "-".join(str(found).split("-")[:2])
+            found = family_of(str(row.get("underlying", found)))
         if table == "spot/order_algo":  # which may say ltc_usdt
             found = str(found).upper().replace("_", "-")
         return f"{table}:{found}"
 
 
 class OkxV5(Dialect):
-    """OKX v5, since 2021: what runs today. Channels and their arguments are objects; text frames, uncompressed.
+    """OKX v5, since 2021, what runs today: channels and arguments are objects, frames are text.
 
-    {"arg":{"channel":"trades","instId":"BTC-USDT"},"data":[{"px":"83753","sz":"0.000011","side":"sell", …}]}
+    {"arg":{"channel":"trades","instId":"BTC-USDT"},"data":[{"px":"83753","sz":"0.000011", …}]}
     """
 
     name = "v5"
     ping_every = 20.0
     max_request = 64 << 10
-    BOOKS = re.compile(r"(sprd-)?((books(50)?(-l2-tbt|-elp|-rpi(-tbt)?)?(-all)?)|(?P<whole>books5|bbo-tbt)):.+")
+    BOOKS = re.compile(r"(sprd-)?(books(50)?(-l2-tbt|-elp|-rpi(-tbt)?)?(-all)?|(?P<whole>books5|bbo-tbt)):.+")
     PLACES = {
         "bar": "1m 1s 3m 5m 15m 30m 1H 2H 4H 6H 12H 1D 2D 3D 5D 1W 1M 3M 6Hutc 12Hutc 1Dutc 2Dutc 3Dutc 5Dutc 1Wutc"
         " 1Mutc 3Mutc"
     }
-    NOT_IDENTITY = ("channel", "uid", "extraParams")  # the exchange adds uid to a push, and may leave extraParams out
+    NOT_IDENTITY = ("channel", "uid", "extraParams")  # a push has a uid, and may lack extraParams
     orders = True
 
-    def url(self, channel: str, region: str = "global", simulated: bool = False) -> str:
+    def url(self, channel: str, region: str, simulated: bool) -> str:
         if region not in REGIONS:
             raise ValueError(f"no region {region!r}: choose one of {', '.join(REGIONS)}")
         kind = self.kind(channel)
         return f"{REGIONS[region][simulated]}/ws/v5/{kind.where.split(',')[0] if kind else 'public'}"
 
     def argument(self, channel: str) -> dict[str, str]:
-        """`trades:BTC-USDT` and `orders:instType=ANY` as the object that the exchange takes."""
+        """The object that the exchange takes for a channel like orders:instType=ANY."""
         name, _, rest = channel.partition(":")
         if "=" in rest:
             pairs = (pair.partition("=") for pair in re.split(r",(?=\w+=)", rest))
             return {"channel": name} | {key: value for key, _, value in pairs}
-        return {"channel": name, self._instrument_key(name): rest} if rest else {"channel": name}
-
-    def _instrument_key(self, name: str) -> str:
-        return "sprdId" if name.startswith("sprd-") else "instId"
+        key = "sprdId" if name.startswith("sprd-") else "instId"
+        return {"channel": name, key: rest} if rest else {"channel": name}
 
     def channel(self, arg: dict[str, str]) -> str:
         """The inverse of `argument`, the same for every order of the keys."""
         pairs = ",".join(f"{key}={arg[key]}" for key in sorted(arg) if key not in self.NOT_IDENTITY)
         if "," not in pairs:
-            pairs = pairs.removeprefix(f"{self._instrument_key(arg['channel'])}=")
+            pairs = pairs.removeprefix("instId=").removeprefix("sprdId=")
         return f"{arg['channel']}:{pairs}".rstrip(":")
 
     def key(self, channel: str) -> str:
         return self.channel(self.argument(channel))
 
     def covers(self, key: str, subscribed: str) -> bool:
-        """The exchange drops filters from the arguments that it echoes: liquidation-orders loses its instFamily."""
-        if key.partition(":")[0] != subscribed.partition(":")[0]:
-            return False
-        return self.argument(key).items() <= self.argument(subscribed).items()
+        """The exchange may echo fewer filters: liquidation-orders loses its instFamily."""
+        alike = key.partition(":")[0] == subscribed.partition(":")[0]
+        return alike and self.argument(key).items() <= self.argument(subscribed).items()
 
     def _request(self, op: str, channels: Sequence[str], id: str) -> str:
         request = {"op": op, "args": [self.argument(channel) for channel in channels]}
         return to_json({"id": id, **request} if id else request)
 
     def login(self, credentials: "Credentials", now: float) -> str:
-        timestamp = str(int(now))
-        arg = {"apiKey": credentials.api_key, "passphrase": credentials.passphrase, "timestamp": timestamp}
-        return to_json({"op": "login", "args": [arg | {"sign": self._sign(credentials, timestamp)}]})
+        names = ("apiKey", "passphrase", "timestamp", "sign")
+        return to_json({"op": "login", "args": [dict(zip(names, self._signed_values(credentials, now)))]})
 
     def instrument_type(self, id: str) -> str:
-        """SPOT, SWAP, FUTURES, OPTION or EVENTS, by the form of an instrument's name."""
+        """SPOT, SWAP, FUTURES, OPTION or EVENTS, by the form of a name."""
         dashes = id.count("-")
         if dashes < 2:
             return "SPOT"
         if dashes == 2:
             return "SWAP" if id.endswith("-SWAP") else "FUTURES"
-        return "OPTION" if dashes == 4 and id.endswith(("-C", "-P")) else "EVENTS"  # BTC-ABOVE-DAILY-260428-1600-64000
+        # BTC-USD-261225-80000-C, BTC-ABOVE-DAILY-260428-1600-64000
+        return "OPTION" if dashes == 4 and id.endswith(("-C", "-P")) else "EVENTS"
 
     def _read(self, item: Any) -> list[WireEvent]:
         rows = item.get("data")
@@ -1645,203 +1617,170 @@ class OkxV5(Dialect):
             common = len(arg) == 2 and "instId" in arg
             channel = f"{arg['channel']}:{arg['instId']}" if common else self.channel(arg)
             if len(item) > 2 and "action" not in item:
-                rows = self._with_page(item)
+                # The handler gets rows alone: those of account and positions take along what is beside them.
+                # {"arg":{…},"eventType":"snapshot","curPage":1,"lastPage":true,"data":[{…}]}
+                del item["arg"], item["data"]
+                rows = [{**item, **row} if isinstance(row, dict) else row for row in rows]
             return [WireEvent("data", channel, "", "", "", rows, item.get("action", ""))]
         if "op" in item and "event" not in item:
-            code, message, op = str(item["code"]), str(item.get("msg", "")), str(item["op"])
-            return [WireEvent("reply", "", str(item["id"]), code, message, rows if isinstance(rows, list) else [], op)]
+            answer = str(item["id"]), str(item["code"]), str(item.get("msg", ""))
+            return [WireEvent("reply", "", *answer, rows if isinstance(rows, list) else [], str(item["op"]))]
         return [self._read_event(item)]
 
-    def _with_page(self, item: dict[str, Any]) -> list[Any]:
-        """Rows of account and positions, which say beside them whether they are a snapshot, and its last page.
-
-        {"arg":{"channel":"account",…},"eventType":"snapshot","curPage":1,"lastPage":true,"data":[{…}]}
-
-        The handler gets rows alone, so each takes along what is said beside it.
-        """
-        beside = {name: value for name, value in item.items() if name not in ("arg", "data")}
-        return [{**beside, **row} if isinstance(row, dict) else row for row in item["data"]]
-
     def _read_event(self, item: Any) -> WireEvent:
-        event = item.get("event")
+        event, id = item.get("event"), str(item.get("id") or "")
+        code, message = str(item.get("code", "")), str(item.get("msg", ""))
         match event:
-            case "subscribe" | "unsubscribe":
-                kind = "confirmed" if event == "subscribe" else "ended"
-                return WireEvent(kind, self.channel(item["arg"]), str(item.get("id", "")))
+            case "subscribe":
+                return WireEvent("confirmed", self.channel(item["arg"]), id)
+            case "unsubscribe":
+                return WireEvent("ended", self.channel(item["arg"]), id)
             case "login":
-                code, message = str(item["code"]), str(item.get("msg", ""))
-                return WireEvent("login refused", "", "", code, message) if code != "0" else WireEvent("login")
+                return WireEvent("login") if code == "0" else WireEvent("login refused", "", "", code, message)
             case "error":
-                return self._read_error(item)
+                # {"event":"error","code":"60018","msg":"… channel:books,instId:NOPE doesn't exist.","id":"o1"}
+                # It may echo the request, and have its id there alone: Invalid request: {\"id\":\"o1\", …}
+                echoed = re.search(r'"id\\*"\s*:\s*\\*"([A-Za-z0-9]{1,32})\\*"', item["msg"])
+                named = re.search(r"channel:([\w-]+)(?:,instId:([\w-]+))? doesn't exist", message)
+                channel = ":".join(filter(None, named.groups())) if named else ""
+                return refusal_event(str(item["code"]), message, channel, id or (echoed[1] if echoed else ""))
             case "notice":
-                return WireEvent("notice", code=str(item["code"]), message=str(item["msg"]))
+                return WireEvent("notice", code=code, message=message)
             case "channel-conn-count":
                 message = f"{item['connCount']} connections are subscribed to {item['channel']}"
                 return WireEvent("notice", code=event, message=message)
-            case "channel-conn-count-error":
-                # The subscription had been confirmed; it is dead all the same (docs-v5 overview).
+            case "channel-conn-count-error":  # confirmed before, now dead (docs-v5 overview)
                 message = f"{item['connCount']} connections are subscribed"
                 return WireEvent("refused", str(item["channel"]), code=event, message=message)
         return unknown_event(item)
 
-    def _read_error(self, item: dict[str, Any]) -> WireEvent:
-        """{"id":"ob1","event":"error","code":"60018","msg":"… channel:books,instId:NOPE-USDT doesn't exist."}"""
-        message = item["msg"]
-        # An error may echo the request, and give its id there alone: Invalid request: {\"id\":\"o1\", …}
-        echoed = re.search(r'"id\\*"\s*:\s*\\*"([A-Za-z0-9]{1,32})\\*"', message)
-        id = str(item.get("id") or (echoed[1] if echoed else ""))
-        named = re.search(r"channel:([\w-]+)(?:,instId:([\w-]+))? doesn't exist", message)
-        return refusal_event(str(item["code"]), message, ":".join(filter(None, named.groups())) if named else "", id)
 
-
-# Every kind of channel that the exchange documents (v5: as of November 2026), by its endpoint: its name and an example
-# of what follows, what it carries, the values of its rows, and what else ChannelKind has. One line serves the endpoint,
-# the login, the names of columns, --list, and who mistypes a name. Futures count in contracts, and then in coins.
+# Every documented kind of channel (v5: as of November 2026), by endpoint, with the cells of ChannelKind.
+# Futures count in contracts, and then in coins.
 V5 = OkxV5("""
 # public
-trades:BTC-USDT | trades; those of one order at one price are one row, of `count` trades | instId tradeId px sz side
-    ts count
-tickers:BTC-USDT | last price, best bid and ask, 24 hours | last lastSz bidPx bidSz askPx askSz open24h high24h low24h
-    vol24h ts
+trades:BTC-USDT | trades; those of one order at one price are one row | tradeId px sz side count ts
+tickers:BTC-USDT | last price, best bid and ask, 24 hours | last bidPx bidSz askPx askSz vol24h ts
 books:BTC-USDT | order book, 400 levels, every 100 ms | bids asks ts seqId prevSeqId
 books5:BTC-USDT | its best five levels, every 100 ms | bids asks ts seqId
 bbo-tbt:BTC-USDT | its best bid and ask, every 10 ms | bids asks ts seqId
-books-rpi:BTC-USDT | order book with retail orders; levels are price, all, without them, orders | bids asks ts seqId
-    prevSeqId
-index-tickers:BTC-USDT | index price | instId idxPx open24h high24h low24h ts | INDEX
-mark-price:BTC-USDT-SWAP | mark price | instId markPx ts
-price-limit:BTC-USDT-SWAP | price limits | instId buyLmt sellLmt ts
-funding-rate:BTC-USDT-SWAP | funding rate | instId fundingRate fundingTime nextFundingRate nextFundingTime ts | SWAP
-open-interest:BTC-USDT-SWAP | open interest | instId oi oiCcy ts | SWAP FUTURES OPTION
+books-rpi:BTC-USDT | order book with retail orders; levels: price, all, without them, orders | bids asks
+index-tickers:BTC-USDT | index price | idxPx high24h low24h ts | INDEX
+mark-price:BTC-USDT-SWAP | mark price | markPx ts
+price-limit:BTC-USDT-SWAP | price limits | buyLmt sellLmt ts
+funding-rate:BTC-USDT-SWAP | funding rate | fundingRate fundingTime nextFundingTime | SWAP
+open-interest:BTC-USDT-SWAP | open interest | oi oiCcy ts | SWAP FUTURES OPTION
 liquidation-orders:instType=SWAP | liquidations | instId details (side sz bkPx ts)
-adl-warning:instType=SWAP | auto-deleveraging: what the insurance fund holds | instType instFamily state bal maxBal ts
-estimated-price:instType=FUTURES,instFamily=BTC-USD | estimated delivery price, in the hour before | instId settlePx
-    ts
-opt-summary:instFamily=BTC-USD | greeks and volatilities of options | instId markVol bidVol askVol delta gamma theta
-    vega ts
-option-trades:instType=OPTION,instFamily=BTC-USD | trades of options | instId tradeId px sz side fillVol markPx idxPx
-    ts
+adl-warning:instType=SWAP | auto-deleveraging: the insurance fund | instFamily state bal maxBal
+estimated-price:instType=FUTURES,instFamily=BTC-USD | estimated delivery price, in the hour before | settlePx ts
+opt-summary:instFamily=BTC-USD | greeks, volatilities of options | instId markVol delta gamma theta vega
+option-trades:instType=OPTION,instFamily=BTC-USD | trades of options | instId px sz side fillVol idxPx ts
 instruments:instType=SPOT | instruments that change | instId state tickSz lotSz
-call-auction-details:BTC-USDT | a call auction | instId eqPx matchedSz unmatchedSz auctionEndTime state ts
+call-auction-details:BTC-USDT | a call auction | eqPx matchedSz unmatchedSz auctionEndTime
 event-contract-markets:instType=EVENTS | event contracts | instId state
 status | maintenance | title state begin end
 # business
-trades-all:BTC-USDT | trades, each by itself | instId tradeId px sz side ts
+trades-all:BTC-USDT | trades, each by itself | tradeId px sz side ts
 candle<bar>:BTC-USDT | candles; final where `confirm` is 1 | [ts o h l c vol volCcy volCcyQuote confirm]
 mark-price-candle<bar>:BTC-USDT-SWAP | candles of the mark price | [ts o h l c confirm]
 index-candle<bar>:BTC-USDT | candles of an index | [ts o h l c confirm] | INDEX
-public-block-trades:BTC-USDT | block trades, by leg | instId tradeId px sz side ts
-public-struc-block-trades | block trades, whole | blockTdId legs (instId px sz side) ts
-block-tickers:BTC-USDT | volumes of block trades | instId vol24h volCcy24h ts
-sprd-public-trades:BTC-USDT_BTC-USDT-SWAP | trades of spreads | sprdId tradeId px sz side ts | SPREAD
-sprd-tickers:BTC-USDT_BTC-USDT-SWAP | tickers of spreads | sprdId last lastSz bidPx bidSz askPx askSz open24h high24h
-    low24h vol24h ts | SPREAD
+public-block-trades:BTC-USDT | block trades, by leg | tradeId px sz side ts
+public-struc-block-trades | block trades, whole | blockTdId legs ts
+block-tickers:BTC-USDT | volumes of block trades | vol24h volCcy24h ts
+sprd-public-trades:BTC-USDT_BTC-USDT-SWAP | trades of spreads | tradeId px sz side ts | SPREAD
+sprd-tickers:BTC-USDT_BTC-USDT-SWAP | tickers of spreads | last bidPx askPx vol24h ts | SPREAD
 sprd-candle<bar>:BTC-USDT_BTC-USDT-SWAP | candles of spreads | [ts o h l c vol confirm] | SPREAD
 sprd-bbo-tbt:BTC-USDT_BTC-USDT-SWAP | best bid and ask of spreads | bids asks ts seqId | SPREAD
 sprd-books5:BTC-USDT_BTC-USDT-SWAP | best five levels of spreads | bids asks ts seqId | SPREAD
-sprd-books-l2-tbt:BTC-USDT_BTC-USDT-SWAP | order books of spreads | bids asks ts seqId prevSeqId | SPREAD
+sprd-books-l2-tbt:BTC-USDT_BTC-USDT-SWAP | order books of spreads | bids asks ts seqId | SPREAD
 # public, login
-books-l2-tbt:BTC-USDT | order book, 400 levels, every 10 ms (fee tier VIP 4) | bids asks ts seqId prevSeqId
-books50-l2-tbt:BTC-USDT | order book, 50 levels, every 10 ms (fee tier VIP 4) | bids asks ts seqId prevSeqId
+books-l2-tbt:BTC-USDT | order book, 400 levels, every 10 ms (VIP 4) | bids asks ts seqId
+books50-l2-tbt:BTC-USDT | order book, 50 levels, every 10 ms (VIP 4) | bids asks ts seqId
 # private, login
 orders:instType=ANY | your orders | ordId clOrdId instId side px sz state accFillSz avgPx fee uTime
-fills | your fills (fee tier VIP 4) | instId tradeId ordId fillPx fillSz side ts
-account | your balances | totalEq details (ccy cashBal availBal eq) uTime
-positions:instType=ANY | your positions | instId posSide pos avgPx upl lever liqPx uTime
-balance_and_position | both at each change | eventType balData posData pTime
-liquidation-warning:instType=ANY | your positions that may be liquidated | instId posSide pos mgnRatio
-account-greeks | the greeks of what you hold | ccy deltaBS gammaBS thetaBS vegaBS ts
+fills | your fills (VIP 4) | instId tradeId ordId fillPx fillSz side ts
+account | your balances | totalEq details (ccy cashBal availBal eq)
+positions:instType=ANY | your positions | instId posSide pos avgPx upl lever liqPx
+balance_and_position | both at each change | eventType balData posData
+liquidation-warning:instType=ANY | your positions near liquidation | instId posSide pos mgnRatio
+account-greeks | your greeks | ccy deltaBS gammaBS thetaBS vegaBS
 # business, login
-orders-algo:instType=ANY | your algo orders | algoId instId side ordType triggerPx sz state
-algo-advance:instType=ANY | your advanced algo orders | algoId instId side ordType triggerPx sz state
-algo-recurring-buy:instType=SPOT | your recurring buys | algoId state investmentAmt totalPnl pTime
-grid-orders-spot:instType=SPOT | your grid bots, spot | algoId instId state gridNum maxPx minPx totalPnl pTime
-grid-orders-contract:instType=ANY | your grid bots, contracts | algoId instId state gridNum maxPx minPx totalPnl pTime
-grid-positions:algoId=1 | a grid bot's positions | algoId instId pos avgPx upl liqPx pTime
-grid-sub-orders:algoId=1 | a grid bot's orders | algoId ordId clOrdId instId side px sz state accFillSz avgPx fee
-    uTime
+orders-algo:instType=ANY | your algo orders | algoId instId side triggerPx sz state
+algo-advance:instType=ANY | your advanced algo orders | algoId instId side triggerPx sz state
+algo-recurring-buy:instType=SPOT | your recurring buys | algoId state investmentAmt totalPnl
+grid-orders-spot:instType=SPOT | your grid bots, spot | algoId instId state gridNum maxPx minPx
+grid-orders-contract:instType=ANY | your grid bots, contracts | algoId instId state maxPx minPx
+grid-positions:algoId=1 | a grid bot's positions | algoId instId pos avgPx upl liqPx
+grid-sub-orders:algoId=1 | a grid bot's orders | algoId ordId instId side px sz state fee
 copytrading-notification:instType=SWAP | copy trading | infoType instId side pos avgPx
-copytrading-lead-notification:instType=SWAP | copy trading, as the one who leads | infoType instId side
-    maxLeadTraderNum
-deposit-info | your deposits | ccy amt state txId ts
-withdrawal-info | your withdrawals | ccy amt state txId ts
-rfqs | your requests for quotes | rfqId state legs cTime
-quotes | quotes for them | quoteId rfqId state quoteSide legs cTime
-struc-block-trades | your block trades | blockTdId legs (instId px sz side) ts
-sprd-orders | your orders in spreads | ordId clOrdId sprdId side px sz state accFillSz avgPx fee uTime
-sprd-trades | your trades of spreads | sprdId tradeId ordId fillPx fillSz side state ts
-economic-calendar | economic events (fee tier VIP 1) | event region date actual forecast previous
+copytrading-lead-notification:instType=SWAP | copy trading, as the leader | infoType instId side
+deposit-info | your deposits | ccy amt state txId
+withdrawal-info | your withdrawals | ccy amt state txId
+rfqs | your requests for quotes | rfqId state legs
+quotes | quotes for them | quoteId rfqId state quoteSide legs
+struc-block-trades | your block trades | blockTdId legs ts
+sprd-orders | your orders in spreads | ordId sprdId side px sz state accFillSz
+sprd-trades | your trades of spreads | sprdId tradeId ordId fillPx fillSz side ts
+economic-calendar | economic events (VIP 1) | event region date actual forecast previous
 """)
 
 V3 = OkexV3("""
 # public
-<market>/trade:BTC-USDT | trades; not spot: `qty` | instrument_id trade_id price size side timestamp | trades:{id}
-index/ticker:BTC-USD | index price | instrument_id last best_bid best_ask high_24h low_24h timestamp |
-    index-tickers:{id}
-<market>/ticker:BTC-USDT | last price, best bid and ask, 24 hours | instrument_id last best_bid best_ask high_24h
-    low_24h timestamp | tickers:{id}
-index/candle<seconds>s:BTC-USD | candles of an index | candle (time open high low close volume) |
-    index-candle{bar}:{id}
-<linear>/candle<seconds>s:BTC-USDT | candles | candle (time open high low close volume) | candle{bar}:{id}
-<market>/depth:BTC-USDT | order book | instrument_id bids asks timestamp checksum | books:{id}
-<linear>/depth5:BTC-USDT | its best five levels | instrument_id bids asks timestamp | books5:{id}
-<market>/depth_l2_tbt:BTC-USDT | order book, tick by tick | instrument_id bids asks timestamp checksum | books:{id}
-<contract>/price_range:BTC-USD-SWAP | price limits | instrument_id highest lowest timestamp | price-limit:{id}
-<contract>/mark_price:BTC-USD-SWAP | mark price | instrument_id mark_price timestamp | mark-price:{id}
-swap/funding_rate:BTC-USD-SWAP | funding rate | instrument_id funding_rate estimated_rate funding_time |
-    funding-rate:{id}
-futures/estimated_price:BTC-USD-191227 | estimated delivery price | instrument_id settlement_price timestamp |
+<market>/trade:BTC-USDT | trades; not spot: `qty` | trade_id price size side timestamp | trades:{id}
+index/ticker:BTC-USD | index price | last high_24h low_24h | index-tickers:{id}
+<market>/ticker:BTC-USDT | last price, best bid and ask, 24 hours | last best_bid best_ask | tickers:{id}
+index/candle<seconds>s:BTC-USD | candles of an index | candle (time o h l c) | index-candle{bar}:{id}
+<linear>/candle<seconds>s:BTC-USDT | candles | candle (time o h l c volume) | candle{bar}:{id}
+<market>/depth:BTC-USDT | order book | bids asks checksum | books:{id}
+<linear>/depth5:BTC-USDT | its best five levels | bids asks | books5:{id}
+<market>/depth_l2_tbt:BTC-USDT | order book, tick by tick | bids asks checksum | books:{id}
+<contract>/price_range:BTC-USD-SWAP | price limits | highest lowest | price-limit:{id}
+<contract>/mark_price:BTC-USD-SWAP | mark price | mark_price | mark-price:{id}
+swap/funding_rate:BTC-USD-SWAP | funding rate | funding_rate funding_time | funding-rate:{id}
+futures/estimated_price:BTC-USD-191227 | estimated delivery price | settlement_price timestamp |
     estimated-price:instType=FUTURES,instId={id}
-futures/instruments | futures that change | instrument_id underlying tick_size delivery | instruments:instType=FUTURES
-<contract>/liquidation:BTC-USD-SWAP | liquidations | instrument_id price size type |
-    liquidation-orders:instType={type}
-option/instruments | options that change | instrument_id underlying tick_size delivery | instruments:instType=OPTION
-option/summary:BTC-USD | greeks and volatilities of options | instrument_id mark_vol bid_vol ask_vol delta gamma theta
-    vega | opt-summary:instFamily={id}
+futures/instruments | futures that change | instrument_id tick_size | instruments:instType=FUTURES
+<contract>/liquidation:BTC-USD-SWAP | liquidations | price size type | liquidation-orders:instType={type}
+option/instruments | options that change | instrument_id tick_size | instruments:instType=OPTION
+option/summary:BTC-USD | greeks, volatilities of options | mark_vol delta gamma | opt-summary:instFamily={id}
 system/status | maintenance | title status start_time end_time | status
 # login
 spot/account:USDT | your balances | currency balance available hold | account:ccy={id}
 spot/margin_account:BTC-USDT | your margin balances | instrument_id currency:BTC | account
-<held>/account:BTC-USD | your balances | equity margin_mode total_avail_balance | account
-<held>/position:BTC-USD-191227 | your positions | instrument_id holding | positions:instType={type},instId={id}
-<market>/order:BTC-USDT | your orders | order_id client_oid instrument_id side price size filled_size state timestamp
-    | orders:instType={type},instId={id}
-<market>/order_algo:BTC-USDT | your algo orders | algo_id instrument_id size status timestamp |
-    orders-algo:instType={type},instId={id}
+<held>/account:BTC-USD | your balances | equity margin_mode | account
+<held>/position:BTC-USD-191227 | your positions | holding | positions:instType={type},instId={id}
+<market>/order:BTC-USDT | your orders | order_id side price size state | orders:instType={type},instId={id}
+<market>/order_algo:BTC-USDT | your algo orders | algo_id size status | orders-algo:instType={type},instId={id}
 """)
 
 V1 = OkexV1("""
 # public
-ok_sub_futureusd_<coin>_trade_<when> | trades of a future | [tid price amount time type coin_amount] | trades:{future}
-ok_sub_spot_<coin>_<quote>_deals | trades | [tid price amount time type coin_amount] | trades:{pair}
-ok_sub_spot_<coin>_<quote>_trades | trades, by another name | [tid price amount time type coin_amount] | trades:{pair}
-ok_sub_futureusd_<coin>_ticker_<when> | ticker of a future | last buy sell high low vol hold_amount | tickers:{future}
-ok_sub_spot_<coin>_<quote>_ticker | ticker | last buy sell high low vol timestamp | tickers:{pair}
-ok_sub_futureusd_<coin>_kline_<when>_<bar> | candles of a future | [timestamp open high low close volume coin_volume]
-    | candle{bar}:{future}
+ok_sub_futureusd_<coin>_trade_<when> | trades of a future | [tid price amount time type coin_amount] | trades:{id}
+ok_sub_spot_<coin>_<quote>_deals | trades | [tid price amount time type coin_amount] | trades:{id}
+ok_sub_spot_<coin>_<quote>_trades | trades, too | [tid price amount time type coin_amount] | trades:{id}
+ok_sub_futureusd_<coin>_ticker_<when> | ticker of a future | last buy sell high low vol | tickers:{id}
+ok_sub_spot_<coin>_<quote>_ticker | ticker | last buy sell high low vol | tickers:{id}
+ok_sub_futureusd_<coin>_kline_<when>_<bar> | candles of a future |
+    [timestamp open high low close volume coin_volume] | candle{bar}:{id}
 ok_sub_spot_<coin>_<quote>_kline_<bar> | candles | [timestamp open high low close volume coin_volume] |
-    candle{bar}:{pair}
-ok_sub_futureusd_<coin>_depth_<when> | order book of a future | bids asks timestamp | books:{future}
-ok_sub_futureusd_<coin>_depth_<when>_<levels> | its best levels | bids asks timestamp | books5:{future}
-ok_sub_spot_<coin>_<quote>_depth | order book | bids asks timestamp | books:{pair}
-ok_sub_spot_<coin>_<quote>_depth_<levels> | its best levels | bids asks timestamp | books5:{pair}
-ok_sub_futureusd_<coin>_index | index price | futureIndex timestamp | index-tickers:{index}
-<coin>_forecast_price | estimated delivery price, unasked for | timestamp data |
-    estimated-price:instType=FUTURES,instFamily={index}
+    candle{bar}:{id}
+ok_sub_futureusd_<coin>_depth_<when> | order book of a future | bids asks | books:{id}
+ok_sub_futureusd_<coin>_depth_<when>_<levels> | its best levels | bids asks | books5:{id}
+ok_sub_spot_<coin>_<quote>_depth | order book | bids asks | books:{id}
+ok_sub_spot_<coin>_<quote>_depth_<levels> | its best levels | bids asks | books5:{id}
+ok_sub_futureusd_<coin>_index | index price | futureIndex | index-tickers:{index}
+<coin>_forecast_price | delivery price, unasked for | data | estimated-price:instType=FUTURES,instFamily={index}
 # login
-ok_sub_futureusd_trades | your orders in futures | orderid contract_name type price amount status |
-    orders:instType=FUTURES
-ok_sub_futureusd_userinfo | your balances in futures | symbol balance profit_real keep_deposit | account
-ok_sub_futureusd_positions | your positions in futures | positions (contract_name position avgprice) |
-    positions:instType=FUTURES
-ok_sub_spot_<coin>_<quote>_order | your orders | orderId symbol tradeType tradeUnitPrice tradeAmount status |
-    orders:instType=SPOT,instId={pair}
+ok_sub_futureusd_trades | your orders in futures | orderid type price amount | orders:instType=FUTURES
+ok_sub_futureusd_userinfo | your balances in futures | balance profit_real | account
+ok_sub_futureusd_positions | your positions in futures | positions | positions:instType=FUTURES
+ok_sub_spot_<coin>_<quote>_order | your orders | orderId status | orders:instType=SPOT,instId={id}
 ok_sub_spot_<coin>_<quote>_balance | your balances | info | account
 """)
 
 
 def dialect_of(channel: str) -> Dialect:
-    """The generation that a channel's name belongs to. Raises ValueError for what cannot be a channel."""
+    """The generation that a channel belongs to. Raises ValueError if it cannot be a channel."""
     if not channel.isprintable():
         raise ValueError(f"{printable_text(channel)} is not a channel: it has a control character")
     dialect = likely_dialect(channel)
@@ -1859,7 +1798,6 @@ def likely_dialect(channel: str) -> Dialect | None:
 
 
 def passwordless(url: str) -> str:
-    """A URL without user and password."""
     return re.sub(r"//.*@", "//", url)
 
 
@@ -1874,58 +1812,53 @@ def port_of(url: str, default: int = 0) -> int:
 
 
 def endpoint_of(channel: str, url: str | None = None, region: str = "global", simulated: bool = False) -> str:
-    """The URL to connect to for a channel. A `url` without a path is a host, and gets the exchange's path."""
+    """The URL to connect to for a channel; a `url` without a path gets the exchange's."""
     own = dialect_of(channel).url(channel, region, simulated)
     if url is None:
         return own
     parts = urlsplit(url)
     if parts.scheme not in ("ws", "wss") or not parts.hostname or not port_of(url, 443):
-        hint = "it must start with ws:// or wss:// and name a host"
-        raise ValueError(f"{passwordless(url)} is not a WebSocket URL: {hint}")
+        raise ValueError(f"{passwordless(url)} is not a WebSocket URL, like wss://HOST")
     return url if parts.path.strip("/") else parts._replace(path=urlsplit(own).path).geturl()
 
 
 def columns_of(channel: str) -> tuple[str, ...]:
-    """Names for the columns of a channel whose rows arrive as bare lists; () where rows name their values."""
-    try:
-        kind = dialect_of(channel).kind(channel)
-    except ValueError:
-        return ()
+    """Names for the values of rows that are bare lists; () for a channel whose rows have names."""
+    kind = (likely_dialect(channel) or V5).kind(channel)
     return tuple(kind.columns[1:-1].split()) if kind and kind.columns.startswith("[") else ()
 
 
-fields, endpoint = columns_of, endpoint_of  # the public names, which a script may well give to something else
+fields, endpoint = columns_of, endpoint_of  # public names, which a pasting script may redefine
 
-
-# What to do about the exchange's error and close codes (v1: 1xxxx and 2xxxx, v3: 3xxxx, v5: 6xxxx and 400x).
+# What to do about error and close codes (v1: 1xxxx and 2xxxx, v3: 3xxxx, v5: 6xxxx and 400x).
 HINTS = {
     code: hint
     for hint, codes in table_rows("""
-check the spelling of the channel and its instrument | 10000 10001 10008 10015 20006 20007 20028 20103 20116 30040
-    60012 60013 60018 60027 60033
-check the API key, secret and passphrase | 10002 10005 10017 20020 20024 20026 30001 30002 30004 30006 30013 30015
-    30027 60005 60007 60009 60024 4001
-keys are made per region, and for live or simulated trading: check --region and --simulated | 60032
+check the spelling of channel and instrument | 10000 10001 10008 10015 20006 20007 20028 20103 20116
+    30040 60012 60013 60018 60027 60033
+check the API key, secret and passphrase | 10002 10005 10017 20020 20024 20026 30001 30002 30004 30006 30013
+    30015 30027 60005 60007 60009 60024 4001
+keys are per region, and live or simulated: check --region and --simulated | 60032
 this key is for another generation of the API | 30016
-the account is frozen, or has not opened this product | 10100 20001 20002 20003 20004 20005
+the account is frozen, or lacks this product | 10100 20001 20002 20003 20004 20005
 this connection belongs to another user | 10003 10004
 this API is not public | 10216
-this key may not be used from this IP address | 20019
+this key does not allow this IP address | 20019
 check the clock of this machine | 30005 30008 60004 60006
-this channel needs a login; books, books5 and bbo-tbt are public | 30041 60011
+this channel needs a login; books and books5 need none | 30041 60011
 already logged in on this connection | 30042 60031
 this channel needs a higher fee tier; books and books5 need none | 64003
-books-l2-tbt cannot be combined with books or books50-l2-tbt on one instrument | 64004
-this channel lives on another endpoint: public, private or business | 30000 60008 60028 64001 64002
+books-l2-tbt excludes books and books50-l2-tbt on one instrument | 64004
+another endpoint has this channel: public, private or business | 30000 60008 60028 64001 64002
 the argument uly is gone, use instFamily | 64000
-too many requests or channels: ask less often, or spread them over connections | 20049 30026 50011 50061 60014 4003
-    4008 4009 channel-conn-count-error
-the exchange did not understand the request | 30039 60019 4002
-something that the request must have is missing | 50014
-no such instrument, or its instIdCode has changed: the next order looks it up again | 51001
+too many requests or channels: ask less, or over more connections |
+    20049 30026 50011 50061 60014 4003 4008 4009 channel-conn-count-error
+the request was not understood | 30039 60019 4002
+the request lacks something | 50014
+no such instrument, or a new instIdCode, which the next order looks up | 51001
 log in once with one key on each connection | 60023 60026
-orders in event contracts need more: see the exchange's documentation | 54094 54109
-the exchange is not available for the moment | 50001 50013 50026
+orders in event contracts need more: see the documentation | 54094 54109
+the exchange is not available now | 50001 50013 50026
 the request was too large | 1009
 an error inside the exchange | 20014 30043 63999 64007 4006
 nothing was exchanged for 30 seconds | 4004
@@ -1937,20 +1870,15 @@ the API key was changed or deleted | 4007
 MISNAMED = {"60018", "30040", "10015", "20103"}  # refusals because there is no such channel
 CLOCK = {"30005", "30008", "60004", "60006"}  # refusals because of a timestamp
 ALREADY = {"30042", "60031"}  # "refusals" that say that we are logged in
-LOGIN_CODES = set(
-    "30001 30002 30004 30005 30006 30008 30013 30015 30016 30027"
-    " 60004 60005 60006 60007 60009 60024 60032 63999".split()
-)  # errors that are about the login, and say so by nothing but their code
-TRANSIENT = set(
-    "20014 20049 30026 30043 50001 50011 50013 50026 50061 60014 63999 64007".split()
-)  # refusals that are worth another try
+LOGIN_CODES = {*CLOCK, *"30001 30002 30004 30006 30013 30015 30016 30027 60005 60007 60009 60024 60032 63999".split()}
+# Refusals that are worth another try.
+TRANSIENT = set("20014 20049 30026 30043 50001 50011 50013 50026 50061 60014 63999 64007".split())
 
 
 def reason_of(code: str, message: str) -> str:
-    """A refusal in words: its code, what the exchange says, and what can be done."""
-    reason = f"{code} {printable_text(message)}"
-    hint = HINTS.get(code)
-    return f"{reason} ({hint})" if hint else reason
+    """A refusal in words: its code, its message, and what can be done."""
+    hint = f" ({HINTS[code]})" if code in HINTS else ""
+    return f"{code} {printable_text(message)}{hint}"
 
 
 # ---------------------------------------------------------------------------------------------------------------
