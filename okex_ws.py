@@ -809,7 +809,7 @@ class Subscriptions:
         self.dialect = dialect
         self.make_keeper = make_keeper
         self.by_key: dict[str, Subscription] = {}  # one look-up needs no lock
-        self.books: dict[str, OrderBook] = {}  # by channel, as its user wrote it; likewise
+        self.books: dict[str, OrderBook] = {}  # by channel, as its user wrote it; nor does one here
         self.dropped: set[str] = set()  # keys of which rows may still come, unwanted
         self._spaced: dict[str, float] = {}  # by op: when a request for what failed left last
         self._requests = deque([-inf] * REQUESTS_PER_HOUR, REQUESTS_PER_HOUR)  # when the last ones left
