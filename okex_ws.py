@@ -2887,15 +2887,12 @@ OPTIONS = re.compile(r"(\w+-\w+)-(?:.*-)?(?:[CP]|\[[CP]+\])")  # or a pattern of
 QUOTE_COINS = "USDT|USDC|USDG|USD|BTC|ETH|EUR|TRY|BRL|AUD|AED|SGD"
 SYNONYMS = {
     other: known
-    for known, others in table_rows("""
-trades | deals fills executions tape aggtrade
-tickers | price prices last quote bookticker
-books | depth orderbook level2 l2
-books5 | depth5 depth10 depth20
-bbo-tbt | bbo best
-open-interest | oi
-account | balance balances wallet
+    for cells in table_rows("""
+trades: deals fills executions tape aggtrade | bbo-tbt: bbo best | open-interest: oi
+tickers: price prices last quote bookticker | account: balance balances wallet
+books: depth orderbook level2 l2 | books5: depth5 depth10 depth20
 """)
+    for known, others in (cell.split(": ") for cell in cells)
     for other in others.split()
 }
 
@@ -2912,9 +2909,9 @@ class Misnomer(NamedTuple):
 
 
 def misnomer(channel: str) -> Misnomer | None:
-    """Why a channel cannot exist, by its name alone; None if it can, though its instrument may be unknown.
+    """Why a channel cannot exist, by its name alone; None if it can, whatever its instrument.
 
-    A kind that no table has may be a new one: it passes if it names its argument (new:instId=BTC-USDT).
+    A kind in no table may be new: it passes if it names its argument (new:instId=BTC-USDT).
     """
     channel = channel[:200]
     if likely_dialect(channel) and re.fullmatch(r"[^ :]+:\w+=[^*?[ ]*", channel):
@@ -2938,7 +2935,7 @@ def misnomer(channel: str) -> Misnomer | None:
 
 
 def nearest_names(name: str) -> list[str]:
-    """The kinds with names most like this one, of its generation: the usual for "", none for gibberish."""
+    """The kinds with names most like this one, of its generation; the usual ones for ""."""
     from difflib import get_close_matches  # slow to import, and most runs never need it
 
     if not name:
@@ -2946,11 +2943,10 @@ def nearest_names(name: str) -> list[str]:
     dialect = likely_dialect(name.lower()) or V5
     if dialect.kind(name):
         return [name]
-    name = name.lower()
     plain = functools.partial(re.sub, "[^a-z0-9]", "")
-    wanted = plain(name)
+    wanted = plain(name.lower())
     coins = rf"(?:spot|usd)_([a-z0-9]+?)_?({QUOTE_COINS}|)_"  # in a name of v1
-    coin, quote = re.findall(coins, f"{name}_spot_btc_", re.IGNORECASE)[0]
+    coin, quote = re.findall(coins, f"{name.lower()}_spot_btc_", re.IGNORECASE)[0]
     table = dict(SYNONYMS)
     for kind in dialect.kinds:
         names = dialect.names(kind, {"coin": coin, "quote": quote or "usdt"})
@@ -2964,7 +2960,7 @@ def nearest_names(name: str) -> list[str]:
 
 
 def channel_about(name: str, argument: str) -> str:
-    """A channel of this kind about what was written behind the colon, or else about what is like it."""
+    """A channel of this kind about what was written behind the colon, or what is like it."""
     dialect = likely_dialect(name) or V5
     kind = dialect.kind(name)
     argument = re.sub(r"[\s'\"]", "", argument)
@@ -2995,7 +2991,7 @@ def channel_about(name: str, argument: str) -> str:
 
 
 def is_pattern(text: str) -> bool:
-    return re.search(r"[*?[]", text) is not None
+    return bool(re.search(r"[*?[]", text))
 
 
 def family_of(instrument: str) -> str:
@@ -3043,28 +3039,26 @@ def todays_channel(channel: str) -> str:
         id = f"{places['coin']}-{places.get('quote', 'USD-YYMMDD')}".upper()
     type = name.partition("/")[0].upper()
     bar = bar_of(places.get("bar") or f"{places.get('seconds')}s")
-    words = {"id": id, "pair": id, "future": id, "index": family_of(id), "type": type, "bar": bar}
-    today = channel_about(*kind.more.format_map(words).partition(":")[::2])
+    today = kind.more.format(id=id, pair=id, future=id, index=family_of(id), type=type, bar=bar)
+    today = channel_about(*today.partition(":")[::2])
     return re.sub(r"([\w-]+-)YYMMDD.*", r"\g<0> (--list \1 shows the dates)", today)
 
 
 class Finder:
     """The exchange's lists of what it trades, each fetched when it is first needed, and kept.
 
-    What needs a list may take seconds, and raises OSError, ValueError or what websocket-client raises.
+    That may take seconds, and raises OSError, ValueError or what websocket-client raises.
     """
 
     def __init__(self, rest: Rest) -> None:
         self.patterns: list[str] = []  # what a client begins with
+        self.live = functools.cache(self._fetch)
         self._rest = rest
-        self._lists: dict[str, dict[str, str]] = {}  # by type: see live()
         self._refused: SimpleQueue[str] = SimpleQueue()  # channels; "" at the end
         self._thread = threading.Thread(target=self._run, name="okex_ws finder", daemon=True)
 
-    def live(self, type: str) -> dict[str, str]:
-        """What is traded now of SWAP or OPTION&instFamily=BTC-USD, and its index: {"BTC-USD-SWAP": "BTC-USD"}."""
-        if type in self._lists:
-            return self._lists[type]
+    def _fetch(self, type: str) -> dict[str, str]:
+        """What is traded of SWAP or OPTION&instFamily=BTC-USD, and its index: {"BTC-USD-SWAP": "BTC-USD"}."""
         live = {}
         try:
             for row in self._rest.get(f"/api/v5/public/instruments?instType={type}"):
@@ -3075,20 +3069,20 @@ class Finder:
         except ValueError as error:
             if not str(error).startswith("51001 "):  # there are none
                 raise
-        self._lists[type] = live
         return live
 
     def names(self, types: str, like: str) -> list[str]:
-        """All of these types. Options only of one family, where `like`, a name or a pattern, tells which."""
+        """All of these types; options of the family that `like`, a name or a pattern, is of."""
         if types == "INDEX":
-            indices = {*self.live("SPOT"), *self.live("SWAP").values(), *self.live("FUTURES").values()}
+            futures = self.live("SWAP") | self.live("FUTURES")
+            indices = {*self.live("SPOT"), *futures.values()}
             return sorted(filter(INSTRUMENT.fullmatch, indices))
         if "OPTION" in types and (option := OPTIONS.fullmatch(like)):
             return list(self.live(f"OPTION&instFamily={option[1]}"))
         return [name for type in ("SPOT", "SWAP", "FUTURES") if type in types for name in self.live(type)]
 
     def matching(self, channel: str) -> list[str]:
-        """The channels that a pattern such as trades:*-USDT-SWAP stands for now; LookupError if there are none."""
+        """The channels that trades:*-USDT-SWAP stands for now; LookupError if there are none."""
         name, _, pattern = channel.partition(":")
         kind, wrong = V5.kind(name), misnomer(channel)
         if kind is None or wrong:
@@ -3096,12 +3090,13 @@ class Finder:
         names = self.names(kind.more, pattern)
         found = [f"{name}:{other}" for other in names if fnmatchcase(other, pattern)]
         if not found:
-            raise LookupError(f"no instrument that is traded now matches {channel} (options by family: BTC-USD-*-C)")
+            hint = "options by family: BTC-USD-*-C"
+            raise LookupError(f"no instrument that is traded now matches {channel} ({hint})")
         okex_log.info("%s matches %d instruments; later ones are not followed.", channel, len(found))
         return found
 
     def look_up(self, found: Callable[[list[str]], None]) -> Iterator[str]:
-        """Tell `found` what each pattern stands for; yield why a list cannot be had, and then try again."""
+        """Tell `found` what each pattern stands for; yield why there is no list, and try again."""
         while self.patterns:
             pattern = self.patterns[0]
             try:
@@ -3133,12 +3128,12 @@ class Finder:
             kind = V5.kind(name)
             if kind is None or misnomer(channel):  # which was told before
                 continue
-            with suppress(Exception):  # a list that cannot be had helps nobody, but harms nothing
+            with suppress(Exception):  # nobody needs a list that cannot be had
                 names = self.names(kind.more, wanted)
-                turned = "-".join(reversed(wanted.split("-")))  # USDT-BTC
+                turned = "-".join(wanted.split("-")[::-1])  # USDT-BTC
                 alike = [turned] if turned in names else get_close_matches(wanted, names, 3, 0.75)
                 if alike and wanted not in names:
-                    meant = [f"{name}:{instrument}" for instrument in alike]
+                    meant = [f"{name}:{other}" for other in alike]
                     okex_log.warning("%s", Misnomer(f"{channel} was refused", meant))
 
     def finish(self) -> None:
@@ -3149,15 +3144,11 @@ class Finder:
 
 
 def find_channels(
-    *patterns: str,
-    url: str | None = None,
-    region: str = "global",
-    simulated: bool = False,
-    proxy: str | None = None,
+    *patterns: str, url: str | None = None, region: str = "global", simulated: bool = False, proxy: str | None = None
 ) -> list[str]:
     """The channels that patterns such as tickers:*-USDT-SWAP stand for now, in the exchange's order.
 
-    Raises LookupError if one matches nothing, ValueError for one that cannot, OSError if a list cannot be had.
+    Raises LookupError if one matches nothing, ValueError if it cannot, OSError without a list.
     """
     server = endpoint_of(patterns[0], url, region, simulated)
     finder = Finder(Rest(server, simulated, proxy_options(proxy, server)))
@@ -3167,36 +3158,32 @@ def find_channels(
 # ---------------------------------------------------------------------------------------------------------------
 # Lines: what a row looks like to a person. Every channel is a row of LINE_FORMATS.
 
-ROW_COLOURS = {"buy": "32", "sell": "31", "bid": "32", "ask": "31", "heading": "2"}
+ROW_COLOURS = dict.fromkeys(("buy", "bid", "▲"), "32") | dict.fromkeys(("sell", "ask", "▼"), "31")
+ROW_COLOURS |= {"dim": "2", "bold": "1", "alarm": "1;31"}
 shown_headings: set[str] = set()  # that print_rows has printed
 
 # What a value is called in v5, v3 and v1; the first name that a row has a value for counts.
 ROW_NAMES = dict(
     cell.split(": ")
     for cells in table_rows("""
-price: px price fillPx bkPx trade_px tradeUnitPrice
+price: px price fillPx bkPx trade_px tradeUnitPrice | time: time ts timestamp
 trigger: triggerPx slTriggerPx tpTriggerPx moveTriggerPx ordPx trigger_price algo_price
 size: sz size qty amount fillSz tradeAmount | bid: bid bidPx best_bid buy
-ask: ask askPx best_ask sell | open: o open | high: h high | low: l low
-close: c close | volume: vol volume | last 24h ago: open24h open_24h
-index: idxPx last futureIndex | mark: markPx mark_price
-estimate: settlePx settlement_price estimated_price data
-highest: buyLmt highest | lowest: sellLmt lowest
-rate: fundingRate funding_rate | next: nextFundingRate estimated_rate
-funded: fundingTime funding_time | volatility: markVol mark_vol
-bid_vol: bidVol bid_vol | ask_vol: askVol ask_vol | tick: tickSz tick_size
-lot: lotSz size_increment trade_increment | expires: expTime delivery
+ask: ask askPx best_ask sell | open: o open | high: h high | low: l low | close: c close
+volume: vol volume | last 24h ago: open24h open_24h | index: idxPx last futureIndex
+mark: markPx mark_price | estimate: settlePx settlement_price estimated_price data
+highest: buyLmt highest | lowest: sellLmt lowest | rate: fundingRate funding_rate
+next: nextFundingRate estimated_rate | funded: fundingTime funding_time
+volatility: markVol mark_vol | bid_vol: bidVol bid_vol | ask_vol: askVol ask_vol
+tick: tickSz tick_size | lot: lotSz size_increment trade_increment | expires: expTime delivery
 status: status state | begin: begin start_time | end: end end_time
 filled: accFillSz filled_size filled_qty deal_amount completedTradeAmount actualSz
-position: pos position | average: avgPx avg_cost avgprice fillPx
+position: pos position | average: avgPx avg_cost avgprice fillPx | delta: delta deltaBS deltaPA
 pnl: upl unrealized_pnl realized_pnl realized profitreal totalPnl
-delta: delta deltaBS deltaPA
 liquidation: liqPx liquidation_price forcedprice | equity: eq equity totalEq
-balance: cashBal balance
-available: availBal availEq available total_avail_balance avail_margin
-frozen: frozenBal hold freeze bondfreez | profit: profit_real profit
-deposit: keep_deposit bond | side: side posSide type tradeType
-state: status state | direction: position
+balance: cashBal balance | available: availBal availEq available total_avail_balance avail_margin
+frozen: frozenBal hold freeze bondfreez | profit: profit_real profit | deposit: keep_deposit bond
+side: side posSide type tradeType | state: status state | direction: position
 """)
     for cell in cells
 )
@@ -3205,60 +3192,54 @@ ROW_WORDS = {  # what a value of the exchange is in words
     for what, *cells in table_rows("""
 side | bid buy | ask sell | 1 long | 2 short | 3 end long | 4 end short
 direction | 1 long | 2 short
-state | -2 failed | -1 cancelled | 0 open | 1 partial | 2 filled | 3 submitting
-    | 4 cancelling | partially_filled partial | part_filled partial
+state | -2 failed | -1 cancelled | 0 open | 1 partial | 2 filled | 3 submitting | 4 cancelling
+    | partially_filled partial | part_filled partial
 """)
 }
 ROW_ABOUT = "instId instrument_id sprdId contract_name ccy currency symbol instFamily underlying uly instType".split()
 TIME_NAMES = re.compile(r".*(time|date|until|_at).*|ts|begin|end|delivery|listing", re.IGNORECASE)
 
-# A channel's lines: a pattern for its name without the argument, and the columns. `price:12` is a column of that width,
-# named by its heading; `next=rate` a value below its label, left out if there is none; `=mark` a word; `side` a value.
-# A list or an object in a row becomes lines of its own where its name after a dot is here: `account.details`.
+# A channel's lines: a pattern for its name without the argument, and the columns. `price:12` is a column
+# 12 wide with a heading, `next=rate` a value behind its label, if there is one, `=mark` a word.
+# A list or an object in a row has lines of its own where its name after a dot is here: `account.details`.
 LINE_FORMATS = list(
     table_rows(r"""
 option-trades | price:12 size:14 side vol=fillVol
 fills|sprd-trades | price:12 size:14 side =fill
-ok_sub_futureusd_trades|(sprd-|grid-sub-)?orders|\w+/order|ok_sub_spot_\w+_order |
-    price:12 size:14 side state done=filled
+.*futureusd_trades|(sprd-|grid-sub-)?orders|.*[/_]order | price:12 size:14 side state done=filled
 orders-algo|algo-advance | trigger:12 size:14 side status ordType
 \w+/order_algo | trigger:12 size:14 side status=status
 (public-)?struc-block-trades | blockTdId:12 =block strategy
 rfqs | status:12 =request id=rfqId until=validUntil
 quotes | status:12 =quote id=quoteId until=validUntil
-(rfqs|quotes|(public-)?struc-block-trades)\.legs | price:12 size:14 side
-(.*[/_-])?(trades?|trades-all|deals)|.*_trade_\w+ | price:12 size:14 side
-index-tickers|index/ticker|ok_sub_\w+_index | index:12 =index change=change
+(.*[/_-])?(trades?(-all)?|deals)|.*_trade_\w+|.*\.legs | price:12 size:14 side
+index.tickers?|.*_index | index:12 =index change=change
 block-tickers | vol24h:12 =in =blocks coins=volCcy24h
-(sprd-)?tickers|\w+/ticker|.*_ticker(_\w+)? | last:12 bid:14 ask:14 change:9
-\S*candle\w+|.*_kline_\w+ | open:12 high:9 low:9 close:8 volume:10
-(sprd-)?(books\S*|bbo-tbt)|\w+/depth\w*|.*_depth(_\w+)? |
-    bid:12 size:10 ask:10 size:10 spread:6
-mark-price|\w+/mark_price | mark:12 =mark
-price-limit|\w+/price_range | highest:12 lowest:14 =limits
-estimated-price|\w+/estimated_price|\w+_forecast_price | estimate:12 =estimated
-funding-rate|\w+/funding_rate | rate:12 =funding at=funded next=next
+(sprd-)?tickers|.*[/_]ticker\w* | last:12 bid:14 ask:14 change:9
+.*candle\w+|.*_kline_\w+ | open:12 high:9 low:9 close:8 volume:10
+(sprd-)?(books\S*|bbo-tbt)|.*[/_]depth\w* | bid:12 size:10 ask:10 size:10 spread:6
+(\w+/)?mark.price | mark:12 =mark
+(\w+/)?price.(limit|range) | highest:12 lowest:14 =limits
+(\w+/)?estimated.price|\w+_forecast_price | estimate:12 =estimated
+(\w+/)?funding.rate | rate:12 =funding at=funded next=next
 open-interest | oi:12 =open =interest coins=oiCcy
 liquidation-orders\.details|\w+/liquidation | price:12 size:14 side =liquidated
 opt-summary|option/summary | volatility:12 =vol bid=bid_vol ask=ask_vol delta=delta
-event-contract-markets |
-    status:12 floor=floorStrike cap=capStrike outcome=outcome settled=settleValue
-instruments|\w+/instruments | status:12 tick=tick lot=lot ends=expires
-status|system/status | status:12 title begin=begin end=end
+event-[\w-]+ | status:12 floor=floorStrike cap=capStrike outcome=outcome settled=settleValue
+(\w+/)?instruments | status:12 tick=tick lot=lot ends=expires
+(\w+/)?status | status:12 title begin=begin end=end
 economic-calendar | actual:12 forecast:9 previous:9 at=date event
-(grid-)?positions|liquidation-warning|balance_and_position\.posData|swap/position\.holding|option/position |
+(grid-)?positions|liquidation-warning|.*\.(posData|holding)|option/position |
     position:12 average:11 side pnl=pnl liq=liquidation
 \w+_positions\.positions | hold_amount:12 average:11 direction pnl=pnl liq=liquidation
-futures/position |
-    long_qty:12 long_avg_cost:14 =long short=short_qty at=short_avg_cost
+futures/position | long_qty:12 long_avg_cost:14 =long short=short_qty at=short_avg_cost
 swap/position | margin_mode:12 =margin
 account | equity:12 =dollars =in =all
 account\.details | equity:12 =equity available=available frozen=frozen
 account-greeks | delta:12 =delta gamma=gammaBS theta=thetaBS vega=vegaBS
+.*\.balData|spot/account|.*\.currency | balance:12 =balance available=available hold=frozen
 (swap|option)/account|futures/account\.[A-Z-]+ |
     equity:12 =equity available=available margin=margin_mode
-balance_and_position\.balData|spot/account|spot/margin_account\.currency |
-    balance:12 =balance available=available hold=frozen
 balance_and_position | eventType:12
 spot/margin_account | liquidation:12 =liquidation risk=risk_rate
 .*_userinfo(\.contracts)? | balance:12 =balance profit=profit deposit=deposit
@@ -3266,7 +3247,7 @@ deposit-info | amt:12 =deposit status=status chain
 withdrawal-info | amt:12 =withdrawal status=status chain
 grid-orders-\w+ | pnl:12 =pnl status from=minPx to=maxPx
 algo-recurring-buy | amt:12 investmentCcy period status pnl=pnl
-algo-recurring-buy\.recurringList | price:12 ratio=ratio average=average profit=profit
+.*\.recurringList | price:12 ratio=ratio average=average profit=profit
 copytrading-\S+ | infoType:12 =notice position=subPosId
 """)
 )
@@ -3275,16 +3256,13 @@ copytrading-\S+ | infoType:12 =notice position=subPosId
 class LineFormat(NamedTuple):
     """How the lines of one channel look."""
 
-    kind: str  # the channel without its argument
     name: str  # its instrument, where a row does not say it
     bar: str  # of candles: 1m
-    parts: list[tuple[str, str, int]]  # (`label=` or `=`, the value's name or a word, width); [] if not in the table
+    parts: list[tuple[str, str, int]]  # label= or =, value or word, width; [] if not in the table
     headings: str
 
 
 class ShownLine(NamedTuple):
-    """A line of a row."""
-
     format: LineFormat
     text: str
     colour: str = ""  # which of ROW_COLOURS
@@ -3292,83 +3270,81 @@ class ShownLine(NamedTuple):
 
 @functools.lru_cache(maxsize=1000)
 def line_format(channel: str) -> LineFormat:
-    """The format of a channel's lines, or of a list in its rows: `account.details`."""
+    """The format of a channel, or of a list in its rows: `account.details`."""
     kind, _, argument = channel.partition(":")
-    dialect = likely_dialect(kind)
-    places = dialect.places(kind) if dialect else {}
-    v1 = "_".join(places[place] for place in ("coin", "quote", "when") if place in places)
+    places = (likely_dialect(kind) or V5).places(kind)
+    v1 = "_".join(filter(None, map(places.get, ("coin", "quote", "when"))))
     name = argument.rpartition("=")[2] or v1 or kind
     bar = places.get("bar", "")
     if "candle" in kind:
         bar = re.sub(r"(-price|sprd|\w+/)?-?candle", " ", kind).strip()  # mark 1m
-    columns = next((columns for pattern, columns in LINE_FORMATS if re.fullmatch(pattern, kind)), "")
-    found = re.findall(r"(\w*=)?(\w+)(?::(\d+))?", columns)
+    columns = (columns for pattern, columns in LINE_FORMATS if re.fullmatch(pattern, kind))
+    found = re.findall(r"(\w*=)?(\w+)(?::(\d+))?", next(columns, ""))
     parts = [(label, what, int(width or 0)) for label, what, width in found]
     headings = [(what.replace("_", " "), width) for label, what, width in parts if not label]
-    return LineFormat(kind, name, bar, parts, line_text("time", "instrument", headings))
+    return LineFormat(name, bar, parts, line_text("time", "instrument", headings))
 
 
 def line_text(clock: str, name: str, cells: Iterable[tuple[str, int]]) -> str:
-    """A line: each value at the right end of a column of its width, if a long one before did not push it on."""
-    text, end = f"{clock:12} {name}", 27
+    """A line: each value at the right end of its column, unless a long one pushes it on."""
+    text, end = f"{clock:12} {name}", 26
     for value, width in cells:
         end += width + 1 if width else 0
-        text += " " * max(1, (end if width else 0) - len(text) - len(value)) + value
+        text += " " + value.rjust(end - len(text) if width else 0)
     return text.rstrip()
 
 
 def row_lines(channel: str, row: Any, clock: str = "", ladder: int = 1) -> list[ShownLine]:
-    """The lines for one row, at this time of day; of order books up to `ladder` levels a side.
+    """The lines of a row, at this time of day; of order books up to `ladder` levels a side.
 
-    Objects in it have lines of their own: those that the table knows, or all if it does not know the row itself.
+    Objects in it have their own lines: those in the table, or all if the row is not there.
     """
     format, row = line_format(channel), named_row(channel, row)
     name = str(next(filter(None, map(row.get, ROW_ABOUT)), format.name))
-    if row.get("bids").__class__ is list and row.get("asks").__class__ is list:
+    if row.get("bids").__class__ is row.get("asks").__class__ is list:
         return book_lines(channel, name, row, clock, ladder)
     lines: list[ShownLine] = []
     for key, value in row.items():
-        if value.__class__ in (list, dict):
-            inside = f"{format.kind}.{key}".rstrip(".")
-            known = line_format(inside).parts
-            if ":" not in inside:  # v3 has "currency:BTC", and so is about BTC
-                inside += f":{name}" if known else f":{name} {key}"
-            for entry in [value] if value.__class__ is dict else value:
-                if entry.__class__ is dict and (known or not format.parts):
+        for entry in value if value.__class__ is list else [value]:
+            if entry.__class__ is dict:
+                inside = f"{channel.partition(':')[0]}.{key}".rstrip(".")
+                known = line_format(inside).parts
+                if ":" not in inside:  # v3 has "currency:BTC", and so is about BTC
+                    inside += f":{name}" if known else f":{name} {key}"
+                if known or not format.parts:
                     lines += row_lines(inside, entry, clock)
     cells = row_cells(format, row)
     if cells or not lines:
         cells = cells or [("(nothing)", 0)]
-        if row.get("restored") is True:  # it comes late, see Filler
-            cells.append(("restored", 0))
+        cells += [("restored", 0)] * (row.get("restored") is True)  # it comes late, see Filler
         text = line_text(clock, f"{name} {format.bar}".rstrip(), cells)
         lines.insert(0, ShownLine(format, text, row_value(row, "side")))
     return lines
 
 
 def named_row(channel: str, row: Any) -> dict[str, Any]:
-    """A row with a name for each value, where they are known; what has none at all is called ""."""
+    """A row with names for its values, where they are known; what has none at all is called ""."""
     if row.__class__ is not dict:
         columns = columns_of(channel) if row.__class__ is list else ()
         return dict(zip(columns, row)) if columns else {"": row}
     candle = row.get("candle")
     if candle.__class__ is list:  # v3: {"candle":["2019-04-16T10:49:00.000Z","162.03", …]}
-        return row | dict(zip(("time", "open", "high", "low", "close", "volume"), candle))
+        return row | dict(zip("time open high low close volume".split(), candle))
     return row
 
 
 def book_lines(channel: str, name: str, row: dict[str, Any], clock: str, ladder: int) -> list[ShownLine]:
-    """An order book: one line with the best of both sides, or a ladder with the best in the middle."""
-    format = line_format(channel)
+    """An order book: a line with the best of both sides, or a ladder with them in the middle."""
+    format, bids, asks = line_format(channel), row["bids"], row["asks"]
     view = row.keys() == {"bids", "asks", "ts"} or row.get("prevSeqId") == -1  # see OkexWS, depth
     if not view and (likely_dialect(channel) or V5).book(channel) != "whole":
-        changed = f"{len(row['bids'])} bids and {len(row['asks'])} asks changed"
+        changed = f"{len(bids)} bids and {len(asks)} asks changed"
         return [ShownLine(format, line_text(clock, name, [(changed, 0)]))]
-    best = book_best(row)
+    best = book_best(bids, asks)
     if ladder == 1:
         return [ShownLine(format, line_text(clock, name, zip(best, (12, 10, 10, 10, 6))))]
-    levels = [(*level[:2], "ask") for level in row["asks"][:ladder][::-1]]
-    levels += [(best[-1], "", "spread"), *((*level[:2], "bid") for level in row["bids"][:ladder])]
+    levels = [(*level[:2], "ask") for level in asks[:ladder][::-1]]
+    levels += [(best[-1], "", "spread"), *((*level[:2], "bid") for level in bids[:ladder])]
     lines = []
     for price, size, side in levels:
         text = line_text(clock, name, [(str(price), 12), (str(size), 14), (side, 0)])
@@ -3377,11 +3353,11 @@ def book_lines(channel: str, name: str, row: dict[str, Any], clock: str, ladder:
     return lines
 
 
-def book_best(row: dict[str, Any]) -> list[str]:
+def book_best(bids: Sequence[Sequence[Any]], asks: Sequence[Sequence[Any]]) -> list[str]:
     """Bid, its size, ask, its size, and what lies between them, of a whole order book."""
     best = []
-    for side in (row["bids"], row["asks"]):
-        best += [str(value) for value in (*(side[0] if side else ()), "-", "-")[:2]]
+    for side in (bids, asks):
+        best += [*map(str, side[0] if side else ()), "-", "-"][:2]
     try:
         return [*best, str(Decimal(best[2]) - Decimal(best[0]))]
     except ArithmeticError:
@@ -3389,7 +3365,7 @@ def book_best(row: dict[str, Any]) -> list[str]:
 
 
 def row_cells(format: LineFormat, row: dict[str, Any]) -> list[tuple[str, int]]:
-    """A row's values, each with the width of its column, as its format says; `key value` if that names none of them."""
+    """A row's values with the widths of their columns; `key value` if its format names none."""
     cells: list[tuple[str, int]] = []
     if any(row_value(row, what) for label, what, _ in format.parts if label != "="):
         for label, what, width in format.parts:
@@ -3399,24 +3375,23 @@ def row_cells(format: LineFormat, row: dict[str, Any]) -> list[tuple[str, int]]:
         return cells
     texts = []
     for key, sent in row.items():
-        if sent.__class__ is list:  # of objects, each has a line of its own
-            plain = (item for item in sent if item.__class__ is not dict)
-            sent = " ".join("…" if item.__class__ is list else str(item) for item in plain)
-        if sent not in ("", None) and sent.__class__ is not dict and key not in (*ROW_ABOUT, "uid", "user_id"):
-            texts.append(f"{key} {moment_text(sent, key)}".strip())
+        items = sent if sent.__class__ is list else [sent]
+        plain = [item for item in items if item not in ("", None) and item.__class__ is not dict]
+        text = " ".join("…" if item.__class__ is list else str(item) for item in plain)
+        if text and key not in (*ROW_ABOUT, "uid", "user_id"):
+            texts.append(f"{key} {moment_text(text, key)}".strip())
     return [("  ".join(texts), 0)] if texts else []
 
 
 def row_value(row: dict[str, Any], what: str) -> str:
-    """A value of a row as text, under the first of its names that has one, or "". `change`: of 24 h, in percent."""
+    """A value of a row, by the first of its names that has one, or ""; `change` is of 24 h."""
     if what == "change":
-        try:
+        with suppress(ArithmeticError):
             now, before = (Decimal(row_value(row, name)) for name in ("index", "last 24h ago"))
             return f"{now / before - 1:+.2%}" if before > 0 else ""  # a spread may be negative
-        except (ArithmeticError, ValueError):
-            return ""
+        return ""
     for name in ROW_NAMES.get(what, what).split():
-        value = row.get(name, "")
+        value = row.get(name)
         if value not in ("", None) and value.__class__ not in (list, dict):
             text = moment_text(value, name)
             return ROW_WORDS.get(what, {}).get(text, text)
@@ -3424,7 +3399,7 @@ def row_value(row: dict[str, Any], what: str) -> str:
 
 
 def moment_text(value: Any, name: str = "ts") -> str:
-    """A time in ms or by ISO 8601 as a time of day, with the date if it is another day; any other value as it is."""
+    """A time in ms or ISO 8601 as a time of day, with the date if it is another; all else as it is."""
     text = str(value)
     if not TIME_NAMES.fullmatch(name) or not re.match(r"1\d{12}$|\d{4}-\d\d-\d\dT", text):
         return text
@@ -3437,13 +3412,13 @@ def moment_text(value: Any, name: str = "ts") -> str:
     return strftime("%H:%M:%S" if near else "%Y-%m-%d %H:%M", localtime(at))
 
 
-def is_colourful(stream: Any = None) -> bool:
-    """Whether stdout, or another stream, is a terminal that shows colours, and its owner wants them."""
-    return (stream or sys.stdout).isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+def is_colourful() -> bool:
+    """Whether stdout is a terminal that shows colours, and its owner wants them."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def coloured(text: str, what: str) -> str:
-    return f"\033[{ROW_COLOURS[what]}m{text}\033[0m" if what in ROW_COLOURS else text
+def coloured(text: str, what: str, colourful: bool) -> str:
+    return f"\033[{ROW_COLOURS[what]}m{text}\033[0m" if colourful and what in ROW_COLOURS else text
 
 
 def plural(number: int, things: str) -> str:
@@ -3452,7 +3427,7 @@ def plural(number: int, things: str) -> str:
 
 
 def print_rows(channel: str, rows: list[Any], ladder: int = 1) -> None:
-    """Print the rows of a message: local time, instrument, what matters; on a terminal in colour, with headings."""
+    """Print rows: local time, instrument, what matters; on a terminal in colour, with headings."""
     terminal, colourful, now = sys.stdout.isatty(), is_colourful(), wall_clock()
     clock = f"{strftime('%H:%M:%S', localtime(now))}.{int(now % 1 * 1000):03d}"
     lines = []
@@ -3460,9 +3435,9 @@ def print_rows(channel: str, rows: list[Any], ladder: int = 1) -> None:
         for format, text, colour in row_lines(channel, row, clock, ladder):
             if terminal and format.parts and format.headings not in shown_headings:
                 shown_headings.add(format.headings)
-                lines.append(coloured(format.headings, "heading" if colourful else ""))
-            lines.append(coloured(printable_text(text, 199), colour if colourful else ""))
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
+                lines.append(coloured(format.headings, "dim", colourful))
+            lines.append(coloured(printable_text(text, 199), colour, colourful))
+    sys.stdout.write("\n".join([*lines, ""]))
     sys.stdout.flush()
 
 
@@ -3911,8 +3886,6 @@ class Writer:
 # ---------------------------------------------------------------------------------------------------------------
 # Board: what the client keeps, as a picture; the picture as lines; and the terminal while they are drawn on it.
 
-ROW_COLOURS |= {"▲": "32", "▼": "31", "dim": "2", "bold": "1", "alarm": "1;31"}
-
 BoardLine = list[tuple[str, str]]  # pieces, and which of ROW_COLOURS each has, if any
 
 
@@ -3930,8 +3903,6 @@ class BoardQuote(NamedTuple):
 
 
 class BoardPicture(NamedTuple):
-    """What the board shows."""
-
     status: tuple[str, str]  # the first line, and its colour
     quotes: Sequence[BoardQuote]
     others: Sequence[str]  # the last rows of channels that have no price
@@ -3939,33 +3910,30 @@ class BoardPicture(NamedTuple):
     bids: Sequence[Sequence[str]]  # none of a book that is not in sync
     asks: Sequence[Sequence[str]]
     tape: str  # the heading of the trades; "" if there are none
-    trades: Sequence[tuple[str, str, str, str]]  # time, price, size, side; the latest one first
+    trades: Sequence[Sequence[str]]  # time, price, size, side; the latest one first
     log: Sequence[str]
     sinks: Sequence[str]
 
 
 def draw_board(picture: BoardPicture, width: int, height: int, colours: bool) -> list[str]:
     """The board as `height` lines of at most `width` characters."""
-    lines: list[BoardLine] = [[picture.status]]
     foot: list[BoardLine] = [[(board_rule("log", width), "dim")]] if height >= 18 else []
     foot += [[(line, "")] for line in picture.log[-max(1, height // 7) :]]
     foot += [[(line, "dim")] for line in picture.sinks]
-    free = height - len(lines) - len(foot)
+    free = height - 1 - len(foot)
     most = max(2, free - max(5, free // 3)) if picture.book or picture.tape else free
-    lines += table_lines(picture, width, most)
+    lines = [[picture.status], *table_lines(picture, width, most)]
     lines += market_lines(picture, width, height - len(lines) - len(foot))
     lines += [[]] * (height - len(lines) - len(foot))
-    return [paint_line(spans, width, colours) for spans in [*lines, *foot][:height]]
-
-
-def paint_line(spans: BoardLine, width: int, colours: bool) -> str:
-    """Pieces as one line, cut off at this width."""
-    line = ""
-    for text, colour in spans:
-        text = printable_text(text, width)[:width]
-        width -= len(text)
-        line += coloured(text, colour if colours else "")
-    return line
+    drawn = []
+    for pieces in [*lines, *foot][:height]:
+        line, left = "", width
+        for text, colour in pieces:
+            text = printable_text(text, left)[:left]
+            left -= len(text)
+            line += coloured(text, colour, colours)
+        drawn.append(line)
+    return drawn
 
 
 def board_rule(title: str, width: int) -> str:
@@ -3975,16 +3943,16 @@ def board_rule(title: str, width: int) -> str:
 def right_aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """A text for each row of cells: columns are as wide as their widest cell."""
     wide = [max(map(len, column)) for column in zip(*rows)]
-    return [" ".join(f"{cell:>{size}}" for cell, size in zip(row, wide)) for row in rows]
+    return [" ".join(map(str.rjust, row, wide)) for row in rows]
 
 
 def table_lines(picture: BoardPicture, width: int, most: int) -> list[BoardLine]:
     """The instruments, below the names of the columns, and the last rows of other channels."""
-    heading = BoardQuote("instrument", "last", "24 h", "bid", "ask", "spread", (), "")
+    heading = BoardQuote("instrument", "last", "24 h", "bid", "ask", "spread", (), " ")  # dim
     quotes = [heading, *picture.quotes] if picture.quotes else []
     hidden = len(quotes) + len(picture.others) - most
     quotes = quotes[:most]
-    names = min(max((len(row.name) for row in quotes), default=0), width // 3)
+    names = min(max(len(row.name) for row in [heading, *quotes]), width // 3)
     lasts = right_aligned([row[1:2] for row in quotes])
     others = right_aligned([row[2:6] for row in quotes])
     lines: list[BoardLine] = []
@@ -3993,7 +3961,7 @@ def table_lines(picture: BoardPicture, width: int, most: int) -> list[BoardLine]
         low = min(prices, default=0.0)
         step = (max(prices, default=0.0) - low) / 7 or 1.0
         spark = "".join("▁▂▃▄▅▆▇█"[round((price - low) / step)] for price in prices)
-        dim = "dim" if row is heading or row.age else ""
+        dim = "dim" if row.age else ""
         moved = (f"{last} ", dim or row.last[:1])
         lines.append([(f"{row.name:<{names}} ", dim), moved, (f"{rest} {row.age or spark}", dim)])
     lines += [[(other, "")] for other in picture.others]
@@ -4003,20 +3971,21 @@ def table_lines(picture: BoardPicture, width: int, most: int) -> list[BoardLine]
 
 
 def market_lines(picture: BoardPicture, width: int, height: int) -> list[BoardLine]:
-    """The order book as a ladder, the best of both sides in its middle, and beside it the latest trades."""
-    left = 0 if not picture.book else width // 2 if picture.tape else width + 2
+    """The order book as a ladder, with the best in its middle, and beside it the latest trades."""
+    left = width // 2 if picture.tape else width + 2
+    left = left if picture.book else 0
     inner = max(0, left - 2)
     most = max(0, height - 2) // 2
     asks, bids = picture.asks[:most], picture.bids[:most]
-    levels = [*asks[::-1], [book_best({"bids": bids, "asks": asks})[-1], "spread"], *bids]
+    levels = [*asks[::-1], [book_best(bids, asks)[-1], "spread"], *bids]
     colours = ["ask"] * len(asks) + ["dim"] + ["bid"] * len(bids)
-    largest = max(price_number(level[1]) for level in levels) or 1.0
+    largest = max(price_number(size) for _, size in levels) or 1.0
     ladder = [(board_rule(picture.book, inner), "dim" if asks or bids else "alarm")]
-    for level, colour, text in zip(levels, colours, right_aligned(levels)):
-        bar = "█" * ceil(price_number(level[1]) / largest * (inner - len(text) - 1))
+    for (_, size), colour, text in zip(levels, colours, right_aligned(levels)):
+        bar = "█" * ceil(price_number(size) / largest * (inner - len(text) - 1))
         ladder.append((f"{text} {bar}", colour))
     tape = [(board_rule(picture.tape, width - left), "dim")] if picture.tape else []
-    tape += [(text, trade[3]) for text, trade in zip(right_aligned(picture.trades), picture.trades)]
+    tape += zip(right_aligned(picture.trades), [trade[3] for trade in picture.trades])
     pairs = islice(zip_longest(ladder, tape, fillvalue=("", "")), max(0, height))
     return [[(f"{text[:inner]:<{left}}", colour), trade] for (text, colour), trade in pairs]
 
@@ -4030,7 +3999,7 @@ def price_number(text: str) -> float:
 
 
 def quoted_value(channel: str) -> str:
-    """Which value of a channel's rows is a price: last, price, close, mark or index; "" if none is."""
+    """Which value of a channel's rows is a price: last, price, close, mark, index, or ""."""
     names = [name for _, name, _ in line_format(channel).parts] or [""]
     if names == ["price", "size", "side"]:  # of trades, not of orders
         return "price"
@@ -4038,9 +4007,9 @@ def quoted_value(channel: str) -> str:
 
 
 class Board:
-    """What the board shows beyond what the clients keep: last rows, the latest trades, prices of the last minutes.
+    """What the board shows beyond what the clients keep: last rows, trades, earlier prices.
 
-    `note` is called on the reading threads, and does next to nothing; all else on the thread that draws.
+    `note` is called on the reading threads, and does little; all else on the thread that draws.
     """
 
     def __init__(self, clients: Sequence[OkexWS], writers: Sequence[Writer], log: Iterable[str]) -> None:
@@ -4054,13 +4023,12 @@ class Board:
         self.counted: deque[tuple[float, int]] = deque(maxlen=10)  # seconds, messages until then
 
     def note(self, channel: str, rows: list[Any]) -> None:
-        """Remember the rows of a message."""
         self.latest[channel] = wall_clock(), rows[-1]
         if channel == self.tape_channel:
             self.tape.extend(rows)
 
     def show(self, over: threading.Event) -> None:
-        """Draw on the terminal, five times a second, until it is over, and leave it as it was whatever happens."""
+        """Draw on the terminal, five times a second, until it is over, and leave it as it was."""
         shown, size = list[str](), (0, 0)
         try:
             write_out(sys.stdout, "\033[?1049h\033[?25l\033[?7l")  # alternate screen, no cursor or wrapping
@@ -4079,11 +4047,11 @@ class Board:
             write_out(sys.stdout, "\033[0m\033[2J\033[?7h\033[?25h\033[?1049l")
 
     def picture(self) -> BoardPicture:
-        """What is to be seen now."""
         self.drawn += 1
-        channels = [channel for client in self.clients for channel in client.channels]
-        # Copied first, since other threads may subscribe to more meanwhile.
-        books = {channel: book for client in self.clients for channel, book in list(client.books.items())}
+        channels, books = list[str](), dict[str, OrderBook]()  # copies: other threads change them
+        for client in self.clients:
+            channels += client.channels
+            books |= client.books
         heading, bids, asks = "", list[list[str]](), list[list[str]]()
         for channel, book in islice(books.items(), 1):
             state = "in sync"
@@ -4092,50 +4060,37 @@ class Board:
             except BookOutOfSync as error:
                 state = f"not in sync: {error}"
             heading = f"{line_format(channel).name} book, {state}"
-        if not self.tape_channel:
-            self.tape_channel = next((channel for channel in channels if quoted_value(channel) == "price"), "")
-        trades, sizes = [], {"buy": 0.0, "sell": 0.0}
-        for row in [*self.tape][::-1]:
-            if row.__class__ is dict:
-                clock = row_value(row, "time") or row_value(row, "ts") or row_value(row, "timestamp")
-                price, size, side = (row_value(row, what) for what in ("price", "size", "side"))
-                trades.append((clock, price, size, side))
-                sizes[side] = sizes.get(side, 0.0) + price_number(size)
-        total = sum(sizes.values())
-        share = f", {sizes['buy'] / total:.0%} bought" if total else ""
+        tapes = (channel for channel in channels if quoted_value(channel) == "price")
+        self.tape_channel = self.tape_channel or next(tapes, "")
+        names = ("time", "price", "size", "side")
+        rows = [named_row(self.tape_channel, row) for row in [*self.tape][::-1]]
+        trades = [[row_value(row, name) for name in names] for row in rows]
+        total = sum(price_number(size) for _, _, size, _ in trades)
+        bought = sum(price_number(size) for _, _, size, side in trades if side == "buy")
+        share = f", {bought / total:.0%} bought" if total else ""
         tape = f"{line_format(self.tape_channel).name} trades{share}" if self.tape_channel else ""
-        sinks = [
-            f"--{writer.option}: {plural(writer.written - writer.sink.refused, 'rows')} written"
-            f", {writer.waiting} waiting"
-            for writer in self.writers
-        ]
+        sinks = []
+        for writer in self.writers:
+            written = plural(writer.written - writer.sink.refused, "rows")
+            sinks.append(f"--{writer.option}: {written} written, {writer.waiting} waiting")
         quotes, others = self.table(channels, books)
-        return BoardPicture(
-            self.status(),
-            quotes,
-            others,
-            heading,
-            bids,
-            asks,
-            tape,
-            trades,
-            list(self.log),
-            sinks,
-        )
+        status, log = self.status(), list(self.log)
+        return BoardPicture(status, quotes, others, heading, bids, asks, tape, trades, log, sinks)
 
     def status(self) -> tuple[str, str]:
-        """The first line, and its colour: where the clients are connected to, for how long, and how well."""
+        """The first line, and its colour: where the clients are connected to, and how well."""
         connected = all(getattr(client.sock, "connected", False) for client in self.clients)
         up = monotonic() - self.began
+        minutes, seconds = divmod(int(up), 60)
         parts = [str(urlsplit(self.clients[0].url).hostname)]
         parts += [] if connected else ["NOT CONNECTED"]
-        parts.append(f"up {int(up) // 3600}:{int(up) // 60 % 60:02d}:{int(up) % 60:02d}")
+        parts.append(f"up {minutes // 60}:{minutes % 60:02d}:{seconds:02d}")
         connects = sum(client.counts["connects"] for client in self.clients)
         parts.append(f"reconnects {max(0, connects - len(self.clients))}")
         latency = self.clients[0].latency
         parts += [f"ping {latency:.1f} ms"] if latency else []
-        latest = [(at, row) for at, row in self.latest.copy().values() if row.__class__ is dict]
-        times = [(at, str(row.get("ts", ""))) for at, row in latest if "o" not in row]  # not a candle's
+        rows = [(at, row) for at, row in self.latest.copy().values() if row.__class__ is dict]
+        times = [(at, str(row.get("ts", ""))) for at, row in rows if "o" not in row]  # no candle's
         at, sent = max(times, default=(0.0, ""))
         if sent.isdecimal():  # of v5; by this machine's clock
             parts.append(f"delay {at * 1000 - int(sent):.0f} ms")
@@ -4147,38 +4102,37 @@ class Board:
     def table(self, channels: Sequence[str], books: dict[str, OrderBook]) -> tuple[list[BoardQuote], list[str]]:
         """A quote of each instrument, and the last row of each channel that has no price.
 
-        Where several channels are about an instrument, the first one that has a value counts.
+        Of several channels about an instrument, the first one that has a value counts.
         """
         others = list[str]()
         known: dict[str, dict[str, Any]] = {}  # by instrument
         for channel in channels:
-            when, row = self.latest.get(channel, (0.0, None))
-            name, price, row = line_format(channel).name, quoted_value(channel), named_row(channel, row)
-            if price or channel in books:
-                values: dict[str, Any] = {}
-                if row.__class__ is dict and price:
-                    values = {what: row_value(row, what) for what in ("bid", "ask", "change")}
-                    values |= {"last": row_value(row, price), "when": when}
-                with suppress(BookOutOfSync, IndexError, KeyError):  # one side, or no book
+            name, values = line_format(channel).name, dict[str, Any]()
+            when, row = self.latest.get(channel, (0.0, {}))
+            if price := quoted_value(channel):
+                row = named_row(channel, row)
+                values = {what: row_value(row, what) for what in ("bid", "ask", "change")}
+                values |= {"last": row_value(row, price), "when": when}
+            elif channel in books:
+                with suppress(BookOutOfSync, IndexError):  # it has one side
                     bids, asks = books[channel].top(1)
                     values = {"bid": bids[0][0], "ask": asks[0][0]}
-                values = {what: value for what, value in values.items() if value}
-                known[name] = values | known.get(name, {})
-            elif row is not None:
-                others += [line.text.strip() for line in row_lines(channel, row)[:1]]
+            else:
+                others += [row_lines(channel, row)[0].text.strip()] if when else []
+                continue
+            known[name] = {what: value for what, value in values.items() if value} | known.get(name, {})
         return [self.quote(name, **values) for name, values in known.items()], others
 
     def quote(
         self, name: str, last: str = "", bid: str = "", ask: str = "", change: str = "", when: float = inf
     ) -> BoardQuote:
-        """A row of the table, of what is known of an instrument."""
         price = price_number(last)
         history = self.histories.setdefault(name, deque(maxlen=240))
         before = history[-1] if history else price
         if last and (not history or self.drawn % 25 == 0):
             history.append(price)
         arrow = " ▲▼"[(price > before) - (price < before)]
-        spread = book_best({"bids": [[bid]], "asks": [[ask]]})[-1]
+        spread = book_best([[bid]], [[ask]])[-1]
         age = wall_clock() - when
         old = f"{age:.0f} s old" if age >= 10 else ""
         prices = [*history, price] if last else []
