@@ -2127,10 +2127,9 @@ class OrderBook(Keeper):
 
 
 # ---------------------------------------------------------------------------------------------------------------
-# Series: trades and candles without holes. Each finds what is missing, a thread fetches it by REST, and the reading
-# thread hands it over.
+# Series: trades and candles without holes: each finds what is missing, a thread fetches it by REST.
 
-FILL_TRIES = 6  # times that an answer may be of no use, one after another; 1 + 2 + 4 + 8 + 16 s
+FILL_TRIES = 6  # useless answers in a row; 1 + 2 + 4 + 8 + 16 s
 MAX_RESTORED = 500_000  # rows of one hole
 
 
@@ -2142,29 +2141,30 @@ class SeriesHole(NamedTuple):
 
 
 class TradeSeries(Keeper):
-    """What must come one after another, by number. These are trades, by id; for candles see CandleSeries.
+    """Trades, whose ids must come one after another. The reading thread alone uses a series.
 
     {"instId":"BTC-USDT","tradeId":"123","px":"83753","sz":"0.1","side":"sell","ts":"1791369376364","count":"3"}
 
-    A row that follows is taken, one that jumps leaves a hole, and one that came before is dropped, unless it was
-    missing. In the channel `trades`, 123 with count 3 stands for 121, 122 and 123. Ids come one after another (71 of
-    71 messages in a recording of 2022), in REST as well (2026-10-04). The reading thread alone uses a series.
+    A row that jumps leaves a hole; one that came before is dropped, unless it was missing. 123 with
+    count 3 is 121 to 123. Ids have no gaps in 71 messages of 2022, nor in REST (2026-10-04).
     """
 
     step = 1  # from one number to the next
-    patience = 0.0  # seconds that a row may be late before it is asked for, while the connection holds
+    patience = 0.0  # seconds that a row may be late before it is asked for
 
     def __init__(self, channel: str, filler: "Filler | None" = None) -> None:
         super().__init__(columns_of(channel))
         self.channel = channel
         self.filler = filler  # whom to ask for what is missing
         argument = V5.argument(channel)
-        self.kind, self.instrument = argument["channel"], argument.get("instId") or argument.get("sprdId") or ""
+        self.kind = argument["channel"]
+        self.instrument = argument.get("instId", argument.get("sprdId", ""))
+        self.path = f"history-trades?instId={self.instrument}&type=1"  # of REST
         self.counted = self.kind == "trades"  # whether a row may stand for several
-        self.last: int | None = None  # number: all up to here is taken, or missing. None before the first row
+        self.last: int | None = None  # number: all up to here is taken, or missing
         self.first = 0  # number of the first row; nothing is known of what came before
         self.time = 0  # of the last row, in ms
-        self.holes: list[SeriesHole] = []  # another list after each change, since the filler looks at it, too
+        self.holes: list[SeriesHole] = []  # another list after each change: the filler reads it
         self.dropped = False  # the user gave the channel up
         self._resumed = True  # no row came yet since the channel was asked for
 
@@ -2175,7 +2175,7 @@ class TradeSeries(Keeper):
         self.dropped = True
 
     def take(self, rows: list[Any], action: str = "") -> list[Any]:
-        """The rows of a message that did not come before. Those that simply follow cost little: nearly all do."""
+        """The rows of a message that did not come before. Nearly all just follow, at little cost."""
         try:
             last: Any = self.last
             for row in rows:
@@ -2188,7 +2188,7 @@ class TradeSeries(Keeper):
                 self.time = int(rows[-1]["ts"])
                 self.last = last
                 return rows
-        except ODD_ROW:  # the first row, too, for which there is no last one
+        except ODD_ROW:  # as with the first row, which follows none
             pass
         return self.judge(rows)
 
@@ -2198,9 +2198,9 @@ class TradeSeries(Keeper):
         for row in rows:
             if self._is_new(row):
                 taken.append(row)
+            elif self.filler:
+                self.filler.ws.counts["repeated rows"] += 1
             self._resumed = False
-        if self.filler and len(taken) < len(rows):
-            self.filler.ws.counts["repeated rows"] += len(rows) - len(taken)
         return taken
 
     def _is_new(self, row: Any) -> bool:
@@ -2209,35 +2209,35 @@ class TradeSeries(Keeper):
             time = int(row.get("ts") or 0)
         except ODD_ROW:
             return True  # nobody knows what it follows
+        before = first - (self.step * 6 // 10 or 1)  # over half a step, and less than February
         if self.last is None:
-            self.last, self.first = self._before(first), first
+            self.last, self.first = before, first
         if last <= self.last:
-            return self._was_missing(first, last, final) or self._begins_anew(first, last, final, time)
-        known, self.time = self.last, time
-        self.last = last if final else max(known, self._before(first))
-        if first <= known:  # what is new in it cannot be told apart: REST has each trade by itself
-            self._miss(SeriesHole(known, last + 1))
-            return False
-        if self.size(SeriesHole(known, first)) > 0:
-            self._miss(SeriesHole(known, first))
-        return True
-
-    def _begins_anew(self, first: int, last: int, final: bool, time: int) -> bool:
-        """Whether a row of the past is new all the same: numbers that are lower, and later in time, begin anew."""
-        if last < self.first and self.size(SeriesHole(last, self.first)) == 0:  # the bar before the first one ends
-            if final:
-                self.first = first
+            if self._was_missing(first, last, final):
+                return True
+            if last < self.first and self.size(SeriesHole(last, self.first)) == 0:
+                self.first = first if final else self.first  # the bar before the first one ends
+                return True
+            if time <= self.time:
+                return False
+            what = f"{first} comes after {self.last}"
+            okex_log.warning("%s: its numbers begin anew: %s.", self.channel, what)
+            self.give_up(self.holes, "its numbers began anew")
+            self.first, self.last, self.time = first, last, time
             return True
-        if time <= self.time:
-            return False
-        okex_log.warning("%s: its numbers begin anew: %d comes after %d.", self.channel, first, self.last)
-        self.give_up(self.holes, "its numbers began anew")
-        self.first, self.last, self.time = first, last, time
-        return True
+        known, self.time = self.last, time
+        self.last = last if final else max(known, before)
+        mixed = first <= known  # old and new trades, which REST lists one by one
+        hole = SeriesHole(known, last + 1 if mixed else first)
+        if self.size(hole) > 0:
+            self.holes = [*self.holes, hole]
+            if self.filler:
+                self.filler.ask(self, hole, 0.0 if self._resumed else self.patience)
+        return not mixed
 
     def recall(self, rows: Iterable[Any]) -> None:
         """Go on behind what an earlier run kept, oldest first, and ask for what it left out."""
-        filler, self.filler = self.filler, None
+        filler, self.filler = self.filler, None  # until all of them are known
         self.judge(list(rows))
         self.filler, self._resumed = filler, True
         for hole in self.holes:
@@ -2245,24 +2245,17 @@ class TradeSeries(Keeper):
                 filler.ask(self, hole, 0.0)
 
     def size(self, hole: SeriesHole) -> int:
-        """How many numbers there are between two; "not more than one and a half steps later" is right for months."""
+        """How many numbers a hole has: the next is up to 1.5 steps later, as with months."""
         return round((hole.before - hole.after) / self.step) - 1
 
-    def _before(self, number: int) -> int:
-        """What this number follows, though nothing has it: more than half a step before, less than February."""
-        return number - max(1, self.step * 6 // 10)
-
-    def _miss(self, hole: SeriesHole) -> None:
-        self.holes = [*self.holes, hole]
-        if self.filler:
-            self.filler.ask(self, hole, 0.0 if self._resumed else self.patience)
-
-    def _was_missing(self, first: int, last: int, final: bool = True) -> bool:
-        """Whether these numbers are missing. If the row is final, they are not any more: a hole becomes smaller."""
-        for n, hole in enumerate(self.holes):
+    def _was_missing(self, first: int, last: int, final: bool) -> bool:
+        """Whether these numbers are missing: if the row is final, they are not any more."""
+        for hole in self.holes:
             if hole.after < first and last < hole.before:
-                parts = [hole] if not final else [SeriesHole(hole.after, first), SeriesHole(last, hole.before)]
-                self.holes = [*self.holes[:n], *(p for p in parts if self.size(p) > 0), *self.holes[n + 1 :]]
+                if final:
+                    others = [other for other in self.holes if other is not hole]
+                    parts = SeriesHole(hole.after, first), SeriesHole(last, hole.before)
+                    self.holes = others + [part for part in parts if self.size(part) > 0]
                 return True
         return False
 
@@ -2271,34 +2264,30 @@ class TradeSeries(Keeper):
         return [row for row in rows if self._was_missing(*self.span(row))]
 
     def parts(self, hole: SeriesHole) -> list[SeriesHole]:
-        """What is still missing of a hole."""
-        return [part for part in self.holes if hole.after <= part.after and part.before <= hole.before]
+        """What is left of a hole."""
+        after, before = hole
+        return [part for part in self.holes if after <= part.after and part.before <= before]
 
     def give_up(self, holes: list[SeriesHole], why: str = "") -> None:
-        """Count these as missing no more; say so, if they are known to exist."""
+        """Wait for these no more; say so, if they are known to exist."""
         self.holes = [hole for hole in self.holes if hole not in holes]
         for hole in holes:
             if self.filler and why and not self.dropped:
                 self.filler.missing(self, hole, why)
 
     def span(self, row: Any) -> tuple[int, int, bool]:
-        """The first and the last number that a row stands for, and whether it is final. Raises one of ODD_ROW."""
+        """A row's first and last number, and whether it is final. Raises one of ODD_ROW."""
         last = int(row["tradeId"])
-        return last - (max(1, int(row.get("count", "1"))) if self.counted else 1) + 1, last, True
-
-    def page(self, before: int) -> str:
-        """The REST path of rows with numbers below this one, newest first."""
-        return f"/api/v5/market/history-trades?instId={self.instrument}&type=1&after={before}&limit=100"
+        count = int(row.get("count", "1")) if self.counted else 1
+        return last - max(1, count) + 1, last, True
 
     def read(self, row: Any) -> tuple[int, int, Any]:
-        """A row of such a page: its number, when it ended in ms, and the row as the handler gets it.
+        """A row of REST: number, end in ms, row for the handler. Raises one of ODD_ROW.
 
         {"instId":"BTC-USDT","tradeId":"2972052352","px":"85073.1","sz":"0.01","side":"sell","ts":"1791102065937"}
-
-        Raises one of ODD_ROW for what is no such row.
         """
         if row["instId"] != self.instrument:
-            raise ValueError("a trade of another instrument")
+            raise ValueError("another instrument")
         counted = {"count": "1"} if self.counted else {}
         return int(row["tradeId"]), int(row["ts"]), {**row, **counted, "restored": True}
 
@@ -2311,27 +2300,23 @@ class CandleSeries(TradeSeries):
 
     {"ts":"1597026383085","o":"8533.02","h":"8553.74","l":"8527.17","c":"8548.26",…,"confirm":"0"}
 
-    A bar is sent while it forms, then once more with confirm "1", which is final. One that is not final when the next
-    begins is missing, but may come a little late while the connection holds. A row without confirm counts as final.
+    A bar is sent while it forms, then with confirm "1", which is final, as is a row without it. One
+    that is not final when the next begins is missing, but may be a little late.
     """
 
     CHANNEL = re.compile(r"(mark-price-|index-|sprd-)?candle(\d+)([smHDWM])(utc)?")
-    PATHS = {  # of REST, by market; spreads: docs-v5, spread trading, "Get candlesticks history", 2026-01
-        "": "history-candles?instId",
-        "mark-price-": "mark-price-candles?instId",
-        "index-": "index-candles?instId",
-        "sprd-": "sprd-history-candles?sprdId",
-    }
-    UNITS = {"s": 1, "m": 60, "H": 3600, "D": 86_400, "W": 7 * 86_400, "M": 2_628_000}  # seconds; months on average
+    # Paths of REST that are not like index-candles (docs-v5, "Get candlesticks history", 2026-01).
+    PATHS = {"": "history-candles?instId", "sprd-": "sprd-history-candles?sprdId"}
+    # Seconds; of a month on average.
+    UNITS = {"s": 1, "m": 60, "H": 3600, "D": 86_400, "W": 604_800, "M": 2_628_000}
     patience = 2.0
 
     def __init__(self, channel: str, filler: "Filler | None" = None) -> None:
         super().__init__(channel, filler)
-        match = self.CHANNEL.fullmatch(self.kind)
-        assert match is not None
-        self.market, number, self.unit, utc = match.groups(default="")
+        [(market, number, self.unit, utc)] = self.CHANNEL.findall(self.kind)
         self.step = int(number) * self.UNITS[self.unit] * 1000
-        self.bar = f"{number}{self.unit}{utc}"
+        path = self.PATHS.get(market, f"{market}candles?instId")
+        self.path = f"{path}={self.instrument}&bar={number}{self.unit}{utc}"
 
     def take(self, rows: list[Any], action: str = "") -> list[Any]:
         return self.judge(Keeper.take(self, rows, action))
@@ -2339,10 +2324,6 @@ class CandleSeries(TradeSeries):
     def span(self, row: Any) -> tuple[int, int, bool]:
         begin = int(row["ts"])
         return begin, begin, row.get("confirm", "1") == "1"
-
-    def page(self, before: int) -> str:
-        what = f"{self.PATHS[self.market]}={self.instrument}&bar={self.bar}"
-        return f"/api/v5/market/{what}&after={before}&limit=100"
 
     def read(self, row: Any) -> tuple[int, int, Any]:
         """["1597026383085","8533.02","8553.74","8527.17","8548.26","45247","529.58","5529.58","1"]"""
@@ -2353,18 +2334,18 @@ class CandleSeries(TradeSeries):
         return begin, begin + self.step, {**named, "restored": True}
 
     def describe(self, hole: SeriesHole) -> str:
-        from datetime import datetime, timezone  # here, since a script may have another datetime
+        from time import gmtime
 
-        size, form = self.size(hole), "%Y-%m-%dT%H:%M:%SZ"
-        begins = [hole.before - size * self.step, hole.before - self.step]
-        if self.unit == "M":  # of different lengths: half a month after it begins is surely in the right one
-            begins, form = [begin + 15 * 86_400_000 for begin in begins], "%Y-%m"
-        first, last = (datetime.fromtimestamp(begin / 1000, timezone.utc).strftime(form) for begin in begins)
+        size, form, inside = self.size(hole), "%Y-%m-%dT%H:%M:%SZ", 0
+        if self.unit == "M":  # months differ: half of one later is surely in the right one
+            form, inside = "%Y-%m", 15 * 86_400_000
+        begins = (hole.before - number * self.step + inside for number in (size, 1))
+        first, last = (strftime(form, gmtime(begin / 1000)) for begin in begins)
         return f"candles {first} to {last} ({size})"
 
 
 def series_of(channel: str) -> type[TradeSeries] | None:
-    """What finds holes in a channel's rows; None for a channel that has no such numbers, or is of v1 or v3."""
+    """What finds holes in a channel's rows; None for one without such numbers, or of v1 or v3."""
     kind = channel.partition(":")[0]
     if kind in ("trades", "trades-all"):
         return TradeSeries
@@ -2372,26 +2353,20 @@ def series_of(channel: str) -> type[TradeSeries] | None:
 
 
 class Filler:
-    """Fetches by REST what the series of a client miss, on one thread, which begins with the first hole.
-
-    The reading thread asks, hands over what was fetched, and tells what stays missing.
-    """
+    """Fetches by REST what a client's series miss, on a thread that begins with the first hole."""
 
     def __init__(self, ws: OkexWS, rest: "Rest", fill: float) -> None:
-        self.ws = ws
-        self.rest = rest
+        self.ws, self.rest = ws, rest
         self.fill = fill  # seconds back at most; 0 for not at all
-        self._asked: SimpleQueue[tuple[float, Iterator[float]]] = SimpleQueue()  # when to take which steps
-        self._fetched: deque[tuple[TradeSeries, Iterator[list[Any]]]] = deque()  # rows for the reading thread
-        self._thread: threading.Thread | None = None
+        self._asked: SimpleQueue[tuple[float, Iterator[float]]] = SimpleQueue()  # steps, and when
+        self._fetched: deque[tuple[TradeSeries, Iterator[list[Any]]]] = deque()
+        self._thread = threading.Thread(target=self._run, name="okex_ws filler", daemon=True)
         self._failing = False
 
     def ask(self, series: TradeSeries, hole: SeriesHole, patience: float) -> None:
         """Have a hole filled, unless what is missing comes within so many seconds."""
-        oldest = (wall_clock() - self.fill) * 1000
-        self._asked.put((monotonic() + patience, self._steps(series, hole, oldest)))
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="okex_ws filler", daemon=True)
+        self._asked.put((monotonic() + patience, self._steps(series, hole)))
+        if self._thread.ident is None:
             self._thread.start()
 
     def _run(self) -> None:
@@ -2408,78 +2383,67 @@ class Filler:
                 if rest is not None:
                     waiting.append((monotonic() + rest, steps))
 
-    def _steps(self, series: TradeSeries, hole: SeriesHole, oldest: float) -> Iterator[float]:
-        """Fetch what is missing in a hole, page after page, backwards from its end; `oldest` in ms.
-
-        Yields the seconds to wait before the next step.
-        """
+    def _steps(self, series: TradeSeries, hole: SeriesHole) -> Iterator[float]:
+        """Fetch a hole, page by page, backwards. Yields the seconds to wait before the next step."""
         if not series.parts(hole):  # it was only late
             return
         self.ws.counts["holes"] += 1
         why = "" if self.fill else "filling is off"
         if self.fill:
-            okex_log.warning("%s: missing are %s. Asking REST.", series.channel, series.describe(hole))
+            okex_log.warning("%s: missing %s. Asking REST.", series.channel, series.describe(hole))
+        oldest = (wall_clock() - self.fill) * 1000  # ms
         pages: list[str] = []  # newest first, each as JSON, which takes a fifth of the memory
         known, listed, rows, failures = hole.before, hole.before, 0, 0
         while not why and not series.dropped and series.size(SeriesHole(hole.after, known)) > 0:
             try:
                 found = self._fetch(series, known)
             except Exception as error:
+                trouble = explain(error, self.rest.server)
+                lasting = isinstance(error, ODD_ROW) and trouble.partition(" ")[0] not in TRANSIENT
+                if not lasting and not self._failing:  # the network: it is tried for ever
+                    self._failing = True
+                    okex_log.warning("%s: %s. Trying again.", series.channel, trouble)
                 failures += 1
-                why = self._failed(series, error, failures)
-                if not why:
+                if lasting and failures >= FILL_TRIES:
+                    why = trouble
+                else:
                     yield min(MAX_RETRY, 2.0 ** min(failures - 1, 10))
                 continue
             inside = sorted(number for number in found if number > hole.after)
             wanted = [number for number in inside if found[number][0] >= oldest]
-            if wanted:
-                pages.append(to_json([found[number][1] for number in wanted]))
-                listed = wanted[0]
+            pages.append(to_json([found[number][1] for number in wanted]))
+            listed = min(wanted, default=listed)
             known, rows, failures = min(found), rows + len(wanted), 0
             if len(wanted) < len(inside):
                 why = "older than is to be filled"
             elif rows >= MAX_RESTORED:
                 why = f"more than {MAX_RESTORED} rows"
-            if pages and len(pages) % 50 == 0:
+            if len(pages) % 50 == 0:
                 since = strftime("%H:%M:%S", localtime(found[known][0] / 1000))
-                okex_log.warning("%s: %d missing rows fetched, back to %s.", series.channel, rows, since)
+                text = f"{rows} missing rows fetched, back to {since}"
+                okex_log.warning("%s: %s.", series.channel, text)
             yield 0.0
         self._fetched.append((series, self._restored(series, hole, pages, listed, why)))
 
     def _fetch(self, series: TradeSeries, known: int) -> dict[int, tuple[int, Any]]:
-        """A page of rows below one that is known: the time and the row by number. Raises ValueError if it is useless.
-
-        Ids may be left out, and servers behind one address may lag: so the page shall show the known row again.
-        """
+        """Rows below a known one: time and row by number. Raises ValueError for a useless page."""
         self.ws._stop.wait(FILL_PACE.turn())
         found = {}
-        for row in self.rest.get(series.page(known + 1)):
+        query = f"{series.path}&after={known + 1}&limit=100"  # newest first
+        for row in self.rest.get(f"/api/v5/market/{query}"):
             with suppress(*ODD_ROW):  # no such row
                 number, time, whole = series.read(row)
                 found[number] = (time, whole)
-        if found and series.size(SeriesHole(max(found), known)) > 0:
-            raise ValueError("REST has not come so far yet")
-        found = {number: row for number, row in found.items() if number < known}
-        if not found:
-            raise ValueError("REST lists no such rows")
+        below = {number: row for number, row in found.items() if number < known}
+        if not below or series.size(SeriesHole(max(found), known)) > 0:  # a server that lags
+            raise ValueError("REST does not list such rows")
         if self._failing:
             okex_log.warning("REST answers again.")
         self._failing = False
-        return found
-
-    def _failed(self, series: TradeSeries, error: Exception, failures: int) -> str:
-        """Why to give up, "" to try again: for ever if it was the network, else FILL_TRIES times."""
-        why = explain(error, self.rest.server)
-        lasting = isinstance(error, ODD_ROW) and why.partition(" ")[0] not in TRANSIENT
-        if not lasting and not self._failing:
-            self._failing = True
-            okex_log.warning("%s: what is missing cannot be fetched yet: %s. Trying again.", series.channel, why)
-        return why if lasting and failures >= FILL_TRIES else ""
-
-    # On the reading thread.
+        return below
 
     def hand_over(self) -> bool:
-        """Hand over some of what was fetched. Whether there was any."""
+        """Hand over some of what was fetched, on the reading thread. Whether there was any."""
         if not self._fetched:
             return False
         series, batches = self._fetched[0]
@@ -2494,39 +2458,35 @@ class Filler:
     def _restored(
         self, series: TradeSeries, hole: SeriesHole, pages: list[str], listed: int, why: str
     ) -> Iterator[list[Any]]:
-        """The rows that were fetched for a hole, lowest first; in the end, tell what stays missing.
-
-        What REST does not list above `listed` was never public.
-        """
+        """The rows fetched for a hole, lowest first; in the end, tell what stays missing."""
         count = 0
         while pages:
             page = from_json(pages.pop())
-            for n in range(0, len(page), 10):  # so few that live ones do not wait long for the handler
+            for n in range(0, len(page), 10):  # few, so that live ones need not wait long
                 rows = series.restore(page[n : n + 10])
                 count += len(rows)
                 yield rows
-        parts = series.parts(hole)
-        missing = [part for part in parts if why and part.before <= listed]
-        unlisted = [part for part in parts if part not in missing]
-        if count or unlisted:
-            gone = sum(map(series.size, unlisted))
-            others = f"; {gone} do not exist, since REST does not list them" if gone else ""
-            okex_log.info("%s: %s%s.", series.channel, plural(count, "missing rows restored"), others)
+        unlisted = [part for part in series.parts(hole) if not why or part.before > listed]
+        gone = sum(map(series.size, unlisted))  # what REST leaves out was never public
+        text = plural(count, "missing rows restored")
+        if gone:
+            text += f"; {gone} do not exist, since REST does not list them"
+        if count or gone:
+            okex_log.info("%s: %s.", series.channel, text)
         series.give_up(unlisted)
-        series.give_up(missing, why)
+        series.give_up(series.parts(hole), why)
 
     def missing(self, series: TradeSeries, hole: SeriesHole, why: str) -> None:
-        """Tell what stays missing."""
         self.ws.counts["missing"] += series.size(hole)
-        text = f"{series.describe(hole)} stay missing: {why}"
-        okex_log.warning("%s: %s.", series.channel, text)
-        self.ws._notify(GAP, f"{series.channel}: {text}")
+        text = f"{series.channel}: {series.describe(hole)} stay missing: {why}"
+        okex_log.warning("%s.", text)
+        self.ws._notify(GAP, text)
 
 
 # ---------------------------------------------------------------------------------------------------------------
 # Account: secrets, the login, and orders.
 
-known_secrets: list[str] = []  # keys and passwords, in every spelling, to be kept out of everything that is printed
+known_secrets: list[str] = []  # keys and passwords, in every spelling: none of them is printed
 recent_signatures: deque[str] = deque(maxlen=16)  # the latest; one is good for 30 s
 
 
@@ -2548,8 +2508,7 @@ def mask_secrets(text: str) -> str:
 def mask_record(record: logging.LogRecord) -> bool:
     """A filter that keeps secrets out of whatever this program logs."""
     if known_secrets or recent_signatures:
-        record.msg = mask_secrets(record.getMessage())
-        record.args = None
+        record.msg, record.args = mask_secrets(record.getMessage()), None
         if record.exc_info:
             record.exc_text = mask_secrets(logging.Formatter().formatException(record.exc_info))
     return True
@@ -2559,14 +2518,12 @@ okex_log.addFilter(mask_record)
 
 
 class Credentials:
-    """An API key of the exchange. v1 needs no passphrase. Nothing of it shows in a repr, a log or an error."""
+    """An API key. v1 needs no passphrase. Nothing of it shows in a repr, a log or an error."""
 
     VARIABLES = ("OKX_API_KEY", "OKX_SECRET_KEY", "OKX_PASSPHRASE")
 
     def __init__(self, api_key: str, secret_key: str, passphrase: str = "") -> None:
-        self.api_key = api_key
-        self.secret_key = secret_key
-        self.passphrase = passphrase
+        self.api_key, self.secret_key, self.passphrase = api_key, secret_key, passphrase
         for secret in (api_key, secret_key, passphrase):
             hide_secret(secret)
 
@@ -2586,21 +2543,19 @@ class LoginError(Exception):
 class OrderError(Exception):
     """An order request failed, wholly or in part.
 
-    `code` and `message` are the exchange's, `data` its answer for each order (see sCode and sMsg in them). `unknown`
-    is true where nobody knows what became of the order: ask the exchange before you send it again.
+    `code` and `message` are the exchange's, `data` its answer for each order, with sCode and sMsg.
+    `unknown`: nobody knows what became of the order; ask the exchange before you send it again.
     """
 
     def __init__(self, code: str, message: str, data: Sequence[Any] = (), unknown: bool = False) -> None:
-        self.code = code
-        self.message = message
-        self.data = list(data)
-        self.unknown = unknown
-        legs = (f"{leg.get('sCode')} {leg.get('sMsg')}" for leg in self.data if isinstance(leg, dict))
-        super().__init__(mask_secrets("; ".join(filter(None, [f"{code} {message}".strip(), *legs]))))
+        self.code, self.message, self.data, self.unknown = code, message, list(data), unknown
+        texts = [f"{leg.get('sCode')} {leg.get('sMsg')}" for leg in data if isinstance(leg, dict)]
+        text = "; ".join(filter(None, [f"{code} {message}".strip(), *texts]))
+        super().__init__(mask_secrets(text))
 
 
 class Login:
-    """The login of a client, once on each connection: asked for, then accepted or refused. It knows no socket."""
+    """The login of a client, once on each connection: asked for, then accepted or refused."""
 
     def __init__(
         self, dialect: Dialect, credentials: Credentials | None, url: str, direct: bool, for_orders: bool = False
@@ -2609,140 +2564,129 @@ class Login:
         self.credentials = credentials or Credentials.from_environment()
         self.url = url
         self.for_orders = for_orders  # whether to log in though no channel needs it
-        self.done = False  # accepted on this connection
         self.complete = threading.Event()  # accepted, and the channels are asked for: orders may go
-        self.due = 0.0  # monotonic: when the login under way should have been answered; 0 if none is
-        self.server_clock = ("", 0.0)  # when the connection was made: by the server's handshake, and by this clock
+        self.reset()
         self._safe = url.startswith("wss:") or (direct and is_loopback(urlsplit(url).hostname or ""))
         hide_secret(urlsplit(url).password or "")
 
-    @property
-    def pending(self) -> bool:
-        return self.due > 0
-
     def demand(self, what: str) -> None:
-        """Raise ValueError unless there are keys for what needs them, and a way to send them that nobody can read."""
-        values = (self.credentials.api_key, self.credentials.secret_key, self.credentials.passphrase)
-        needed = 3 if self.dialect.passphrase else 2
-        missing = [name for name, value in zip(Credentials.VARIABLES[:needed], values) if not value]
+        """Raise ValueError unless there are keys, and a way to send them that nobody can read."""
+        keys = self.credentials
+        values = (keys.api_key, keys.secret_key, keys.passphrase or not self.dialect.passphrase)
+        missing = [name for name, value in zip(Credentials.VARIABLES, values) if not value]
         if missing:
             raise ValueError(f"{what} needs an API key: set {', '.join(missing)}")
         if not self._safe:
-            raise ValueError(f"{what} needs an API key, which is not sent over {passwordless(self.url)}: use wss://")
+            raise ValueError(f"{what}: keys are not sent over {passwordless(self.url)}, use wss://")
 
     def reset(self, server_date: str = "") -> None:
         """Another connection, or none: nothing is asked for."""
-        self.done = False
+        self.done = False  # accepted on this connection
         self.complete.clear()
-        self.due = 0.0
-        self.server_clock = (server_date, wall_clock())
+        self.pending = 0.0  # monotonic: when the login under way is late; 0 if none is
+        self.server_clock = (server_date, wall_clock())  # the server's and this one, at one time
 
     def request(self, now: float) -> str:
-        """The signed request, to be sent now."""
         text = self.dialect.login(self.credentials, wall_clock())
         recent_signatures.extend(re.findall(r'"([^"]{20,})"', text))
-        self.due = now + CONFIRM_TIMEOUT
+        self.pending = now + CONFIRM_TIMEOUT
         return text
 
     def check(self, now: float) -> None:
-        """Raise Reconnect if the login was not answered in time."""
-        if self.pending and now > self.due:
+        if self.pending and now > self.pending:
             raise Reconnect(f"the login was not answered within {CONFIRM_TIMEOUT:.0f} s")
 
     def accepted(self) -> None:
-        self.due = 0.0
-        self.done = True
+        self.pending, self.done = 0.0, True
 
     def refused(self, event: WireEvent) -> Exception:
-        """What a refusal means: an error that no retry can mend, or one that passes. The exchange is not quoted."""
+        """What a refusal means: an error that no retry can mend, or one that passes."""
         why = reason_of(event.code, "(not quoted during a login)")
         if event.code in TRANSIENT:
             return Reconnect(f"the login failed: {why}")
         checks = "check the region, and live or simulated trading"
         if event.code in CLOCK:
-            checks = clock_difference(*self.server_clock)
-        key = f"…{self.credentials.api_key[-4:]}"
-        return LoginError(mask_secrets(f"the exchange refused the login with the key {key}: {why}; {checks}"))
+            from email.utils import parsedate_to_datetime
+
+            date, now = self.server_clock
+            with suppress(ValueError):  # no date
+                ahead = now - parsedate_to_datetime(date).timestamp()
+                side = "ahead of" if ahead > 0 else "behind"
+                checks = f"this machine's clock is {abs(ahead):.0f} s {side} the server's"
+        text = f"the exchange refused the login with the key …{self.credentials.api_key[-4:]}"
+        return LoginError(mask_secrets(f"{text}: {why}; {checks}"))
 
 
 class Orders:
     """Order requests under way: a queue for each, which gets the answer, or an OrderError."""
 
     def __init__(self, ws: OkexWS, rest: "Rest") -> None:
-        self._ws = ws
-        self._rest = rest
+        self._ws, self._rest = ws, rest
         self._ids = itertools.count(1)
-        self._instrument_codes: dict[str, int] = {}  # instIdCode by instId
-        self._answers: dict[str, SimpleQueue[list[Any] | OrderError]] = {}  # by request id
-        self._lock = threading.Lock()  # guards _answers: user threads expect, the reading thread answers
+        self._codes: dict[str, int] = {}  # instIdCode by instId
+        # By request id. User threads put and take, the reading thread answers: each step is atomic.
+        self._answers: dict[str, SimpleQueue[list[Any] | OrderError]] = {}
 
     def request(self, op: str, args: dict[str, Any] | list[dict[str, Any]], timeout: float) -> list[Any]:
-        """Send an order request once there is a login, and wait for its answer; `timeout` is for all of it."""
+        """Send an order request once there is a login, and wait for its answer."""
         end = monotonic() + timeout
-        orders = [self._with_code(order, end) for order in ([args] if isinstance(args, dict) else args)]
+        args = [args] if isinstance(args, dict) else args
+        orders = [self._with_code(order, end) for order in args]
         if not self._ws._login.complete.wait(end - monotonic()):
             raise OrderError("", "not logged in: nothing was sent")
         if monotonic() >= end:
-            raise OrderError("", f"looking up the instIdCode took all of {timeout:g} s: nothing was sent")
-        id, waiting = f"o{next(self._ids)}", SimpleQueue[list[Any] | OrderError]()
-        with self._lock:
-            self._answers[id] = waiting
+            raise OrderError("", f"the instIdCode took all of {timeout:g} s: nothing was sent")
+        id = f"o{next(self._ids)}"
+        waiting = self._answers.setdefault(id, SimpleQueue())
         try:
             self._ws.send(to_json({"id": id, "op": op, "args": orders}))
             answer = waiting.get(timeout=max(0.0, end - monotonic()))
         except Empty:
-            raise OrderError("", f"no answer within {timeout:g} s: its fate is unknown", unknown=True) from None
+            why = f"no answer within {timeout:g} s: its fate is unknown"
+            raise OrderError("", why, unknown=True) from None
         except websocket.WebSocketConnectionClosedException as error:
             raise OrderError("", f"{error}: nothing was sent") from None
         except (OSError, websocket.WebSocketException) as error:
-            raise OrderError("", f"{explain(error, self._rest.server)}: its fate is unknown", unknown=True) from None
+            why = explain(error, self._rest.server)
+            raise OrderError("", f"{why}: its fate is unknown", unknown=True) from None
         finally:
-            with self._lock:
-                self._answers.pop(id, None)
+            self._answers.pop(id, None)
         if isinstance(answer, OrderError):
             raise answer
         return answer
 
     def answered(self, event: WireEvent) -> bool:
-        """Pass an answer, or an error that carries a request's id, on to who waits for it. False if nobody does."""
-        with self._lock:
-            waiting = self._answers.pop(event.id, None)
+        """Pass an answer, or an error with its id, on to who waits for it. False if nobody does."""
+        waiting = self._answers.pop(event.id, None)
         if waiting is None:
             return False
-        failed = [leg for leg in event.rows if isinstance(leg, dict) and str(leg.get("sCode", "0")) != "0"]
-        if "51001" in (event.code, *(str(leg.get("sCode")) for leg in failed)):
-            self._instrument_codes.clear()  # an instIdCode may change: the next order looks it up again
-        if event.code != "0" or failed:
-            waiting.put(OrderError(event.code, event.message, event.rows))
-        else:
-            waiting.put(event.rows)
+        legs = [leg for leg in event.rows if isinstance(leg, dict)]
+        codes = {event.code, *(str(leg.get("sCode", "0")) for leg in legs)}
+        if "51001" in codes:  # an instIdCode may change: the next order looks it up again
+            self._codes.clear()
+        failure = OrderError(event.code, event.message, event.rows)
+        waiting.put(event.rows if codes == {"0"} else failure)
         return True
 
     def lost(self, reason: str) -> None:
-        """The connection is gone: nobody knows what became of the orders whose answer has not come."""
-        with self._lock:
-            waiting = list(self._answers.values())
-            self._answers.clear()
-        for answer in waiting:
-            answer.put(OrderError("", f"{reason}: its fate is unknown", unknown=True))
+        """The connection is gone: nobody knows what became of the orders without an answer."""
+        for waiting in list(self._answers.values()):
+            waiting.put(OrderError("", f"{reason}: its fate is unknown", unknown=True))
 
     def _with_code(self, order: dict[str, Any], end: float) -> dict[str, Any]:
-        """An order with the integer that the exchange wants since 2026 in the place of instId; looked up until `end`.
-
-        Raises OrderError if the instrument has no such integer.
-        """
+        """An order with what the exchange wants for instId since 2026. Raises OrderError."""
         if "instId" not in order:
             return order
-        instrument = order["instId"]
-        if instrument not in self._instrument_codes:
+        others = dict(order)
+        instrument = others.pop("instId")
+        if instrument not in self._codes:
             try:
                 (found,) = self._rest.instruments(instrument, max(0.1, end - monotonic()))
-                self._instrument_codes[instrument] = int(found["instIdCode"])
+                self._codes[instrument] = int(found["instIdCode"])
             except Exception as error:
-                why = f"no instIdCode for {instrument}: {explain(error, self._rest.server)}: nothing was sent"
-                raise OrderError("", why) from None
-        others = {name: value for name, value in order.items() if name != "instId"}
-        return {"instIdCode": self._instrument_codes[instrument], **others}
+                why = f"no instIdCode for {instrument}: {explain(error, self._rest.server)}"
+                raise OrderError("", f"{why}: nothing was sent") from None
+        return {"instIdCode": self._codes[instrument], **others}
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -2753,21 +2697,18 @@ DIRECT = {"http_proxy_host": "none", "http_proxy_port": 0, "http_no_proxy": ["*"
 
 
 def explain(error: BaseException, url: str, proxy: dict[str, Any] | None = None) -> str:
-    """Why a connection could not be made, or ended, in words that tell DNS, TCP, TLS, proxy and HTTP apart."""
-    host = urlsplit(url).netloc.rpartition("@")[2]
-    next_hop = host
+    """Why a connection failed, in words that tell DNS, TCP, TLS, proxy and HTTP apart."""
+    host = next_hop = urlsplit(url).netloc.rpartition("@")[2]
     if proxy and proxy is not DIRECT:
         next_hop = f"the proxy {proxy['http_proxy_host']}:{proxy['http_proxy_port']}"
     detail = printable_text(str(error)).rstrip(".") or type(error).__name__
     if isinstance(error, websocket.WebSocketAddressException):
         return f"DNS cannot resolve {next_hop}: {detail}"
     if isinstance(error, websocket.WebSocketBadStatusException):
-        hint = {403: ", this address or region may be blocked: try a proxy, or another region", 404: ", wrong path"}
-        return f"{host} answered HTTP {error.status_code}{hint.get(error.status_code, '')}"
-    if isinstance(error, websocket.WebSocketProxyException) or type(error).__module__.startswith("python_socks"):
+        hints = {403: ": is it blocked here? Try a proxy, or another region", 404: ": wrong path"}
+        return f"{host} answered HTTP {error.status_code}{hints.get(error.status_code, '')}"
+    if isinstance(error, websocket.WebSocketProxyException) or "python_socks" in type(error).__module__:
         return f"the proxy failed: {detail}"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"TLS: the certificate of {host} is not valid: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
         return f"TLS with {host} failed: {detail}"
     if isinstance(error, ConnectionRefusedError):
@@ -2777,48 +2718,38 @@ def explain(error: BaseException, url: str, proxy: dict[str, Any] | None = None)
     return detail
 
 
-def clock_difference(date: str, now: float) -> str:
-    """How far this machine's clock is from the date that a server's handshake gave at the same time."""
-    from email.utils import parsedate_to_datetime
-
-    try:
-        ahead = now - parsedate_to_datetime(date).timestamp()
-    except (TypeError, ValueError):
-        return "the server's clock is not known"
-    return f"this machine's clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the server's"
-
-
 def is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or re.fullmatch(r"127(\.\d+){3}", host) is not None
+    return re.fullmatch(r"localhost|::1|127(\.\d+){3}", host) is not None
 
 
 def proxy_options(proxy: str | None, url: str) -> dict[str, Any]:
-    """What run_forever wants to hear about a proxy: the one asked for, or that of the environment or the system."""
+    """For run_forever: the proxy asked for, or else that of the environment or the system."""
     parts = urlsplit(url)
     if proxy is None:
         from urllib.request import getproxies, proxy_bypass  # slow to import
 
-        if is_loopback(parts.hostname or "") or proxy_bypass(parts.hostname or ""):
+        host, known = parts.hostname or "", getproxies()
+        if is_loopback(host) or proxy_bypass(host):
             return DIRECT
-        known = getproxies()
-        proxy = known.get("https" if parts.scheme == "wss" else "http") or known.get("all")
+        proxy = known.get(parts.scheme.replace("ws", "http")) or known.get("all")
     if not proxy:
         return {}
-    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    schemes = ("http", "socks4", "socks4a", "socks5", "socks5h")
-    if parts.scheme not in schemes or not parts.hostname or not port_of(parts.geturl()):
-        raise ValueError("a proxy is written http://host:port, socks5://host:port or socks5h://host:port")
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    parts, port = urlsplit(proxy), port_of(proxy)
+    if not (re.fullmatch("http|socks4a?|socks5h?", parts.scheme) and parts.hostname and port):
+        raise ValueError("a proxy is written http://host:port, or with socks5:// or socks5h://")
     if parts.scheme != "http":
         try:
             import python_socks  # noqa: F401
         except ImportError:
-            raise ImportError("SOCKS proxies need the package python-socks: pip install python-socks") from None
+            raise ImportError("a SOCKS proxy needs python-socks: pip install python-socks") from None
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
     return {
         "http_proxy_host": parts.hostname,
-        "http_proxy_port": port_of(parts.geturl()),
-        "http_proxy_auth": (unquote(parts.username), unquote(parts.password or "")) if parts.username else None,
+        "http_proxy_port": port,
+        "http_proxy_auth": (user, password) if user else None,
         "http_proxy_timeout": CONNECT_TIMEOUT,
-        "http_no_proxy": ["-"],  # its own idea of no_proxy, and what 1.8.0 has for loopback, do not count
+        "http_no_proxy": ["-"],  # neither its own idea of no_proxy, nor 1.8.0's for loopback, counts
         "proxy_type": parts.scheme,
     }
 
@@ -2827,36 +2758,26 @@ class Rest:
     """The public REST API of the exchange that a client is connected to."""
 
     def __init__(self, url: str, simulated: bool, proxy: dict[str, Any]) -> None:
-        parts = urlsplit(url)
-        host = f"{parts.scheme}://{parts.netloc}"
+        host = "/".join(url.split("/")[:3])
         known = (rest for *hosts, rest in REGIONS.values() if host in hosts)
-        self.server = next(known, f"http{host[2:]}")  # of another host than the exchange's: the same
-        self.headers = {"User-Agent": f"okex_ws/{__version__}"}  # the exchange refuses clients without one
+        self.server = next(known, f"http{host[2:]}")  # a host that is not the exchange's has both
+        self.headers = {"User-Agent": f"okex_ws/{__version__}"}  # or the exchange refuses
         if simulated:
             self.headers["x-simulated-trading"] = "1"
         self.proxy = proxy
 
     def get(self, path: str, timeout: float = CONNECT_TIMEOUT) -> Any:
-        """GET a resource: its data. Raises OSError, ValueError, or what websocket-client raises on connecting."""
-        try:
-            answer = self._fetch(path, min(timeout, CONNECT_TIMEOUT))
-            if answer["code"] == "0":
-                return answer["data"]
-            refusal = f"{answer['code']} {answer['msg']}"
-        except (KeyError, RecursionError, TypeError):
-            raise ValueError("the answer is not the exchange's") from None
-        raise ValueError(refusal)
-
-    def _fetch(self, path: str, timeout: float) -> Any:
-        """A JSON document. The connection is made as the WebSocket's is: same proxy, same certificates."""
-        from http.client import HTTPConnection, HTTPException  # slow to import, and most runs never need it
+        """GET a resource: its data. Raises OSError, ValueError, or what websocket-client raises."""
+        from http.client import HTTPConnection, HTTPException  # slow to import
 
         from websocket._http import connect, proxy_info
 
         options = websocket.sock_opt([], {})
-        options.timeout = timeout  # for each step
+        options.timeout = min(timeout, CONNECT_TIMEOUT)  # for each step
         url = f"ws{self.server[4:]}{path}"
-        sock, (host, port, path) = connect(url, options, proxy_info(**self.proxy), None)  # type: ignore[no-untyped-call]
+        proxy = proxy_info(**self.proxy)  # type: ignore[no-untyped-call]
+        # As the WebSocket connects: the same proxy, the same certificates.
+        sock, (host, port, path) = connect(url, options, proxy, None)
         connection = HTTPConnection(host, port)
         connection.sock = sock
         try:
@@ -2868,9 +2789,15 @@ class Rest:
         finally:
             connection.close()
         if response.status != 200:
-            refused = 400 <= response.status < 500 and response.status != 429  # by which no retry gets any further
+            refused = 400 <= response.status < 500 and response.status != 429  # no retry helps
             raise (ValueError if refused else OSError)(f"{host} answered HTTP {response.status}")
-        return from_json(body.decode())
+        try:
+            answer = from_json(body.decode())
+            if answer["code"] == "0":
+                return answer["data"]
+            raise ValueError(f"{answer['code']} {answer['msg']}")
+        except (KeyError, RecursionError, TypeError):
+            raise ValueError("the answer is not the exchange's") from None
 
     def instruments(self, id: str, timeout: float = CONNECT_TIMEOUT) -> Any:
         """What the exchange says about one instrument: a list of one row."""
