@@ -5,9 +5,8 @@
 # ///
 """Receive OKEx/OKX market data over WebSocket, and never be silently wrong.
 
-    python okex_ws.py               # live trades of BTC-USDT from OKX (v5)
-    python okex_ws.py --offline     # the same program against a stand-in exchange on this machine
-    python okex_ws.py --offline --board   # a live screen of it
+    python okex_ws.py            # live trades of BTC-USDT from OKX (v5)
+    python okex_ws.py --offline  # from a stand-in exchange on this machine; --board shows a live screen
 
 As a library, beside your script, or pasted into it:
 
@@ -19,9 +18,8 @@ As a library, beside your script, or pasted into it:
 
     OkexWS(["trades:BTC-USDT"], handler).run()
 
-Threads: `run()` connects, reads and calls the handler on the thread that called it; `start()` does so on a daemon
-thread. One more daemon thread, `send_heartbeat`, sends the ping. `subscribe`, `unsubscribe`, `close` and the order
-books may be used from any thread, the handler's included.
+Threads: `run()` connects, reads and calls the handler on its caller's thread, `start()` on a daemon thread; another,
+`send_heartbeat`, pings. Any thread, the handler's too, may use `subscribe`, `unsubscribe`, `close` and order books.
 
 Sections, each below a line of dashes: at a glance, client, subscriptions, frames, wire, order books, series, account,
 network, finding, lines, sinks, board, command line.
@@ -3388,33 +3386,29 @@ def json_rows(channel: str, rows: list[Any]) -> None:
 # ---------------------------------------------------------------------------------------------------------------
 # Sinks: where rows go, each behind a queue.
 
-MAX_QUEUE = 50_000  # messages that wait for one sink before receiving waits for it
+MAX_QUEUE = 50_000  # messages that wait for a sink before receiving does
 
 
 class Sink:
-    """Where rows go. Derive from it; the methods are called on a thread of the sink's own.
+    """Where rows go, on the sink's own thread. Derive from it; __init__ gets what RedisSink's does."""
 
-    A sink is made with what its option was given, and with the keywords name, history and command (see RedisSink).
-    """
-
-    linger = 0.25  # seconds that rows may wait for more, to be written together
-    refused = 0  # rows that could not be kept, for the summary
+    linger = 0.25  # seconds that rows may wait for more
+    refused = 0  # rows that could not be kept
 
     def __init__(self, target: str, **_: Any) -> None: ...
 
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
         """Take the rows of one message, received at this epoch second.
 
-        If it raises OSError or an error of a server's client, it is called again after a pause; but an error that would
-        come again, such as ValueError or TypeError, costs the message.
+        An error that would come again, such as TypeError, costs the message; after others it is called again.
         """
         raise NotImplementedError
 
     def status(self, received: float, status: str, detail: str) -> None:
-        """Take a change of the connection's state, in its place between the rows."""
+        """Take a change of the connection's state, in its place between rows."""
 
     def flush(self) -> None:
-        """Persist what was taken, all or nothing. Called after each batch, and at least once a second."""
+        """Persist what was taken, all or nothing: after each batch, at least once a second."""
 
     def close(self) -> None: ...
 
@@ -3423,31 +3417,25 @@ class JsonLines(Sink):
     """append a JSON line per row to this file; - prints them"""
 
     def __init__(self, target: str, **_: Any) -> None:
-        self.target = target
-        self.file = FileIO(target, "a+")
+        self.target, self.file = target, FileIO(target, "a+")
         self.waiting = bytearray()  # whole lines
 
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
         self.waiting += "".join([json_line(received, channel, row) for row in rows]).encode()
 
     def flush(self) -> None:
-        """Append what waits, to a file that is opened anew: the old one may have been moved, by a rotation of logs.
-
-        Nothing is ever cut off. A line that is torn, by a full disk or by a run that was killed, is ended with a
-        newline, and what was torn of ours is written once more: readers skip what is no JSON.
-        """
-        torn = False
+        """Append what waits. A torn line, of a full disk or a kill, is ended, and ours is written again."""
+        begin = b""
         while self.waiting:
-            old, self.file = self.file, FileIO(self.target, "a+")
-            old.close()  # not before: the reader of a named pipe would take it for the end
+            old, self.file = self.file, FileIO(self.target, "a+")  # it may have been moved
+            old.close()  # not before: for a named pipe's reader it would be the end
             with suppress(OSError):  # it is empty, or a pipe
                 self.file.seek(-1, os.SEEK_END)
-                torn = self.file.read(1) != b"\n"
-            begin = b"\n" * torn
+                begin = b"\n" * (self.file.read(1) != b"\n")
             written = self.file.write(begin + self.waiting) - len(begin)
             whole = self.waiting.rfind(b"\n", 0, written + 1) + 1  # but its end is not needed
             del self.waiting[:whole]
-            torn = True
+            begin = b"\n"
 
     def close(self) -> None:
         self.file.close()
@@ -3461,17 +3449,16 @@ class SQLite(Sink):
         self._open().close()
 
     def _open(self) -> Any:
-        """The database, opened for each batch, as it may have been moved. Raises ValueError for another table rows."""
+        """The database, opened anew: it may have been moved. ValueError for another table `rows`."""
         import sqlite3
 
         try:
             db = sqlite3.connect(self.target, timeout=10)
             columns = [column[1] for column in db.execute("PRAGMA table_info(rows)")]
             if columns not in ([], ["received", "channel", "row"]):
-                raise ValueError(f"{self.target} has a table rows of other columns: {', '.join(columns)}")
-            # With a WAL, who reads holds up nobody who writes. When it is closed, all is in the one file again.
-            # While another program writes to a new file, it does without.
-            with suppress(sqlite3.OperationalError):
+                raise ValueError(f"{self.target} has another table rows: {', '.join(columns)}")
+            with suppress(sqlite3.OperationalError):  # another program writes to a new file
+                # With a WAL, readers hold up no writer. Once it is closed, all is in the one file again.
                 db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")
             db.execute("CREATE TABLE IF NOT EXISTS rows (received REAL, channel TEXT, row TEXT)")
             db.execute("CREATE INDEX IF NOT EXISTS rows_by_channel ON rows (channel, received)")
@@ -3480,11 +3467,9 @@ class SQLite(Sink):
         return db
 
     def recall(self, channel: str, seconds: float) -> Iterator[Any]:
-        """The rows of a channel of the last so many seconds and 1,000 from before, oldest first; a million at most."""
-        newest = """
-            SELECT row FROM rows WHERE channel = ? ORDER BY received DESC, rowid DESC LIMIT
-            min(1000000, 1000 + (SELECT count(*) FROM rows WHERE channel = ? AND received > ?))
-        """
+        """Rows of so many seconds and 1,000 from before, oldest first; a million at most."""
+        newest = """SELECT row FROM rows WHERE channel = ? ORDER BY received DESC, rowid DESC
+            LIMIT min(1000000, 1000 + (SELECT count(*) FROM rows WHERE channel = ? AND received > ?))"""
         with closed_after(self._open()) as db:
             found = db.execute(newest, (channel, channel, wall_clock() - seconds)).fetchall()
         return (from_json(text) for (text,) in reversed(found))
@@ -3502,16 +3487,13 @@ class SQLite(Sink):
 class RedisSink(Sink):
     """keep rows in Redis, redis://host:6379/0, see RedisFeed
 
-    okex/NAME/CHANNEL            the latest row as JSON; where a channel has many instruments, one for each
-                                 publishes every row as JSON, but candles only when they are final
-    okex/NAME/@history/CHANNEL   stream of {received, row, n}, trimmed; of candles, the final ones
-    okex/NAME/@status            the last change of the connection's state, as JSON; gone if the process dies
-    okex/NAME/@event             publishes every such change: confirmations, refusals, gaps, disconnections
-    okex/NAME/@commands          list: {"id": …, "op": …, "channels": […]}; ops: subscribe, unsubscribe, channels, quit
-    okex/NAME/@answers/ID        list: {"id": …, "ok": true, "result": …}
-
-    No channel's name begins with @, so that no key of ours can be a channel's. Only v5 says that a candle is final:
-    those of v1 and v3 are kept as often as they come.
+    okex/NAME/CHANNEL           latest row as JSON; one for each instrument, if the channel has many
+                                publishes every row as JSON, but v5's candles only when they are final
+    okex/NAME/@history/CHANNEL  stream of {received, row, n}, trimmed; of v5's candles, the final ones
+    okex/NAME/@status           the connection's last change, as JSON; gone if the process dies
+    okex/NAME/@event            publishes all: confirmations, refusals, gaps, disconnections
+    okex/NAME/@commands         list: {"id": …, "op": …, "channels": […]}; op: subscribe, unsubscribe, channels, quit
+    okex/NAME/@answers/ID       list: {"id": …, "ok": true, "result": …}
     """
 
     linger = 0.005
@@ -3520,17 +3502,15 @@ class RedisSink(Sink):
         feed = RedisFeed(target, name)
         self.redis, self.prefix = feed.redis, feed.prefix
         self.history, self.command = history, command
-        self.batch = list[tuple[Any, ...]]()  # commands of Redis, for the next flush
-        # What a batch leaves under @batch, so that it is applied once, though the answer to it may be lost.
-        self.mark = ""
+        self.batch = list[tuple[Any, ...]]()  # Redis commands for the next flush
+        self.mark = ""  # of a batch whose answer may be lost: once applied, it is under @batch
         self.appended = Counter[str]()  # rows, by key
-        self.final = dict[str, int]()  # when the last final candle began, in ms, by channel
+        self.final = dict[str, int]()  # by channel, when the last final candle began, in ms
         self.status(wall_clock(), DISCONNECTED, "starting")
         with suppress(Exception):  # if Redis is not there, the writer will say so
             if feed.status():
-                message = "Another okex_ws writes under %s, or did just now: give each its --name."
-                okex_log.warning(message, self.prefix)
-            self.redis.delete(f"{self.prefix}@commands")  # given before this start
+                okex_log.warning("Another okex_ws writes under %s, or just did: see --name.", self.prefix)
+            self.redis.delete(f"{self.prefix}@commands")  # of earlier times
 
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
         for row in rows:
@@ -3539,10 +3519,10 @@ class RedisSink(Sink):
             instrument = row.get("instId") or row.get("instrument_id") or ""
             if instrument not in channel and ("=" in channel or ":" not in channel):
                 key = f"{channel.partition(':')[0]}:{instrument}"
-            if "restored" not in row:  # else it is older than what came meanwhile
+            if "restored" not in row:  # else it is older than the latest
                 self.batch.append(("SET", f"{self.prefix}{key}", text))
                 if "confirm" in row:
-                    if channel not in self.final:  # the latest row tells what an earlier run had
+                    if channel not in self.final:  # an earlier run may have had it
                         latest = from_json(self.redis.mget(f"{self.prefix}{channel}")[0] or "{}")
                         self.final[channel] = int(latest.get("ts", 0)) - (latest.get("confirm") == "0")
                     begin = int(row["ts"])
@@ -3559,7 +3539,7 @@ class RedisSink(Sink):
         self.batch.append(("PUBLISH", f"{self.prefix}@event", self.state))
 
     def flush(self) -> None:
-        """Give Redis the batch, in one transaction that is applied once; say that we live, and take commands."""
+        """Give Redis the batch, applied once and whole, and our status; take commands."""
         if not self.mark or self.redis.get(f"{self.prefix}@batch") != self.mark:
             self.mark = os.urandom(8).hex()
             pipeline = self.redis.pipeline().set(f"{self.prefix}@batch", self.mark)
@@ -3567,22 +3547,20 @@ class RedisSink(Sink):
                 pipeline.execute_command(*words)
             pipeline.set(f"{self.prefix}@status", self.state, ex=10)
             pipeline.lrange(f"{self.prefix}@commands", 0, -1).delete(f"{self.prefix}@commands")
-            # Raises what concerns the whole of it (it is full, it is a replica): then nothing was applied.
+            # Raises what concerns all of it (Redis is full, say): then nothing was applied.
             _, *results, requests, _ = pipeline.execute(raise_on_error=False)
             pairs = zip(self.batch, results)
             errors = [f"{key}: {error}" for (_, key, *_), error in pairs if isinstance(error, Exception)]
             if errors and not self.refused:  # these keys are of another type
                 okex_log.warning("--redis: such rows are lost. Said once: %s", printable_text(errors[0]))
             self.refused += len(errors)
-            if requests:  # on a thread, since they may take seconds
+            if requests:  # they may take seconds
                 threading.Thread(target=lambda: [*map(self._obey, requests)], daemon=True).start()
         self.mark = ""
         self.batch.clear()
 
     def _obey(self, text: str) -> None:
-        """Do what another program asks for, and answer it."""
-        answer: dict[str, Any] = {"id": None, "ok": True}
-        op = ""
+        op, answer = "", dict[str, Any](id=None, ok=True)
         try:
             request = from_json(text)
             answer["id"] = request.get("id")
@@ -3592,21 +3570,21 @@ class RedisSink(Sink):
             answer["result"] = self.command(op, channels) if op != "quit" else None
         except Exception as error:
             answer |= {"ok": False, "error": str(error)}
-        okex_log.info("Command by Redis: %s: %s", printable_text(text), answer.get("error", "done"))
+        okex_log.info("By Redis: %s: %s", printable_text(text), answer.get("error", "done"))
         key = f"{self.prefix}@answers/{answer['id']}"
-        with suppress(Exception):  # Redis is gone, and with it who asked
+        with suppress(Exception):  # Redis is gone
             self.redis.pipeline().rpush(key, to_json(answer)).expire(key, 60).execute()
         if op == "quit":  # not before, or nobody would be told
             self.command(op, [])
 
     def close(self) -> None:
-        with suppress(Exception):  # it is gone in ten seconds anyway
+        with suppress(Exception):  # it expires anyway
             self.redis.delete(f"{self.prefix}@status")
         self.redis.close()
 
 
 class RedisRow(dict[str, Any]):
-    """A row of the exchange, and its `id` in the history, at which `RedisFeed.listen` can resume."""
+    """A row of the history, and its `id` there, at which `RedisFeed.listen` can resume."""
 
     def __init__(self, id: str, text: str) -> None:
         super().__init__(from_json(text))
@@ -3614,7 +3592,7 @@ class RedisRow(dict[str, Any]):
 
 
 class RedisFeed:
-    """What `--redis` keeps, for other programs: `RedisFeed("redis://localhost").get("tickers:BTC-USDT")`."""
+    """What `--redis` keeps, for other programs: `RedisFeed().get("tickers:BTC-USDT")`."""
 
     def __init__(self, url: str = "redis://localhost", name: str = "default") -> None:
         """It does not connect yet. Raises ValueError for what cannot be a URL or a name."""
@@ -3623,22 +3601,20 @@ class RedisFeed:
         except ImportError:
             raise ImportError("Redis needs the package redis: pip install redis") from None
         if not re.fullmatch(r"[\w.:-]+", name):
-            raise ValueError(f"{printable_text(name)!r} is no name: it takes letters, digits and . : _ -")
+            raise ValueError(f"{printable_text(name)!r} is no name: use letters, digits, .:_-")
         self.prefix = f"okex/{name}/"
         port_of(url)
         hide_secret(unquote(urlsplit(url).password or ""))
-        try:
-            # Without retries of its own, which could write a batch twice.
+        try:  # without retries of its own, which could write a batch twice
             self.redis: Any = Redis.from_url(url, decode_responses=True, socket_timeout=6, retry=None)
-            self.redis.connection_pool.make_connection()  # which does not connect yet
+            self.redis.connection_pool.make_connection()  # looks at the options alone
         except (TypeError, ValueError) as error:
             raise ValueError(f"{passwordless(url)}: {mask_secrets(str(error))}") from None
 
     def get(self, channel: str, n: int | None = None) -> Any:
-        """The latest row, None if there is none; or a list of the last n rows of the history, oldest first.
+        """The latest row or None; or a list of the last n rows of the history, oldest first.
 
-        Rows are the exchange's objects. Those of the history have an `id`, see listen. The latest row of a candle
-        channel may be a candle that still forms; its history holds those that are final.
+        Those of the history have an `id`, see listen. The latest candle may still form.
         """
         if n is None:
             return from_json(self.redis.get(f"{self.prefix}{channel}") or "null")
@@ -3646,34 +3622,27 @@ class RedisFeed:
         return [RedisRow(id, values["row"]) for id, values in reversed(entries)]
 
     def listen(self, channel: str, after: str | None = None) -> Iterator[RedisRow]:
-        """Every row from now on; or every row after the one whose `id` this is, after="0" for all that are kept.
-
-        Raises LookupError when rows were trimmed away before they could be read.
-        """
+        """Rows from now on, or after this `id`, "0" for all. LookupError for what was trimmed away unread."""
         history = f"{self.prefix}@history/{channel}"
         found = self.redis.xrevrange(history, after or "+", after or "-", count=1)
         if not found and after and after != "0":
-            raise LookupError(f"{after} was trimmed away, perhaps with more: use a larger --history")
+            raise LookupError(f"{after} was trimmed away: use a larger --history")
         last, values = found[0] if found else ("0", {"n": 0})
         return self._follow(history, last, int(values["n"]))
 
     def _follow(self, history: str, last: str, number: int) -> Iterator[RedisRow]:
-        """The rows after one with this ID and this number among the rows of its run, 0 if unknown."""
+        """The rows after one with this ID and this number in its run, 0 if unknown."""
         while True:
             streams = self.redis.xread({history: last}, count=1000, block=2000)
             for last, values in streams[0][1] if streams else ():
-                n = int(values["n"])
-                if 0 < number < n - 1:
-                    advice = "use a larger --history, and give each okex_ws.py its --name"
-                    raise LookupError(f"{n - number - 1} rows were trimmed away unread: {advice}")
-                number = n
+                missed = int(values["n"]) - number - 1
+                if number and missed > 0:
+                    raise LookupError(f"{missed} rows were trimmed away: use a larger --history")
+                number = int(values["n"])
                 yield RedisRow(last, values["row"])
 
     def subscribe(self, channel: str) -> str:
-        """Have the program that fills Redis subscribe to a channel. Raises ValueError if the exchange refuses it.
-
-        Returns "confirmed"; or "sent" or "wanted" if the exchange did not answer in time: it will be asked again.
-        """
+        """Have it subscribed to: "confirmed"; or "sent" or "wanted", if not yet. ValueError if refused."""
         return str(self._command("subscribe", channel)[channel])
 
     def unsubscribe(self, channel: str) -> None:
@@ -3688,7 +3657,7 @@ class RedisFeed:
         self._command("quit")
 
     def status(self) -> Any:
-        """The last change of the connection's state: {"received", "status", "detail"}; None if nothing runs."""
+        """The connection's last change: {"received", "status", "detail"}; None if nothing runs."""
         return self.get("@status")
 
     def servers(self) -> list[str]:
@@ -3700,16 +3669,14 @@ class RedisFeed:
         for key in self.redis.scan_iter(f"{self.prefix}*"):
             self.redis.unlink(key)
 
-    def _command(self, op: str, *channels: str, timeout: int = 5) -> Any:
-        id = os.urandom(8).hex()
-        mailbox = f"{self.prefix}@commands"
+    def _command(self, op: str, *channels: str) -> Any:
+        id, key = os.urandom(8).hex(), f"{self.prefix}@commands"
         request = to_json({"id": id, "op": op, "channels": channels})
-        # What nobody takes in time is not to be obeyed by a program that starts later.
-        self.redis.pipeline().rpush(mailbox, request).expire(mailbox, timeout).execute()
-        answer = self.redis.blpop(f"{self.prefix}@answers/{id}", timeout=timeout)
-        if answer is None:
-            raise TimeoutError(f"no answer to {op} in {timeout} s: is okex_ws.py --redis running?")
-        answer = from_json(answer[1])
+        self.redis.pipeline().rpush(key, request).expire(key, 5).execute()  # for nobody later
+        answered = self.redis.blpop(f"{self.prefix}@answers/{id}", timeout=5)
+        if answered is None:
+            raise TimeoutError(f"no answer to {op} in 5 s: is okex_ws.py --redis running?")
+        answer = from_json(answered[1])
         if not answer["ok"]:
             raise ValueError(answer["error"])
         return answer["result"]
@@ -3719,41 +3686,37 @@ SINKS: dict[str, Any] = {"jsonl": JsonLines, "sqlite": SQLite, "redis": RedisSin
 
 
 class Writer:
-    """A sink behind a bounded queue, on a thread of its own, so that no reading thread waits for a disk or a server."""
+    """A sink behind a bounded queue, on its own thread: no reading thread waits for a disk or a server."""
 
     def __init__(self, option: str, sink: Sink) -> None:
         if not isinstance(sink, Sink):
             raise TypeError(f"--{option}: {type(sink).__name__} must derive from okex_ws.Sink")
         self.option, self.sink = option, sink
-        self.queue = SimpleQueue[Any]()  # (rows, received, channel, content); None at the end
-        self.put_rows = 0  # changed by the reading threads, under a lock of theirs
-        self.written = 0  # rows, refused ones included; changed by the writer's thread
+        self.queue = SimpleQueue[Any]()  # arguments for _insist; None at the end
+        self.put_rows = 0  # changed by reading threads, under their lock
+        self.written = 0  # rows, refused ones too; changed by the writer's thread
         self.waits = 0  # how often the queue was full
-        self.failing = False
-        self.given_up = False  # whether nobody waits any longer for what is queued
+        self.failing = self.given_up = False  # given up: nobody waits for it any longer
         self.ending = threading.Event()
         self.thread = threading.Thread(target=self._run, name=f"okex_ws {option}", daemon=True)
         self.thread.start()
 
     @property
     def waiting(self) -> int:
-        """Rows that are not written yet."""
         return self.put_rows - self.written
 
     def put(self, received: float, channel: str, content: Any) -> None:
-        """Queue the rows of a message; or, without a channel, a change of the connection's state: (status, detail).
-
-        Waits while the queue is full, but not once it is to end.
-        """
+        """Queue rows, or (status, detail) without a channel. Waits while the queue is full."""
         if self.queue.qsize() >= MAX_QUEUE:
             self.waits += 1
             if self.waits == 1:
-                okex_log.warning("--%s is too slow: receiving waits for it. Said once.", self.option)
+                okex_log.warning("--%s is too slow: receiving waits. Said once.", self.option)
             while self.queue.qsize() >= MAX_QUEUE and not self.ending.wait(0.01):
                 pass
         rows = len(content) if channel else 0
         self.put_rows += rows
-        self.queue.put((rows, received, channel, content))
+        call, message = (self.sink.write, (channel, content)) if channel else (self.sink.status, content)
+        self.queue.put((rows, call, received, *message))
 
     def _run(self) -> None:
         batch: list[Any] = []
@@ -3762,20 +3725,18 @@ class Writer:
             with suppress(Empty):
                 batch.append(self.queue.get(timeout=1.0))
                 if self.queue.qsize() < 1000:
-                    self.ending.wait(self.sink.linger)  # for more, to be written together
+                    self.ending.wait(self.sink.linger)  # for more
                 while len(batch) < 1000:
                     batch.append(self.queue.get_nowait())
-            for rows, received, channel, content in filter(None, batch):
-                if channel:
-                    self._insist(rows, self.sink.write, received, channel, content)
-                else:
-                    self._insist(0, self.sink.status, received, *content)
+            messages = [*filter(None, batch)]
+            for message in messages:
+                self._insist(*message)
             self._insist(0, self.sink.flush)
-            self.written += sum(rows for rows, *_ in filter(None, batch))
+            self.written += sum(rows for rows, *_ in messages)
         self._insist(0, self.sink.close)
 
     def _insist(self, rows: int, call: Callable[..., None], *message: Any) -> None:
-        """Call until it succeeds; but an error that would come again costs the message, and its rows."""
+        """Call until it succeeds; but an error that would come again costs the message."""
         while True:
             try:
                 call(*message)
@@ -3789,7 +3750,7 @@ class Writer:
                     return
                 if not self.failing:
                     why = printable_text(str(error) or repr(error))
-                    okex_log.warning("--%s: trying again, while rows wait in memory: %s", self.option, why)
+                    okex_log.warning("--%s: trying again, while rows wait: %s", self.option, why)
                 self.failing = True
                 pause(0.5)
         if self.failing:
@@ -3797,21 +3758,20 @@ class Writer:
         self.failing = False
 
     def end(self) -> None:
-        """Nothing more will come: have what is queued written, and the sink closed."""
+        """Nothing more comes: have all written, and the sink closed."""
         self.ending.set()
         self.queue.put(None)
 
     def drained(self, began: float) -> bool:
-        """Wait until everything is written, 30 s from `began` (monotonic), 3 s if that fails. Whether it was."""
+        """Wait 30 s from `began` (monotonic), 3 s if it fails. Whether everything is written."""
         told = began
         while self.thread.is_alive() and not self.given_up:
             left = began + (3.0 if self.failing else 30.0) - monotonic()
             if left < 0:
                 break
             if monotonic() - told > 2.0:
-                told = monotonic()
-                message = "--%s: writing %s, for %.0f s at most. Ctrl-C again gives up."
-                okex_log.warning(message, self.option, plural(self.waiting, "more rows"), left)
+                told, more = monotonic(), plural(self.waiting, "more rows")
+                okex_log.warning("--%s: writing %s, for %.0f s. Ctrl-C again gives up.", self.option, more, left)
             self.thread.join(0.05)
         return not self.thread.is_alive()
 
@@ -4111,7 +4071,6 @@ Print OKEx/OKX market data as it happens; all else goes to stderr.
 
 examples:
   python okex_ws.py                                     live trades of BTC-USDT
-  python okex_ws.py --offline --board                   a screen, no network
   python okex_ws.py tickers:ETH-USDT candle1m:ETH-USDT  several channels
   python okex_ws.py 'tickers:*-USDT-SWAP'               all that match
   python okex_ws.py --jsonl - --count 100 > rows.jsonl  a hundred rows as JSON
@@ -4125,23 +4084,22 @@ for; behind > the values of its rows. --list all has every kind, --list v3 and
 
 
 def length_of_time(text: str) -> float:
-    """90, 90s, 1.5m, 2h or 1d, in seconds; 0 for none. Raises ValueError for anything else."""
+    """90, 90s, 1.5m, 2h or 1d, in seconds; 0 for none. ValueError for anything else."""
     ((number, unit),) = re.findall(r"^(\d+\.?\d*|\.\d+)([smhd]?)$", text)
     return float(number) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[unit]
 
 
 def parse_arguments(argv: Sequence[str] | None) -> Any:
-    """The options that HELP and SINKS name, and the channels. Exits with status 2, and says why, if one is wrong."""
+    """The options of HELP and SINKS, and the channels. Wrong ones exit with status 2."""
     from argparse import ArgumentParser
 
-    text = HELP % "\n".join(
-        f"  --{option + ' TARGET':<17} {(sink.__doc__ or '-').splitlines()[0]}" for option, sink in SINKS.items()
-    )
+    sinks = {f"{option} TARGET": sink.__doc__ or "-" for option, sink in SINKS.items()}
+    text = HELP % "\n".join(f"  --{option:<17} {what.splitlines()[0]}" for option, what in sinks.items())
     parser = ArgumentParser(prog="okex_ws.py", usage="%(prog)s [options] [CHANNEL ...]", allow_abbrev=False)
     parser.format_help = lambda: text  # type: ignore[method-assign]
     parser.add_argument("channels", nargs="*")
     parser.add_argument("--version", action="version", version=f"okex_ws {__version__}")
-    kinds: dict[str, dict[str, Any]] = {"": {"action": "store_true"}, "[PART]": {"nargs": "?", "const": ""}}
+    kinds: dict[str, Any] = {"": {"action": "store_true"}, "[PART]": {"nargs": "?", "const": ""}}
     kinds |= {"N": {"type": int}, "TIME": {"type": length_of_time}, "REGION": {"choices": REGIONS}}
     for option, value in re.findall(r"^  (--[\w-]+) (\S*) ", text, re.M):
         parser.add_argument(option, **kinds.get(value, {}))
@@ -4150,9 +4108,9 @@ def parse_arguments(argv: Sequence[str] | None) -> Any:
     usual = "trades:BTC-USDT"
     if args.board:
         usual += " books:BTC-USDT tickers:BTC-USDT tickers:ETH-USDT tickers:SOL-USDT tickers:XRP-USDT tickers:DOGE-USDT"
+        if args.jsonl == "-" or not sys.stdout.isatty():
+            parser.error("--board draws on a terminal: stdout has to be one")
     args.channels = list(dict.fromkeys(args.channels or usual.split()))
-    if args.board and (args.jsonl == "-" or not sys.stdout.isatty()):
-        parser.error("--board draws on a terminal, and needs stdout for that")
     for file in (args.jsonl, args.sqlite):
         if re.match(r"[a-z][\w-]*:\w+-\w|ok_sub_|\w+/\w+:", file or ""):
             parser.error(f"{file} reads like a channel: --jsonl and --sqlite want a FILE first")
@@ -4162,27 +4120,26 @@ def parse_arguments(argv: Sequence[str] | None) -> Any:
 
 
 def list_instruments(finder: Finder, pattern: str) -> list[str]:
-    """The names for --list PART: those that match a pattern, or have the part somewhere in them."""
+    """The names for --list PART, a pattern or a part of them."""
     pattern = pattern.rpartition(":")[2].upper()  # tickers:BTC-USDT* will do, too
     names = finder.names("SPOT SWAP FUTURES OPTION", pattern)
-    if is_pattern(pattern):
-        return [name for name in names if fnmatchcase(name, pattern)]
-    spelled = usual_spelling(pattern) or pattern
-    return [name for name in names if pattern in name] or [name for name in names if spelled in name]
+    like = pattern if is_pattern(pattern) else f"*{pattern}*"
+    found = [name for name in names if fnmatchcase(name, like)]
+    return found or [name for name in names if (usual_spelling(pattern) or pattern) in name]
 
 
 def show_list(args: Any) -> int:
-    """Print what --list asks for. The exit status: 1 if there is nothing, or if it cannot be had."""
+    """Print what --list asks for. Exit status 1: there is nothing, or it cannot be had."""
     from textwrap import wrap
 
     part, dialect = args.list, {"v3": V3, "v1": V1}.get(args.list, V5)
     kinds, lines, trouble = dialect.kinds, list[str](), ""
     if not part:
-        usual = "trades tickers books books5 bbo-tbt candle<bar> funding-rate mark-price orders positions".split()
-        kinds = [kind for name in usual for kind in kinds if kind.name == name]
+        usual = "trades tickers books books5 bbo-tbt candle1m funding-rate mark-price orders positions"
+        kinds = [kind for kind in map(dialect.kind, usual.split()) if kind]
     elif part not in ("all", "v3", "v1"):
         kinds = [kind for kind in kinds if part.lower() in f"{kind.name} {kind.what}".lower()]
-        trouble = f"Nothing that is traded now matches {part}; options are listed by family: 'BTC-USD-*-C'."
+        trouble = f"Nothing that is traded matches {part} (options by family: BTC-USD-*-C)."
         server = endpoint_of("trades:BTC-USDT", args.url, args.region, args.simulated)
         rest = Rest(server, args.simulated, proxy_options(args.proxy, server))
         try:
@@ -4202,27 +4159,28 @@ def show_list(args: Any) -> int:
 
 
 class Console(logging.Handler):
-    """Log lines on stderr, written by a thread of its own: nobody who logs waits for a terminal that stands still."""
+    """Log lines on stderr, by a thread of its own: who logs waits for no terminal that stands still."""
 
     def __init__(self, muted: bool = False) -> None:
         super().__init__()
         self.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-        self.muted = muted  # while the board is where the lines would go
-        self.kept: deque[str] = deque(maxlen=200)  # lines for the board, without routine
-        self.lines: LogQueue[str] = LogQueue()  # to be written
-        self.writing = inf  # monotonic: when the write that is under way began
+        self.muted = muted  # while the board is there
+        self.kept = deque[str](maxlen=200)  # lines for the board, without routine
+        self.lines = LogQueue[str]()  # to be written
+        self.writing = inf  # monotonic: when the write under way began
         threading.Thread(target=self._run, name="okex_ws console", daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
         line = self.format(record)
-        if record.levelno > logging.INFO or not re.match(r"\S+ (sent|received|subscribed)\.", record.getMessage()):
+        routine = re.match(r"\S+ (sent|received|subscribed)\.", record.getMessage())
+        if record.levelno > logging.INFO or not routine:
             self.kept.append(line)
         if not self.muted:
             self.lines.put(line)
 
     def unmute(self) -> None:
-        """The board is gone: leave the last lines of its log on the terminal."""
-        for line in list(self.kept)[-10:] if self.muted else ():
+        """The board is gone: leave the end of its log there."""
+        for line in [*self.kept][-10:] if self.muted else ():
             self.lines.put(line)
         self.muted = False
 
@@ -4236,48 +4194,43 @@ class Console(logging.Handler):
             self.lines.task_done()
 
     def flush(self) -> None:
-        """Wait until all is written, for two seconds, but for no write that takes half a second."""
+        """Wait 2 s until all is written, but for no write that takes 0.5 s."""
         end = monotonic() + 2.0
         while self.lines.unfinished_tasks and monotonic() < min(end, self.writing + 0.5):
             pause(0.005)
 
 
 class Run:
-    """One run of the command line: its clients, the first of them on the main thread, its sinks, and its one end."""
+    """One run of the command line: its clients, the first on the main thread, its sinks, its one end."""
 
-    def __init__(self, args: Any, console: Console | None = None) -> None:
-        self.args, self.console = args, console or Console()
-        self.clients: list[OkexWS] = []
+    def __init__(self, args: Any, console: Console) -> None:
+        self.args, self.console = args, console
+        self.clients, self.writers = list[OkexWS](), list[Writer]()
         self.clients_lock = threading.Lock()  # guards clients, running and status
-        self.running = False  # whether clients are to be started
-        # Held while a message is printed and queued: one after another from all reading threads, so that each sink
-        # gets them in the same order. While a queue is full, all of them wait here. Guards rows.
-        self.lock = threading.Lock()
+        self.running = False  # whether clients are started
+        self.lock = threading.Lock()  # guards rows; held for a whole message: each sink has one order
         self.rows = 0
-        self.reason = ""  # why the last connection ended, or did not come about
+        self.reason = ""  # why the last connection ended, or failed
         self.refusals: dict[str, str] = {}  # by channel, in the exchange's words
-        self.ending = threading.Event()  # something has ended the run
-        self.ended = inf  # monotonic: when that was
+        self.ending = threading.Event()  # something ended the run
+        self.ended = inf  # monotonic: when
         self.status = 0  # the exit status
-        self.idle = threading.Event()  # cleared while the main thread may be stuck, in a write or in a look-up
+        self.idle = threading.Event()  # cleared while the main thread may be stuck in a write or a look-up
         self.idle.set()
         self.over = threading.Event()  # everything is written and summed up
-        self.writers: list[Writer] = []
-        self.board = Board(self.clients, self.writers, self.console.kept)
+        self.board = Board(self.clients, self.writers, console.kept)
         self.screen = threading.Thread(target=self.show_board, name="okex_ws board", daemon=True)
-        targets = {option: getattr(args, option) for option in SINKS if getattr(args, option) is not None}
-        self.output: Handler | None = None
-        if args.board:
-            self.output = self.board.note
-        elif args.jsonl == "-":
+        targets = {option: vars(args)[option] for option in SINKS if vars(args)[option] is not None}
+        self.output: Handler | None = self.board.note if args.board else None
+        if args.jsonl == "-":
             self.output = json_rows
             del targets["jsonl"]
-        elif not targets:
+        elif not targets and not args.board:
             args.depth = args.depth or 1  # the changes of a book are nothing to print
             self.output = functools.partial(print_rows, ladder=args.depth)
         self.subscribe(args.channels)
         if (args.depth or 1) > 1 and not any(client.books for client in self.clients):
-            raise ValueError("--depth has no effect without an order book such as books:BTC-USDT")
+            raise ValueError("--depth has no effect without an order book")
         for option, target in targets.items():
             sink = SINKS[option](target, name=args.name, history=args.history, command=self.command)
             self.writers.append(Writer(option, sink))
@@ -4299,17 +4252,16 @@ class Run:
                 client.start()
             with suppress(BaseException):  # it is logged
                 first.run()
-            self.end(1)
             self.idle.set()
             self.over.wait()
         return self.status
 
     @contextmanager
     def signals_watched(self) -> Iterator[None]:
-        """End the run on SIGINT, SIGTERM and SIGHUP; once rows are still written after its end, give them up.
+        """End the run on SIGINT, SIGTERM and SIGHUP; the next one gives up rows still to be written.
 
-        A Python handler, and so KeyboardInterrupt, would wait for the main thread to run Python code again, which may
-        take minutes while it is in getaddrinfo, looking up a name. The signal module's wakeup socket does not wait.
+        A Python handler waits for the main thread to run Python code, for minutes while that looks
+        up a name. The signal module's wakeup socket does not.
         """
         import signal
 
@@ -4318,7 +4270,7 @@ class Run:
             return
         self.idle.clear()
         watched = {signal.SIGINT, signal.SIGTERM}
-        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # not after nohup
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # no nohup
             watched.add(signal.SIGHUP)  # the terminal's window was closed
         inbox, outbox = socket.socketpair()
 
@@ -4326,8 +4278,8 @@ class Run:
             with inbox:
                 while received := inbox.recv(16):
                     for number in watched.intersection(received):  # a script's own come here, too
-                        for writer in self.writers if monotonic() - self.ended > 0.5 else ():  # no double press
-                            writer.given_up = True
+                        for writer in self.writers:
+                            writer.given_up = monotonic() > self.ended + 0.5  # no double press
                         self.end(130 if number == signal.SIGINT else 0)
 
         threading.Thread(target=watch, name="okex_ws signals", daemon=True).start()
@@ -4341,18 +4293,19 @@ class Run:
         outbox.close()
 
     def subscribe(self, channels: Iterable[str]) -> None:
-        """Have each channel subscribed to by a client of its endpoint, the one that has it or one with room for it.
+        """Give each channel to a client of its endpoint: the one that has it, or one with room.
 
-        Raises ValueError for channels that cannot exist, or that OKX has given up, with what can be asked for.
+        Raises ValueError for channels that cannot exist, or that OKX gave up, with what exists.
         """
         names = "url credentials region simulated proxy depth ping_every fill".split()
+        options = {name: getattr(self.args, name) for name in names}
         for channel in channels:
             if wrong := misnomer(channel):
                 raise ValueError(str(wrong))
             dialect = dialect_of(channel)
             if dialect.retired and not self.args.url:
-                today = todays_channel(channel)
-                raise ValueError(f"{channel}: OKX gave up {dialect.name} in {dialect.retired}. Today: {today}")
+                gone = f"OKX gave up {dialect.name} in {dialect.retired}"
+                raise ValueError(f"{channel}: {gone}. Today: {todays_channel(channel)}")
             url = endpoint_of(channel, self.args.url, self.args.region, self.args.simulated)
             with self.clients_lock:
                 fit = [client for client in self.clients if client.url == url and client.dialect is dialect]
@@ -4360,9 +4313,8 @@ class Run:
                     has = [client for client in fit if channel in client.books]
                     fit = has or [client for client in fit if len(client.books) < MAX_DEEP_BOOKS]
                 if not fit:
-                    client = OkexWS(channel, self.handle, **{name: getattr(self.args, name) for name in names})
-                    client.on_status, client.on_refused = self.on_status, self.on_refused  # type: ignore[method-assign]
-                    client.found = self.found  # type: ignore[method-assign]
+                    client = OkexWS(channel, self.handle, **options)
+                    vars(client).update(on_status=self.on_status, on_refused=self.on_refused, found=self.found)
                     self.clients.append(client)
                     if self.running:
                         client.start()
@@ -4370,59 +4322,57 @@ class Run:
                 fit[0].subscribe(channel)
 
     def recall(self, channels: Iterable[str]) -> None:
-        """Tell the clients what an earlier run kept of these channels, so that they go on there."""
+        """Tell the clients what an earlier run kept: they go on there."""
         for kept in (writer.sink for writer in self.writers if isinstance(writer.sink, SQLite)):
             for channel in filter(series_of, channels):
-                for client in self.clients:  # the one that has it reads the rows
+                for client in self.clients:  # who has it reads them
                     client.recall(channel, kept.recall(channel, self.args.fill))
 
     def found(self, channels: list[str]) -> None:
-        """Subscribe to what a client's patterns stand for, before it connects."""
         self.subscribe(channels)
         self.recall(channels)
 
     def channels(self) -> dict[str, str]:
-        """Each channel and how its subscription stands, see OkexWS.channels."""
         return {name: state for client in self.clients for name, state in client.channels.items()}
 
     def command(self, op: str, channels: list[str]) -> Any:
-        """What other programs may ask for, see RedisSink. Raises ValueError for what cannot be, or was refused.
+        """Do what another program asks for, and say how all channels stand; 3 s after "subscribe", at most.
 
-        Returns how all channels stand; after "subscribe", when the exchange has answered, or three seconds later.
+        Raises ValueError for what cannot be, or is refused.
         """
         if op == "quit":
             self.end(0)
         elif op == "unsubscribe":
             for client in self.clients:
-                client.unsubscribe(*channels)  # each drops those that it has, however they are spelled
+                client.unsubscribe(*channels)  # each drops those that it has
         elif op == "subscribe":
             if any(map(is_pattern, channels)):
-                raise ValueError("patterns are for the start: subscribe to channels by their names")
+                raise ValueError("patterns are for the start: subscribe by names")
+            for channel in channels:
+                self.refusals.pop(channel, None)
             self.subscribe(channels)
             end = monotonic() + 3.0
-            while {"wanted", "sent"} & {*map(self.channels().get, channels)} and monotonic() < end:
+            while {"wanted", "sent", "refused"} & {*map(self.channels().get, channels)} and monotonic() < end:
+                for channel in set(channels) & {*self.refusals}:
+                    raise ValueError(self.refusals[channel])
                 pause(0.02)
-            for channel, state in self.channels().items():
-                if state == "refused" and channel in channels:
-                    raise ValueError(self.refusals.get(channel, state))
         elif op != "channels":
             raise ValueError(f"no op {op!r}: there are subscribe, unsubscribe, channels and quit")
         return dict.fromkeys(channels, "") | self.channels()
 
     def on_status(self, status: str, detail: str) -> None:
-        """What a client says of its connection."""
         with self.lock:
             for writer in self.writers:
                 writer.put(wall_clock(), "", (status, detail))
         if status in (DISCONNECTED, EXIT) and detail != "closed":
             self.reason = detail
-            if status == EXIT:
-                self.end(1)
+        if status == EXIT:
+            self.end(1)
 
     def on_refused(self, channels: list[str], why: str) -> None:
         self.refusals |= dict.fromkeys(channels, why)
         if set(self.channels().values()) == {"refused"} and not self.args.redis:
-            okex_log.error("Every channel was refused: nothing to wait for.")
+            okex_log.error("Every channel was refused.")
             self.end(1)
 
     def handle(self, channel: str, rows: list[Any]) -> None:
@@ -4439,24 +4389,23 @@ class Run:
                 if self.output:
                     self.output(channel, rows)
             except OSError as error:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
-                closed = isinstance(error, BrokenPipeError)  # such as by | head
-                if not closed:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the exit's flush
+                failed = not isinstance(error, BrokenPipeError)  # | head
+                if failed:
                     okex_log.error("Cannot write to stdout: %s.", error)
-                self.end(int(not closed))
+                self.end(int(failed))
             finally:
                 if self.rows == self.args.count:
                     self.end(0)
 
     def show_board(self) -> None:
-        """Have the board on the terminal until the run ends. On a thread of its own."""
         self.board.show(self.ending)
         self.console.unmute()
-        if not self.writers:  # if the board failed, there is nothing left to do
+        if not self.writers:  # the board failed: nothing is left to do
             self.end(1)
 
     def end(self, status: int) -> None:
-        """End the run, with this exit status unless something else came first. From any thread; returns at once."""
+        """End the run, with this exit status if nothing ended it before. From any thread, at once."""
         with self.clients_lock:
             if self.ending.is_set():
                 return
@@ -4467,23 +4416,25 @@ class Run:
         threading.Thread(target=self.finish, name="okex_ws end", daemon=True).start()
 
     def finish(self) -> None:
-        """Write what is queued, sum up, and let run() return, or exit if the main thread does not come back."""
+        """Write what is queued, sum up, and let run() end, or exit if the main thread does not come back."""
         try:
-            for client in self.clients:  # so that what each misses is told
+            for client in self.clients:  # each tells what it misses
                 client.ended.wait(self.ended + 0.5 - monotonic())
             if self.screen.is_alive():
                 self.screen.join(1.0)
-            if self.lock.acquire(timeout=0.1):  # a message that is being handled is still queued
+            if self.lock.acquire(timeout=0.1):  # a message under way is still queued
                 self.lock.release()
             for writer in self.writers:
                 writer.end()
-            lost = [writer for writer in self.writers if not writer.drained(self.ended)]
-            for writer in lost:
-                okex_log.error("--%s: %s could not be written: lost.", writer.option, plural(writer.waiting, "rows"))
+            for writer in self.writers:
+                if not writer.drained(self.ended):
+                    lost = plural(writer.waiting, "rows")
+                    okex_log.error("--%s: %s could not be written: lost.", writer.option, lost)
+                    self.status = self.status or 1
             self.sum_up()
-            if not (connected := any(client.counts["connects"] for client in self.clients)):
-                okex_log.error("Never connected: %s.", self.reason or "the first try did not come to an end")
-            self.status = self.status or (1 if lost or not connected else 0)
+            if not any(client.counts["connects"] for client in self.clients):
+                okex_log.error("Never connected: %s.", self.reason or "the first try did not end")
+                self.status = self.status or 1
         finally:
             self.console.flush()
             if not self.idle.wait(self.ended + 1.0 - monotonic()):
@@ -4492,28 +4443,28 @@ class Run:
 
     def sum_up(self) -> None:
         counts = sum((client.counts for client in self.clients), Counter[str]())
-        messages, connects = counts.pop("messages", 0), counts.pop("connects", 0)
-        told = {"reconnects": connects - sum(client.counts["connects"] > 0 for client in self.clients), **counts}
+        received = f"{plural(self.rows, 'rows')} in {plural(counts.pop('messages', 0), 'messages')}"
+        connected = sum(client.counts["connects"] > 0 for client in self.clients)
+        told = {"reconnects": counts.pop("connects", 0) - connected, **counts}
         if "holes" in told:
             told["missing"] = counts["missing"]  # 0, too
         for writer in self.writers:
-            option, refused = writer.option, writer.sink.refused
-            told[f"rows written by --{option}"] = writer.written - refused
-            if refused or writer.waits:
-                told |= {f"rows refused by --{option}": refused, f"waits for --{option}": writer.waits}
-        received = f"{plural(self.rows, 'rows')} in {plural(messages, 'messages')}"
+            option, refused, waits = f"--{writer.option}", writer.sink.refused, writer.waits
+            told[f"rows written by {option}"] = writer.written - refused
+            if refused or waits:
+                told |= {f"rows refused by {option}": refused, f"waits for {option}": waits}
         parts = ", ".join(plural(n, what) for what, n in told.items())
         okex_log.info("%s over %.1f s, %s.", received, monotonic() - self.board.began, parts)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line, and return the exit status: 2 for wrong usage, otherwise see Run."""
-    sys.stdout = sys.stdout or open(os.devnull)  # closed: writing raises OSError, as it should  # noqa: SIM115
+    """Run the command line, and return the exit status."""
+    sys.stdout = sys.stdout or open(os.devnull)  # closed: writing raises OSError  # noqa: SIM115
     args = parse_arguments(argv)
     console = Console(args.board and sys.stderr.isatty())
     okex_log.handlers, okex_log.propagate = [console], False
     okex_log.setLevel(logging.DEBUG if args.trace else logging.WARNING if args.quiet else logging.INFO)
-    with suppress(AttributeError):  # escapes, not an exception, on a console without UTF-8
+    with suppress(AttributeError):  # on a console without UTF-8, escapes
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         if args.offline:
@@ -4521,7 +4472,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             try:
                 exchange = __import__("exchange").Exchange().start()
             except ImportError:
-                raise ValueError("--offline needs tests/exchange.py from the repository beside okex_ws.py") from None
+                raise ValueError("--offline needs the repository's tests/exchange.py") from None
             args.url, args.credentials = exchange.url, Credentials(*exchange.keys)
         if args.list is not None:
             return show_list(args)
