@@ -377,6 +377,8 @@ class Feed:
         self.instrument = instrument
         self.channel = ""  # as the client's user writes it
         self.message = message
+        self.repeat: Callable[[Instrument], str] | None = None  # what is pushed when nothing was for a while
+        self.pushed = time.monotonic()  # when something last was
 
 
 class Generation:
@@ -621,6 +623,11 @@ def instrument_of(arg: Row) -> str:
     return str(arg.get("instId") or arg.get("sprdId") or "")
 
 
+def written(arg: Row) -> str:
+    """A channel by its instrument, or else its type, or its family: trades:BTC-USDT, orders:ANY, account."""
+    return ":".join(filter(None, (arg["channel"], instrument_of(arg) or arg.get("instType") or arg.get("instFamily"))))
+
+
 class Channel(NamedTuple):
     """A row of the table of v5's channels."""
 
@@ -646,6 +653,7 @@ class Channel(NamedTuple):
         return family is None or any(i.family == family and i.kind in kinds for i in listed.values())
 
 
+REPEATED = ("books", "books-l2-tbt", "books50-l2-tbt", "books5", "bbo-tbt")
 SPOT_TO_EVENTS = "SPOT SWAP FUTURES OPTION EVENTS"
 DERIVATIVES = "SWAP FUTURES OPTION"
 ANY = "ANY MARGIN SPOT SWAP FUTURES OPTION EVENTS"
@@ -728,7 +736,7 @@ class ServerV5(Generation):
             if session.exchange.drops_filters:
                 arg = {name: value for name, value in arg.items() if name != "instFamily"}
             try:
-                feed = self.feed(session, arg)
+                feed = self.feed(session, op, arg)
             except Refusal as refusal:
                 session.send(self.error(refusal, id))
                 continue
@@ -739,6 +747,8 @@ class ServerV5(Generation):
                 session.feeds.pop(compact(arg), None)
 
     def login(self, session: Session, arg: Any) -> None:
+        if session.exchange.login_refusal:
+            return session.send(self.error(Refusal(*session.exchange.login_refusal)))
         try:
             values = (arg["apiKey"], arg["passphrase"], arg["timestamp"], arg["sign"])
         except (KeyError, TypeError):
@@ -760,16 +770,21 @@ class ServerV5(Generation):
         failed = sum(leg["sCode"] != "0" for leg in data)
         code = "0" if not failed else "1" if failed == len(data) else "2"
         times = {"inTime": f"{now_ms()}000", "outTime": f"{now_ms()}900"}
-        session.send(compact({"id": id, "op": op, "code": code, "msg": "", "data": data, **times}))
+        answer = {"id": id, "op": op, "code": code, "msg": "", "data": data, **times}
+        change = session.exchange.order_answer
+        sent = change(answer) if change else answer
+        session.send(compact(sent) if sent else "")
         account.tell()
 
     def error(self, refusal: Refusal, id: str | None = None) -> str:
         reply = {"event": "error", "msg": refusal.message, "code": refusal.code, "connId": "a4d3ae55"}
         return compact({"id": id, **reply} if id else reply)
 
-    def feed(self, session: Session, arg: Any) -> Feed:
+    def feed(self, session: Session, op: str, arg: Any) -> Feed:
         if not isinstance(arg, dict) or "channel" not in arg or any(type(value) is not str for value in arg.values()):
             raise Refusal("60013", "Invalid args")
+        if op == "subscribe" and written(arg) in session.exchange.refusals:
+            raise Refusal(*session.exchange.refusals[written(arg)])
         name, filter = arg["channel"], next((key for key in FILTER_KEYS if key in arg), "")
         if f"{name}:{instrument_of(arg)}" == session.exchange.unnamed:
             raise Refusal("60003", "No")
@@ -793,7 +808,7 @@ class ServerV5(Generation):
         return Feed("", lambda *_: "")
 
     def account_feed(self, exchange: Exchange, arg: Row) -> Feed:
-        return Feed("", lambda *_: exchange.account.state(arg))
+        return Feed("", lambda *_: exchange.account.state(arg, "snapshot"))
 
     def market_feed(self, exchange: Exchange, arg: Row) -> Feed:
         """One instrument: the one that is named, or the first of the type and the family that are asked for."""
@@ -807,7 +822,13 @@ class ServerV5(Generation):
             action = {"action": "snapshot" if first else "update"} if incremental else {}
             return compact({"arg": arg, **action, "data": make(i, first)})
 
-        return Feed(name, message) if name else self.quiet_feed(exchange, arg)
+        def repeat(i: Instrument) -> str:
+            empty = self.book(i, [], []) | {"prevSeqId": i.sequence}
+            return compact({"arg": arg, "action": "update", "data": [empty]}) if incremental else message(i, False)
+
+        feed = Feed(name, message)
+        feed.repeat = repeat if arg["channel"] in REPEATED else None
+        return feed if name else self.quiet_feed(exchange, arg)
 
     def summary_feed(self, exchange: Exchange, arg: Row) -> Feed:
         """All options of a family at once, whenever its index moves."""
@@ -1059,23 +1080,26 @@ class Account:
                 if orders:
                     session.send(compact({"arg": {**arg, "uid": "7"}, "data": orders}))
                 elif filled and arg["channel"] != "orders":
-                    session.send(self.state(arg))
+                    session.send(self.state(arg, "event_update"))
 
     def wanted(self, arg: Row, order: Row) -> bool:
         return arg["instType"] in ("ANY", order["instType"]) and arg.get("instId", order["instId"]) == order["instId"]
 
-    def state(self, arg: Row) -> str:
-        """What a private channel holds now; `orders` has nothing until something happens."""
+    def state(self, arg: Row, event: str) -> str:
+        """What a private channel holds now, "snapshot" or "event_update"; `orders` has none."""
         positions = [{"instId": name, "pos": str(size), "uTime": now_ms()} for name, size in self.position.items()]
         balances = [{"ccy": "USDT", "cashBal": "10000", "uTime": now_ms()}]
         funds = {"eq": "10000", "availBal": "10000", "frozenBal": "0"}
+        row_event = "snapshot" if event == "snapshot" else "filled"
         data: dict[str, list[Row]] = {
             "account": [{"totalEq": "10000", "details": [b | funds for b in balances], "uTime": now_ms()}],
             "positions": positions,
-            "balance_and_position": [{"eventType": "snapshot", "balData": balances, "posData": positions}],
+            "balance_and_position": [{"eventType": row_event, "balData": balances, "posData": positions}],
         }
-        rows = data.get(arg["channel"], [])
-        return compact({"arg": {**arg, "uid": "7"}, "data": rows}) if rows else ""
+        if arg["channel"] not in data:
+            return ""
+        page = {"curPage": 1, "lastPage": True} if event == "snapshot" else {}
+        return compact({"arg": {**arg, "uid": "7"}, "eventType": event, **page, "data": data[arg["channel"]]})
 
 
 PATHS: dict[str, tuple[Generation, str]] = {
@@ -1163,7 +1187,7 @@ class Session:
         if self.exchange.snapshots or '"action":"snapshot"' not in first:
             self.send(first)
         arg = json.loads(name) if name.startswith("{") else {}
-        feed.channel = f"{arg['channel']}:{instrument_of(arg)}" if arg else name
+        feed.channel = written(arg) if arg else name
         books = sum('"channel":"books' in other and '"channel":"books5"' not in other for other in {*self.feeds, name})
         self.usage.channels = max(self.usage.channels, len({*self.feeds, name}))
         self.usage.books = max(self.usage.books, books)
@@ -1234,6 +1258,8 @@ class Handler(BaseHTTPRequestHandler):
         exchange.stopping.wait(exchange.rest_delay)
         if exchange.rest_status:
             return self.send_error(exchange.rest_status)
+        if exchange.rest_body:
+            return self.answer(200, "text/html", exchange.rest_body)
         try:
             with exchange.lock:
                 rows = exchange.rest(url.path, query)
@@ -1244,16 +1270,19 @@ class Handler(BaseHTTPRequestHandler):
             answer = {"code": "51000", "msg": "Parameter error", "data": []}
         except Refusal as refusal:
             answer = {"code": str(refusal.code), "msg": refusal.message, "data": []}
-        body = compact(answer).encode()
-        self.send_response(400 if answer["code"] in ("50014", "50015") else 200)
-        self.send_header("Content-Type", "application/json")
+        status = 400 if answer["code"] in ("50014", "50015") else 200
+        self.answer(status, "application/json", compact(answer).encode())
+
+    def answer(self, status: int, kind: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
     def upgrade(self, exchange: Exchange) -> None:
         key = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-        self.send_response(101)
+        (self.send_response_only if exchange.dateless else self.send_response)(101)
         self.send_header("Upgrade", "websocket")
         self.send_header("Connection", "Upgrade")
         self.send_header("Sec-WebSocket-Accept", b64encode(sha1(key.encode()).digest()).decode())
@@ -1308,13 +1337,19 @@ class Exchange:
     mute        accept connections but never answer the handshake
     http_status answer this instead of the handshake
     redirect    a URL to send clients to, instead of the handshake
+    dateless    answer the handshake without the header Date
     unnamed     a v5 channel to refuse without saying which
+    refusals    v5 channels to refuse, with code and message: {"trades:BTC-USDT": ("60029", "No")}; see `written`
+    login_refusal  the code and message to refuse v5's logins with
+    order_answer  a function of the answer to a request for orders that gives what is sent instead; None: nothing is
     drops_filters  leave the filter out of what is echoed, as the exchange does with instFamily
     snapshots   False: v5's incremental books begin without a snapshot
     lost        how many of the next messages never leave, by channel: {"trades:BTC-USDT": 1}
+    repeats     seconds without a push until v5 repeats a book, unless its messages get lost; None: it never does
     aggregates  v5's `trades` have one row for all trades of an order at one price, with their count
     hurry       seconds of the market's clock from one step to the next; None: it goes as ours does
     rest_status answer this to REST requests
+    rest_body   answer this to REST requests, as a web page
     rest_delay  seconds until REST answers
     rest_rows   a function of (path, query, rows) that gives what REST answers instead of these rows
     fetched     the paths of all REST requests
@@ -1338,6 +1373,11 @@ class Exchange:
         self.usage: dict[int, Usage] = {}
         self.silent = self.mute = False
         self.ignored = self.unnamed = self.redirect = ""
+        self.dateless = False
+        self.refusals: dict[str, tuple[str, str]] = {}
+        self.login_refusal: tuple[str, str] | None = None
+        self.order_answer: Callable[[Row], Row | None] | None = None
+        self.repeats: float | None = 60.0
         self.snapshots = True
         self.drops_filters = False
         self.lost: dict[str, int] = {}
@@ -1345,6 +1385,7 @@ class Exchange:
         self.hurry: float | None = None
         self.ahead = 0.0  # seconds that the market's clock is ahead, by hurrying
         self.rest_status = 0
+        self.rest_body = b""
         self.rest_delay = 0.0
         self.rest_rows: Callable[[str, Row, list[Any]], list[Any]] | None = None
         self.fetched: list[str] = []
@@ -1477,6 +1518,15 @@ class Exchange:
                     if limit and time.monotonic() - session.active > limit:
                         session.close(4004, "No data received in 30s")
                         session.drop()
+                    self.repeat(session)
+
+    def repeat(self, session: Session) -> None:
+        """Push the books again on which nothing happened for a while."""
+        now = time.monotonic()
+        for feed in session.feeds.values() if self.repeats is not None else ():
+            if feed.repeat and now - feed.pushed >= (self.repeats or 0.0) and not self.lost.get(feed.channel):
+                session.send(feed.repeat(self.instrument(feed.instrument)))
+                feed.pushed = now
 
     def step(self) -> None:
         """Let something happen in every market that is watched, and push it."""
@@ -1495,6 +1545,7 @@ class Exchange:
                 for feed in list(session.feeds.values()):
                     if feed.instrument in moving:
                         message = feed.message(self.instrument(feed.instrument), False)
+                        feed.pushed = time.monotonic()
                         if self.lost.get(feed.channel, 0) > 0:
                             self.lost[feed.channel] -= 1
                         else:

@@ -43,12 +43,31 @@ def argument(text):
     return {"channel": name, **dict(pair.split("=") for pair in pairs)}
 
 
+def push(ws):
+    """The next push: its channel, its event or action, and its rows."""
+    while True:
+        message = json.loads(ws.recv())
+        if "data" in message and "op" not in message:
+            return message["arg"]["channel"], message.get("eventType") or message.get("action"), message["data"]
+
+
+def said_by(ws):
+    """All that has been sent until now."""
+    ws.send("ping")
+    return [json.loads(text) for text in iter(ws.recv, "pong")]
+
+
+def log_in(exchange, ws):
+    ws.send(okex_ws.V5.login(okex_ws.Credentials(*exchange.keys), exchange.now()))
+    answer = json.loads(ws.recv())
+    return answer.get("code"), answer.get("msg")
+
+
 def check(exchange, endpoint, cases, login=False):
     """Ask one endpoint for everything, and compare what it said to each."""
     with talk(exchange, endpoint) as ws:
         if login:
-            ws.send(okex_ws.V5.login(okex_ws.Credentials(*exchange.keys), exchange.now()))
-            assert json.loads(ws.recv())["event"] == "login"
+            assert log_in(exchange, ws) == ("0", "")
         answers = ask(ws, *(argument(text) for _, text in cases))
     assert [(answer, text) for answer, (_, text) in zip(answers, cases)] == cases
 
@@ -202,3 +221,71 @@ def test_rows_have_the_fields_of_the_exchange(exchange, text, fields):
     with talk(exchange, "business" if text.startswith("sprd-") else "public") as ws:
         assert ask(ws, argument(text)) == ["subscribe"]
         assert set(fields.split()) <= set(json.loads(ws.recv())["data"][0])
+
+
+def test_refuses_what_it_is_told_to(exchange):
+    exchange.refusals = {"trades:BTC-USDT": ("60029", "Not for you"), "orders:ANY": ("64003", "Fee tier too low")}
+    exchange.refusals["account"] = ("64007", "Try again")
+    trades = argument("trades instId=BTC-USDT")
+    with talk(exchange) as ws:
+        assert ask(ws, trades, argument("trades instId=ETH-USDT")) == ["60029", "subscribe"]
+        del exchange.refusals["trades:BTC-USDT"]
+        assert ask(ws, trades) == ["subscribe"]
+        exchange.refusals["trades:BTC-USDT"] = ("60029", "Not for you")
+        assert ask(ws, trades, op="unsubscribe") == ["unsubscribe"]
+    exchange.login_refusal = ("50101", "APIKey does not match current environment.")
+    with talk(exchange, "private") as ws:
+        assert log_in(exchange, ws) == exchange.login_refusal
+        exchange.login_refusal = None
+        assert log_in(exchange, ws) == ("0", "")
+        private = ("orders instType=ANY", "orders instType=SPOT", "account")
+        assert ask(ws, *map(argument, private)) == ["64003", "subscribe", "64007"]
+
+
+def test_repeats_books_on_which_nothing_happens_but_not_what_is_lost(exchange):
+    exchange.every, exchange.lost = None, {"books:ETH-USDT": 1}
+    names = ["books", "books5", "bbo-tbt", "tickers"]
+    with talk(exchange) as ws:
+        ask(ws, *(argument(f"{name} instId=BTC-USDT") for name in names), argument("books instId=ETH-USDT"))
+        exchange.repeats = 0.0
+        pushes = [push(ws) for _ in range(7)][1:]  # the first is of ETH-USDT
+    assert [channel for channel, _, _ in pushes] == ["books", "books5", "bbo-tbt"] * 2
+    empty, five = pushes[0][2][0], pushes[1][2][0]
+    sequence = exchange.instrument("BTC-USDT").sequence
+    assert pushes[0][1] == "update" and empty["asks"] == empty["bids"] == [] and len(five["asks"]) == 5
+    assert {empty["seqId"], empty["prevSeqId"], five["seqId"]} == {sequence}
+
+
+def test_answers_orders_as_it_is_told_to(exchange):
+    (listed,) = instruments(exchange, instType="SPOT", instId="BTC-USDT")
+    order = {
+        "instIdCode": listed["instIdCode"],
+        "side": "buy",
+        "ordType": "limit",
+        "px": "1",
+        "sz": "1",
+        "tdMode": "cash",
+    }
+    changes = [lambda answer: None, lambda answer: answer | {"code": "50004", "data": []}]
+    with talk(exchange, "private") as ws:
+        log_in(exchange, ws)
+        heard = []
+        for exchange.order_answer in changes:
+            ws.send(json.dumps({"id": "1", "op": "order", "args": [order]}))
+            heard.append(said_by(ws))
+    assert not heard[0] and [(answer["code"], answer["data"]) for answer in heard[1]] == [("50004", [])]
+    assert len(exchange.account.orders) == 2
+
+
+def test_rest_may_answer_a_web_page_and_a_handshake_no_date(exchange):
+    exchange.rest_body, exchange.dateless = b"<html>Sorry</html>", True
+    with closing(HTTPConnection("127.0.0.1", exchange.port, timeout=10)) as connection:
+        connection.request("GET", "/api/v5/public/time")
+        answer = connection.getresponse()
+        said = answer.status, answer.getheader("Content-Type"), answer.read()
+    assert said == (200, "text/html", exchange.rest_body)
+    with talk(exchange) as ws:
+        assert "date" not in ws.getheaders()
+    exchange.dateless = False
+    with talk(exchange) as ws:
+        assert "date" in ws.getheaders()
