@@ -17,7 +17,7 @@ v1  futures of this_week, next_week and quarter, spot against btc or usdt: trade
     and what futures push after a login.
 REST  instruments, the time, trades (history-trades) and candles (those of REST_CANDLES), by the exchange's pages.
 
-There is one account with one API key. A market order fills at once, a limit order when the price reaches it.
+There is one account with one API key, of 10,000 USDT and 1 BTC, that keeps its books: see Account.
 
 To try a script of your own against faults:
 
@@ -44,10 +44,11 @@ import time
 import zlib
 from base64 import b64encode
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
 from functools import lru_cache
 from hashlib import sha1
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -808,7 +809,7 @@ class ServerV5(Generation):
         return Feed("", lambda *_: "")
 
     def account_feed(self, exchange: Exchange, arg: Row) -> Feed:
-        return Feed("", lambda *_: exchange.account.state(arg, "snapshot"))
+        return Feed("", lambda *_: exchange.account.state(arg))
 
     def market_feed(self, exchange: Exchange, arg: Row) -> Feed:
         """One instrument: the one that is named, or the first of the type and the family that are asked for."""
@@ -992,114 +993,340 @@ class ServerV5(Generation):
         return [row | {"oiUsd": f"{i.volume * i.middle / 10**i.digits:.0f}", "ts": now_ms()}]
 
 
+def plain(value: Decimal) -> str:
+    """A number as the exchange writes it: no exponent, and no zeros at its end."""
+    return f"{value.normalize():f}" if value else "0"
+
+
+ZERO = Decimal(0)
+
+
+def coins(value: Decimal) -> Decimal:
+    return value.quantize(Decimal("1e-12"))
+
+
+class Terms:
+    """How an instrument is traded: in which sizes, for what, and what so many of it are worth."""
+
+    def __init__(self, listed: Listed) -> None:
+        row = listed.row()
+        self.kind, self.spot, self.inverse = listed.kind, listed.kind == "SPOT", row.get("ctType") == "inverse"
+        self.lot, self.least = Decimal(row["lotSz"]), Decimal(row["minSz"])
+        self.factor = Decimal(row.get("ctVal") or 1) * Decimal(row.get("ctMult") or 1)
+        self.base, self.quote = listed.name.split("-")[:2]
+        self.settle = self.quote if self.spot else row["settleCcy"]
+        self.fee = Decimal("0.001" if self.spot else "0.0005")
+
+    def value(self, size: Decimal, price: Decimal) -> Decimal:
+        """What so many coins or contracts are worth, in the quote or the settle currency."""
+        amount = size * self.factor
+        return coins(amount / price if self.inverse and size else amount * price)
+
+    def profit(self, size: Decimal, entry: Decimal, price: Decimal) -> Decimal:
+        """What a position, which is negative if it is short, has earned since it was opened at a price."""
+        gained = self.value(size, price) - self.value(size, entry)
+        return -gained if self.inverse else gained
+
+    def mean(self, size: Decimal, price: Decimal, more: Decimal, at: Decimal) -> Decimal:
+        """The average price of a position and of what is added to it."""
+        if self.inverse:
+            return coins((size + more) / (size / price + more / at))
+        return coins((size * price + more * at) / (size + more))
+
+
+@dataclass
+class Position:
+    """What is held of a contract; short if its size is negative, on either side of a hedge, too."""
+
+    size: Decimal = ZERO
+    entry: Decimal = ZERO
+    mode: str = "cross"
+
+
 class Account:
-    """The one account that there is. A marketable order fills at once and whole, a limit order rests until it can."""
+    """The one account that there is: it begins with START, and trades with all of it and nothing else.
+
+    A marketable order fills at once and whole, at the best price, a limit order rests until it can. What that takes is
+    frozen until then; a tenth of what a position was worth when it was opened is held while it stands. Nobody is
+    liquidated, nobody pays for borrowing. An order that can only reduce a position is as large as that, at most.
+    """
+
+    START = {"USDT": "10000", "BTC": "1"}
 
     def __init__(self, exchange: Exchange) -> None:
         self.exchange = exchange
+        self.known: dict[str, Terms] = {}  # of what has been traded, though it expires
         self.orders: dict[str, Row] = {}
-        self.position: dict[str, float] = {}  # by instrument
+        self.cash = {ccy: Decimal(amount) for ccy, amount in self.START.items()}
+        self.frozen: dict[str, tuple[str, Decimal]] = {}  # by ordId, while an order rests
+        self.positions: dict[tuple[str, str], Position] = {}  # by instrument and posSide
         self.news: list[Row] = []  # orders as they were when they changed, not told yet
+
+    def terms(self, name: str) -> Terms:
+        if name not in self.known:
+            self.known[name] = Terms(self.exchange.listed[name])
+        return self.known[name]
 
     def operate(self, op: str, arg: Any) -> Row:
         """Place, cancel or amend one order: the exchange's answer for it."""
         order: Row = {"ordId": "", "clOrdId": ""}
         try:
-            order = self.place(arg) if op == "order" else self.find(arg)
+            order = self.place(arg) if op == "order" else self.find(arg, op)
             if op == "cancel-order":
-                self.change(order, state="canceled")
+                self.change(order, state="canceled", cancelSource="1")
             elif op == "amend-order":
-                renamed = {"newPx": "px", "newSz": "sz"}
-                self.change(order, **{renamed[name]: arg[name] for name in renamed if name in arg})
+                self.amend(order, arg)
             self.match(order)
             refusal = Refusal("0", "")
-        except (KeyError, TypeError, ValueError) as error:
+        except (ArithmeticError, KeyError, TypeError, ValueError) as error:
             refusal = Refusal("51000", f"Parameter {error} error")
         except Refusal as error:
             refusal = error
-        ids = {"ordId": order["ordId"], "clOrdId": order["clOrdId"] or (arg.get("clOrdId", "") if arg else "")}
-        return {**ids, "ts": now_ms(), "sCode": str(refusal.code), "sMsg": refusal.message}
+        ids = {
+            "ordId": order["ordId"],
+            "clOrdId": order["clOrdId"] or (arg.get("clOrdId", "") if isinstance(arg, dict) else ""),
+        }
+        said = {"sCode": str(refusal.code), "sMsg": refusal.message}
+        return {**ids, "ts": now_ms(), **said, "subCode": "1000" if refusal.code == "51008" else ""}
 
-    def place(self, arg: Row) -> Row:
+    def name_of(self, arg: Row) -> str:
+        """The instrument of a request."""
         if "instIdCode" not in arg:
             raise Refusal("50014", "Parameter instIdCode can not be empty.")
         name = self.exchange.codes.get(arg["instIdCode"])
-        if not name:
+        if name not in self.exchange.listed:
             raise Refusal("51001", "Instrument ID does not exist.")
-        if arg["side"] not in ("buy", "sell") or not float(arg["sz"]) > 0:
+        return str(name)
+
+    def place(self, arg: Row) -> Row:
+        name, id, kind = self.name_of(arg), arg.get("clOrdId", ""), arg["ordType"]
+        terms, side = self.terms(name), arg.get("posSide") or "net"
+        if arg["side"] not in ("buy", "sell"):
             raise ValueError("side or sz")
-        if arg["ordType"] not in ("limit", "market", "post_only", "ioc", "fok"):
+        if kind not in ("limit", "market", "post_only", "ioc", "fok"):
             raise ValueError("ordType")
-        id = arg.get("clOrdId", "")
+        if terms.kind in ("SWAP", "FUTURES") and arg["tdMode"] not in ("cross", "isolated"):
+            raise ValueError("tdMode")
+        if side not in ("net", "long", "short"):
+            raise ValueError("posSide")
         if id and any(order["clOrdId"] == id for order in self.orders.values()):
             raise Refusal("51016", "Client order ID already exists.")
-        order = {name: arg[name] for name in ("side", "ordType", "sz", "tdMode")}
-        order |= {"px": str(float(arg["px"])) if arg["ordType"] != "market" else "", "instId": name, "clOrdId": id}
-        order |= {"ordId": str(1000 + len(self.orders)), "instType": kind_of(name), "cTime": now_ms()}
+        order = {"instId": name, "instType": terms.kind, "ordId": str(1000 + len(self.orders)), "clOrdId": id}
+        order |= {"side": arg["side"], "ordType": kind, "tdMode": arg["tdMode"], "sz": self.number(arg, "sz")}
+        order |= {"px": "" if kind == "market" else self.number(arg, "px"), "cTime": now_ms(), "tgtCcy": ""}
+        if terms.spot and kind == "market":
+            order["tgtCcy"] = arg.get("tgtCcy") or ("quote_ccy" if arg["side"] == "buy" else "base_ccy")
+        order |= {"posSide": "" if terms.spot else side}
+        order |= {"reduceOnly": "true" if str(arg.get("reduceOnly")).lower() == "true" else "false"}
+        order |= {"accFillSz": "0", "avgPx": "", "fillPx": "", "fillSz": "0", "fee": "0", "feeCcy": "", "pnl": "0"}
+        order |= {"lever": "" if terms.spot else "10", "code": "0", "msg": ""}
+        self.cover(order)
         self.orders[order["ordId"]] = order
-        self.change(order, state="live", accFillSz="0", avgPx="", fillPx="", fillSz="0")
+        takes = order["ordType"] == "post_only" and self.reached(order)  # such an order is never live
+        self.change(order, state="canceled" if takes else "live", cancelSource="31" if takes else "")
         return order
 
-    def find(self, arg: Row) -> Row:
+    def number(self, arg: Row, name: str) -> str:
+        value = Decimal(str(arg[name]))
+        if not value > 0:
+            raise ValueError(name)
+        return plain(value)
+
+    def amend(self, order: Row, arg: Row) -> None:
+        renamed = {"newPx": "px", "newSz": "sz"}
+        changes = {renamed[name]: self.number(arg, name) for name in renamed if name in arg}
+        self.cover(order | changes)
+        self.change(order, **changes, amendResult="0")
+
+    def find(self, arg: Row, op: str) -> Row:
+        name = self.name_of(arg)
         for order in self.orders.values():
             named = arg.get("ordId", arg.get("clOrdId")) in (order["ordId"], order["clOrdId"])
-            if named and order["state"] == "live" and self.exchange.codes.get(arg["instIdCode"]) == order["instId"]:
+            if named and order["state"] == "live" and order["instId"] == name:
                 return order
-        raise Refusal("51400", "Cancellation failed as the order has been filled, canceled or does not exist.")
+        what, code = ("Order modification", "51503") if op == "amend-order" else ("Cancellation", "51400")
+        raise Refusal(code, f"{what} failed as the order has been filled, canceled or does not exist.")
+
+    # -- What an order takes
+
+    def price(self, order: Row) -> Decimal:
+        """What it would be filled at now."""
+        side = "asks" if order["side"] == "buy" else "bids"
+        return Decimal(self.exchange.instrument(order["instId"]).levels(side, 1)[0][0])
+
+    def reached(self, order: Row) -> bool:
+        """Whether it can be filled now."""
+        if order["ordType"] == "market":
+            return True
+        limit, price = Decimal(order["px"]), self.price(order)
+        return price <= limit if order["side"] == "buy" else price >= limit
+
+    def size(self, order: Row, price: Decimal) -> Decimal:
+        """What it trades at a price, in coins or contracts; of an order that only reduces no more than there is."""
+        terms, size = self.terms(order["instId"]), Decimal(order["sz"])
+        if order["tgtCcy"] == "quote_ccy":
+            size = size / price // terms.lot * terms.lot
+        if size < terms.least:
+            raise Refusal("51020", "Your order should meet or exceed the minimum order amount.")
+        if size % terms.lot:
+            raise Refusal("51121", "Order quantity must be a multiple of the lot size.")
+        return min(size, self.against(order)) if self.reduces(order) else size
+
+    def reduces(self, order: Row) -> bool:
+        """Whether it must not open a position: it says so, or sells a long one, or buys a short one back."""
+        closing = (order["side"], order["posSide"]) in (("sell", "long"), ("buy", "short"))
+        return closing or (order["reduceOnly"] == "true" and order["posSide"] != "")
+
+    def against(self, order: Row) -> Decimal:
+        """How much of what is held it would close."""
+        held = self.positions.get((order["instId"], order["posSide"]), Position()).size
+        return max(-held if order["side"] == "buy" else held, ZERO)
+
+    def need(self, order: Row, price: Decimal) -> tuple[str, Decimal]:
+        """What it takes: what is paid, or a tenth of what it opens, and the fee."""
+        terms, size = self.terms(order["instId"]), self.size(order, price)
+        if terms.spot:
+            return (terms.quote, terms.value(size, price)) if order["side"] == "buy" else (terms.base, size)
+        opened = max(size - self.against(order), ZERO)
+        return terms.settle, coins(terms.value(opened, price) * (Decimal("0.1") + terms.fee))
+
+    def available(self, ccy: str, besides: str = "") -> Decimal:
+        """What is neither frozen, but for one order, nor held as margin."""
+        frozen = [amount for id, (other, amount) in self.frozen.items() if other == ccy and id != besides]
+        return self.cash.get(ccy, ZERO) - sum(frozen, ZERO) - self.margins(ccy)
+
+    def margins(self, ccy: str) -> Decimal:
+        return sum((self.margin(*position) for position in self.settled(ccy)), ZERO)
+
+    def margin(self, name: str, held: Position) -> Decimal:
+        return self.terms(name).value(abs(held.size), held.entry) / 10
+
+    def settled(self, ccy: str) -> list[tuple[str, Position]]:
+        """The positions that are settled in a currency."""
+        return [(name, held) for (name, _), held in self.positions.items() if self.terms(name).settle == ccy]
+
+    def cover(self, order: Row) -> None:
+        """Freeze what an order takes, or refuse it."""
+        price = self.price(order) if self.reached(order) else Decimal(order["px"])
+        ccy, amount = self.need(order, price)
+        if amount > self.available(ccy, order["ordId"]):
+            raise Refusal("51008", f"Order failed. Insufficient {ccy} balance in account.")
+        self.frozen[order["ordId"]] = ccy, amount
+
+    # -- What becomes of it
 
     def match(self, order: Row) -> None:
         """Fill an order that can be filled; end one that may not rest."""
-        i = self.exchange.instrument(order["instId"])
-        buys, kind = order["side"] == "buy", order["ordType"]
-        touch = i.levels("asks" if buys else "bids", 1)[0][0]
-        reached = kind == "market" or (
-            float(order["px"]) >= float(touch) if buys else float(order["px"]) <= float(touch)
-        )
         if order["state"] != "live":
             return
-        if reached and kind != "post_only":
-            self.position[i.name] = self.position.get(i.name, 0.0) + float(order["sz"]) * (1 if buys else -1)
-            fill = {"fillPx": touch, "avgPx": touch, "fillSz": order["sz"], "accFillSz": order["sz"]}
-            self.change(order, state="filled", **fill)
-        elif reached or kind in ("ioc", "fok"):
-            self.change(order, state="canceled")
+        if self.reached(order):
+            self.fill(order, self.price(order))
+        elif order["ordType"] in ("ioc", "fok"):
+            self.change(order, state="canceled", cancelSource={"ioc": "14", "fok": "13"}[order["ordType"]])
+
+    def fill(self, order: Row, price: Decimal) -> None:
+        terms, size, buys = self.terms(order["instId"]), self.size(order, price), order["side"] == "buy"
+        needed, amount = self.need(order, price)
+        if not size or amount > self.available(needed, order["ordId"]):  # what it was to close is gone
+            return self.change(order, state="canceled", cancelSource="0" if size else "17")
+        value, pnl = terms.value(size, price), ZERO
+        if terms.spot:
+            self.move(*((terms.quote, -value) if buys else (terms.base, -size)))
+            ccy, got = (terms.base, size) if buys else (terms.quote, value)
+            fee = coins(got * terms.fee)
+            self.move(ccy, got - fee)
+        else:
+            ccy, fee, pnl = terms.settle, coins(value * terms.fee), self.turn(order, size if buys else -size, price)
+            self.move(ccy, pnl - fee)
+            order["sz"] = plain(size)
+        fill = {"fillPx": plain(price), "avgPx": plain(price), "fillSz": plain(size), "accFillSz": plain(size)}
+        self.change(order, state="filled", **fill, fee=plain(-fee), feeCcy=ccy, pnl=plain(pnl))
+
+    def move(self, ccy: str, amount: Decimal) -> None:
+        self.cash[ccy] = self.cash.get(ccy, ZERO) + amount
+
+    def turn(self, order: Row, size: Decimal, price: Decimal) -> Decimal:
+        """Open, enlarge, reduce or flip a position: the profit of what is closed."""
+        terms = self.terms(order["instId"])
+        held = self.positions.setdefault((order["instId"], order["posSide"]), Position())
+        closed = min(abs(size), self.against(order))
+        pnl = terms.profit(closed.copy_sign(held.size), held.entry, price)
+        if held.size * size > 0:
+            held.entry = terms.mean(held.size, held.entry, size, price)
+        elif abs(size) > closed:
+            held.entry = price
+        held.size, held.mode = held.size + size, order["tdMode"]
+        return pnl
 
     def change(self, order: Row, **values: Any) -> None:
         order |= {**values, "uTime": now_ms()}
+        if order["state"] != "live":
+            self.frozen.pop(order["ordId"], None)
         self.news.append(dict(order))
 
     def tell(self) -> None:
         """Push what has changed to whoever has subscribed to it."""
         news, self.news = self.news, []
-        for session in self.exchange.sessions:
-            for arg in [
-                json.loads(name) for name, feed in session.feeds.items() if not feed.instrument and "{" in name
-            ]:
-                orders = [o for o in news if self.wanted(arg, o)] if arg["channel"] == "orders" else []
-                filled = any(order["state"] == "filled" for order in news)
-                if orders:
+        for session in self.exchange.sessions if news else ():
+            for name, feed in session.feeds.items():
+                arg = {} if feed.instrument or "{" not in name else json.loads(name)
+                if arg.get("channel") != "orders":
+                    session.send(self.state(arg, news) if arg else "")
+                elif orders := [order for order in news if self.wanted(arg, order)]:
                     session.send(compact({"arg": {**arg, "uid": "7"}, "data": orders}))
-                elif filled and arg["channel"] != "orders":
-                    session.send(self.state(arg, "event_update"))
+        self.positions = {key: position for key, position in self.positions.items() if position.size}
 
-    def wanted(self, arg: Row, order: Row) -> bool:
-        return arg["instType"] in ("ANY", order["instType"]) and arg.get("instId", order["instId"]) == order["instId"]
+    def wanted(self, arg: Row, row: Row) -> bool:
+        family = "-".join(row["instId"].split("-")[:2])
+        named = arg.get("instId", row["instId"]) == row["instId"] and arg.get("instFamily", family) == family
+        return named and arg.get("instType", "ANY") in ("ANY", row["instType"])
 
-    def state(self, arg: Row, event: str) -> str:
-        """What a private channel holds now, "snapshot" or "event_update"; `orders` has none."""
-        positions = [{"instId": name, "pos": str(size), "uTime": now_ms()} for name, size in self.position.items()]
-        balances = [{"ccy": "USDT", "cashBal": "10000", "uTime": now_ms()}]
-        funds = {"eq": "10000", "availBal": "10000", "frozenBal": "0"}
-        row_event = "snapshot" if event == "snapshot" else "filled"
+    def state(self, arg: Row, news: Sequence[Row] = ()) -> str:
+        """What a private channel holds now, or has of the orders that have changed; `orders` has no such thing."""
+        filled = {(order["instId"], order["posSide"]) for order in news if order["state"] == "filled"}
+        positions = [self.position_row(*key) for key in self.positions if not news or key in filled]
+        positions = [row for row in positions if self.wanted(arg, row)]
+        balances = [self.balance(ccy) for ccy in sorted(self.cash) if arg.get("ccy", ccy) == ccy]
+        both = {"pTime": now_ms(), "eventType": "filled" if news else "snapshot"}
         data: dict[str, list[Row]] = {
-            "account": [{"totalEq": "10000", "details": [b | funds for b in balances], "uTime": now_ms()}],
+            "account": [{"totalEq": plain(self.total()), "details": balances, "uTime": now_ms()}],
             "positions": positions,
-            "balance_and_position": [{"eventType": row_event, "balData": balances, "posData": positions}],
+            "balance_and_position": [both | {"balData": balances, "posData": positions}] if filled or not news else [],
         }
-        if arg["channel"] not in data:
+        rows = data.get(arg.get("channel", ""))
+        if rows is None or (news and not rows):
             return ""
-        page = {"curPage": 1, "lastPage": True} if event == "snapshot" else {}
-        return compact({"arg": {**arg, "uid": "7"}, "eventType": event, **page, "data": data[arg["channel"]]})
+        page = {"eventType": "event_update"} if news else {"eventType": "snapshot", "curPage": 1, "lastPage": True}
+        return compact({"arg": {**arg, "uid": "7"}, **page, "data": rows})
+
+    def mark(self, name: str) -> Decimal:
+        i = self.exchange.instrument(name)
+        return Decimal(i.price(i.middle))
+
+    def upl(self, name: str, held: Position) -> Decimal:
+        return self.terms(name).profit(held.size, held.entry, self.mark(name))
+
+    def equity(self, ccy: str) -> Decimal:
+        return self.cash[ccy] + sum((self.upl(*position) for position in self.settled(ccy)), ZERO)
+
+    def total(self) -> Decimal:
+        """The equity in all currencies, in USD."""
+        worth = (self.equity(ccy) * (1 if "USD" in ccy else self.mark(f"{ccy}-USDT")) for ccy in self.cash)
+        return coins(sum(worth, ZERO))
+
+    def balance(self, ccy: str) -> Row:
+        available = self.available(ccy)
+        row = {"cashBal": self.cash[ccy], "availBal": available, "frozenBal": self.cash[ccy] - available}
+        row |= {"eq": self.equity(ccy), "ordFrozen": self.cash[ccy] - available - self.margins(ccy)}
+        return {"ccy": ccy, **{name: plain(amount) for name, amount in row.items()}, "uTime": now_ms()}
+
+    def position_row(self, name: str, side: str) -> Row:
+        held = self.positions[name, side]
+        row = {"instId": name, "instType": kind_of(name), "posSide": side, "mgnMode": held.mode}
+        row |= {"pos": plain(held.size if side == "net" else abs(held.size)), "avgPx": plain(held.entry)}
+        row |= {"markPx": plain(self.mark(name)), "upl": plain(self.upl(name, held))}
+        row |= {"imr": plain(self.margin(name, held)), "lever": "10", "liqPx": "", "ccy": self.terms(name).settle}
+        return row | {"posId": str(zlib.crc32(f"{name} {side}".encode())), "uTime": now_ms()}
 
 
 PATHS: dict[str, tuple[Generation, str]] = {
