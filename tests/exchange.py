@@ -15,7 +15,8 @@ v3  spot BTC-USDT, swap BTC-USD-SWAP, future BTC-USD-191227, index BTC-USD: trad
     depth5, depth_l2_tbt; account, order and position.
 v1  futures of this_week, next_week and quarter, spot against btc or usdt: trade or deals, ticker, depth, kline, index,
     and what futures push after a login.
-REST  instruments, the time, trades (history-trades) and candles (those of REST_CANDLES), by the exchange's pages.
+REST  instruments, the time, trades (history-trades) and candles (those of REST_CANDLES), by the exchange's pages, those
+      from before the walk began, too: three hours of trades, three days of minutes, and ten months of longer bars.
 
 There is one account with one API key, of 10,000 USDT and 1 BTC, that keeps its books: see Account.
 
@@ -52,6 +53,7 @@ from decimal import Decimal
 from functools import lru_cache
 from hashlib import sha1
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice, takewhile
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
@@ -226,15 +228,19 @@ class Instrument:
         self.volume = self.random.uniform(1000, 9000)  # of 24 hours, in coins
         self.bids = self.side(-1, {})  # in ticks, best first
         self.asks = self.side(1, {})
-        self.bars: dict[str, deque[list[Any]]] = {"1m": deque(maxlen=KEPT_BARS)}  # by length, the last one forms
+        self.minutes: deque[list[Any]] = deque(maxlen=KEPT_BARS)  # since the walk began, the last one forms
+        self.bars: dict[str, deque[list[Any]]] = {}  # those of each length that was asked for, the past included
+        self.past: tuple[list[list[Any]], list[list[Any]]] = [], []  # hours and minutes before the walk, if asked for
         self.history: deque[Row] = deque(maxlen=KEPT_TRADES)
         self.changes: dict[str, dict[int, str]] = {"bids": {}, "asks": {}}
         self.trades: list[Row] = []
         self.previous = -1  # the sequence number before the last step
+        self.dice = random.Random(f"{seed} {name} past")  # not the walk's own: that goes on as it would without a past
         self.step()
+        self.first = self.trades[0]
 
-    def size(self) -> str:
-        return f"{max(0.0001, self.random.lognormvariate(-0.5, 1.2)):.4f}"
+    def size(self, dice: random.Random | None = None) -> str:
+        return f"{max(0.0001, (dice or self.random).lognormvariate(-0.5, 1.2)):.4f}"
 
     def side(self, sign: int, old: dict[int, str]) -> dict[int, str]:
         """One side of the book around the middle, its sizes as they were where there were any."""
@@ -264,9 +270,9 @@ class Instrument:
         side = self.random.choice(("buy", "sell"))
         self.trades = [self.trade(side if burst else "") for _ in range(self.random.randint(1, 12 if burst else 3))]
         self.history.extend(self.trades)
-        for bar, kept in self.bars.items():
+        for bar, kept in (("1m", self.minutes), *self.bars.items()):
             for trade in self.trades:
-                add_to_bars(kept, bar, trade)
+                add_to_bars(kept, bar, *as_bar(trade))
         for trade in self.trades:
             self.highest, self.lowest = max(self.highest, trade["ticks"]), min(self.lowest, trade["ticks"])
             self.volume += float(trade["size"])
@@ -274,15 +280,48 @@ class Instrument:
     @property
     def candle(self) -> list[Any]:
         """The minute that forms: [ms, open, high, low, close, volume], prices in ticks."""
-        return self.bars["1m"][-1]
+        return self.minutes[-1]
 
     def candles(self, bar: str) -> deque[list[Any]]:
-        """The bars of one length, oldest first, as far back as trades are kept. The last one forms."""
+        """The bars of one length, oldest first; those of seconds reach back as far as trades do. The last one forms."""
         if bar not in self.bars:
+            self.recall()
+            hours, minutes = self.past
+            whole = [*(hours if bar_parts(bar)[1] >= 3_600_000 or "M" in bar else ()), *minutes, *self.minutes]
             kept = self.bars[bar] = deque(maxlen=KEPT_BARS)
-            for trade in self.history:
-                add_to_bars(kept, bar, trade)
+            for part in map(as_bar, self.history) if bar == "1s" else whole:
+                add_to_bars(kept, bar, *part)
         return self.bars[bar]
+
+    def recall(self) -> None:
+        """Make up what was before the first trade, from there backwards: 3 hours of trades, 3 days, most of a year."""
+        if self.past[0]:
+            return
+        trades, (id, ms, at) = [], (self.first[field] for field in ("id", "ts", "ticks"))
+        swing = min(35.0, 0.0004 * at)  # in a minute, in ticks
+        for n in range(1, 5401):
+            at = max(at + self.dice.gauss(0, swing / 30**0.5), 2 * LEVELS)
+            side, ticks = ("buy", round(at) + 1) if self.dice.random() < 0.5 else ("sell", round(at) - 1)
+            row = {"id": id - n, "ticks": ticks, "price": self.price(ticks), "size": self.size(self.dice), "side": side}
+            trades.append(row | {"ts": ms - 2000 * n})
+        self.history.extendleft(trades[: KEPT_TRADES - len(self.history)])
+        begin = bar_begin("1m", trades[-1]["ts"])
+        minutes = self.backwards(60_000, begin, at, swing, 4400 + begin // 60_000 % 60)  # from a full hour on
+        hours = self.backwards(3_600_000, minutes[0][0], minutes[0][1], swing * 60**0.5, 7500)
+        recent = deque(minutes)
+        for trade in reversed(trades):
+            add_to_bars(recent, "1m", *as_bar(trade))
+        self.past = hours, list(recent)
+
+    def backwards(self, length: int, end: int, at: float, swing: float, many: int) -> list[list[Any]]:
+        """So many bars of so many ms before a time, of which the last one closes at a price; oldest first."""
+        bars: list[list[Any]] = []
+        for begin in range(end - length, end - (many + 1) * length, -length):
+            close, at = at, max(at + self.dice.gauss(0, swing), 2 * LEVELS)
+            up, down, share = (self.dice.random() for _ in range(3))
+            high, low = max(at, close) + swing * up / 2, min(at, close) - swing * down / 2
+            bars.append([begin, *map(round, (at, high, low, close)), length / 1600 * (share + 0.5)])
+        return bars[::-1]
 
     def aggregated(self) -> list[tuple[Row, int]]:
         """The last step's trades as those of one order at one price: the last of them, with the sum, and how many."""
@@ -313,42 +352,52 @@ class Instrument:
         return [(self.price(p), size) for p, size in self.changes[side].items()]
 
 
-def bar_begin(bar: str, ms: int) -> int:
-    """When the bar of this length that a time belongs to begins; days, weeks and months at midnight in Hong Kong."""
+@lru_cache(maxsize=100)
+def bar_parts(bar: str) -> tuple[int, int, int]:
+    """Of a length of bars: how many units, or months, it has, its ms (0: months), and by how much it begins earlier."""
     number, unit, utc = re.fullmatch(r"(\d+)([smHDWM])(utc)?", bar).groups()  # type: ignore[union-attr]
     seconds = {"s": 1, "m": 60, "H": 3600, "D": 86_400, "W": 604_800}.get(unit, 0)
-    shift = 0 if utc or unit in "sm" else 8 * 3600 * 1000
-    if seconds:
-        step = int(number) * seconds * 1000
+    return int(number), int(number) * seconds * 1000, 0 if utc or unit in "sm" else 8 * 3600 * 1000
+
+
+def bar_begin(bar: str, ms: int) -> int:
+    """When the bar of this length that a time belongs to begins; days, weeks and months at midnight in Hong Kong."""
+    number, step, shift = bar_parts(bar)
+    if step:
         return (ms + shift) // step * step - shift
     at = datetime.fromtimestamp((ms + shift) / 1000, timezone.utc)
-    month = (at.month - 1) // int(number) * int(number) + 1
+    month = (at.month - 1) // number * number + 1
     return int(datetime(at.year, month, 1, tzinfo=timezone.utc).timestamp()) * 1000 - shift
 
 
 def bar_end(bar: str, begin: int) -> int:
     """When the next bar begins."""
-    number, unit = int(re.match(r"\d+", bar)[0]), bar.removesuffix("utc")[-1]  # type: ignore[index]
-    days = {"s": 1 / 86_400, "m": 1 / 1440, "H": 1 / 24, "D": 1, "W": 7, "M": 31}[unit]
-    return bar_begin(bar, begin + round(timedelta(days=number * days) / timedelta(milliseconds=1)))
+    number, step, _ = bar_parts(bar)
+    return bar_begin(bar, begin + (step or number * 31 * 86_400_000))
 
 
-def add_to_bars(kept: deque[list[Any]], bar: str, trade: Row) -> None:
-    """Add a trade to the bar that forms. Bars without trades are flat."""
-    begin, ticks = bar_begin(bar, trade["ts"]), trade["ticks"]
+def as_bar(trade: Row) -> list[Any]:
+    return [trade["ts"], *[trade["ticks"]] * 4, float(trade["size"])]
+
+
+def add_to_bars(
+    kept: deque[list[Any]], bar: str, ms: int, first: int, high: int, low: int, close: int, volume: float
+) -> None:
+    """Add a trade, or a shorter bar, to the bar that forms. Bars without trades are flat."""
+    begin = bar_begin(bar, ms)
     for _ in range(KEPT_BARS):
         if not kept or kept[-1][0] >= begin:
             break
-        close = kept[-1][4]
-        kept.append([bar_end(bar, kept[-1][0]), close, close, close, close, 0.0])
+        flat = kept[-1][4]
+        kept.append([bar_end(bar, kept[-1][0]), flat, flat, flat, flat, 0.0])
     else:
         kept.clear()
     if not kept:
-        kept.append([begin, ticks, ticks, ticks, ticks, 0.0])
+        kept.append([begin, first, high, low, close, 0.0])
     last = kept[-1]
     if not last[5]:
-        last[1:5] = [ticks] * 4
-    last[2:] = [max(last[2], ticks), min(last[3], ticks), ticks, last[5] + float(trade["size"])]
+        last[1:4] = first, high, low
+    last[2:] = [max(last[2], high), min(last[3], low), close, last[5] + volume]
 
 
 def now_ms() -> str:
@@ -915,7 +964,8 @@ class ServerV5(Generation):
         pushed = [0]  # when the candle began that formed at the last push
 
         def message(i: Instrument, first: bool) -> str:
-            bars = [b for b in i.candles(bar) if b[0] >= pushed[0]] if pushed[0] else [i.candles(bar)[-1]]
+            newest = reversed(i.candles(bar))
+            bars = [next(newest), *takewhile(lambda b: 0 < pushed[0] <= b[0], newest)][::-1]
             pushed[0] = bars[-1][0]
             return compact({"arg": arg, "data": [self.bar(i, b, market) for b in bars]})
 
@@ -1544,9 +1594,11 @@ class Server(ThreadingHTTPServer):
 
 REST_CANDLES = {  # the market of a resource, and its rows at most
     "candles": ("", 300),
-    "history-candles": ("", 100),
+    "history-candles": ("", 300),
     "mark-price-candles": ("mark-price-", 100),
+    "history-mark-price-candles": ("mark-price-", 100),
     "index-candles": ("index-", 100),
+    "history-index-candles": ("index-", 100),
     "sprd-candles": ("sprd-", 300),
     "sprd-history-candles": ("sprd-", 100),
 }
@@ -1721,19 +1773,20 @@ class Exchange:
             raise Refusal("50039", "The parameter before is not supported")
         after, before = int(query.get("after", 10**18)), int(query.get("before", -1))
         most = min(int(query.get("limit", 100)), 100)
-        listed = [t for t in reversed(i.history) if before < t[key] < after][:most]
+        i.recall()
+        listed = islice((t for t in reversed(i.history) if before < t[key] < after), most)
         return [{"instId": i.name, "source": "0"} | ServerV5().match(t) for t in listed]
 
     def list_candles(self, i: Instrument, kind: str, query: dict[str, str]) -> list[Any]:
-        """Newest first. The histories have final ones alone."""
+        """Newest first. The histories have final ones alone, the others of marks and indices the latest 1,440."""
         market, limit = REST_CANDLES[kind]
         bar, most = query.get("bar", "1m"), min(int(query.get("limit", 100)), limit)
         if not re.fullmatch(BARS, bar):
             raise Refusal("51000", "Parameter bar error")
         after, before = int(query.get("after", 10**18)), int(query.get("before", -1))
-        listed = [b for b in reversed(i.candles(bar)) if before < b[0] < after]
-        rows = [ServerV5().bar(i, b, market) for b in listed]
-        return [row for row in rows if "history" not in kind or row[-1] == "1"][:most]
+        kept = list(reversed(i.candles(bar)))
+        kept = kept[1:] if "history" in kind else kept[:1440] if market in ("mark-price-", "index-") else kept
+        return [ServerV5().bar(i, b, market) for b in islice((b for b in kept if before < b[0] < after), most)]
 
     def run_market(self) -> None:
         while not self.stopping.wait(self.every or 0.2):

@@ -13,9 +13,9 @@ from exchange import expiries
 import okex_ws
 
 
-def instruments(exchange, **query):
+def get(exchange, path="public/instruments", **query):
     """What REST answers: the rows, or the code of the refusal."""
-    path = "/api/v5/public/instruments?" + "&".join(f"{name}={value}" for name, value in query.items())
+    path = f"/api/v5/{path}?" + "&".join(f"{name}={value}" for name, value in query.items())
     with closing(HTTPConnection("127.0.0.1", exchange.port, timeout=10)) as connection:
         connection.request("GET", path)
         answer = json.load(connection.getresponse())
@@ -65,14 +65,14 @@ def check(exchange, endpoint, cases, login=False):
 
 
 def test_lists_instruments_by_kind_family_and_name(exchange):
-    spot = {row["instId"]: row for row in instruments(exchange, instType="SPOT")}
+    spot = {row["instId"]: row for row in get(exchange, instType="SPOT")}
     assert spot["BTC-USDT"]["state"] == "live" and spot["HALT-USDT"]["state"] == "suspend"
     assert not {"BTC-BTC", "NOPE-USDT", "C0001-USDT"} & set(spot)
-    assert instruments(exchange, instType="OPTION") == "50015"
-    assert instruments(exchange) == "50014"
-    assert {row["uly"] for row in instruments(exchange, instType="OPTION", instFamily="BTC-USD")} == {"BTC-USD"}
-    futures = instruments(exchange, instType="FUTURES", uly="BTC-USD")
-    assert instruments(exchange, instType="FUTURES", instId=futures[0]["instId"]) == futures[:1]
+    assert get(exchange, instType="OPTION") == "50015"
+    assert get(exchange) == "50014"
+    assert {row["uly"] for row in get(exchange, instType="OPTION", instFamily="BTC-USD")} == {"BTC-USD"}
+    futures = get(exchange, instType="FUTURES", uly="BTC-USD")
+    assert get(exchange, instType="FUTURES", instId=futures[0]["instId"]) == futures[:1]
     assert len({row["instIdCode"] for row in spot.values()}) == len(spot)
 
 
@@ -215,10 +215,10 @@ def test_rows_have_the_fields_of_the_exchange(exchange, text, fields):
         assert set(fields.split()) <= set(json.loads(ws.recv())["data"][0])
 
 
-def test_refuses_what_it_is_told_to(exchange):
+def test_refuses_and_answers_as_it_is_told_to(exchange):
     exchange.refusals = {"trades:BTC-USDT": ("60029", "No"), "orders:ANY": ("64003", "No"), "account": ("64007", "No")}
+    trades = [argument(f"trades instId={coin}-USDT") for coin in ("BTC", "ETH")]
     with talk(exchange) as ws:
-        trades = [argument(f"trades instId={coin}-USDT") for coin in ("BTC", "ETH")]
         assert ask(ws, *trades) == ["60029", "subscribe"]
         assert ask(ws, *trades, op="unsubscribe") == ["unsubscribe"] * 2
     exchange.login_refusal = ("50101", "APIKey does not match current environment.")
@@ -226,22 +226,21 @@ def test_refuses_what_it_is_told_to(exchange):
         assert log_in(exchange, ws) == exchange.login_refusal
         exchange.login_refusal = None
         assert log_in(exchange, ws) == ("0", "")
-        private = ("orders instType=ANY", "orders instType=SPOT", "account")
-        assert ask(ws, *map(argument, private)) == ["64003", "subscribe", "64007"]
-
-
-def test_rest_may_answer_a_web_page_and_a_handshake_no_date(exchange):
+        args = map(argument, ("orders instType=ANY", "orders instType=SPOT", "account"))
+        assert ask(ws, *args) == ["64003", "subscribe", "64007"]
+        for exchange.order_answer, codes in (lambda answer: None, []), (lambda answer: {"code": "50004"}, ["50004"]):
+            ws.send(json.dumps({"id": "1", "op": "cancel-order", "args": [{"instIdCode": 1}]}))
+            assert [answer["code"] for answer in said_by(ws)] == codes
     exchange.rest_body, exchange.dateless = b"<html>", True
-    with pytest.raises(ValueError, match="Expecting value"):  # it is no JSON
-        instruments(exchange)
-    with talk(exchange) as ws:
+    with pytest.raises(ValueError, match="Expecting value"), talk(exchange) as ws:
         assert "date" not in ws.getheaders()
+        get(exchange)
 
 
 def test_repeats_books_on_which_nothing_happens_but_not_what_is_lost(exchange):
     exchange.every, exchange.lost = None, {"books:ETH-USDT": 1}
+    names = ["books instId=ETH-USDT", "books instId=BTC-USDT", "books5 instId=BTC-USDT", "tickers instId=BTC-USDT"]
     with talk(exchange) as ws:
-        names = ["books instId=ETH-USDT", *(f"{name} instId=BTC-USDT" for name in ("books", "books5", "tickers"))]
         ask(ws, *map(argument, names))
         assert len(said_by(ws)) == 1  # the first ticker
         exchange.repeats = 0.0
@@ -261,7 +260,7 @@ def trade(exchange, what, op="order", **more):
     return exchange.account.orders[answer["ordId"]] if answer["sCode"] == "0" else answer["sCode"]
 
 
-def funds(exchange, ccy):
+def funds(exchange, ccy="USDT"):
     """What there is of a currency, and how much of it is frozen."""
     row = exchange.account.balance(ccy)
     return float(row["cashBal"]), float(row["frozenBal"])
@@ -273,7 +272,7 @@ def test_spot_is_paid_for_and_sold_again_less_fees(exchange):
     assert 829.99 < price * size <= 830 and (bought["tgtCcy"], bought["feeCcy"]) == ("quote_ccy", "BTC")
     assert funds(exchange, "BTC") == (pytest.approx(1 + size * 0.999), 0)
     sold = trade(exchange, "BTC-USDT sell 0.5")
-    assert funds(exchange, "USDT")[0] == pytest.approx(10_000 - price * size + float(sold["avgPx"]) * 0.5 * 0.999)
+    assert funds(exchange)[0] == pytest.approx(10_000 - price * size + float(sold["avgPx"]) * 0.5 * 0.999)
     assert (sold["tgtCcy"], sold["feeCcy"], exchange.account.positions) == ("base_ccy", "USDT", {})
     assert trade(exchange, "BTC-USDT buy 0.01", tgtCcy="base_ccy")["accFillSz"] == "0.01"
 
@@ -283,27 +282,25 @@ def test_what_is_not_covered_or_has_no_right_size_is_refused_and_resting_orders_
     refused += ["BTC-USDT buy 0.1", "BTC-USDT sell 0.000001", "BTC-USDT-SWAP sell 0.5", "BTC-USDT-SWAP sell 1.5"]
     assert [trade(exchange, order) for order in refused] == ["51008"] * 4 + ["51020"] * 3 + ["51121"]
     id = trade(exchange, "BTC-USDT buy 0.1", ordType="limit", px="50000")["ordId"]
-    assert funds(exchange, "USDT") == (10_000, 5_000) and trade(exchange, "BTC-USDT buy 5001") == "51008"
+    assert funds(exchange) == (10_000, 5_000) and trade(exchange, "BTC-USDT buy 5001") == "51008"
     assert trade(exchange, "BTC-USDT", "amend-order", ordId=id, newSz="0.3") == "51008"
     assert trade(exchange, "BTC-USDT", "amend-order", ordId=id, newPx="60000")["px"] == "60000"
-    assert funds(exchange, "USDT") == (10_000, 6_000)
-    assert (
-        trade(exchange, "BTC-USDT", "cancel-order", ordId=id)["cancelSource"] == "1" and funds(exchange, "USDT")[1] == 0
-    )
+    assert funds(exchange) == (10_000, 6_000)
+    assert trade(exchange, "BTC-USDT", "cancel-order", ordId=id)["cancelSource"] == "1" and funds(exchange)[1] == 0
     assert trade(exchange, "BTC-USDT", "amend-order", ordId=id, newPx="6") == "51503"
 
 
 def test_positions_open_reduce_hedge_and_flip_and_are_there_after_a_reconnect(exchange):
     assert trade(exchange, "BTC-USDT-SWAP sell 2", reduceOnly=True)["cancelSource"] == "17"
     entry = float(trade(exchange, "BTC-USDT-SWAP buy 3")["avgPx"])
-    assert funds(exchange, "USDT") == pytest.approx((10_000 - 0.03 * entry * 0.0005, 0.03 * entry / 10))
+    assert funds(exchange) == pytest.approx((10_000 - 0.03 * entry * 0.0005, 0.03 * entry / 10))
     exchange.instrument("BTC-USDT-SWAP").middle += 1000
     exchange.instrument("BTC-USDT-SWAP").step()
-    cash, flipped = funds(exchange, "USDT")[0], trade(exchange, "BTC-USDT-SWAP sell 5")
+    cash, flipped = funds(exchange)[0], trade(exchange, "BTC-USDT-SWAP sell 5")
     price, pnl = float(flipped["avgPx"]), float(flipped["pnl"])
     assert pnl == pytest.approx(0.03 * (price - entry))
-    assert funds(exchange, "USDT") == pytest.approx((cash + pnl + float(flipped["fee"]), 0.02 * price / 10))
-    assert trade(exchange, "BTC-USDT-SWAP buy 9", reduceOnly=True)["sz"] == "2" and funds(exchange, "USDT")[1] == 0
+    assert funds(exchange) == pytest.approx((cash + pnl + float(flipped["fee"]), 0.02 * price / 10))
+    assert trade(exchange, "BTC-USDT-SWAP buy 9", reduceOnly=True)["sz"] == "2" and funds(exchange)[1] == 0
     for order, side in ("buy 5", "long"), ("sell 7", "short"), ("buy 9", "short"), ("sell 2", "short"):
         trade(exchange, f"BTC-USD-SWAP {order}", posSide=side)  # the third buys 7
     with talk(exchange, "private") as ws:
@@ -314,11 +311,25 @@ def test_positions_open_reduce_hedge_and_flip_and_are_there_after_a_reconnect(ex
     assert [(row["posSide"], row["pos"]) for row in snapshot["data"]] == [("long", "5"), ("short", "2")]
 
 
-def test_answers_orders_as_it_is_told_to(exchange):
-    order = {"id": "1", "op": "cancel-order", "args": [{"instIdCode": 1}]}
-    with talk(exchange, "private") as ws:
-        log_in(exchange, ws)
-        for change, codes in (lambda answer: None, []), (lambda answer: answer | {"code": "50004"}, ["50004"]):
-            exchange.order_answer = change
-            ws.send(json.dumps(order))
-            assert [answer["code"] for answer in said_by(ws)] == codes
+def all_pages(exchange, resource, key):
+    """Everything that REST lists of BTC-USDT, page by page, newest first."""
+    rows, where = [], {"instId": "BTC-USDT"}
+    while (page := get(exchange, f"market/{resource}", **where)) != "0":
+        rows += page
+        where["after"] = page[-1][key]
+    return rows
+
+
+def test_rest_lists_the_past_of_the_walk_whose_candles_are_those_of_its_trades(exchange):
+    exchange.every = None
+    trades, minutes = all_pages(exchange, "history-trades", "tradeId"), all_pages(exchange, "candles", 0)
+    assert [int(trades[0]["tradeId"]) - int(row["tradeId"]) for row in trades] == list(range(len(trades)))
+    assert len(trades) > 5400 and len(minutes) >= 3 * 1440
+    for begin, opened, high, low, close, *_ in minutes[:180]:
+        prices = [row["px"] for row in trades if 0 <= int(row["ts"]) - int(begin) < 60_000]
+        assert [prices[-1], max(prices), min(prices), prices[0]] == [opened, high, low, close]
+    assert all(abs(float(minutes[n][1]) - float(minutes[n + 1][4])) < 10 for n in range(4000))  # from close to open
+    for bar in ("5m", "15m", "1H", "1D"):
+        assert len(get(exchange, "market/candles", instId="BTC-USDT", bar=bar, limit=300)) == 300
+    assert len(all_pages(exchange, "mark-price-candles", 0)) == 1440
+    assert len(all_pages(exchange, "history-mark-price-candles", 0)) > 1440
