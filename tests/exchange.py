@@ -15,9 +15,10 @@ v3  spot BTC-USDT, swap BTC-USD-SWAP, future BTC-USD-191227, index BTC-USD: trad
     depth5, depth_l2_tbt; account, order and position.
 v1  futures of this_week, next_week and quarter, spot against btc or usdt: trade or deals, ticker, depth, kline, index,
     and what futures push after a login.
-REST  instruments, the time, trades (history-trades) and candles (those of REST_CANDLES), by the exchange's pages.
+REST  instruments, the time, trades (history-trades) and candles (those of REST_CANDLES), by the exchange's pages, those
+      from before the walk began, too: three hours of trades, three days of minutes, and ten months of longer bars.
 
-There is one account with one API key. A market order fills at once, a limit order when the price reaches it.
+There is one account with one API key, of 10,000 USDT and 1 BTC, that keeps its books: see Account.
 
 To try a script of your own against faults:
 
@@ -44,13 +45,15 @@ import time
 import zlib
 from base64 import b64encode
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
 from functools import lru_cache
 from hashlib import sha1
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice, takewhile
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
@@ -225,15 +228,19 @@ class Instrument:
         self.volume = self.random.uniform(1000, 9000)  # of 24 hours, in coins
         self.bids = self.side(-1, {})  # in ticks, best first
         self.asks = self.side(1, {})
-        self.bars: dict[str, deque[list[Any]]] = {"1m": deque(maxlen=KEPT_BARS)}  # by length, the last one forms
+        self.minutes: deque[list[Any]] = deque(maxlen=KEPT_BARS)  # since the walk began, the last one forms
+        self.bars: dict[str, deque[list[Any]]] = {}  # those of each length that was asked for, the past included
+        self.past: tuple[list[list[Any]], list[list[Any]]] = [], []  # hours and minutes before the walk, if asked for
         self.history: deque[Row] = deque(maxlen=KEPT_TRADES)
         self.changes: dict[str, dict[int, str]] = {"bids": {}, "asks": {}}
         self.trades: list[Row] = []
         self.previous = -1  # the sequence number before the last step
+        self.dice = random.Random(f"{seed} {name} past")  # not the walk's own: that goes on as it would without a past
         self.step()
+        self.first = self.trades[0]
 
-    def size(self) -> str:
-        return f"{max(0.0001, self.random.lognormvariate(-0.5, 1.2)):.4f}"
+    def size(self, dice: random.Random | None = None) -> str:
+        return f"{max(0.0001, (dice or self.random).lognormvariate(-0.5, 1.2)):.4f}"
 
     def side(self, sign: int, old: dict[int, str]) -> dict[int, str]:
         """One side of the book around the middle, its sizes as they were where there were any."""
@@ -263,9 +270,9 @@ class Instrument:
         side = self.random.choice(("buy", "sell"))
         self.trades = [self.trade(side if burst else "") for _ in range(self.random.randint(1, 12 if burst else 3))]
         self.history.extend(self.trades)
-        for bar, kept in self.bars.items():
+        for bar, kept in (("1m", self.minutes), *self.bars.items()):
             for trade in self.trades:
-                add_to_bars(kept, bar, trade)
+                add_to_bars(kept, bar, *as_bar(trade))
         for trade in self.trades:
             self.highest, self.lowest = max(self.highest, trade["ticks"]), min(self.lowest, trade["ticks"])
             self.volume += float(trade["size"])
@@ -273,15 +280,48 @@ class Instrument:
     @property
     def candle(self) -> list[Any]:
         """The minute that forms: [ms, open, high, low, close, volume], prices in ticks."""
-        return self.bars["1m"][-1]
+        return self.minutes[-1]
 
     def candles(self, bar: str) -> deque[list[Any]]:
-        """The bars of one length, oldest first, as far back as trades are kept. The last one forms."""
+        """The bars of one length, oldest first; those of seconds reach back as far as trades do. The last one forms."""
         if bar not in self.bars:
+            self.recall()
+            hours, minutes = self.past
+            whole = [*(hours if bar_parts(bar)[1] >= 3_600_000 or "M" in bar else ()), *minutes, *self.minutes]
             kept = self.bars[bar] = deque(maxlen=KEPT_BARS)
-            for trade in self.history:
-                add_to_bars(kept, bar, trade)
+            for part in map(as_bar, self.history) if bar == "1s" else whole:
+                add_to_bars(kept, bar, *part)
         return self.bars[bar]
+
+    def recall(self) -> None:
+        """Make up what was before the first trade, from there backwards: 3 hours of trades, 3 days, most of a year."""
+        if self.past[0]:
+            return
+        trades, (id, ms, at) = [], (self.first[field] for field in ("id", "ts", "ticks"))
+        swing = min(35.0, 0.0004 * at)  # in a minute, in ticks
+        for n in range(1, 5401):
+            at = max(at + self.dice.gauss(0, swing / 30**0.5), 2 * LEVELS)
+            side, ticks = ("buy", round(at) + 1) if self.dice.random() < 0.5 else ("sell", round(at) - 1)
+            row = {"id": id - n, "ticks": ticks, "price": self.price(ticks), "size": self.size(self.dice), "side": side}
+            trades.append(row | {"ts": ms - 2000 * n})
+        self.history.extendleft(trades[: KEPT_TRADES - len(self.history)])
+        begin = bar_begin("1m", trades[-1]["ts"])
+        minutes = self.backwards(60_000, begin, at, swing, 4400 + begin // 60_000 % 60)  # from a full hour on
+        hours = self.backwards(3_600_000, minutes[0][0], minutes[0][1], swing * 60**0.5, 7500)
+        recent = deque(minutes)
+        for trade in reversed(trades):
+            add_to_bars(recent, "1m", *as_bar(trade))
+        self.past = hours, list(recent)
+
+    def backwards(self, length: int, end: int, at: float, swing: float, many: int) -> list[list[Any]]:
+        """So many bars of so many ms before a time, of which the last one closes at a price; oldest first."""
+        bars: list[list[Any]] = []
+        for begin in range(end - length, end - (many + 1) * length, -length):
+            close, at = at, max(at + self.dice.gauss(0, swing), 2 * LEVELS)
+            up, down, share = (self.dice.random() for _ in range(3))
+            high, low = max(at, close) + swing * up / 2, min(at, close) - swing * down / 2
+            bars.append([begin, *map(round, (at, high, low, close)), length / 1600 * (share + 0.5)])
+        return bars[::-1]
 
     def aggregated(self) -> list[tuple[Row, int]]:
         """The last step's trades as those of one order at one price: the last of them, with the sum, and how many."""
@@ -312,42 +352,52 @@ class Instrument:
         return [(self.price(p), size) for p, size in self.changes[side].items()]
 
 
-def bar_begin(bar: str, ms: int) -> int:
-    """When the bar of this length that a time belongs to begins; days, weeks and months at midnight in Hong Kong."""
+@lru_cache(maxsize=100)
+def bar_parts(bar: str) -> tuple[int, int, int]:
+    """Of a length of bars: how many units, or months, it has, its ms (0: months), and by how much it begins earlier."""
     number, unit, utc = re.fullmatch(r"(\d+)([smHDWM])(utc)?", bar).groups()  # type: ignore[union-attr]
     seconds = {"s": 1, "m": 60, "H": 3600, "D": 86_400, "W": 604_800}.get(unit, 0)
-    shift = 0 if utc or unit in "sm" else 8 * 3600 * 1000
-    if seconds:
-        step = int(number) * seconds * 1000
+    return int(number), int(number) * seconds * 1000, 0 if utc or unit in "sm" else 8 * 3600 * 1000
+
+
+def bar_begin(bar: str, ms: int) -> int:
+    """When the bar of this length that a time belongs to begins; days, weeks and months at midnight in Hong Kong."""
+    number, step, shift = bar_parts(bar)
+    if step:
         return (ms + shift) // step * step - shift
     at = datetime.fromtimestamp((ms + shift) / 1000, timezone.utc)
-    month = (at.month - 1) // int(number) * int(number) + 1
+    month = (at.month - 1) // number * number + 1
     return int(datetime(at.year, month, 1, tzinfo=timezone.utc).timestamp()) * 1000 - shift
 
 
 def bar_end(bar: str, begin: int) -> int:
     """When the next bar begins."""
-    number, unit = int(re.match(r"\d+", bar)[0]), bar.removesuffix("utc")[-1]  # type: ignore[index]
-    days = {"s": 1 / 86_400, "m": 1 / 1440, "H": 1 / 24, "D": 1, "W": 7, "M": 31}[unit]
-    return bar_begin(bar, begin + round(timedelta(days=number * days) / timedelta(milliseconds=1)))
+    number, step, _ = bar_parts(bar)
+    return bar_begin(bar, begin + (step or number * 31 * 86_400_000))
 
 
-def add_to_bars(kept: deque[list[Any]], bar: str, trade: Row) -> None:
-    """Add a trade to the bar that forms. Bars without trades are flat."""
-    begin, ticks = bar_begin(bar, trade["ts"]), trade["ticks"]
+def as_bar(trade: Row) -> list[Any]:
+    return [trade["ts"], *[trade["ticks"]] * 4, float(trade["size"])]
+
+
+def add_to_bars(
+    kept: deque[list[Any]], bar: str, ms: int, first: int, high: int, low: int, close: int, volume: float
+) -> None:
+    """Add a trade, or a shorter bar, to the bar that forms. Bars without trades are flat."""
+    begin = bar_begin(bar, ms)
     for _ in range(KEPT_BARS):
         if not kept or kept[-1][0] >= begin:
             break
-        close = kept[-1][4]
-        kept.append([bar_end(bar, kept[-1][0]), close, close, close, close, 0.0])
+        flat = kept[-1][4]
+        kept.append([bar_end(bar, kept[-1][0]), flat, flat, flat, flat, 0.0])
     else:
         kept.clear()
     if not kept:
-        kept.append([begin, ticks, ticks, ticks, ticks, 0.0])
+        kept.append([begin, first, high, low, close, 0.0])
     last = kept[-1]
     if not last[5]:
-        last[1:5] = [ticks] * 4
-    last[2:] = [max(last[2], ticks), min(last[3], ticks), ticks, last[5] + float(trade["size"])]
+        last[1:4] = first, high, low
+    last[2:] = [max(last[2], high), min(last[3], low), close, last[5] + volume]
 
 
 def now_ms() -> str:
@@ -808,7 +858,7 @@ class ServerV5(Generation):
         return Feed("", lambda *_: "")
 
     def account_feed(self, exchange: Exchange, arg: Row) -> Feed:
-        return Feed("", lambda *_: exchange.account.state(arg, "snapshot"))
+        return Feed("", lambda *_: exchange.account.state(arg))
 
     def market_feed(self, exchange: Exchange, arg: Row) -> Feed:
         """One instrument: the one that is named, or the first of the type and the family that are asked for."""
@@ -914,7 +964,8 @@ class ServerV5(Generation):
         pushed = [0]  # when the candle began that formed at the last push
 
         def message(i: Instrument, first: bool) -> str:
-            bars = [b for b in i.candles(bar) if b[0] >= pushed[0]] if pushed[0] else [i.candles(bar)[-1]]
+            newest = reversed(i.candles(bar))
+            bars = [next(newest), *takewhile(lambda b: 0 < pushed[0] <= b[0], newest)][::-1]
             pushed[0] = bars[-1][0]
             return compact({"arg": arg, "data": [self.bar(i, b, market) for b in bars]})
 
@@ -992,114 +1043,340 @@ class ServerV5(Generation):
         return [row | {"oiUsd": f"{i.volume * i.middle / 10**i.digits:.0f}", "ts": now_ms()}]
 
 
+def plain(value: Decimal) -> str:
+    """A number as the exchange writes it: no exponent, and no zeros at its end."""
+    return f"{value.normalize():f}" if value else "0"
+
+
+ZERO = Decimal(0)
+
+
+def coins(value: Decimal) -> Decimal:
+    return value.quantize(Decimal("1e-12"))
+
+
+class Terms:
+    """How an instrument is traded: in which sizes, for what, and what so many of it are worth."""
+
+    def __init__(self, listed: Listed) -> None:
+        row = listed.row()
+        self.kind, self.spot, self.inverse = listed.kind, listed.kind == "SPOT", row.get("ctType") == "inverse"
+        self.lot, self.least = Decimal(row["lotSz"]), Decimal(row["minSz"])
+        self.factor = Decimal(row.get("ctVal") or 1) * Decimal(row.get("ctMult") or 1)
+        self.base, self.quote = listed.name.split("-")[:2]
+        self.settle = self.quote if self.spot else row["settleCcy"]
+        self.fee = Decimal("0.001" if self.spot else "0.0005")
+
+    def value(self, size: Decimal, price: Decimal) -> Decimal:
+        """What so many coins or contracts are worth, in the quote or the settle currency."""
+        amount = size * self.factor
+        return coins(amount / price if self.inverse and size else amount * price)
+
+    def profit(self, size: Decimal, entry: Decimal, price: Decimal) -> Decimal:
+        """What a position, which is negative if it is short, has earned since it was opened at a price."""
+        gained = self.value(size, price) - self.value(size, entry)
+        return -gained if self.inverse else gained
+
+    def mean(self, size: Decimal, price: Decimal, more: Decimal, at: Decimal) -> Decimal:
+        """The average price of a position and of what is added to it."""
+        if self.inverse:
+            return coins((size + more) / (size / price + more / at))
+        return coins((size * price + more * at) / (size + more))
+
+
+@dataclass
+class Position:
+    """What is held of a contract; short if its size is negative, on either side of a hedge, too."""
+
+    size: Decimal = ZERO
+    entry: Decimal = ZERO
+    mode: str = "cross"
+
+
 class Account:
-    """The one account that there is. A marketable order fills at once and whole, a limit order rests until it can."""
+    """The one account that there is: it begins with START, and trades with all of it and nothing else.
+
+    A marketable order fills at once and whole, at the best price, a limit order rests until it can. What that takes is
+    frozen until then; a tenth of what a position was worth when it was opened is held while it stands. Nobody is
+    liquidated, nobody pays for borrowing. An order that can only reduce a position is as large as that, at most.
+    """
+
+    START = {"USDT": "10000", "BTC": "1"}
 
     def __init__(self, exchange: Exchange) -> None:
         self.exchange = exchange
+        self.known: dict[str, Terms] = {}  # of what has been traded, though it expires
         self.orders: dict[str, Row] = {}
-        self.position: dict[str, float] = {}  # by instrument
+        self.cash = {ccy: Decimal(amount) for ccy, amount in self.START.items()}
+        self.frozen: dict[str, tuple[str, Decimal]] = {}  # by ordId, while an order rests
+        self.positions: dict[tuple[str, str], Position] = {}  # by instrument and posSide
         self.news: list[Row] = []  # orders as they were when they changed, not told yet
+
+    def terms(self, name: str) -> Terms:
+        if name not in self.known:
+            self.known[name] = Terms(self.exchange.listed[name])
+        return self.known[name]
 
     def operate(self, op: str, arg: Any) -> Row:
         """Place, cancel or amend one order: the exchange's answer for it."""
         order: Row = {"ordId": "", "clOrdId": ""}
         try:
-            order = self.place(arg) if op == "order" else self.find(arg)
+            order = self.place(arg) if op == "order" else self.find(arg, op)
             if op == "cancel-order":
-                self.change(order, state="canceled")
+                self.change(order, state="canceled", cancelSource="1")
             elif op == "amend-order":
-                renamed = {"newPx": "px", "newSz": "sz"}
-                self.change(order, **{renamed[name]: arg[name] for name in renamed if name in arg})
+                self.amend(order, arg)
             self.match(order)
             refusal = Refusal("0", "")
-        except (KeyError, TypeError, ValueError) as error:
+        except (ArithmeticError, KeyError, TypeError, ValueError) as error:
             refusal = Refusal("51000", f"Parameter {error} error")
         except Refusal as error:
             refusal = error
-        ids = {"ordId": order["ordId"], "clOrdId": order["clOrdId"] or (arg.get("clOrdId", "") if arg else "")}
-        return {**ids, "ts": now_ms(), "sCode": str(refusal.code), "sMsg": refusal.message}
+        ids = {
+            "ordId": order["ordId"],
+            "clOrdId": order["clOrdId"] or (arg.get("clOrdId", "") if isinstance(arg, dict) else ""),
+        }
+        said = {"sCode": str(refusal.code), "sMsg": refusal.message}
+        return {**ids, "ts": now_ms(), **said, "subCode": "1000" if refusal.code == "51008" else ""}
 
-    def place(self, arg: Row) -> Row:
+    def name_of(self, arg: Row) -> str:
+        """The instrument of a request."""
         if "instIdCode" not in arg:
             raise Refusal("50014", "Parameter instIdCode can not be empty.")
         name = self.exchange.codes.get(arg["instIdCode"])
-        if not name:
+        if name not in self.exchange.listed:
             raise Refusal("51001", "Instrument ID does not exist.")
-        if arg["side"] not in ("buy", "sell") or not float(arg["sz"]) > 0:
+        return str(name)
+
+    def place(self, arg: Row) -> Row:
+        name, id, kind = self.name_of(arg), arg.get("clOrdId", ""), arg["ordType"]
+        terms, side = self.terms(name), arg.get("posSide") or "net"
+        if arg["side"] not in ("buy", "sell"):
             raise ValueError("side or sz")
-        if arg["ordType"] not in ("limit", "market", "post_only", "ioc", "fok"):
+        if kind not in ("limit", "market", "post_only", "ioc", "fok"):
             raise ValueError("ordType")
-        id = arg.get("clOrdId", "")
+        if terms.kind in ("SWAP", "FUTURES") and arg["tdMode"] not in ("cross", "isolated"):
+            raise ValueError("tdMode")
+        if side not in ("net", "long", "short"):
+            raise ValueError("posSide")
         if id and any(order["clOrdId"] == id for order in self.orders.values()):
             raise Refusal("51016", "Client order ID already exists.")
-        order = {name: arg[name] for name in ("side", "ordType", "sz", "tdMode")}
-        order |= {"px": str(float(arg["px"])) if arg["ordType"] != "market" else "", "instId": name, "clOrdId": id}
-        order |= {"ordId": str(1000 + len(self.orders)), "instType": kind_of(name), "cTime": now_ms()}
+        order = {"instId": name, "instType": terms.kind, "ordId": str(1000 + len(self.orders)), "clOrdId": id}
+        order |= {"side": arg["side"], "ordType": kind, "tdMode": arg["tdMode"], "sz": self.number(arg, "sz")}
+        order |= {"px": "" if kind == "market" else self.number(arg, "px"), "cTime": now_ms(), "tgtCcy": ""}
+        if terms.spot and kind == "market":
+            order["tgtCcy"] = arg.get("tgtCcy") or ("quote_ccy" if arg["side"] == "buy" else "base_ccy")
+        order |= {"posSide": "" if terms.spot else side}
+        order |= {"reduceOnly": "true" if str(arg.get("reduceOnly")).lower() == "true" else "false"}
+        order |= {"accFillSz": "0", "avgPx": "", "fillPx": "", "fillSz": "0", "fee": "0", "feeCcy": "", "pnl": "0"}
+        order |= {"lever": "" if terms.spot else "10", "code": "0", "msg": ""}
+        self.cover(order)
         self.orders[order["ordId"]] = order
-        self.change(order, state="live", accFillSz="0", avgPx="", fillPx="", fillSz="0")
+        takes = order["ordType"] == "post_only" and self.reached(order)  # such an order is never live
+        self.change(order, state="canceled" if takes else "live", cancelSource="31" if takes else "")
         return order
 
-    def find(self, arg: Row) -> Row:
+    def number(self, arg: Row, name: str) -> str:
+        value = Decimal(str(arg[name]))
+        if not value > 0:
+            raise ValueError(name)
+        return plain(value)
+
+    def amend(self, order: Row, arg: Row) -> None:
+        renamed = {"newPx": "px", "newSz": "sz"}
+        changes = {renamed[name]: self.number(arg, name) for name in renamed if name in arg}
+        self.cover(order | changes)
+        self.change(order, **changes, amendResult="0")
+
+    def find(self, arg: Row, op: str) -> Row:
+        name = self.name_of(arg)
         for order in self.orders.values():
             named = arg.get("ordId", arg.get("clOrdId")) in (order["ordId"], order["clOrdId"])
-            if named and order["state"] == "live" and self.exchange.codes.get(arg["instIdCode"]) == order["instId"]:
+            if named and order["state"] == "live" and order["instId"] == name:
                 return order
-        raise Refusal("51400", "Cancellation failed as the order has been filled, canceled or does not exist.")
+        what, code = ("Order modification", "51503") if op == "amend-order" else ("Cancellation", "51400")
+        raise Refusal(code, f"{what} failed as the order has been filled, canceled or does not exist.")
+
+    # -- What an order takes
+
+    def price(self, order: Row) -> Decimal:
+        """What it would be filled at now."""
+        side = "asks" if order["side"] == "buy" else "bids"
+        return Decimal(self.exchange.instrument(order["instId"]).levels(side, 1)[0][0])
+
+    def reached(self, order: Row) -> bool:
+        """Whether it can be filled now."""
+        if order["ordType"] == "market":
+            return True
+        limit, price = Decimal(order["px"]), self.price(order)
+        return price <= limit if order["side"] == "buy" else price >= limit
+
+    def size(self, order: Row, price: Decimal) -> Decimal:
+        """What it trades at a price, in coins or contracts; of an order that only reduces no more than there is."""
+        terms, size = self.terms(order["instId"]), Decimal(order["sz"])
+        if order["tgtCcy"] == "quote_ccy":
+            size = size / price // terms.lot * terms.lot
+        if size < terms.least:
+            raise Refusal("51020", "Your order should meet or exceed the minimum order amount.")
+        if size % terms.lot:
+            raise Refusal("51121", "Order quantity must be a multiple of the lot size.")
+        return min(size, self.against(order)) if self.reduces(order) else size
+
+    def reduces(self, order: Row) -> bool:
+        """Whether it must not open a position: it says so, or sells a long one, or buys a short one back."""
+        closing = (order["side"], order["posSide"]) in (("sell", "long"), ("buy", "short"))
+        return closing or (order["reduceOnly"] == "true" and order["posSide"] != "")
+
+    def against(self, order: Row) -> Decimal:
+        """How much of what is held it would close."""
+        held = self.positions.get((order["instId"], order["posSide"]), Position()).size
+        return max(-held if order["side"] == "buy" else held, ZERO)
+
+    def need(self, order: Row, price: Decimal) -> tuple[str, Decimal]:
+        """What it takes: what is paid, or a tenth of what it opens, and the fee."""
+        terms, size = self.terms(order["instId"]), self.size(order, price)
+        if terms.spot:
+            return (terms.quote, terms.value(size, price)) if order["side"] == "buy" else (terms.base, size)
+        opened = max(size - self.against(order), ZERO)
+        return terms.settle, coins(terms.value(opened, price) * (Decimal("0.1") + terms.fee))
+
+    def available(self, ccy: str, besides: str = "") -> Decimal:
+        """What is neither frozen, but for one order, nor held as margin."""
+        frozen = [amount for id, (other, amount) in self.frozen.items() if other == ccy and id != besides]
+        return self.cash.get(ccy, ZERO) - sum(frozen, ZERO) - self.margins(ccy)
+
+    def margins(self, ccy: str) -> Decimal:
+        return sum((self.margin(*position) for position in self.settled(ccy)), ZERO)
+
+    def margin(self, name: str, held: Position) -> Decimal:
+        return self.terms(name).value(abs(held.size), held.entry) / 10
+
+    def settled(self, ccy: str) -> list[tuple[str, Position]]:
+        """The positions that are settled in a currency."""
+        return [(name, held) for (name, _), held in self.positions.items() if self.terms(name).settle == ccy]
+
+    def cover(self, order: Row) -> None:
+        """Freeze what an order takes, or refuse it."""
+        price = self.price(order) if self.reached(order) else Decimal(order["px"])
+        ccy, amount = self.need(order, price)
+        if amount > self.available(ccy, order["ordId"]):
+            raise Refusal("51008", f"Order failed. Insufficient {ccy} balance in account.")
+        self.frozen[order["ordId"]] = ccy, amount
+
+    # -- What becomes of it
 
     def match(self, order: Row) -> None:
         """Fill an order that can be filled; end one that may not rest."""
-        i = self.exchange.instrument(order["instId"])
-        buys, kind = order["side"] == "buy", order["ordType"]
-        touch = i.levels("asks" if buys else "bids", 1)[0][0]
-        reached = kind == "market" or (
-            float(order["px"]) >= float(touch) if buys else float(order["px"]) <= float(touch)
-        )
         if order["state"] != "live":
             return
-        if reached and kind != "post_only":
-            self.position[i.name] = self.position.get(i.name, 0.0) + float(order["sz"]) * (1 if buys else -1)
-            fill = {"fillPx": touch, "avgPx": touch, "fillSz": order["sz"], "accFillSz": order["sz"]}
-            self.change(order, state="filled", **fill)
-        elif reached or kind in ("ioc", "fok"):
-            self.change(order, state="canceled")
+        if self.reached(order):
+            self.fill(order, self.price(order))
+        elif order["ordType"] in ("ioc", "fok"):
+            self.change(order, state="canceled", cancelSource={"ioc": "14", "fok": "13"}[order["ordType"]])
+
+    def fill(self, order: Row, price: Decimal) -> None:
+        terms, size, buys = self.terms(order["instId"]), self.size(order, price), order["side"] == "buy"
+        needed, amount = self.need(order, price)
+        if not size or amount > self.available(needed, order["ordId"]):  # what it was to close is gone
+            return self.change(order, state="canceled", cancelSource="0" if size else "17")
+        value, pnl = terms.value(size, price), ZERO
+        if terms.spot:
+            self.move(*((terms.quote, -value) if buys else (terms.base, -size)))
+            ccy, got = (terms.base, size) if buys else (terms.quote, value)
+            fee = coins(got * terms.fee)
+            self.move(ccy, got - fee)
+        else:
+            ccy, fee, pnl = terms.settle, coins(value * terms.fee), self.turn(order, size if buys else -size, price)
+            self.move(ccy, pnl - fee)
+            order["sz"] = plain(size)
+        fill = {"fillPx": plain(price), "avgPx": plain(price), "fillSz": plain(size), "accFillSz": plain(size)}
+        self.change(order, state="filled", **fill, fee=plain(-fee), feeCcy=ccy, pnl=plain(pnl))
+
+    def move(self, ccy: str, amount: Decimal) -> None:
+        self.cash[ccy] = self.cash.get(ccy, ZERO) + amount
+
+    def turn(self, order: Row, size: Decimal, price: Decimal) -> Decimal:
+        """Open, enlarge, reduce or flip a position: the profit of what is closed."""
+        terms = self.terms(order["instId"])
+        held = self.positions.setdefault((order["instId"], order["posSide"]), Position())
+        closed = min(abs(size), self.against(order))
+        pnl = terms.profit(closed.copy_sign(held.size), held.entry, price)
+        if held.size * size > 0:
+            held.entry = terms.mean(held.size, held.entry, size, price)
+        elif abs(size) > closed:
+            held.entry = price
+        held.size, held.mode = held.size + size, order["tdMode"]
+        return pnl
 
     def change(self, order: Row, **values: Any) -> None:
         order |= {**values, "uTime": now_ms()}
+        if order["state"] != "live":
+            self.frozen.pop(order["ordId"], None)
         self.news.append(dict(order))
 
     def tell(self) -> None:
         """Push what has changed to whoever has subscribed to it."""
         news, self.news = self.news, []
-        for session in self.exchange.sessions:
-            for arg in [
-                json.loads(name) for name, feed in session.feeds.items() if not feed.instrument and "{" in name
-            ]:
-                orders = [o for o in news if self.wanted(arg, o)] if arg["channel"] == "orders" else []
-                filled = any(order["state"] == "filled" for order in news)
-                if orders:
+        for session in self.exchange.sessions if news else ():
+            for name, feed in session.feeds.items():
+                arg = {} if feed.instrument or "{" not in name else json.loads(name)
+                if arg.get("channel") != "orders":
+                    session.send(self.state(arg, news) if arg else "")
+                elif orders := [order for order in news if self.wanted(arg, order)]:
                     session.send(compact({"arg": {**arg, "uid": "7"}, "data": orders}))
-                elif filled and arg["channel"] != "orders":
-                    session.send(self.state(arg, "event_update"))
+        self.positions = {key: position for key, position in self.positions.items() if position.size}
 
-    def wanted(self, arg: Row, order: Row) -> bool:
-        return arg["instType"] in ("ANY", order["instType"]) and arg.get("instId", order["instId"]) == order["instId"]
+    def wanted(self, arg: Row, row: Row) -> bool:
+        family = "-".join(row["instId"].split("-")[:2])
+        named = arg.get("instId", row["instId"]) == row["instId"] and arg.get("instFamily", family) == family
+        return named and arg.get("instType", "ANY") in ("ANY", row["instType"])
 
-    def state(self, arg: Row, event: str) -> str:
-        """What a private channel holds now, "snapshot" or "event_update"; `orders` has none."""
-        positions = [{"instId": name, "pos": str(size), "uTime": now_ms()} for name, size in self.position.items()]
-        balances = [{"ccy": "USDT", "cashBal": "10000", "uTime": now_ms()}]
-        funds = {"eq": "10000", "availBal": "10000", "frozenBal": "0"}
-        row_event = "snapshot" if event == "snapshot" else "filled"
+    def state(self, arg: Row, news: Sequence[Row] = ()) -> str:
+        """What a private channel holds now, or has of the orders that have changed; `orders` has no such thing."""
+        filled = {(order["instId"], order["posSide"]) for order in news if order["state"] == "filled"}
+        positions = [self.position_row(*key) for key in self.positions if not news or key in filled]
+        positions = [row for row in positions if self.wanted(arg, row)]
+        balances = [self.balance(ccy) for ccy in sorted(self.cash) if arg.get("ccy", ccy) == ccy]
+        both = {"pTime": now_ms(), "eventType": "filled" if news else "snapshot"}
         data: dict[str, list[Row]] = {
-            "account": [{"totalEq": "10000", "details": [b | funds for b in balances], "uTime": now_ms()}],
+            "account": [{"totalEq": plain(self.total()), "details": balances, "uTime": now_ms()}],
             "positions": positions,
-            "balance_and_position": [{"eventType": row_event, "balData": balances, "posData": positions}],
+            "balance_and_position": [both | {"balData": balances, "posData": positions}] if filled or not news else [],
         }
-        if arg["channel"] not in data:
+        rows = data.get(arg.get("channel", ""))
+        if rows is None or (news and not rows):
             return ""
-        page = {"curPage": 1, "lastPage": True} if event == "snapshot" else {}
-        return compact({"arg": {**arg, "uid": "7"}, "eventType": event, **page, "data": data[arg["channel"]]})
+        page = {"eventType": "event_update"} if news else {"eventType": "snapshot", "curPage": 1, "lastPage": True}
+        return compact({"arg": {**arg, "uid": "7"}, **page, "data": rows})
+
+    def mark(self, name: str) -> Decimal:
+        i = self.exchange.instrument(name)
+        return Decimal(i.price(i.middle))
+
+    def upl(self, name: str, held: Position) -> Decimal:
+        return self.terms(name).profit(held.size, held.entry, self.mark(name))
+
+    def equity(self, ccy: str) -> Decimal:
+        return self.cash[ccy] + sum((self.upl(*position) for position in self.settled(ccy)), ZERO)
+
+    def total(self) -> Decimal:
+        """The equity in all currencies, in USD."""
+        worth = (self.equity(ccy) * (1 if "USD" in ccy else self.mark(f"{ccy}-USDT")) for ccy in self.cash)
+        return coins(sum(worth, ZERO))
+
+    def balance(self, ccy: str) -> Row:
+        available = self.available(ccy)
+        row = {"cashBal": self.cash[ccy], "availBal": available, "frozenBal": self.cash[ccy] - available}
+        row |= {"eq": self.equity(ccy), "ordFrozen": self.cash[ccy] - available - self.margins(ccy)}
+        return {"ccy": ccy, **{name: plain(amount) for name, amount in row.items()}, "uTime": now_ms()}
+
+    def position_row(self, name: str, side: str) -> Row:
+        held = self.positions[name, side]
+        row = {"instId": name, "instType": kind_of(name), "posSide": side, "mgnMode": held.mode}
+        row |= {"pos": plain(held.size if side == "net" else abs(held.size)), "avgPx": plain(held.entry)}
+        row |= {"markPx": plain(self.mark(name)), "upl": plain(self.upl(name, held))}
+        row |= {"imr": plain(self.margin(name, held)), "lever": "10", "liqPx": "", "ccy": self.terms(name).settle}
+        return row | {"posId": str(zlib.crc32(f"{name} {side}".encode())), "uTime": now_ms()}
 
 
 PATHS: dict[str, tuple[Generation, str]] = {
@@ -1317,9 +1594,11 @@ class Server(ThreadingHTTPServer):
 
 REST_CANDLES = {  # the market of a resource, and its rows at most
     "candles": ("", 300),
-    "history-candles": ("", 100),
+    "history-candles": ("", 300),
     "mark-price-candles": ("mark-price-", 100),
+    "history-mark-price-candles": ("mark-price-", 100),
     "index-candles": ("index-", 100),
+    "history-index-candles": ("index-", 100),
     "sprd-candles": ("sprd-", 300),
     "sprd-history-candles": ("sprd-", 100),
 }
@@ -1494,19 +1773,20 @@ class Exchange:
             raise Refusal("50039", "The parameter before is not supported")
         after, before = int(query.get("after", 10**18)), int(query.get("before", -1))
         most = min(int(query.get("limit", 100)), 100)
-        listed = [t for t in reversed(i.history) if before < t[key] < after][:most]
+        i.recall()
+        listed = islice((t for t in reversed(i.history) if before < t[key] < after), most)
         return [{"instId": i.name, "source": "0"} | ServerV5().match(t) for t in listed]
 
     def list_candles(self, i: Instrument, kind: str, query: dict[str, str]) -> list[Any]:
-        """Newest first. The histories have final ones alone."""
+        """Newest first. The histories have final ones alone, the others of marks and indices the latest 1,440."""
         market, limit = REST_CANDLES[kind]
         bar, most = query.get("bar", "1m"), min(int(query.get("limit", 100)), limit)
         if not re.fullmatch(BARS, bar):
             raise Refusal("51000", "Parameter bar error")
         after, before = int(query.get("after", 10**18)), int(query.get("before", -1))
-        listed = [b for b in reversed(i.candles(bar)) if before < b[0] < after]
-        rows = [ServerV5().bar(i, b, market) for b in listed]
-        return [row for row in rows if "history" not in kind or row[-1] == "1"][:most]
+        kept = list(reversed(i.candles(bar)))
+        kept = kept[1:] if "history" in kind else kept[:1440] if market in ("mark-price-", "index-") else kept
+        return [ServerV5().bar(i, b, market) for b in islice((b for b in kept if before < b[0] < after), most)]
 
     def run_market(self) -> None:
         while not self.stopping.wait(self.every or 0.2):

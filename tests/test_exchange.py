@@ -13,9 +13,9 @@ from exchange import expiries
 import okex_ws
 
 
-def instruments(exchange, **query):
+def get(exchange, path="public/instruments", **query):
     """What REST answers: the rows, or the code of the refusal."""
-    path = "/api/v5/public/instruments?" + "&".join(f"{name}={value}" for name, value in query.items())
+    path = f"/api/v5/{path}?" + "&".join(f"{name}={value}" for name, value in query.items())
     with closing(HTTPConnection("127.0.0.1", exchange.port, timeout=10)) as connection:
         connection.request("GET", path)
         answer = json.load(connection.getresponse())
@@ -43,14 +43,6 @@ def argument(text):
     return {"channel": name, **dict(pair.split("=") for pair in pairs)}
 
 
-def push(ws):
-    """The next push: its channel, its event or action, and its rows."""
-    while True:
-        message = json.loads(ws.recv())
-        if "data" in message and "op" not in message:
-            return message["arg"]["channel"], message.get("eventType") or message.get("action"), message["data"]
-
-
 def said_by(ws):
     """All that has been sent until now."""
     ws.send("ping")
@@ -73,14 +65,14 @@ def check(exchange, endpoint, cases, login=False):
 
 
 def test_lists_instruments_by_kind_family_and_name(exchange):
-    spot = {row["instId"]: row for row in instruments(exchange, instType="SPOT")}
+    spot = {row["instId"]: row for row in get(exchange, instType="SPOT")}
     assert spot["BTC-USDT"]["state"] == "live" and spot["HALT-USDT"]["state"] == "suspend"
     assert not {"BTC-BTC", "NOPE-USDT", "C0001-USDT"} & set(spot)
-    assert instruments(exchange, instType="OPTION") == "50015"
-    assert instruments(exchange) == "50014"
-    assert {row["uly"] for row in instruments(exchange, instType="OPTION", instFamily="BTC-USD")} == {"BTC-USD"}
-    futures = instruments(exchange, instType="FUTURES", uly="BTC-USD")
-    assert instruments(exchange, instType="FUTURES", instId=futures[0]["instId"]) == futures[:1]
+    assert get(exchange, instType="OPTION") == "50015"
+    assert get(exchange) == "50014"
+    assert {row["uly"] for row in get(exchange, instType="OPTION", instFamily="BTC-USD")} == {"BTC-USD"}
+    futures = get(exchange, instType="FUTURES", uly="BTC-USD")
+    assert get(exchange, instType="FUTURES", instId=futures[0]["instId"]) == futures[:1]
     assert len({row["instIdCode"] for row in spot.values()}) == len(spot)
 
 
@@ -223,69 +215,121 @@ def test_rows_have_the_fields_of_the_exchange(exchange, text, fields):
         assert set(fields.split()) <= set(json.loads(ws.recv())["data"][0])
 
 
-def test_refuses_what_it_is_told_to(exchange):
-    exchange.refusals = {"trades:BTC-USDT": ("60029", "Not for you"), "orders:ANY": ("64003", "Fee tier too low")}
-    exchange.refusals["account"] = ("64007", "Try again")
-    trades = argument("trades instId=BTC-USDT")
+def test_refuses_and_answers_as_it_is_told_to(exchange):
+    exchange.refusals = {"trades:BTC-USDT": ("60029", "No"), "orders:ANY": ("64003", "No"), "account": ("64007", "No")}
+    trades = [argument(f"trades instId={coin}-USDT") for coin in ("BTC", "ETH")]
     with talk(exchange) as ws:
-        assert ask(ws, trades, argument("trades instId=ETH-USDT")) == ["60029", "subscribe"]
-        del exchange.refusals["trades:BTC-USDT"]
-        assert ask(ws, trades) == ["subscribe"]
-        exchange.refusals["trades:BTC-USDT"] = ("60029", "Not for you")
-        assert ask(ws, trades, op="unsubscribe") == ["unsubscribe"]
+        assert ask(ws, *trades) == ["60029", "subscribe"]
+        assert ask(ws, *trades, op="unsubscribe") == ["unsubscribe"] * 2
     exchange.login_refusal = ("50101", "APIKey does not match current environment.")
     with talk(exchange, "private") as ws:
         assert log_in(exchange, ws) == exchange.login_refusal
         exchange.login_refusal = None
         assert log_in(exchange, ws) == ("0", "")
-        private = ("orders instType=ANY", "orders instType=SPOT", "account")
-        assert ask(ws, *map(argument, private)) == ["64003", "subscribe", "64007"]
+        args = map(argument, ("orders instType=ANY", "orders instType=SPOT", "account"))
+        assert ask(ws, *args) == ["64003", "subscribe", "64007"]
+        for exchange.order_answer, codes in (lambda answer: None, []), (lambda answer: {"code": "50004"}, ["50004"]):
+            ws.send(json.dumps({"id": "1", "op": "cancel-order", "args": [{"instIdCode": 1}]}))
+            assert [answer["code"] for answer in said_by(ws)] == codes
+    exchange.rest_body, exchange.dateless = b"<html>", True
+    with pytest.raises(ValueError, match="Expecting value"), talk(exchange) as ws:
+        assert "date" not in ws.getheaders()
+        get(exchange)
 
 
 def test_repeats_books_on_which_nothing_happens_but_not_what_is_lost(exchange):
     exchange.every, exchange.lost = None, {"books:ETH-USDT": 1}
-    names = ["books", "books5", "bbo-tbt", "tickers"]
+    names = ["books instId=ETH-USDT", "books instId=BTC-USDT", "books5 instId=BTC-USDT", "tickers instId=BTC-USDT"]
     with talk(exchange) as ws:
-        ask(ws, *(argument(f"{name} instId=BTC-USDT") for name in names), argument("books instId=ETH-USDT"))
+        ask(ws, *map(argument, names))
+        assert len(said_by(ws)) == 1  # the first ticker
         exchange.repeats = 0.0
-        pushes = [push(ws) for _ in range(7)][1:]  # the first is of ETH-USDT
-    assert [channel for channel, _, _ in pushes] == ["books", "books5", "bbo-tbt"] * 2
-    empty, five = pushes[0][2][0], pushes[1][2][0]
-    sequence = exchange.instrument("BTC-USDT").sequence
-    assert pushes[0][1] == "update" and empty["asks"] == empty["bids"] == [] and len(five["asks"]) == 5
-    assert {empty["seqId"], empty["prevSeqId"], five["seqId"]} == {sequence}
+        book, five = wait_for(lambda: said_by(ws)[:2])
+    assert (book["arg"]["channel"], book["action"], five["arg"]["channel"]) == ("books", "update", "books5")
+    (empty,), sequence = book["data"], exchange.instrument("BTC-USDT").sequence
+    assert (empty["asks"], empty["seqId"], empty["prevSeqId"]) == ([], sequence, sequence)
 
 
-def test_answers_orders_as_it_is_told_to(exchange):
-    (listed,) = instruments(exchange, instType="SPOT", instId="BTC-USDT")
-    order = {
-        "instIdCode": listed["instIdCode"],
-        "side": "buy",
-        "ordType": "limit",
-        "px": "1",
-        "sz": "1",
-        "tdMode": "cash",
-    }
-    changes = [lambda answer: None, lambda answer: answer | {"code": "50004", "data": []}]
+def trade(exchange, what, op="order", **more):
+    """Order something, as in "BTC-USDT buy 100": the code of the refusal, or what became of the order."""
+    name, *values = what.split()
+    arg = {"instIdCode": exchange.listed[name].code, "ordType": "market", "tdMode": "cross", **more}
+    exchange.codes[arg["instIdCode"]] = name
+    answer = exchange.account.operate(op, arg | dict(zip(("side", "sz"), values)))
+    exchange.account.tell()
+    return exchange.account.orders[answer["ordId"]] if answer["sCode"] == "0" else answer["sCode"]
+
+
+def funds(exchange, ccy="USDT"):
+    """What there is of a currency, and how much of it is frozen."""
+    row = exchange.account.balance(ccy)
+    return float(row["cashBal"]), float(row["frozenBal"])
+
+
+def test_spot_is_paid_for_and_sold_again_less_fees(exchange):
+    bought = trade(exchange, "BTC-USDT buy 830")
+    price, size = float(bought["avgPx"]), float(bought["accFillSz"])
+    assert 829.99 < price * size <= 830 and (bought["tgtCcy"], bought["feeCcy"]) == ("quote_ccy", "BTC")
+    assert funds(exchange, "BTC") == (pytest.approx(1 + size * 0.999), 0)
+    sold = trade(exchange, "BTC-USDT sell 0.5")
+    assert funds(exchange)[0] == pytest.approx(10_000 - price * size + float(sold["avgPx"]) * 0.5 * 0.999)
+    assert (sold["tgtCcy"], sold["feeCcy"], exchange.account.positions) == ("base_ccy", "USDT", {})
+    assert trade(exchange, "BTC-USDT buy 0.01", tgtCcy="base_ccy")["accFillSz"] == "0.01"
+
+
+def test_what_is_not_covered_or_has_no_right_size_is_refused_and_resting_orders_freeze(exchange):
+    refused = ["BTC-USDT buy 10001", "BTC-USDT sell 1.1", "BTC-USDT-SWAP buy 200", "BTC-USD-SWAP sell 9000"]
+    refused += ["BTC-USDT buy 0.1", "BTC-USDT sell 0.000001", "BTC-USDT-SWAP sell 0.5", "BTC-USDT-SWAP sell 1.5"]
+    assert [trade(exchange, order) for order in refused] == ["51008"] * 4 + ["51020"] * 3 + ["51121"]
+    id = trade(exchange, "BTC-USDT buy 0.1", ordType="limit", px="50000")["ordId"]
+    assert funds(exchange) == (10_000, 5_000) and trade(exchange, "BTC-USDT buy 5001") == "51008"
+    assert trade(exchange, "BTC-USDT", "amend-order", ordId=id, newSz="0.3") == "51008"
+    assert trade(exchange, "BTC-USDT", "amend-order", ordId=id, newPx="60000")["px"] == "60000"
+    assert funds(exchange) == (10_000, 6_000)
+    assert trade(exchange, "BTC-USDT", "cancel-order", ordId=id)["cancelSource"] == "1" and funds(exchange)[1] == 0
+    assert trade(exchange, "BTC-USDT", "amend-order", ordId=id, newPx="6") == "51503"
+
+
+def test_positions_open_reduce_hedge_and_flip_and_are_there_after_a_reconnect(exchange):
+    assert trade(exchange, "BTC-USDT-SWAP sell 2", reduceOnly=True)["cancelSource"] == "17"
+    entry = float(trade(exchange, "BTC-USDT-SWAP buy 3")["avgPx"])
+    assert funds(exchange) == pytest.approx((10_000 - 0.03 * entry * 0.0005, 0.03 * entry / 10))
+    exchange.instrument("BTC-USDT-SWAP").middle += 1000
+    exchange.instrument("BTC-USDT-SWAP").step()
+    cash, flipped = funds(exchange)[0], trade(exchange, "BTC-USDT-SWAP sell 5")
+    price, pnl = float(flipped["avgPx"]), float(flipped["pnl"])
+    assert pnl == pytest.approx(0.03 * (price - entry))
+    assert funds(exchange) == pytest.approx((cash + pnl + float(flipped["fee"]), 0.02 * price / 10))
+    assert trade(exchange, "BTC-USDT-SWAP buy 9", reduceOnly=True)["sz"] == "2" and funds(exchange)[1] == 0
+    for order, side in ("buy 5", "long"), ("sell 7", "short"), ("buy 9", "short"), ("sell 2", "short"):
+        trade(exchange, f"BTC-USD-SWAP {order}", posSide=side)  # the third buys 7
     with talk(exchange, "private") as ws:
         log_in(exchange, ws)
-        heard = []
-        for exchange.order_answer in changes:
-            ws.send(json.dumps({"id": "1", "op": "order", "args": [order]}))
-            heard.append(said_by(ws))
-    assert not heard[0] and [(answer["code"], answer["data"]) for answer in heard[1]] == [("50004", [])]
-    assert len(exchange.account.orders) == 2
+        ask(ws, argument("positions instType=ANY"))
+        (snapshot,) = said_by(ws)
+    assert (snapshot["eventType"], snapshot["lastPage"]) == ("snapshot", True)
+    assert [(row["posSide"], row["pos"]) for row in snapshot["data"]] == [("long", "5"), ("short", "2")]
 
 
-def test_rest_may_answer_a_web_page_and_a_handshake_no_date(exchange):
-    exchange.rest_body, exchange.dateless = b"<html>Sorry</html>", True
-    with closing(HTTPConnection("127.0.0.1", exchange.port, timeout=10)) as connection:
-        connection.request("GET", "/api/v5/public/time")
-        answer = connection.getresponse()
-        said = answer.status, answer.getheader("Content-Type"), answer.read()
-    assert said == (200, "text/html", exchange.rest_body)
-    with talk(exchange) as ws:
-        assert "date" not in ws.getheaders()
-    exchange.dateless = False
-    with talk(exchange) as ws:
-        assert "date" in ws.getheaders()
+def all_pages(exchange, resource, key):
+    """Everything that REST lists of BTC-USDT, page by page, newest first."""
+    rows, where = [], {"instId": "BTC-USDT"}
+    while (page := get(exchange, f"market/{resource}", **where)) != "0":
+        rows += page
+        where["after"] = page[-1][key]
+    return rows
+
+
+def test_rest_lists_the_past_of_the_walk_whose_candles_are_those_of_its_trades(exchange):
+    exchange.every = None
+    trades, minutes = all_pages(exchange, "history-trades", "tradeId"), all_pages(exchange, "candles", 0)
+    assert [int(trades[0]["tradeId"]) - int(row["tradeId"]) for row in trades] == list(range(len(trades)))
+    assert len(trades) > 5400 and len(minutes) >= 3 * 1440
+    for begin, opened, high, low, close, *_ in minutes[:180]:
+        prices = [row["px"] for row in trades if 0 <= int(row["ts"]) - int(begin) < 60_000]
+        assert [prices[-1], max(prices), min(prices), prices[0]] == [opened, high, low, close]
+    assert all(abs(float(minutes[n][1]) - float(minutes[n + 1][4])) < 10 for n in range(4000))  # from close to open
+    for bar in ("5m", "15m", "1H", "1D"):
+        assert len(get(exchange, "market/candles", instId="BTC-USDT", bar=bar, limit=300)) == 300
+    assert len(all_pages(exchange, "mark-price-candles", 0)) == 1440
+    assert len(all_pages(exchange, "history-mark-price-candles", 0)) > 1440
