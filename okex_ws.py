@@ -166,7 +166,7 @@ def on_error(ws: "OkexWS", error: BaseException) -> None:
 def on_close(ws: "OkexWS", code: int | None, reason: str | None) -> None:
     """The exchange closes the connection, and says why; without a code, it is closed already."""
     if code == 4001 and ws._login.pending:
-        raise LoginError(f"the exchange closed the connection instead of logging in: {HINTS['4001']}")
+        raise ws._login.refused(WireEvent("refused", code="4001", message=reason or ""))
     if code:
         words = printable_text(reason or HINTS.get(str(code), ""))
         raise Reconnect(f"closed by the exchange with code {code} {words}".rstrip())
@@ -227,6 +227,8 @@ def heed(ws: "OkexWS", event: "WireEvent", text: str) -> None:
     match event.kind:  # a SyntaxError here? okex_ws needs Python 3.10 or later
         case "refused" | "reply" if ws._orders.answered(event):
             return
+        case "refused" if ws._login.pending and not event.channel and not event.id:
+            raise ws._login.refused(event)
         case "refused":
             heed_refusal(ws, event)
         case "reply":
@@ -246,8 +248,6 @@ def heed(ws: "OkexWS", event: "WireEvent", text: str) -> None:
             okex_log.info("Logged in.")
             ws._send_due()
             ws._login.complete.set()
-        case "login refused" if ws._login.pending:
-            raise ws._login.refused(event)
         case "notice":
             level = logging.INFO if event.code == "channel-conn-count" else logging.WARNING
             okex_log.log(level, "The exchange says: %s %s", event.code, printable_text(event.message))
@@ -277,8 +277,6 @@ def heed_refusal(ws: "OkexWS", event: "WireEvent") -> None:
         ws._finder.suggest(channel)
     ws.on_refused(channels, f"{names}: {why}")
     ws._notify(REFUSED, f"{names}: {why}")
-    if ws._login.pending and not event.channel and not event.id:
-        raise Reconnect(f"the login failed: {why}")  # if it was about the login, another one may help
 
 
 class OkexWS(Connection):
@@ -409,6 +407,7 @@ class OkexWS(Connection):
                 if isinstance(subscription.keeper, TradeSeries):
                     subscription.keeper.give_up(subscription.keeper.holes, "the run ended first")
             self.ended.set()
+            self._login.complete.set()  # no order has to wait for it any longer
             self._notify(EXIT, explain(self._fatal, self.url) if self._fatal else "closed")
 
     def start(self) -> None:
@@ -463,17 +462,19 @@ class OkexWS(Connection):
                 self._subscriptions.drop(name)
         self._send_due()
 
-    def request(self, op: str, args: dict[str, Any] | list[dict[str, Any]], timeout: float = 10.0) -> list[Any]:
-        """Send an order request of v5 and return the exchange's answer, an object for each order.
+    def request(self, op: str, args: Any, timeout: float = 10.0, *, expires: float | None = None) -> list[Any]:
+        """Send an order, or a list of them, to v5, and return the exchange's answer, an object for each.
 
         ws.request("order", {"instId": "BTC-USDT", "tdMode": "cash", "side": "buy", "ordType": "market", "sz": "1"})
 
         `op` is order, cancel-order, amend-order, batch-orders, batch-cancel-orders, batch-amend-orders or
         mass-cancel; on a client of /business, sprd-order, sprd-amend-order, sprd-cancel-order or
         sprd-mass-cancel. For `instId` the exchange wants `instIdCode` since 2026; it is looked up once.
-        Nothing is ever sent twice. Raises OrderError if the exchange refuses it, even in part, or if nobody
-        knows what became of it. Call it from any thread but the handler's, which has to read the answer, on a
-        client that logs in: one that has private channels, or OkexWS([], credentials=…).
+        With `expires` the exchange refuses an order or amendment that comes to it more than so many seconds
+        from now (2 or more). The first login is waited for; after it, nothing is ever sent late, or twice.
+        Raises ValueError for what cannot be sent, and OrderError if the exchange refuses it, even in part, or
+        if nobody knows what became of it. Call it from any thread but the handler's, which has to read the
+        answer, on a client that logs in: one that has private channels, or OkexWS([], credentials=…).
         """
         if threading.get_ident() == self._reader:
             raise RuntimeError("request() would wait for itself: call it from another thread than the handler's")
@@ -482,7 +483,7 @@ class OkexWS(Connection):
             raise ValueError(f"{self.dialect.name} takes no orders over WebSocket")
         if not self._login.for_orders and not self._subscriptions.private:
             raise ValueError("this client does not log in: orders take one with private channels, or none at all")
-        return self._orders.request(op, args, timeout)
+        return self._orders.request(op, args, timeout, expires)
 
     def recall(self, channel: str, rows: Iterable[Any]) -> None:
         """Before `run()`, say what an earlier run kept, oldest first: what it left out is fetched."""
@@ -507,9 +508,14 @@ class OkexWS(Connection):
         connection: Any = self.sock
         if connection.getstatus() != 101:  # websocket-client 1.8.0 takes a redirect for success
             raise websocket.WebSocketException("Redirect limit exhausted")
-        self._login.reset(connection.getheaders().get("date", ""))
+        self._login.reset()
+        self._login.learn_time(connection.getheaders().get("date", ""))
         self._freshness.start(monotonic())
         self._connected = True
+
+    def exchange_time(self) -> float:
+        """Seconds since 1970 by the exchange's clock, as the latest handshake tells how far this one is off."""
+        return wall_clock() + self._login.ahead
 
     def _read(self, *_: Any) -> None:
         """Read until the connection ends, and leave it with a close frame, whose answer is not waited for."""
@@ -543,6 +549,7 @@ class OkexWS(Connection):
             reason += " (OKX closed port 8443 on 2026-10-31: leave the port out)"
         longest = min(MAX_RETRY, 2.0 ** min(self._tries, 5))  # 1, 2, 4, … 30
         delay = 0.0 if reason.startswith("64008") and not self._tries else uniform(0, longest)
+        delay = (connected and self._login.wait) or delay
         self._tries += 1
         what = "Disconnected from" if connected else "Cannot connect to"
         okex_log.warning("%s %s: %s. Next try in %.1f s.", what, passwordless(self.url), reason, delay)
@@ -589,7 +596,7 @@ class OkexWS(Connection):
             with suppress(OSError, websocket.WebSocketException):  # the connection is gone
                 if (self._login.for_orders or self._subscriptions.private) and not self._login.done:
                     if not self._login.pending and self._subscriptions.may_request(now):
-                        self.send(self._login.request(now))
+                        self.send(self._login.request(now, self.exchange_time()))
                     return
                 for op, channels, id in self._subscriptions.take_due(now):
                     if op == "subscribe":
@@ -1240,12 +1247,12 @@ class WireEvent(NamedTuple):
     data       channel, rows, action: "snapshot", "update", or "" where the exchange sends none
     confirmed  channel, id of the request: it will be sent; the channel may lack its filters
     ended      channel, id: it will not be sent any more
-    refused    code, message; channel or id, as far as the exchange says what it refuses
+    refused    code, message; channel or id, as far as the exchange says what it refuses: a login has neither
     reply      id, code, message, rows, action: the answer to the order request `action`, a row an order
     unknown    message: well-formed, but of no known kind
     malformed  message: why it cannot be read
-    login refused, notice  code, message
-    login, ping, pong      nothing
+    notice     code, message
+    login, ping, pong  nothing
     """
 
     kind: str
@@ -1388,11 +1395,10 @@ def unknown_event(item: dict[str, Any]) -> WireEvent:
 
 
 def refusal_event(code: str, message: str, channel: str, id: str = "") -> WireEvent:
-    """An error of v3 or v5. Those about the login say so by their code alone."""
+    """An error of v3 or v5."""
     if not id and code in ALREADY:
         return WireEvent("login")
-    kind = "login refused" if not id and code in LOGIN_CODES else "refused"
-    return WireEvent(kind, channel, id, code, message)
+    return WireEvent("refused", channel, id, code, message)
 
 
 class OkexV1(Dialect):
@@ -1457,12 +1463,13 @@ class OkexV1(Dialect):
             event = item.get("event")
             return WireEvent(event) if event in ("ping", "pong") else unknown_event(item)
         if str(item.get("success", True)).lower() == "false":  # as documented
-            return WireEvent("refused", str(channel), code=str(item.get("errorcode", "")))
+            name = "" if channel == "login" else str(channel)
+            return WireEvent("refused", name, code=str(item.get("errorcode", "")))
         if isinstance(rows, dict) and str(rows.get("result", True)).lower() == "false":
             # [{"channel":"ok_sub_spot_usd_btc_depth","data":{"result":false,"error_msg":"…","error_code":20103}}]
             code, message = str(rows.get("error_code", "")), str(rows.get("error_msg", ""))
             if channel == "login":
-                return WireEvent("login refused", "", "", code, message)
+                return WireEvent("refused", "", "", code, message)
             if channel in ("addChannel", "removeChannel"):
                 channel = rows.get("channel", channel)
             return WireEvent("refused", str(channel), "", code, message)
@@ -1526,7 +1533,7 @@ class OkexV3(Dialect):
             case "login" if str(item["success"]).lower() == "true":
                 return WireEvent("login")
             case "login":
-                return WireEvent("login refused", "", "", code, message)
+                return WireEvent("refused", "", "", code, message)
             case "error":
                 named = re.search(r"Channel\s*:?\s+(\S+)", message)
                 return refusal_event(str(item["errorCode"]), message, named[1] if named else "")
@@ -1637,7 +1644,7 @@ class OkxV5(Dialect):
             case "unsubscribe":
                 return WireEvent("ended", self.channel(item["arg"]), id)
             case "login":
-                return WireEvent("login") if code == "0" else WireEvent("login refused", "", "", code, message)
+                return WireEvent("login") if code == "0" else WireEvent("refused", "", "", code, message)
             case "error":
                 # {"event":"error","code":"60018","msg":"… channel:books,instId:NOPE doesn't exist.","id":"o1"}
                 # It may echo the request, and have its id there alone: Invalid request: {\"id\":\"o1\", …}
@@ -1837,14 +1844,18 @@ HINTS = {
     for hint, codes in table_rows("""
 check the spelling of channel and instrument | 10000 10001 10008 10015 20006 20007 20028 20103 20116
     30040 60012 60013 60018 60027 60033
-check the API key, secret and passphrase | 10002 10005 10017 20020 20024 20026 30001 30002 30004 30006 30013
-    30015 30027 60005 60007 60009 60024 4001
-keys are per region, and live or simulated: check --region and --simulated | 60032
+check the API key, secret and passphrase, and the region | 10002 10005 10017 20020 20024 20026 30001 30002
+    30004 30006 30013 30015 30027 60009 4001
+the API key is wrong: check it, and the region | 60005 50111
+the signature is wrong: check the secret key | 60007 50113
+the passphrase is wrong | 60024 50105
+no such API key here: check --region and --simulated | 60032 50119
+the key is for live or simulated trading: check --simulated | 50101
 this key is for another generation of the API | 30016
-the account is frozen, or lacks this product | 10100 20001 20002 20003 20004 20005
+the account is frozen, or lacks this product | 50100 10100 20001 20002 20003 20004 20005
 this connection belongs to another user | 10003 10004
 this API is not public | 10216
-this key does not allow this IP address | 20019
+this key does not allow this IP address | 20019 50110
 check the clock of this machine | 30005 30008 60004 60006
 this channel needs a login; books and books5 need none | 30041 60011
 already logged in on this connection | 30042 60031
@@ -1858,7 +1869,9 @@ the request was not understood | 30039 60019 4002
 the request lacks something | 50014
 no such instrument, or a new instIdCode, which the next order looks up | 51001
 log in once with one key on each connection | 60023 60026
-orders in event contracts need more: see the documentation | 54094 54109
+reduce-only orders alone are taken now | 54094
+open the trading of USDC pairs in the app first | 54109
+event contracts need outcome, and speedBump 1 unless post-only | 54086
 the exchange is not available now | 50001 50013 50026
 the request was too large | 1009
 an error inside the exchange | 20014 30043 63999 64007 4006
@@ -1869,9 +1882,7 @@ the API key was changed or deleted | 4007
     for code in codes.split()
 }
 MISNAMED = {"60018", "30040", "10015", "20103"}  # refusals because there is no such channel
-CLOCK = {"30005", "30008", "60004", "60006"}  # refusals because of a timestamp
 ALREADY = {"30042", "60031"}  # "refusals" that say that we are logged in
-LOGIN_CODES = {*CLOCK, *"30001 30002 30004 30006 30013 30015 30016 30027 60005 60007 60009 60024 60032 63999".split()}
 # Refusals that are worth another try.
 TRANSIENT = set("20014 20049 30026 30043 50001 50011 50013 50026 50061 60014 63999 64007".split())
 
@@ -2509,6 +2520,13 @@ def mask_secrets(text: str) -> str:
     return text
 
 
+def mask_echo(text: str) -> str:
+    """What the exchange says against a login, without what it echoes of it, be that a piece of a secret."""
+    said = re.split(r"[{\[]", text)[0]  # an echo of the whole request begins here
+    secrets = "\n".join((*known_secrets, *recent_signatures))
+    return re.sub(r"[\w+/]{4,}", lambda word: "***" if word[0] in secrets else word[0], mask_secrets(said))
+
+
 def mask_record(record: logging.LogRecord) -> bool:
     """A filter that keeps secrets out of whatever this program logs."""
     if known_secrets or recent_signatures:
@@ -2541,21 +2559,30 @@ class Credentials:
 
 
 class LoginError(Exception):
-    """The exchange refused the login. Trying again would not help, and could lock the key out."""
+    """The exchange refused the first login. Trying again would not help, and could lock the key out."""
 
 
 class OrderError(Exception):
     """An order request failed, wholly or in part.
 
-    `code` and `message` are the exchange's, `data` its answer for each order, with sCode and sMsg.
+    `code` and `message` are the exchange's: those of the request, or else of the first order that failed.
+    `data` is its answer for each order, with sCode and sMsg.
     `unknown`: nobody knows what became of the order; ask the exchange before you send it again.
     """
 
     def __init__(self, code: str, message: str, data: Sequence[Any] = (), unknown: bool = False) -> None:
         self.code, self.message, self.data, self.unknown = code, message, list(data), unknown
-        texts = [f"{leg.get('sCode')} {leg.get('sMsg')}" for leg in data if isinstance(leg, dict)]
-        text = "; ".join(filter(None, [f"{code} {message}".strip(), *texts]))
-        super().__init__(mask_secrets(text))
+        texts = [reason_of(code, message).strip() if code else message]
+        legs = [leg for leg in data if isinstance(leg, dict)]
+        for leg in legs:
+            more = f" (subCode {leg['subCode']})" if leg.get("subCode") else ""
+            texts.append(reason_of(str(leg.get("sCode")), str(leg.get("sMsg"))) + more)
+        if unknown and (code or data):  # our own reasons have neither, and say so themselves
+            texts.append("its fate is unknown: ask the exchange before you send it again")
+        failed = [leg for leg in legs if str(leg.get("sCode", "0")) != "0"]
+        if failed and code in ("", "0", "1", "2"):  # which only say that some failed
+            self.code, self.message = str(failed[0]["sCode"]), str(failed[0].get("sMsg"))
+        super().__init__(mask_secrets("; ".join(filter(None, texts))))
 
 
 class Login:
@@ -2569,6 +2596,10 @@ class Login:
         self.url = url
         self.for_orders = for_orders  # whether to log in though no channel needs it
         self.complete = threading.Event()  # accepted, and the channels are asked for: orders may go
+        self.worked = self.done = False  # accepted on an earlier connection; on this one
+        self.why = "not logged in"  # why no order can leave, if none can
+        self.wait = 0.0  # seconds from the latest refusal to the next try
+        self.ahead = 0.0  # seconds that the exchange's clock is ahead of this one
         self.reset()
         self._safe = url.startswith("wss:") or (direct and is_loopback(urlsplit(url).hostname or ""))
         hide_secret(urlsplit(url).password or "")
@@ -2583,15 +2614,29 @@ class Login:
         if not self._safe:
             raise ValueError(f"{what}: keys are not sent over {passwordless(self.url)}, use wss://")
 
-    def reset(self, server_date: str = "") -> None:
+    def reset(self) -> None:
         """Another connection, or none: nothing is asked for."""
-        self.done = False  # accepted on this connection
+        self.worked = self.worked or self.done
+        self.done = False
         self.complete.clear()
         self.pending = 0.0  # monotonic: when the login under way is late; 0 if none is
-        self.server_clock = (server_date, wall_clock())  # the server's and this one, at one time
 
-    def request(self, now: float) -> str:
-        text = self.dialect.login(self.credentials, wall_clock())
+    def learn_time(self, date: str) -> None:
+        """Learn from a handshake's Date, in whole seconds, how far this clock is off. Without one it counts."""
+        from email.utils import parsedate_to_datetime  # slow to import
+
+        ahead = 0.0
+        with suppress(ValueError):  # no date
+            ahead = parsedate_to_datetime(date).timestamp() + 0.5 - wall_clock()
+        if abs(ahead) < 5.0:
+            ahead = 0.0
+        elif abs(ahead - self.ahead) > 2.0:
+            off = f"{abs(ahead):.0f} s {'behind' if ahead > 0 else 'ahead of'} the exchange's"
+            okex_log.warning("This clock is %s: logins and expiry go by the exchange's.", off)
+        self.ahead = ahead
+
+    def request(self, now: float, exchange_time: float) -> str:
+        text = self.dialect.login(self.credentials, exchange_time)
         recent_signatures.extend(re.findall(r'"([^"]{20,})"', text))
         self.pending = now + CONFIRM_TIMEOUT
         return text
@@ -2601,24 +2646,43 @@ class Login:
             raise Reconnect(f"the login was not answered within {CONFIRM_TIMEOUT:.0f} s")
 
     def accepted(self) -> None:
-        self.pending, self.done = 0.0, True
+        self.pending, self.done, self.wait = 0.0, True, 0.0
+        self.why = "not connected"  # from when this connection ends
 
     def refused(self, event: WireEvent) -> Exception:
-        """What a refusal means: an error that no retry can mend, or one that passes."""
-        why = reason_of(event.code, "(not quoted during a login)")
-        if event.code in TRANSIENT:
-            return Reconnect(f"the login failed: {why}")
-        checks = "check the region, and live or simulated trading"
-        if event.code in CLOCK:
-            from email.utils import parsedate_to_datetime
+        """What a refusal means: an error that no retry can mend, or a reason to wait and try again."""
+        why = reason_of(event.code, printable_text(mask_echo(event.message), 70))
+        key = f"…{self.credentials.api_key[-4:]}"
+        self.why = mask_secrets(f"the exchange refused the login with the key {key}: {why}")
+        passes = event.code in TRANSIENT
+        if not passes and not self.worked:
+            return LoginError(self.why)
+        self.wait = min(MAX_RETRY if passes else 600.0, 2.0 * self.wait or 1.0)  # 1, 2, 4, …
+        return Reconnect(self.why)
 
-            date, now = self.server_clock
-            with suppress(ValueError):  # no date
-                ahead = now - parsedate_to_datetime(date).timestamp()
-                side = "ahead of" if ahead > 0 else "behind"
-                checks = f"this machine's clock is {abs(ahead):.0f} s {side} the server's"
-        text = f"the exchange refused the login with the key …{self.credentials.api_key[-4:]}"
-        return LoginError(mask_secrets(f"{text}: {why}; {checks}"))
+
+def decimal_digits(value: Any) -> str:
+    """A Decimal as its digits, since JSON has no Decimals. Raises ValueError for anything else."""
+    if isinstance(value, Decimal) and value.is_finite():
+        return f"{value:f}"  # and not 1E-8
+    raise ValueError(f"an order cannot hold {printable_text(repr(value))}")
+
+
+def sendable_orders(op: str, args: Any, expires: float | None) -> list[dict[str, Any]]:
+    """A copy of the orders of a request. Raises ValueError for what must not be sent."""
+    if op in ("order-algo", "cancel-algos"):
+        raise ValueError(f"{op}: the exchange documents it for REST alone")
+    expiring = op in ("order", "batch-orders", "amend-order", "batch-amend-orders")
+    if expires is not None and not (expiring and 2.0 <= expires < inf):
+        raise ValueError("expires is for orders and amendments, and at least 2 seconds")
+    strict = JSONEncoder(allow_nan=False, default=decimal_digits)
+    try:
+        orders: list[Any] = json_loads(strict.encode([args] if isinstance(args, dict) else list(args)))
+        if any({"instId", "instIdCode"} <= {*order} for order in orders):
+            raise ValueError("an order has instId or instIdCode, not both")
+    except TypeError as error:
+        raise ValueError(f"an order is a dict that JSON can hold: {error}") from None
+    return orders
 
 
 class Orders:
@@ -2631,20 +2695,24 @@ class Orders:
         # By request id. User threads put and take, the reading thread answers: each step is atomic.
         self._answers: dict[str, SimpleQueue[list[Any] | OrderError]] = {}
 
-    def request(self, op: str, args: dict[str, Any] | list[dict[str, Any]], timeout: float) -> list[Any]:
-        """Send an order request once there is a login, and wait for its answer."""
-        end = monotonic() + timeout
-        args = [args] if isinstance(args, dict) else args
-        orders = [self._with_code(order, end) for order in args]
-        if not self._ws._login.complete.wait(end - monotonic()):
-            raise OrderError("", "not logged in: nothing was sent")
-        if monotonic() >= end:
-            raise OrderError("", f"the instIdCode took all of {timeout:g} s: nothing was sent")
+    def request(self, op: str, args: Any, timeout: float, expires: float | None = None) -> list[Any]:
+        """Send a request for orders while there is a login, and wait for its answer."""
+        orders, began = sendable_orders(op, args, expires), monotonic()
+        leave_by = began + min(timeout, expires or timeout)
+        self._wait_for_login(leave_by)
+        orders = [self._with_code(order, leave_by) for order in orders]
+        self._wait_for_login(leave_by)  # it may have gone meanwhile
+        if monotonic() >= leave_by:
+            raise OrderError("", f"the instIdCode took all of {leave_by - began:g} s: nothing was sent")
         id = f"o{next(self._ids)}"
+        message: dict[str, Any] = {"id": id, "op": op, "args": orders}
+        if expires:
+            left = began + expires - monotonic()
+            message["expTime"] = f"{1000 * (self._ws.exchange_time() + left):.0f}"
         waiting = self._answers.setdefault(id, SimpleQueue())
         try:
-            self._ws.send(to_json({"id": id, "op": op, "args": orders}))
-            answer = waiting.get(timeout=max(0.0, end - monotonic()))
+            self._ws.send(to_json(message))
+            answer = waiting.get(timeout=max(0.0, began + timeout - monotonic()))
         except Empty:
             why = f"no answer within {timeout:g} s: its fate is unknown"
             raise OrderError("", why, unknown=True) from None
@@ -2668,7 +2736,8 @@ class Orders:
         codes = {event.code, *(str(leg.get("sCode", "0")) for leg in legs)}
         if "51001" in codes:  # an instIdCode may change: the next order looks it up again
             self._codes.clear()
-        failure = OrderError(event.code, event.message, event.rows)
+        unsure = {"50004", "51149", "64007"}  # they say neither success nor failure
+        failure = OrderError(event.code, event.message, event.rows, unknown=bool(codes & unsure))
         waiting.put(event.rows if codes == {"0"} else failure)
         return True
 
@@ -2677,16 +2746,25 @@ class Orders:
         for waiting in list(self._answers.values()):
             waiting.put(OrderError("", f"{reason}: its fate is unknown", unknown=True))
 
+    def _wait_for_login(self, end: float) -> None:
+        """Wait for the client's first login. After that one, an order leaves at once or not at all."""
+        login = self._ws._login
+        if not login.complete.wait(0.0 if login.worked else end - monotonic()) or not login.done:
+            raise OrderError("", f"{login.why}: nothing was sent")
+
     def _with_code(self, order: dict[str, Any], end: float) -> dict[str, Any]:
         """An order with what the exchange wants for instId since 2026. Raises OrderError."""
         if "instId" not in order:
             return order
         others = dict(order)
-        instrument = others.pop("instId")
+        instrument = str(others.pop("instId"))
         if instrument not in self._codes:
             try:
-                (found,) = self._rest.instruments(instrument, max(0.1, end - monotonic()))
-                self._codes[instrument] = int(found["instIdCode"])
+                rows = self._rest.instruments(instrument, max(0.1, end - monotonic())) or []
+                codes = [int(row.get("instIdCode") or 0) for row in rows if row["instId"] == instrument]
+                if not codes or codes[0] <= 0:
+                    raise ValueError("the exchange's answer has none")
+                self._codes[instrument] = codes[0]
             except Exception as error:
                 why = f"no instIdCode for {instrument}: {explain(error, self._rest.server)}"
                 raise OrderError("", f"{why}: nothing was sent") from None
@@ -2807,6 +2885,8 @@ class Rest:
         """What the exchange says about one instrument: a list of one row."""
         type = V5.instrument_type(id)
         family = f"&instFamily={family_of(id)}" if type == "OPTION" else ""
+        if type == "EVENTS":  # BTC-ABOVE-DAILY of BTC-ABOVE-DAILY-260428-1600-64000
+            family = f"&seriesId={re.split(r'-[0-9]{6}-', id)[0]}"
         return self.get(f"/api/v5/public/instruments?instType={type}{family}&instId={id}", timeout)
 
 

@@ -21,7 +21,7 @@ def refused(code, message="", channel="", id=""):
 
 
 def login_refused(code, message=""):
-    return WireEvent("login refused", code=code, message=message)
+    return WireEvent("refused", code=code, message=message)
 
 
 def v1(channel, data, **more):
@@ -63,6 +63,7 @@ MESSAGES = [
     (V1, [v1("login", {"result": True})], LOGIN),
     (V1, [v1("login", {"result": "true"})], LOGIN),
     (V1, [v1("login", {"result": "false", "error_code": 10005})], login_refused("10005")),
+    (V1, {"channel": "login", "success": "false", "errorcode": "10005", "data": {}}, login_refused("10005")),
     (V1, [v1("a", [1]), v1("b", {"x": 2})], data("a", 1), data("b", {"x": 2})),
     (V1, [{"channel": "btc_forecast_price", **FORECAST}], data("btc_forecast_price", FORECAST)),
     (V1, [v1("ok_sub_futureusd_btc_depth_this_week", NUMBERS)], data("ok_sub_futureusd_btc_depth_this_week", STRINGS)),
@@ -244,7 +245,7 @@ def test_one_bad_item_costs_only_itself():
         assert [event.kind for event in dialect.parse(text)] == kinds, f"{dialect.name}: {text[:80]}"
 
 
-KINDS = "data,pong,ping,confirmed,ended,refused,login,login refused,reply,notice,unknown,malformed".split(",")
+KINDS = "data,pong,ping,confirmed,ended,refused,login,reply,notice,unknown,malformed".split(",")
 KEYS = "event op channel data arg table code msg message errorCode id action instId instrument_id result".split()
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
