@@ -540,7 +540,7 @@ class OkexWS(Connection):
 
     def _tick(self, now: float) -> None:
         """Do what is due once a second. Raises Reconnect if the connection is not to be trusted."""
-        self._freshness.check(now)
+        self._freshness.check()
         self._login.check(now)
         for subscription, why in self._subscriptions.check(now):
             self._resubscribe(subscription, why, late=True)
@@ -754,7 +754,7 @@ class Freshness:
             self.latency = (now - self._pinged) * 1000
             self._answers_pings, self._pinged = True, 0.0
 
-    def check(self, now: float) -> None:
+    def check(self) -> None:
         """Raise Reconnect if the machine slept, or the connection is dead: not even pongs arrive."""
         if slept := self._slept():
             raise Reconnect(slept)
@@ -1227,7 +1227,7 @@ class Reader:
                     noted, goal = now, self.received + waiting
             if not ws._filler.hand_over() or bytes_waiting(self.sock):  # more to restore can wait
                 self.step()
-            if now - ticked >= 1.0:
+            if now - ticked >= 1.0 or now >= ws._leave_at:
                 ticked = now
                 ws._tick(monotonic())
         raise Reconnect("the connection was lost")
@@ -4209,7 +4209,8 @@ class Board:
 
     def status(self) -> tuple[str, str]:
         """The first line, and its colour: where the clients are connected to, for how long, and how well."""
-        connected = all(client.ended.is_set() or getattr(client.sock, "connected", False) for client in self.clients)
+        living = [client for client in self.clients if not client._subscriptions.hopeless]
+        connected = all(getattr(client.sock, "connected", False) for client in living)
         up = monotonic() - self.began
         parts = [str(urlsplit(self.clients[0].url).hostname)]
         parts += [] if connected else ["NOT CONNECTED"]

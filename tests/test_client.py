@@ -594,13 +594,13 @@ def test_neither_what_the_handler_takes_nor_a_pending_ping_is_silence():
     for heard, drained, silent in ((0.0, 1.9, False), (0.0, 2.0, True), (2.5, 4.4, False), (0.0, inf, False)):
         freshness.heard, freshness.drained = heard, drained
         assert freshness.suspects() == silent, (heard, drained)
-        freshness.check(60.0)
+        freshness.check()
     freshness.heard, freshness.drained = 5.0, 9.0
     freshness.pinging(7.0)
     assert not freshness.suspects() and freshness.lag(9.0) == 2
     freshness.drained = 15.1
     with pytest.raises(Reconnect, match="nothing arrived for 10 s"):
-        freshness.check(15.1)
+        freshness.check()
 
 
 def test_after_a_suspend_no_book_answers_and_the_connection_is_made_anew(exchange, connect, impatient, monkeypatch):
@@ -629,17 +629,17 @@ def test_a_jump_of_the_clock_is_doubted_until_the_next_connection_and_its_drift_
     freshness.start(1000.0)
     for _ in range(100):
         ahead += 0.5
-        freshness.check(1000.0)
+        freshness.check()
         assert freshness.doubt() == ""
     for _ in range(10):
         ahead += 0.5
         freshness.doubt()  # by who reads a book: the reading thread has not seen it yet
     for _ in range(2):
         with pytest.raises(Reconnect, match="clock jumped"):
-            freshness.check(1000.0)
+            freshness.check()
         assert "clock jumped" in freshness.doubt()
     freshness.start(1000.0)
-    freshness.check(1000.0)
+    freshness.check()
     assert freshness.doubt() == ""
 
 
@@ -665,15 +665,15 @@ def test_pongs_that_do_not_come_spoil_no_measurement_for_good():
     for at in (10.0, 30.0, 50.0):
         freshness.pinging(at)
     freshness.heard = freshness.drained = 69.0
-    freshness.check(70.0)
+    freshness.check()
     assert freshness.lag(70.0) == 1  # a peer that answers no ping is taken by its data
     freshness.ponged(70.1)
     assert freshness.latency == pytest.approx(60_100)  # the first one's, and not the second since the last ping
     with pytest.raises(Reconnect, match="a ping was answered after 60100 ms"):  # or one was lost
-        freshness.check(70.2)
+        freshness.check()
     freshness.start(71.0)
     freshness.ponged(71.5)  # of nothing
-    freshness.check(72.0)
+    freshness.check()
     assert freshness.latency == pytest.approx(60_100) and freshness.lag(72.0) == 1
 
 
