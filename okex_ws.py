@@ -112,7 +112,7 @@ def on_message(ws: "OkexWS", message: str | bytes) -> None:
         elif event.kind == "pong":
             ws._freshness.ponged(monotonic())
             ws._tries = 0
-            okex_log.info("Pong received. %.1f ms", ws.latency or 0.0)
+            okex_log.log(ws._freshness.ping_level, "Pong received. %.1f ms", ws.latency or 0.0)
         elif event.kind == "confirmed":
             channel = ws._subscriptions.confirmed(event.channel, event.id)
             ws._tries = 0
@@ -138,16 +138,17 @@ def inflate(data: bytes) -> bytes:
 
 
 def send_heartbeat(ws: "OkexWS") -> None:
-    """Send the ping every `ws.ping_every` seconds while the client lives, or try again each second."""
+    """Send the ping every `ws.ping_every` seconds, and when books fall silent; or try again each second."""
     due, failed = monotonic() + ws.ping_every, False
-    while not ws._stop.wait(min(1.0, due - monotonic())):
+    while not ws._stop.wait(min(0.5, due - monotonic())):
         ws._tell_lag()
-        if monotonic() < due:
+        level = logging.INFO if monotonic() >= due else logging.DEBUG
+        if level == logging.DEBUG and not ws._freshness.suspects():
             continue
         try:
-            ws._freshness.pinging(monotonic())
+            ws._freshness.pinging(monotonic(), level)
             ws.send(ws.dialect.ping)
-            okex_log.info("Ping sent.")
+            okex_log.log(level, "Ping sent.")
             due, failed = monotonic() + ws.ping_every, False
         except Exception as error:
             if not failed:
@@ -252,7 +253,7 @@ def heed(ws: "OkexWS", event: "WireEvent", text: str) -> None:
             level = logging.INFO if event.code == "channel-conn-count" else logging.WARNING
             okex_log.log(level, "The exchange says: %s %s", event.code, printable_text(event.message))
             if event.code == "64008":  # the connection closes within 60 s (docs-v5 overview)
-                raise Reconnect("64008: the exchange announced a service upgrade")
+                ws._leaving = True
         case "ping":
             ws.send(ws.dialect.pong)
         case "malformed":
@@ -277,6 +278,9 @@ def heed_refusal(ws: "OkexWS", event: "WireEvent") -> None:
         ws._finder.suggest(channel)
     ws.on_refused(channels, f"{names}: {why}")
     ws._notify(REFUSED, f"{names}: {why}")
+    if ws._subscriptions.hopeless:
+        ws._fatal = LookupError("every channel was refused: nothing to wait for")
+        raise Reconnect("every channel was refused")
 
 
 class OkexWS(Connection):
@@ -337,9 +341,9 @@ class OkexWS(Connection):
         rest = Rest(server, simulated, self._proxy)
         self._stop = threading.Event()  # set by close(): run() ends
         self.ended = threading.Event()  # run() is over, and what is missing is told
-        self._freshness = Freshness(self.ping_every)
         self._subscriptions = Subscriptions(self.dialect, functools.partial(make_keeper, self))
         self.books = self._subscriptions.books  # by channel, as its user wrote it
+        self._freshness = Freshness(self.ping_every, self.books if self.dialect is V5 else {})
         self._login = Login(self.dialect, credentials, server, proxy is None, bool(credentials) and not wanted)
         self._orders = Orders(self, rest)
         self._finder = Finder(rest)
@@ -347,6 +351,8 @@ class OkexWS(Connection):
         self._sending = threading.Lock()  # held while requests are sent, so that none goes to the next connection
         self._connected = False  # from on_open to the end of the connection; under _sending
         self._tries = 0  # to connect, since a channel was last confirmed, or a pong arrived
+        self._leaving = False  # whether the exchange will close this connection
+        self._leave_at = inf  # monotonic: when this client may leave it, and has its turn to connect
         self._reader = 0  # ident of the thread that runs run()
         self._fatal: BaseException | None = None  # what no retry can mend; run() raises it
         callbacks: Any = {"on_open": OkexWS._on_open, "on_error": OkexWS._on_error, "on_close": OkexWS._on_close}
@@ -373,8 +379,8 @@ class OkexWS(Connection):
         """Connect, read, and reconnect until `close()`. Call it on the main thread, or use `start()`.
 
         Raises ssl.SSLCertVerificationError if the very first connection meets a certificate that is not
-        valid, LoginError, LookupError for a pattern that matches nothing, and KeyboardInterrupt on Ctrl-C.
-        Everything else is retried.
+        valid, LoginError, LookupError for a pattern that matches nothing or if every channel is refused and
+        none ever was confirmed, and KeyboardInterrupt on Ctrl-C. Everything else is retried.
         """
         if self._reader:
             raise RuntimeError("this client ran before: make another one")
@@ -388,7 +394,8 @@ class OkexWS(Connection):
             else:
                 okex_log.info("Connecting to %s.", passwordless(self.url))
             threading.Thread(target=self._send_heartbeat, name="okex_ws heartbeat", daemon=True).start()
-            while not self._stop.wait(CONNECT_PACE.turn()):
+            while not self._stop.wait(CONNECT_PACE.turn() if self._leave_at == inf else 0.0):
+                self._leaving, self._leave_at = False, inf
                 connects, self._reason = self.counts["connects"], ""
                 self.run_forever(**self._proxy)
                 if self._fatal:
@@ -537,18 +544,27 @@ class OkexWS(Connection):
 
     def _tick(self, now: float) -> None:
         """Do what is due once a second. Raises Reconnect if the connection is not to be trusted."""
-        self._freshness.check(now)
+        self._freshness.check()
         self._login.check(now)
-        for subscription in self._subscriptions.check(now):
-            self._resubscribe(subscription, f"no snapshot within {CONFIRM_TIMEOUT:.0f} s")
+        for subscription, why in self._subscriptions.check(now):
+            self._resubscribe(subscription, why, late=True)
+        self._leave(now)
         self._send_due()
+
+    def _leave(self, now: float) -> None:
+        """Once the exchange will close this connection, raise Reconnect when it is this client's turn."""
+        if self._leaving and self._leave_at == inf and LEAVING.turn(self):
+            self._leave_at = now + CONNECT_PACE.turn()
+        ordering = self._orders._answers and now < self._leave_at + 5.0
+        if now >= self._leave_at and not ordering:
+            raise Reconnect("64008: the exchange announced a service upgrade")
 
     def _wait_to_reconnect(self, connected: bool) -> None:
         reason = self._reason
         if not connected and port_of(self.url) == 8443 and not self.dialect.retired:
             reason += " (OKX closed port 8443 on 2026-10-31: leave the port out)"
         longest = min(MAX_RETRY, 2.0 ** min(self._tries, 5))  # 1, 2, 4, … 30
-        delay = 0.0 if reason.startswith("64008") and not self._tries else uniform(0, longest)
+        delay = 0.0 if self._leave_at < inf and not self._tries else uniform(0, longest)
         delay = (connected and self._login.wait) or delay
         self._tries += 1
         what = "Disconnected from" if connected else "Cannot connect to"
@@ -562,10 +578,10 @@ class OkexWS(Connection):
     def _tell_lag(self) -> None:
         """Say it once when reading falls behind, and when it has caught up. On the heartbeat's thread."""
         behind = self._freshness.lag(monotonic()) > MAX_LAG
-        if behind == self._freshness.behind:
+        if behind == self._freshness.behind or not self._connected:
             return
         self._freshness.behind = behind
-        why = f"more than {MAX_LAG:.0f} s late: a slow handler, or a slow way; no book answers meanwhile"
+        why = f"more than {MAX_LAG:.0f} s late: a slow handler, or a slow or dead line; no book answers meanwhile"
         okex_log.warning("Reading is %s.", why if behind else "in time again")
         if behind:
             self.counts["times behind"] += 1
@@ -634,8 +650,8 @@ class OkexWS(Connection):
         if self._warn_once(f"The handler failed with {type(error).__name__}. Said once, counted each time."):
             okex_log.warning("It was on a message of %s.", channel, exc_info=error)
 
-    def _resubscribe(self, subscription: "Subscription", why: str) -> None:
-        if not self._subscriptions.resubscribe(subscription, why):
+    def _resubscribe(self, subscription: "Subscription", why: str, late: bool = False) -> None:
+        if not self._subscriptions.resubscribe(subscription, why, late):
             return
         self.counts["gaps"] += 1
         gap = f"{subscription.channel}: {why}"
@@ -682,6 +698,27 @@ class Pace:
         return at - now
 
 
+class Leaving:
+    """Turns to leave servers that will close: of all the process's clients, one at a time has no books."""
+
+    def __init__(self) -> None:
+        self._last: OkexWS | None = None  # who had the last turn
+        self._until = 0.0  # monotonic: when that ends at the latest
+        self._lock = threading.Lock()  # guards both
+
+    def turn(self, ws: OkexWS) -> bool:
+        """Take the next turn, once the last client is subscribed again, or had 1.5 s."""
+        with self._lock:
+            last, now = self._last, monotonic()
+            if last and now < self._until:
+                states = {entry.state for entry in last._subscriptions}
+                if last._leaving or not last._connected or {"wanted", "sent"} & states:
+                    return False
+            self._last, self._until = ws, now + 1.5
+            return True
+
+
+LEAVING = Leaving()
 CONNECT_PACE = Pace(0.34)  # OKX accepts 3 connects a second per IP (docs-v5 overview, 2026)
 FILL_PACE = Pace(0.125)  # OKX takes 10 of each of these requests a second per IP (docs-v5, 2026)
 
@@ -689,12 +726,14 @@ FILL_PACE = Pace(0.125)  # OKX takes 10 of each of these requests a second per I
 class Freshness:
     """Whether what was read is still true: the connection alive, reading in time, the machine awake."""
 
-    def __init__(self, ping_every: float) -> None:
+    def __init__(self, ping_every: float, books: dict[str, "OrderBook"]) -> None:
         self.ping_every = ping_every
+        self.books = books  # that the connection keeps; none of v1 and v3, whose heartbeat stays as it was
         self.heard = 0.0  # monotonic: when a whole message last arrived and was handled
         self.drained = inf  # all that had arrived by then was read; inf without a connection
         self.behind = False  # whether it is said that reading is late
         self.latency: float | None = None  # milliseconds
+        self.ping_level = logging.INFO  # how loud a ping and its pong are said
         self._pinged = 0.0  # when the oldest ping left that has no pong yet; 0 if there is none
         self._answers_pings = False  # whether this connection's other end does at all
         self._clock_offset = 0.0  # seconds by which time.time() last was ahead of time.monotonic()
@@ -704,20 +743,28 @@ class Freshness:
         self._answers_pings, self._pinged = False, 0.0
         self._clock_offset = wall_clock() - monotonic()
 
-    def pinging(self, now: float) -> None:
-        self._pinged = self._pinged or now
+    def suspects(self) -> bool:
+        """Whether to ping at once, to see if a connection that keeps books is alive."""
+        return bool(self.books) and not self._pinged and self._silent(2.0)
+
+    def _silent(self, seconds: float) -> bool:
+        """Whether nothing arrived for so long. Time that the handler takes is not silence."""
+        return self.heard + seconds <= self.drained < inf
+
+    def pinging(self, now: float, level: int = logging.INFO) -> None:
+        self._pinged, self.ping_level = self._pinged or now, level
 
     def ponged(self, now: float) -> None:
         if self._pinged:
             self.latency = (now - self._pinged) * 1000
             self._answers_pings, self._pinged = True, 0.0
 
-    def check(self, now: float) -> None:
+    def check(self) -> None:
         """Raise Reconnect if the machine slept, or the connection is dead: not even pongs arrive."""
         if slept := self._slept():
             raise Reconnect(slept)
-        limit = self.ping_every + SILENCE_MARGIN
-        if now - self.heard > limit:
+        limit = SILENCE_MARGIN + (not self.books) * self.ping_every
+        if self._pinged and self._silent(limit):
             raise Reconnect(f"nothing arrived for {limit:.0f} s")
         latency = self.latency or 0.0
         if self._answers_pings and latency > 1000 * max(self.ping_every, SILENCE_MARGIN):
@@ -726,15 +773,17 @@ class Freshness:
     def lag(self, now: float) -> float:
         """Seconds by which what is read may be late, by what waits in the socket, and by pings."""
         lag = max(0.0, now - self.drained)
-        if self.drained == inf or not self._answers_pings:
-            return lag
-        return max(lag, now - (self._pinged or now), (self.latency or 0.0) / 1000)
+        if self._answers_pings:
+            return max(lag, now - (self._pinged or now), (self.latency or 0.0) / 1000)
+        if self._pinged and self.books:  # until the first pong, whatever arrives will do
+            return max(lag, now - max(self._pinged, self.heard))
+        return lag
 
     def doubt(self) -> str:
         """Why no order book is to be trusted now, or "". From any thread."""
         lag = self.lag(monotonic())
         if lag > MAX_LAG:
-            return f"what is read now may have arrived {lag:.0f} s ago"
+            return f"what may have arrived in the last {lag:.0f} s is not read, or the line is dead"
         return self._slept(follow=False)
 
     def _slept(self, follow: bool = True) -> str:
@@ -789,6 +838,12 @@ class Subscription:
         self.again = False  # leaving, and then to be wanted again
         self.failed = -inf  # monotonic: when it last failed; -inf if the user wants it since
         self.wait = 0.0  # seconds from that failure to the next try
+        self.retry = 0  # minutes to the next try once it is refused; 0 if it never was confirmed
+        self.pause = 0  # minutes to the next try once its book is late; 0 if it changed since
+        self.rows, self.sequence = 0, None  # of its book, when it was last looked at
+        # Of these, the exchange repeats what stands after some 60 s without a change.
+        repeated = "books", "books-l2-tbt", "books50-l2-tbt", "books5", "bbo-tbt"
+        self.limit = 75.0 if key.partition(":")[0] in repeated else inf  # seconds without a row until it is late
 
 
 class Subscriptions:
@@ -805,9 +860,10 @@ class Subscriptions:
     leaving     to be ended, or being ended   wanted       ended(), check(): if it is wanted again
                                               gone         ended()
     refused     the exchange said no          wanted       want()
+                                              sent         take_due(): if it was confirmed before
 
-    Any state but refused becomes wanted, or gone, with a lost connection: restart(). A keeper is open while
-    its channel is sent or confirmed. Times are monotonic, in seconds.
+    Any state becomes wanted, or gone, with a lost connection: restart(); but what never was confirmed stays
+    refused. A keeper is open while its channel is sent or confirmed. Times are monotonic, in seconds.
     """
 
     def __init__(self, dialect: "Dialect", make_keeper: Callable[[str], Keeper | None] = lambda channel: None) -> None:
@@ -816,7 +872,9 @@ class Subscriptions:
         self.by_key: dict[str, Subscription] = {}  # one look-up needs no lock
         self.books: dict[str, OrderBook] = {}  # by channel, as its user wrote it; nor does one here
         self.dropped: set[str] = set()  # keys of which rows may still come, unwanted
-        self._spaced: dict[str, float] = {}  # by op: when a request for what failed left last
+        self.proven, self.hopeless = False, False  # a channel ever was confirmed; none was, and all are refused
+        # When the next request for what failed may leave, by op, and whether it is for late books.
+        self._spaced: dict[tuple[str, bool], float] = {}
         self._requests = deque([-inf] * REQUESTS_PER_HOUR, REQUESTS_PER_HOUR)  # when the last ones left
         self._ids = itertools.count(1)
         # Guards all of the above, is taken before keepers' own locks, and never held while sending.
@@ -835,16 +893,18 @@ class Subscriptions:
         """Want a channel, now and after every reconnect, even one that was refused."""
         key = self.dialect.key(channel)
         with self._lock:
+            self.hopeless = False
             known = self.by_key.get(key)
             if known and known.state == "refused":
-                self._enter(known, "wanted", "not subscribed yet")
+                known.failed = -inf
+                self._enter(known, "wanted", "no snapshot yet")
             elif known is None or (known.state == "leaving" and not known.again):
                 entry = known or Subscription(channel, key, self.dialect.private(channel))
                 entry.again = known is not None
                 entry.due = min(entry.due, monotonic() + CONFIRM_TIMEOUT)
                 entry.keeper = keeper = self.make_keeper(channel)
                 if isinstance(keeper, OrderBook):
-                    keeper.close("not subscribed yet")
+                    keeper.close("no snapshot yet")
                     self.books[entry.channel] = keeper
                 self.by_key[key] = entry
                 self.dropped.discard(key)
@@ -869,13 +929,13 @@ class Subscriptions:
         """What to send now, (op, channels, id), ends first; the channels count as asked for."""
         requests = []
         with self._lock:
-            for state, op in (("leaving", "unsubscribe"), ("wanted", "subscribe")):
-                due = [s for s in self if s.state == state and not s.request and s.due <= now]
-                # What the user wants may leave one by one; what failed, in few requests, a second apart.
+            for states, op in (("leaving",), "unsubscribe"), (("wanted", "refused"), "subscribe"):
+                due = [s for s in self if s.state in states and not s.request and s.due <= now]
+                # What the user wants may leave one by one; what failed, in few requests, a second apart; late books,
+                # of which there may be a thousand, 20 s.
                 urgent = [s for s in due if s.failed == -inf]
-                failed = [s for s in due if s.failed > -inf and now - self._spaced.get(op, -inf) >= 1.0]
-                if failed:
-                    self._spaced[op] = now
+                failed = [s for s in due if s.failed > -inf and now >= self._spaced.get((op, s.pause > 0), -inf)]
+                self._spaced |= {(op, s.pause > 0): now + (20.0 if s.pause else 1.0) for s in failed}
                 each = ceil(len(urgent) / REQUESTS_PER_OPEN)
                 for batch in (*self._batches(urgent, each), *self._batches(failed, len(failed))):
                     if not self.may_request(now):
@@ -883,7 +943,7 @@ class Subscriptions:
                     id = f"r{next(self._ids)}"
                     requests.append((op, [s.channel for s in batch], id))
                     for entry in batch:
-                        if state == "wanted":
+                        if op == "subscribe":
                             self._enter(entry, "sent")
                         entry.due, entry.request = now + CONFIRM_TIMEOUT, id
         return requests
@@ -971,17 +1031,24 @@ class Subscriptions:
                 if event.code in TRANSIENT:
                     self._fail(entry, "wanted", f"refused: {why}")
                 else:
-                    entry.failed = -inf
+                    entry.failed = -inf if shared else monotonic()
                     self._enter(entry, "wanted" if shared else "refused", f"refused: {why}")
+                if entry.state == "refused":
+                    entry.due = entry.failed + 60 * entry.retry if entry.retry else inf
+                    entry.retry = min(10, 2 * entry.retry)
+            self.hopeless = not self.proven and {entry.state for entry in self} == {"refused"}
             return refused
 
-    def resubscribe(self, entry: Subscription, reason: str) -> bool:
-        """End and begin the channel of a book that is out of sync. False if it is on its way out."""
+    def resubscribe(self, entry: Subscription, reason: str, late: bool = False) -> bool:
+        """End and begin the channel of a book that is out of sync, or late. False if it is on its way out."""
         with self._lock:
             if entry.state not in ("sent", "confirmed"):
                 return False
             entry.again = True
             self._fail(entry, "leaving", reason)
+            if late:
+                entry.wait = 60.0 * entry.pause
+                entry.pause = min(10, 2 * entry.pause or 1)
             return True
 
     def restart(self, reason: str) -> None:
@@ -994,18 +1061,20 @@ class Subscriptions:
                 # A book of v1 that went wrong cost the connection, and may again: it has to wait.
                 if entry.state == "leaving" and not (entry.again and self.dialect.snapshots):
                     self._left(entry)
-                elif entry.state != "refused":
+                elif entry.state != "refused" or entry.retry:
                     entry.failed = -inf
                     self._enter(entry, "wanted", reason)
 
-    def check(self, now: float) -> list[Subscription]:
-        """Ask again for what is late, or raise Reconnect. Returns the books without a snapshot."""
+    def check(self, now: float) -> list[tuple[Subscription, str]]:
+        """Ask again for what is late, or raise Reconnect. Returns the books that are late, and why."""
         late = []
         with self._lock:
-            waiting = any(s.due <= now and not s.request for s in self if s.state != "refused")
+            waiting = any(s.due <= now and not s.request for s in self if s.state != "confirmed")
             if waiting and now - self._requests[0] < 3600:
                 raise Reconnect(f"all {REQUESTS_PER_HOUR} requests an hour of this connection are spent")
-            for entry in [s for s in self if s.request and s.due <= now]:
+            for entry in [s for s in self if s.state == "confirmed" and isinstance(s.keeper, OrderBook)]:
+                self._look(entry, entry.keeper, now)
+            for entry in [s for s in self if (s.request or s.state == "confirmed") and s.due <= now]:
                 channel, keeper = entry.channel, entry.keeper
                 entry.due = inf
                 if entry.state == "sent":
@@ -1019,9 +1088,22 @@ class Subscriptions:
                     self._left(entry)
                 elif entry.state == "leaving":
                     okex_log.warning("%s: not confirmed to be unsubscribed. What still comes is dropped.", channel)
-                elif isinstance(keeper, OrderBook) and keeper.awaited:
-                    late.append(entry)
+                elif isinstance(keeper, OrderBook):
+                    silent = f"nothing came on the channel for {entry.limit:.0f} s"
+                    absent = f"no snapshot within {CONFIRM_TIMEOUT:.0f} s"
+                    late.append((entry, silent if keeper.rows else absent))
         return late
+
+    def _look(self, entry: Subscription, book: Any, now: float) -> None:
+        """Note whether rows came for a book, and said anything new."""
+        if book.rows == entry.rows:
+            return
+        changed = book.sequence != entry.sequence
+        if entry.rows and changed:
+            entry.pause = 0
+        elif not entry.rows and not changed and entry.pause:  # a new snapshot: the channel was only quiet
+            entry.limit = min(600.0, 2 * entry.limit)
+        entry.rows, entry.sequence, entry.due = book.rows, book.sequence, now + entry.limit
 
     # Transitions, under the lock.
 
@@ -1031,6 +1113,7 @@ class Subscriptions:
         entry.state, entry.due = state, 0.0
         if state == "confirmed":
             entry.due = monotonic() + CONFIRM_TIMEOUT  # a book has so long for its snapshot
+            entry.rows, entry.retry, self.proven = 0, 1, True
         else:
             entry.request = ""
         if state == "wanted" and entry.failed > -inf:
@@ -1149,7 +1232,7 @@ class Reader:
                     noted, goal = now, self.received + waiting
             if not ws._filler.hand_over() or bytes_waiting(self.sock):  # more to restore can wait
                 self.step()
-            if now - ticked >= 1.0:
+            if now - ticked >= 1.0 or now >= ws._leave_at:
                 ticked = now
                 ws._tick(monotonic())
         raise Reconnect("the connection was lost")
@@ -1985,20 +2068,20 @@ class OrderBook(Keeper):
         super().__init__(())
         self.whole = whole
         self.depth = depth  # levels a side that `take` returns, if not the changes
-        self.awaited = True  # no snapshot, in v1 no row, came since the subscription
+        self.rows = 0  # that came since the subscription, from the first snapshot on
         self._doubt = doubt  # asked at each reading: why not to trust the book now, or ""
         self._lock = threading.RLock()  # guards all below: one thread applies, any may read
         self._open = True  # whether there is a subscription that feeds the book
         self._reason = "no snapshot yet"  # why the book is not ready; "" when it is
         self._timestamp: Any = ""  # of the last row
-        self._sequence: int | None = None
+        self.sequence: Any = None  # v5's number of the last row
         lowest = -inf if signed else 0.0
         self._bids, self._asks = BookSide(-1, lowest), BookSide(1, lowest)
 
     def open(self) -> None:
         """Begin a new subscription: the next snapshot, in v1 the next row, will be the book."""
         with self._lock:
-            self._open = self.awaited = True
+            self._open, self.rows = True, 0
             self._reason = self._reason or "no snapshot yet"
 
     def close(self, reason: str) -> None:
@@ -2029,14 +2112,15 @@ class OrderBook(Keeper):
         Nothing is taken by a closed book, and no update before the first snapshot.
         """
         with self._lock:
-            whole = action == "snapshot" or self.whole or (self.awaited and not action)
-            if not self._open or (self.awaited and not whole):
+            whole = action == "snapshot" or self.whole or not (self.rows or action)
+            if not self._open or not (self.rows or whole):
                 return
+            self.rows += 1
             try:
                 if whole:
                     self._bids.replace(row["bids"])
                     self._asks.replace(row["asks"])
-                    self._sequence, self.awaited = row.get("seqId"), False
+                    self.sequence = row.get("seqId")
                 else:
                     self._change(row)
                 self._check(row, whole)
@@ -2109,17 +2193,17 @@ class OrderBook(Keeper):
     def _distrust(self, error: Exception) -> BookOutOfSync:
         """The book is out of sync because of a row; what to raise."""
         what = str(error) if isinstance(error, BookOutOfSync) else f"unreadable row: {error!r}"
-        self._reason, self.awaited = printable_text(what), False
+        self._reason = printable_text(what)
         return BookOutOfSync(self._reason)
 
     def _change(self, row: Any) -> None:
         """An update; documented (prevSeqId, seqId): (10,15) (15,15: keep-alive) (15,3: maintenance) (3,5)."""
         if self._reason:
             raise BookOutOfSync(self._reason)
-        if "seqId" in row or self._sequence is not None:
-            if row["prevSeqId"] != self._sequence:
-                raise BookOutOfSync(f"sequence gap: {row['prevSeqId']} does not follow {self._sequence}")
-            self._sequence = row["seqId"]
+        if "seqId" in row or self.sequence is not None:
+            if row["prevSeqId"] != self.sequence:
+                raise BookOutOfSync(f"sequence gap: {row['prevSeqId']} does not follow {self.sequence}")
+            self.sequence = row["seqId"]
         self._bids.change(row["bids"])
         self._asks.change(row["asks"])
 
@@ -2132,7 +2216,7 @@ class OrderBook(Keeper):
             text = ":".join([":".join((*bid, *ask)) for bid, ask in pairs])
             if zlib.crc32(text.encode()) != int(checksum) & 0xFFFFFFFF:
                 raise BookOutOfSync("checksum mismatch")
-        elif not whole and self._sequence is None:
+        elif not whole and self.sequence is None:
             bids, asks = self._bids.top(1), self._asks.top(1)
             if bids and asks and float(bids[0][0]) >= float(asks[0][0]):
                 raise BookOutOfSync(f"crossed: bid {bids[0][0]}, ask {asks[0][0]}")
@@ -4052,7 +4136,8 @@ class Board:
 
     def status(self) -> tuple[str, str]:
         """The first line, and its colour: where the clients are connected to, and how well."""
-        connected = all(getattr(client.sock, "connected", False) for client in self.clients)
+        living = [client for client in self.clients if not client._subscriptions.hopeless]
+        connected = all(getattr(client.sock, "connected", False) for client in living)
         up = monotonic() - self.began
         minutes, seconds = divmod(int(up), 60)
         parts = [str(urlsplit(self.clients[0].url).hostname)]
@@ -4389,12 +4474,14 @@ class Run:
             url = endpoint_of(channel, self.args.url, self.args.region, self.args.simulated)
             with self.clients_lock:
                 fit = [client for client in self.clients if client.url == url and client.dialect is dialect]
+                fit = [client for client in fit if not client._subscriptions.hopeless]  # it ends
                 if dialect.book(channel) == "changes" and not is_pattern(channel):
                     has = [client for client in fit if channel in client.books]
                     fit = has or [client for client in fit if len(client.books) < MAX_DEEP_BOOKS]
                 if not fit:
                     client = OkexWS(channel, self.handle, **options)
-                    vars(client).update(on_status=self.on_status, on_refused=self.on_refused, found=self.found)
+                    hears = functools.partial(self.on_status, client)
+                    vars(client).update(on_status=hears, on_refused=self.on_refused, found=self.found)
                     self.clients.append(client)
                     if self.running:
                         client.start()
@@ -4440,7 +4527,10 @@ class Run:
             raise ValueError(f"no op {op!r}: there are subscribe, unsubscribe, channels and quit")
         return dict.fromkeys(channels, "") | self.channels()
 
-    def on_status(self, status: str, detail: str) -> None:
+    def on_status(self, client: OkexWS, status: str, detail: str) -> None:
+        others = self.args.redis or not all(each._subscriptions.hopeless for each in self.clients)
+        if status == EXIT and client._subscriptions.hopeless and others:
+            return  # which go on, or may be asked for
         with self.lock:
             for writer in self.writers:
                 writer.put(wall_clock(), "", (status, detail))
@@ -4451,9 +4541,6 @@ class Run:
 
     def on_refused(self, channels: list[str], why: str) -> None:
         self.refusals |= dict.fromkeys(channels, why)
-        if set(self.channels().values()) == {"refused"} and not self.args.redis:
-            okex_log.error("Every channel was refused.")
-            self.end(1)
 
     def handle(self, channel: str, rows: list[Any]) -> None:
         """Queue rows for the sinks, and print them."""

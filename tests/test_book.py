@@ -714,6 +714,23 @@ def test_a_book_without_a_snapshot_is_said_to_be_out_of_sync_and_begun_anew(exch
     check("ok_sub_spot_ltc_btc_depth", "ok_sub_spot_ltc_btc_deals", connects=2)
 
 
+def test_a_channel_that_dies_inside_a_living_connection_is_said_and_begun_anew(exchange, connect, monkeypatch):
+    ahead = 0.0
+    monkeypatch.setattr(okex_ws, "monotonic", lambda: time.monotonic() + ahead)
+    monkeypatch.setattr(okex_ws, "wall_clock", lambda: time.time() + ahead)
+    monkeypatch.setattr(okex_ws, "CONNECT_PACE", okex_ws.Pace(0.0))  # no later test is to take its turn by this clock
+    client, book = ready(connect, BOOK, "books5:ETH-USDT", "trades:BTC-USDT", ping_every=0.2)
+    exchange.lost = {BOOK: 10**6}
+    while not client.saw(GAP):
+        assert ahead < 90
+        ahead += 1.0
+        wait_for(client.more_rows(4))
+    assert ahead > 70 and dict(client.statuses)[GAP] == f"{BOOK}: nothing came on the channel for 75 s"
+    exchange.lost = {}
+    wait_for(lambda: book.ready and client.books["books5:ETH-USDT"].ready)
+    assert client.counts["gaps"] == client.counts["connects"] == 1
+
+
 def test_a_reader_never_sees_half_an_update():
     book, done = OrderBook(), threading.Event()
     rng = random.Random(7)

@@ -365,7 +365,9 @@ def test_a_run_that_never_connected_fails_with_the_reason(kept_port, busy_port):
 def test_ends_when_every_channel_was_refused(exchange):
     status, out, err = finish("trades:NOPE-USDT", "candle1m:NOPE-USDT", "--url", exchange.url)
     assert (status, out) == (1, "")
-    assert "60018" in err and "check the spelling" in err and "Every channel was refused" in err
+    assert "60018" in err and "check the spelling" in err and "every channel was refused" in err
+    status, out, err = finish("trades:NOPE-USDT", "candle1m:BTC-USDT", "--url", exchange.url, "--count", "3")
+    assert status == 0 and len(out.splitlines()) == 3, err  # the other client goes on
 
 
 def test_ends_on_a_certificate_that_is_not_valid():

@@ -11,8 +11,10 @@ import ssl
 import threading
 import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from math import inf
 
 import pytest
 import trustme
@@ -180,6 +182,30 @@ def test_reconnects_at_once_when_an_upgrade_is_announced(exchange, streaming, mo
     wait_for(client.more_rows())
 
 
+def test_lines_that_the_exchange_will_close_move_one_after_another(exchange, connect, monkeypatch):
+    monkeypatch.setattr(okex_ws, "CONNECT_PACE", okex_ws.Pace(0.05))
+    coins = ["BTC", "ETH", "LTC", "BCH", "ETC", "EOS", "XRP", "SOL"]
+    clients = [connect(f"books:{coin}-USDT", f"books5:{coin}-USDT") for coin in coins]
+    trader = connect("account", credentials=okex_ws.Credentials(*exchange.keys))
+    books = [book for client in clients for book in client.books.values()]
+    wait_for(lambda: all(book.ready for book in books) and trader.channels == {"account": "confirmed"})
+    exchange.order_answer = lambda answer: None
+    order = ThreadPoolExecutor().submit(trader.request, "cancel-order", {"instIdCode": 1, "ordId": "1"}, 3.0)
+    wait_for(lambda: "cancel-order" in exchange.requests[-1][1])
+    for session in exchange.sessions:
+        session.send('{"event":"notice","code":"64008","msg":"service upgrade","connId":"a"}')
+    ready = []
+
+    def moved():
+        ready.append(sum(book.ready for book in books))
+        return all(client.saw(CONNECTED, 2) for client in [*clients, trader])
+
+    wait_for(moved)
+    assert min(ready) >= len(books) - 4  # of one line, and of the one before, whose snapshots may be on their way
+    assert "no answer within 3 s" in str(order.exception(10))  # and not that the connection was lost
+    wait_for(lambda: all(book.ready for book in books))
+
+
 def test_says_why_it_cannot_connect_and_what_can_be_done(exchange, connect, impatient, monkeypatch, caplog):
     monkeypatch.setattr(okex_ws, "CONNECT_TIMEOUT", 0.3)
     exchange.mute = True
@@ -344,6 +370,18 @@ def test_a_refused_channel_neither_hides_nor_harms_the_others(exchange, connect,
         client.subscribe(bad)  # the user asks again
         wait_for(partial(client.saw, REFUSED, 2), case=generation)
         client.close()
+
+
+def test_what_was_confirmed_once_survives_a_refusal_and_a_client_without_it_does_not(exchange, streaming, impatient):
+    client = streaming(TRADES)
+    exchange.refusals = {TRADES: ("60029", "No")}
+    exchange.sessions[-1].drop()
+    wait_for(lambda: client.saw(REFUSED))
+    exchange.refusals = {}
+    exchange.sessions[-1].drop()  # it does not wait for its minute on a new connection
+    wait_for(client.more_rows())
+    with pytest.raises(LookupError, match="every channel was refused"):
+        Client(["trades:NOPE-USDT", "tickers:NOPE-USDT"], url=exchange.url).run()
 
 
 def test_a_refusal_finds_its_channel_among_hundreds_even_if_it_names_none(exchange, connect):
@@ -526,6 +564,45 @@ def test_while_a_handler_is_slightly_too_slow_no_book_answers(exchange, streamin
     assert client.counts["connects"] == 1 and client.counts["gaps"] == 0  # nothing was lost, nor asked for anew
 
 
+def test_a_line_that_dies_is_noticed_and_one_that_is_quiet_stays(exchange, connect, impatient, caplog):
+    caplog.set_level(logging.INFO)
+    channel, v1 = "bbo-tbt:BTC-USDT", "ok_sub_spot_ltc_btc_depth"
+    with Exchange(every=None) as quiet:
+        dead, calm, old = connect(channel), connect(channel, url=quiet.url), connect(v1, url=quiet.url)
+        books = [client.books[name] for client, name in ((dead, channel), (calm, channel), (old, v1))]
+        wait_for(lambda: all(book.ready for book in books))
+        sent, send = [], dead.send
+        dead.send = lambda data, *more: (sent.append(data), send(data, *more))
+        exchange.silent = True
+        begin = time.monotonic()
+        wait_for(lambda: not books[0].ready, within=6)  # before its first pong
+        wait_for(lambda: len(pings(quiet)) >= 4)
+        wait_for(lambda: reasons(dead) == ["nothing arrived for 10 s"])
+        assert 9 < time.monotonic() - begin < 14
+        assert sent == ["ping"] and len([status for status, _ in dead.statuses if status == GAP]) == 1
+        assert not any("Ping" in line or "in time again" in line for line in caplog.messages)
+        assert set(pings(quiet)) == {"ping"} and "times behind" not in calm.counts + old.counts
+        assert all(book.ready for book in books[1:])
+        quiet.silent = True
+        wait_for(lambda: not books[1].ready, within=6)  # after many pongs
+        assert books[2].ready
+
+
+def test_neither_what_the_handler_takes_nor_a_pending_ping_is_silence():
+    freshness = Freshness(20.0, {"books:BTC-USDT": okex_ws.OrderBook()})
+    freshness.start(0.0)
+    for heard, drained, silent in ((0.0, 1.9, False), (0.0, 2.0, True), (2.5, 4.4, False), (0.0, inf, False)):
+        freshness.heard, freshness.drained = heard, drained
+        assert freshness.suspects() == silent, (heard, drained)
+        freshness.check()
+    freshness.heard, freshness.drained = 5.0, 9.0
+    freshness.pinging(7.0)
+    assert not freshness.suspects() and freshness.lag(9.0) == 2
+    freshness.drained = 15.1
+    with pytest.raises(Reconnect, match="nothing arrived for 10 s"):
+        freshness.check()
+
+
 def test_after_a_suspend_no_book_answers_and_the_connection_is_made_anew(exchange, connect, impatient, monkeypatch):
     monkeypatch.setattr(okex_ws, "CONFIRM_TIMEOUT", 1.0)  # the next connection's request may be swallowed
     client = connect("books:BTC-USDT")
@@ -548,26 +625,26 @@ def test_a_jump_of_the_clock_is_doubted_until_the_next_connection_and_its_drift_
     ahead = 0.0
     monkeypatch.setattr(okex_ws, "monotonic", lambda: 1000.0)
     monkeypatch.setattr(okex_ws, "wall_clock", lambda: 5000.0 + ahead)
-    freshness = Freshness(20.0)
+    freshness = Freshness(20.0, {})
     freshness.start(1000.0)
     for _ in range(100):
         ahead += 0.5
-        freshness.check(1000.0)
+        freshness.check()
         assert freshness.doubt() == ""
     for _ in range(10):
         ahead += 0.5
         freshness.doubt()  # by who reads a book: the reading thread has not seen it yet
     for _ in range(2):
         with pytest.raises(Reconnect, match="clock jumped"):
-            freshness.check(1000.0)
+            freshness.check()
         assert "clock jumped" in freshness.doubt()
     freshness.start(1000.0)
-    freshness.check(1000.0)
+    freshness.check()
     assert freshness.doubt() == ""
 
 
 def test_pings_tell_how_late_what_is_read_is():
-    freshness = Freshness(20.0)
+    freshness = Freshness(20.0, {})
     freshness.start(0.0)
     freshness.drained = 60.0  # nothing waits in the socket of this machine
     freshness.pinging(1.0)
@@ -583,20 +660,20 @@ def test_pings_tell_how_late_what_is_read_is():
 
 
 def test_pongs_that_do_not_come_spoil_no_measurement_for_good():
-    freshness = Freshness(20.0)
+    freshness = Freshness(20.0, {})
     freshness.start(0.0)
     for at in (10.0, 30.0, 50.0):
         freshness.pinging(at)
     freshness.heard = freshness.drained = 69.0
-    freshness.check(70.0)
+    freshness.check()
     assert freshness.lag(70.0) == 1  # a peer that answers no ping is taken by its data
     freshness.ponged(70.1)
     assert freshness.latency == pytest.approx(60_100)  # the first one's, and not the second since the last ping
     with pytest.raises(Reconnect, match="a ping was answered after 60100 ms"):  # or one was lost
-        freshness.check(70.2)
+        freshness.check()
     freshness.start(71.0)
     freshness.ponged(71.5)  # of nothing
-    freshness.check(72.0)
+    freshness.check()
     assert freshness.latency == pytest.approx(60_100) and freshness.lag(72.0) == 1
 
 

@@ -135,11 +135,97 @@ def test_a_book_whose_snapshot_does_not_come_is_reported_once():
         subscriptions = confirmed(channel, "trades:X", dialect=dialect)
         end = monotonic() + okex_ws.CONFIRM_TIMEOUT
         assert subscriptions.check(end - 5) == [], channel
-        assert subscriptions.check(end) == [subscriptions.by_key[channel]], channel
+        assert subscriptions.check(end) == [(subscriptions.by_key[channel], "no snapshot within 10 s")], channel
         assert subscriptions.check(LATER) == [], channel
     subscriptions = confirmed(BOOK)
     subscriptions.books[BOOK].take([SNAPSHOT], "snapshot")
     assert subscriptions.check(LATER) == []
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time by monotonic(), as a list of one."""
+    clock = [1000.0]
+    monkeypatch.setattr(okex_ws, "monotonic", lambda: clock[0])
+    return clock
+
+
+def late_after(clock, subscriptions):
+    """Let seconds pass until a book is late: how many did, and why it is."""
+    for second in range(1000):
+        if late := subscriptions.check(clock[0]):
+            return second, late[0][1]
+        clock[0] += 1.0
+
+
+def test_a_book_that_nothing_comes_for_is_late_and_waits_longer_until_it_changes(clock):
+    steps = [  # numbers that come, the seconds until it is late, the minutes until it is asked for again
+        ([1, 2], 75, 0), ([2], 150, 1), ([2, 2], 300, 2), ([2], 600, 4), ([2], 600, 8), ([3, 3], 600, 10),
+        ([4], 600, 10), ([5, 6], 600, 0), ([6], 600, 1), ([], 10, 2), ([7, 8], 600, 0), ([], 10, 1), ([], 10, 2),
+    ]  # fmt: skip
+    for channel in (BOOK, "books-l2-tbt:BTC-USDT", "books50-l2-tbt:BTC-USDT", "books5:BTC-USDT", "bbo-tbt:BTC-USDT"):
+        subscriptions = confirmed(channel)
+        entry = subscriptions.by_key[channel]
+        for step, (numbers, seconds, minutes) in enumerate(steps):
+            for before, number in zip([-1, *numbers], numbers):
+                row = {**SNAPSHOT, "seqId": number, "prevSeqId": before}
+                entry.keeper.take([row], "snapshot" if before == -1 else "update")
+                clock[0] += 1.0
+                assert subscriptions.check(clock[0]) == []
+            why = f"nothing came on the channel for {seconds} s" if numbers else "no snapshot within 10 s"
+            assert late_after(clock, subscriptions) == (seconds, why), (channel, step)
+            assert subscriptions.resubscribe(entry, "why", late=True) and not entry.keeper.ready
+            clock[0] += 20.0
+            assert asked(subscriptions.take_due(clock[0])) == [("unsubscribe", [channel])]
+            subscriptions.ended(channel)
+            assert entry.due == clock[0] + 60 * minutes, (channel, step)
+            clock[0] += 60 * minutes + 20
+            assert asked(subscriptions.take_due(clock[0])) == [("subscribe", [channel])]
+            assert subscriptions.check(clock[0]) == [] and entry.due == clock[0] + okex_ws.CONFIRM_TIMEOUT
+            subscriptions.confirmed(channel)
+    subscriptions = confirmed("books-rpi:BTC-USDT", "sprd-books-l2-tbt:A_B", "tickers:BTC-USDT")
+    for book in subscriptions.books.values():
+        book.take([SNAPSHOT], "snapshot")
+    assert late_after(clock, subscriptions) is None  # nobody promised that these are repeated
+
+
+def test_quiet_books_do_not_cost_the_requests_of_an_hour(clock, monkeypatch):
+    monkeypatch.setattr(okex_ws, "CONFIRM_TIMEOUT", 100.0)
+    channels = [f"books5:C{n}-USDT" for n in range(200)]
+    subscriptions = confirmed(*channels, book=lambda: OrderBook(whole=True))
+    requests = []
+    for channel in channels:  # each has its snapshot at another time
+        subscriptions.books[channel].take([SNAPSHOT], "")
+        assert subscriptions.check(clock[0]) == []
+        clock[0] += 0.3
+    for _ in range(3600):
+        clock[0] += 1.0
+        for entry, why in subscriptions.check(clock[0]):
+            subscriptions.resubscribe(entry, why, late=True)
+        for op, batch, _ in subscriptions.take_due(clock[0]):
+            requests.append(len(batch))
+            for channel in batch:
+                (subscriptions.ended if op == "unsubscribe" else subscriptions.confirmed)(channel)
+                subscriptions.books[channel].take([SNAPSHOT], "")
+    assert len(requests) < 380 and sum(requests) > 1000
+
+
+def test_what_was_confirmed_and_is_refused_is_asked_for_again(clock):
+    subscriptions = confirmed(TRADES)
+    subscriptions.want("trades:NOPE")
+    subscriptions.take_due(clock[0])
+    subscriptions.refused(refusal("60018", channel="trades:NOPE"), "why")
+    for minutes in (1, 2, 4, 8, 10, 10, "reconnect", "want"):
+        subscriptions.refused(refusal("60029", channel=TRADES), "why")
+        assert states(subscriptions) == {TRADES: "refused", "trades:NOPE": "refused"} and not subscriptions.hopeless
+        if minutes == "reconnect":
+            subscriptions.restart("disconnected")
+        elif minutes == "want":  # the user does not wait
+            subscriptions.want(TRADES)
+        else:
+            assert subscriptions.take_due(clock[0] + 60.0 * minutes - 0.1) == []
+            clock[0] += 60.0 * minutes
+        assert asked(subscriptions.take_due(clock[0])) == [("subscribe", [TRADES])], minutes
 
 
 def test_of_what_is_wanted_again_and_its_end_not_confirmed_only_a_v1_book_costs_the_connection():
@@ -267,7 +353,7 @@ def test_no_channel_is_forgotten_or_kept_and_none_is_open_but_while_its_rows_cou
         return requests
 
     def restart(reason="disconnected"):
-        refused = {s for s in subscriptions if s.state == "refused"}
+        refused = {s for s in subscriptions if s.state == "refused" and not s.retry}  # and never was confirmed
         subscriptions.restart(reason)
         assert {*subscriptions.by_key} == wanted
         assert all(s.state == ("refused" if s in refused else "wanted") for s in subscriptions)
