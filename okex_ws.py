@@ -273,10 +273,10 @@ def heed_refusal(ws: "OkexWS", event: "WireEvent") -> None:
     ws.counts["refused"] += 1
     channels = [subscription.channel for subscription in refused]
     names = ", ".join(channels) or printable_text(event.channel) or "a request"
+    ws.on_refused(channels, f"{names}: {why}")
     okex_log.warning("The exchange refused %s: %s.", names, why)
     for channel in channels if event.code in MISNAMED else ():
         ws._finder.suggest(channel)
-    ws.on_refused(channels, f"{names}: {why}")
     ws._notify(REFUSED, f"{names}: {why}")
     if ws._subscriptions.hopeless:
         ws._fatal = LookupError("every channel was refused: nothing to wait for")
@@ -932,7 +932,7 @@ class Subscriptions:
             for states, op in (("leaving",), "unsubscribe"), (("wanted", "refused"), "subscribe"):
                 due = [s for s in self if s.state in states and not s.request and s.due <= now]
                 # What the user wants may leave one by one; what failed, in few requests, a second apart; late books,
-                # of which there may be a thousand, 20 s.
+                # of which there may be hundreds, 20 s.
                 urgent = [s for s in due if s.failed == -inf]
                 failed = [s for s in due if s.failed > -inf and now >= self._spaced.get((op, s.pause > 0), -inf)]
                 self._spaced |= {(op, s.pause > 0): now + (20.0 if s.pause else 1.0) for s in failed}
@@ -1089,9 +1089,10 @@ class Subscriptions:
                 elif entry.state == "leaving":
                     okex_log.warning("%s: not confirmed to be unsubscribed. What still comes is dropped.", channel)
                 elif isinstance(keeper, OrderBook):
-                    silent = f"nothing came on the channel for {entry.limit:.0f} s"
-                    absent = f"no snapshot within {CONFIRM_TIMEOUT:.0f} s"
-                    late.append((entry, silent if keeper.rows else absent))
+                    why = f"no snapshot within {CONFIRM_TIMEOUT:.0f} s"
+                    if keeper.rows:
+                        why = f"nothing came on the channel for {entry.limit:.0f} s"
+                    late.append((entry, why))
         return late
 
     def _look(self, entry: Subscription, book: Any, now: float) -> None:
@@ -4528,9 +4529,9 @@ class Run:
         return dict.fromkeys(channels, "") | self.channels()
 
     def on_status(self, client: OkexWS, status: str, detail: str) -> None:
-        others = self.args.redis or not all(each._subscriptions.hopeless for each in self.clients)
-        if status == EXIT and client._subscriptions.hopeless and others:
-            return  # which go on, or may be asked for
+        goes_on = self.args.redis or not all(each._subscriptions.hopeless for each in self.clients)
+        if status == EXIT and client._subscriptions.hopeless and goes_on:
+            return  # with other channels, or those that are still asked for
         with self.lock:
             for writer in self.writers:
                 writer.put(wall_clock(), "", (status, detail))
