@@ -2915,16 +2915,18 @@ class Rest:
             raise OSError(f"{host} did not answer as HTTP has it: {error}") from None
         finally:
             connection.close()
-        if response.status != 200:
-            refused = 400 <= response.status < 500 and response.status != 429  # no retry helps
-            raise (ValueError if refused else OSError)(f"{host} answered HTTP {response.status}")
+        status = response.status
         try:
             answer = from_json(body.decode())
-            if answer["code"] == "0":
-                return answer["data"]
-            raise ValueError(f"{answer['code']} {answer['msg']}")
-        except (KeyError, RecursionError, TypeError):
-            raise ValueError("the answer is not the exchange's") from None
+            code, message, data = answer["code"], answer["msg"], answer["data"]
+            if status == 429 or status >= 500:
+                raise ValueError(message)
+        except (LookupError, RecursionError, TypeError, ValueError):  # often a web page, of whoever is in between
+            what = f"HTTP {status}" if status != 200 else "something that is not the exchange's"
+            raise OSError(f"{host} answered {what}") from None
+        if code != "0":
+            raise ValueError(f"{code} {message}")
+        return data
 
     def instruments(self, id: str, timeout: float = CONNECT_TIMEOUT) -> Any:
         """What the exchange says about one instrument: a list of one row."""

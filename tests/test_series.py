@@ -847,6 +847,19 @@ def test_candles_of_a_second_are_restored_after_more_than_1000_s(exchange, conne
     wait_for(lambda: client.counts["rows restored"] >= 1500 and whole(BARS, rows_of(client, BARS)))
 
 
+def test_a_rest_that_answers_with_web_pages_is_waited_for(exchange, connect, caplog):
+    client = connect(TRADES)
+    for status, body in ((403, b""), (404, b""), (0, b"<html>Welcome to the hotel</html>"), (0, b'{"a":1}')):
+        caplog.clear()
+        exchange.rest_status, exchange.rest_body = status, body
+        lose_one(exchange, client)
+        asked = len(exchange.fetched)
+        wait_for(lambda asked=asked: len(exchange.fetched) > asked + 2 * okex_ws.FILL_TRIES)
+        exchange.rest_status, exchange.rest_body = 0, b""
+        wait_for(lambda: whole(TRADES, rows_of(client, TRADES)))
+        assert client.counts["missing"] == 0 and caplog.text.count("Trying again") == 1, (status, body)
+
+
 SEED = int(os.environ.get("SERIES_SEED", "13"))  # to play other markets
 LIVES = int(os.environ.get("SERIES_LIVES", "4"))  # of the program; to play longer: 40 take five minutes
 
