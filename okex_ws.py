@@ -4593,7 +4593,8 @@ class Run:
         """Write what is queued, sum up, and let run() return, or exit if the main thread does not come back."""
         try:
             for client in self.clients:  # so that what each misses is told
-                client.ended.wait(self.ended + 0.5 - monotonic())
+                if not client.ended.wait(self.ended + 0.5 - monotonic()):
+                    client._filler.end()  # it connects, perhaps, and may never come back
             if self.screen.is_alive():
                 self.screen.join(1.0)
             if self.lock.acquire(timeout=0.1):  # a message that is being handled is still queued

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from conftest import Client, program, wait_for
+from conftest import Client, program, until, wait_for
 from exchange import Exchange, Refusal, bar_begin, bar_end
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -858,6 +858,36 @@ def test_a_rest_that_answers_with_web_pages_is_waited_for(exchange, connect, cap
         exchange.rest_status, exchange.rest_body = 0, b""
         wait_for(lambda: whole(TRADES, rows_of(client, TRADES)))
         assert client.counts["missing"] == 0 and caplog.text.count("Trying again") == 1, (status, body)
+
+
+HANGS = """
+import runpy, socket, sys, threading, time
+from websocket import WebSocket
+
+def connect(*_, **__):
+    if connected:
+        print("hanging", flush=True)
+        time.sleep(60)
+    connected.append(real(*_, **__))
+
+connected, real, WebSocket.connect = [], WebSocket.connect, connect
+sys.argv[0] = "okex_ws.py"
+runpy.run_path("okex_ws.py", run_name="__main__")
+"""
+
+
+def test_the_summary_counts_what_is_still_asked_for_though_a_client_hangs_in_connecting(exchange):
+    exchange.rest_status = 503
+    process = program(TRADES, "--url", exchange.url, "--jsonl", os.devnull, code=HANGS)
+    wait_for(lambda: exchange.sessions and exchange.sessions[0].feeds)
+    exchange.lost[TRADES] = 1
+    wait_for(lambda: exchange.fetched)
+    exchange.sessions[-1].drop()
+    until(process.stdout, "hanging")
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=20)
+    [(gone, total)] = re.findall(r"\((\d+)\) stay missing: the run ended first.* (\d+) missing", " ".join(err.split()))
+    assert gone == total != "0"
 
 
 SEED = int(os.environ.get("SERIES_SEED", "13"))  # to play other markets
