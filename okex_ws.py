@@ -40,7 +40,7 @@ import threading
 import zlib
 from bisect import insort
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing as closed_after
 from contextlib import contextmanager, suppress
 from datetime import datetime as date_and_time
@@ -410,9 +410,7 @@ class OkexWS(Connection):
         finally:
             self._stop.set()
             self._finder.finish()
-            for subscription in self._subscriptions:
-                if isinstance(subscription.keeper, TradeSeries):
-                    subscription.keeper.give_up(subscription.keeper.holes, "the run ended first")
+            self._filler.end()
             self.ended.set()
             self._login.complete.set()  # no order has to wait for it any longer
             self._notify(EXIT, explain(self._fatal, self.url) if self._fatal else "closed")
@@ -548,6 +546,7 @@ class OkexWS(Connection):
         self._login.check(now)
         for subscription, why in self._subscriptions.check(now):
             self._resubscribe(subscription, why, late=True)
+        self._filler.check()
         self._leave(now)
         self._send_due()
 
@@ -655,7 +654,7 @@ class OkexWS(Connection):
             return
         self.counts["gaps"] += 1
         gap = f"{subscription.channel}: {why}"
-        okex_log.warning("%s. The book is not valid until it is subscribed to anew.", gap)
+        okex_log.warning("%s. Subscribing to it anew; a book is not valid until then.", gap)
         self._notify(GAP, gap)
         if not self.dialect.snapshots:  # what still comes of the old one could be taken for the new book
             raise Reconnect(f"{subscription.channel} is out of sync")
@@ -1045,6 +1044,8 @@ class Subscriptions:
             if entry.state not in ("sent", "confirmed"):
                 return False
             entry.again = True
+            if monotonic() - entry.failed > 1800:
+                entry.pause = 0
             self._fail(entry, "leaving", reason)
             if late:
                 entry.wait = 60.0 * entry.pause
@@ -2228,6 +2229,7 @@ class OrderBook(Keeper):
 
 FILL_TRIES = 6  # useless answers in a row; 1 + 2 + 4 + 8 + 16 s
 MAX_RESTORED = 500_000  # rows of one hole
+FoundRows = dict[int, tuple[int, Any]]  # by number: when it ended in ms, and the row for the handler
 
 
 class SeriesHole(NamedTuple):
@@ -2259,14 +2261,19 @@ class TradeSeries(Keeper):
         self.path = f"history-trades?instId={self.instrument}&type=1"  # of REST
         self.counted = self.kind == "trades"  # whether a row may stand for several
         self.last: int | None = None  # number: all up to here is taken, or missing
+        self.known: int | None = None  # what `last` was without rows since the channel was asked for
         self.first = 0  # number of the first row; nothing is known of what came before
         self.time = 0  # of the last row, in ms
         self.holes: list[SeriesHole] = []  # another list after each change: the filler reads it
         self.dropped = False  # the user gave the channel up
-        self._resumed = True  # no row came yet since the channel was asked for
+        self.resumed = True  # the channel was asked for, and neither a row came since, nor a look began
+        self.looking = False  # REST is being asked for the newest row
+        # By the exchange's clock, in s; 0 for not yet:
+        self.begun = self.since = 0.0  # when the channel was confirmed first, and last
+        self.looked = 0.0  # when the last look began
 
     def open(self) -> None:
-        self._resumed = True
+        self.resumed, self.since, self.known = True, 0.0, self.last
 
     def drop(self) -> None:
         self.dropped = True
@@ -2297,7 +2304,7 @@ class TradeSeries(Keeper):
                 taken.append(row)
             elif self.filler:
                 self.filler.ws.counts["repeated rows"] += 1
-            self._resumed = False
+            self.resumed = False
         return taken
 
     def _is_new(self, row: Any) -> bool:
@@ -2329,17 +2336,35 @@ class TradeSeries(Keeper):
         if self.size(hole) > 0:
             self.holes = [*self.holes, hole]
             if self.filler:
-                self.filler.ask(self, hole, 0.0 if self._resumed else self.patience)
+                self.filler.ask(self, hole, 0.0 if self.resumed else self.patience)
         return not mixed
 
     def recall(self, rows: Iterable[Any]) -> None:
         """Go on behind what an earlier run kept, oldest first, and ask for what it left out."""
         filler, self.filler = self.filler, None  # until all of them are known
         self.judge(list(rows))
-        self.filler, self._resumed = filler, True
+        self.filler, self.resumed = filler, True
         for hole in self.holes:
             if filler:
                 filler.ask(self, hole, 0.0)
+
+    def owes(self, clock: float) -> bool:
+        """Whether it is not known what came before: there was no row within 5 s."""
+        return self.resumed and 0 < self.since <= clock - 5
+
+    def reach(self, found: FoundRows) -> SeriesHole:
+        """Learn the newest rows of REST: a hole up to them, if they are new."""
+        if self.last is None:
+            older = [number for number in found if found[number][0] <= self.begun * 1000]
+            self.last = max(older, default=min(found) - self.step)
+            self.first = self.last + self.step
+        newest = max(found)
+        hole = SeriesHole(self.last, newest + self.step)
+        self.time = max(self.time, found[newest][0])
+        if self.size(hole) > 0:
+            self.last, self.holes = newest, [*self.holes, hole]
+        self.known = self.last
+        return hole
 
     def size(self, hole: SeriesHole) -> int:
         """How many numbers a hole has: the next is up to 1.5 steps later, as with months."""
@@ -2418,6 +2443,14 @@ class CandleSeries(TradeSeries):
     def take(self, rows: list[Any], action: str = "") -> list[Any]:
         return self.judge(Keeper.take(self, rows, action))
 
+    def owes(self, clock: float) -> bool:
+        """Also whether a bar of a minute or longer is not final 15 s after its end."""
+        bars = 2 if self.last == self.time else 1  # from the newest beginning to the next end
+        longer = 2 * 86_400 if self.unit == "M" else 0
+        late = clock >= (self.time + bars * self.step) / 1000 + longer + 15
+        again = clock >= self.looked + max(60, self.step / 1000)
+        return super().owes(clock) or (late and again and self.last is not None and self.unit != "s")
+
     def span(self, row: Any) -> tuple[int, int, bool]:
         begin = int(row["ts"])
         return begin, begin, row.get("confirm", "1") == "1"
@@ -2450,89 +2483,163 @@ def series_of(channel: str) -> type[TradeSeries] | None:
 
 
 class Filler:
-    """Fetches by REST what a client's series miss, on a thread that begins with the first hole."""
+    """Fetches by REST what a client's series miss, on a thread of its own: holes, and then newest rows."""
 
     def __init__(self, ws: OkexWS, rest: "Rest", fill: float) -> None:
         self.ws, self.rest = ws, rest
         self.fill = fill  # seconds back at most; 0 for not at all
-        self._asked: SimpleQueue[tuple[float, Iterator[float]]] = SimpleQueue()  # steps, and when
+        # Whether it is a look for the newest row, when to take the next step, and the steps.
+        self._asked: SimpleQueue[tuple[bool, float, Iterator[float]]] = SimpleQueue()
         self._fetched: deque[tuple[TradeSeries, Iterator[list[Any]]]] = deque()
         self._thread = threading.Thread(target=self._run, name="okex_ws filler", daemon=True)
         self._failing = False
 
     def ask(self, series: TradeSeries, hole: SeriesHole, patience: float) -> None:
         """Have a hole filled, unless what is missing comes within so many seconds."""
-        self._asked.put((monotonic() + patience, self._steps(series, hole)))
+        now = self.ws.counts["connects"] and self.ws.exchange_time()  # not known before the first connection
+        since = series.looked if series.looking else now
+        self._put(False, patience, self._steps(series, hole, since, {}))
+
+    def check(self) -> None:
+        """Once a second: look where a row should have come."""
+        clock = self.ws.exchange_time()
+        for subscription in self.ws._subscriptions if self.fill else ():
+            series = subscription.keeper
+            if isinstance(series, TradeSeries) and subscription.state == "confirmed":
+                series.begun, series.since = series.begun or clock, series.since or clock
+                series.resumed = series.resumed and series.last == series.known
+                if series.owes(clock) and not series.looking:
+                    series.looking, series.looked, series.resumed = True, clock, False
+                    self._put(True, 0.0, self._look(subscription, series))
+
+    def end(self) -> None:
+        """Name what the end of the run leaves missing. From any thread, if the reading one hangs."""
+        unsure = []
+        for subscription in self.ws._subscriptions:
+            series = subscription.keeper
+            if isinstance(series, TradeSeries):
+                series.give_up(series.holes, "the run ended first")
+                resumed = series.resumed and series.last == series.known is not None
+                if self.fill and (series.looking or resumed):
+                    series.looking = series.resumed = False
+                    unsure.append(series.channel)
+        if unsure:
+            self.ws.counts["channels not looked up"] += len(unsure)
+            names = ", ".join(unsure[:3]) + ", …" * (len(unsure) > 3)
+            okex_log.warning("The run ended before the newest rows of these were looked up: %s.", names)
+
+    def _put(self, look: bool, patience: float, steps: Iterator[float]) -> None:
+        self._asked.put((look, monotonic() + patience, steps))
         if self._thread.ident is None:
             self._thread.start()
 
     def _run(self) -> None:
-        """Take one step of each hole that is due, in turn."""
-        waiting: list[tuple[float, Iterator[float]]] = []
+        """Take one step at a time: of the hole that waits longest, or else of a look."""
+        waiting: list[tuple[bool, float, Iterator[float]]] = []
         while not self.ws._stop.is_set():
-            wait = min([due - monotonic() for due, _ in waiting] + [1.0])
+            wait = min([due for _, due, _ in waiting], default=inf) - monotonic()
             with suppress(Empty):
-                waiting.append(self._asked.get(timeout=max(0.0, wait)))
+                waiting.append(self._asked.get(timeout=min(1.0, max(0.0, wait))))
                 continue
-            due, waiting = waiting, []
-            for at, steps in due:
-                rest = next(steps, None) if at <= monotonic() else at - monotonic()
-                if rest is not None:
-                    waiting.append((monotonic() + rest, steps))
+            if ready := [job for job in waiting if job[1] <= monotonic()]:
+                look, _, steps = job = min(ready, key=lambda job: job[:2])
+                waiting.remove(job)
+                if (rest := next(steps, None)) is not None:
+                    waiting.append((look, monotonic() + rest, steps))
 
-    def _steps(self, series: TradeSeries, hole: SeriesHole) -> Iterator[float]:
-        """Fetch a hole, page by page, backwards. Yields the seconds to wait before the next step."""
+    def _look(self, subscription: Subscription, series: TradeSeries) -> Iterator[float]:
+        """Fetch the newest rows; where none came yet, back to when the channel was confirmed."""
+        found, why = yield from self._page(series)
+        if why:
+            self.ws._warn_once(f"{series.channel}: REST does not tell the newest rows: {why}.")
+        more = found
+        while more and series.last is None and found[min(found)][0] > series.begun * 1000:
+            more, _ = yield from self._page(series, min(found))
+            found |= more
+        self._fetched.append((series, self._found(subscription, series, found)))
+
+    def _found(self, subscription: Subscription, series: TradeSeries, found: FoundRows) -> Iterator[list[Any]]:
+        """On the reading thread: have filled what a look found, and a dead channel subscribed to anew."""
+        series.looking = False
+        if found:
+            hole = series.reach(found)
+            new = [found[number] for number in found if number > hole.after]
+            # A bar may be without trades; that of a mark price or an index has no volume.
+            ends = [end / 1000 for end, row in new if str(row.get("vol", "1")).strip("0.")]
+            self._put(False, 0.0, self._steps(series, hole, series.looked, found, quiet=not ends))
+            due = self.ws.exchange_time() - 15
+            if series.since and any(series.since + 5 <= end <= due for end in ends):
+                self.ws._resubscribe(subscription, "REST has rows that did not come", late=True)
+        yield []
+
+    def _steps(
+        self, series: TradeSeries, hole: SeriesHole, since: float, found: FoundRows, quiet: bool = False
+    ) -> Iterator[float]:
+        """Fetch a hole, missing since a time, page by page, backwards. Yields the seconds to the next step."""
         if not series.parts(hole):  # it was only late
             return
         self.ws.counts["holes"] += 1
         why = "" if self.fill else "filling is off"
-        if self.fill:
+        if self.fill and not quiet:
             okex_log.warning("%s: missing %s. Asking REST.", series.channel, series.describe(hole))
-        oldest = (wall_clock() - self.fill) * 1000  # ms
+        while self.fill and not since:
+            yield 0.1
+            since = self.ws.counts["connects"] and self.ws.exchange_time()
+        oldest = (since - self.fill) * 1000  # ms
         pages: list[str] = []  # newest first, each as JSON, which takes a fifth of the memory
-        known, listed, rows, failures = hole.before, hole.before, 0, 0
+        known, listed, rows = hole.before, hole.before, 0
         while not why and not series.dropped and series.size(SeriesHole(hole.after, known)) > 0:
-            try:
-                found = self._fetch(series, known)
-            except Exception as error:
-                trouble = explain(error, self.rest.server)
-                lasting = isinstance(error, ODD_ROW) and trouble.partition(" ")[0] not in TRANSIENT
-                if not lasting and not self._failing:  # the network: it is tried for ever
-                    self._failing = True
-                    okex_log.warning("%s: %s. Trying again.", series.channel, trouble)
-                failures += 1
-                if lasting and failures >= FILL_TRIES:
-                    why = trouble
-                else:
-                    yield min(MAX_RETRY, 2.0 ** min(failures - 1, 10))
-                continue
+            if not found:
+                found, why = yield from self._page(series, known)
+            if not found:
+                break
             inside = sorted(number for number in found if number > hole.after)
             wanted = [number for number in inside if found[number][0] >= oldest]
             pages.append(to_json([found[number][1] for number in wanted]))
             listed = min(wanted, default=listed)
-            known, rows, failures = min(found), rows + len(wanted), 0
+            known, rows = min(found), rows + len(wanted)
             if len(wanted) < len(inside):
                 why = "older than is to be filled"
             elif rows >= MAX_RESTORED:
                 why = f"more than {MAX_RESTORED} rows"
             if len(pages) % 50 == 0:
-                since = strftime("%H:%M:%S", localtime(found[known][0] / 1000))
-                text = f"{rows} missing rows fetched, back to {since}"
+                time = strftime("%H:%M:%S", localtime(found[known][0] / 1000))
+                text = f"{rows} missing rows fetched, back to {time}"
                 okex_log.warning("%s: %s.", series.channel, text)
+            found = {}
             yield 0.0
-        self._fetched.append((series, self._restored(series, hole, pages, listed, why)))
+        self._fetched.append((series, self._restored(series, hole, pages, listed, why, quiet)))
 
-    def _fetch(self, series: TradeSeries, known: int) -> dict[int, tuple[int, Any]]:
-        """Rows below a known one: time and row by number. Raises ValueError for a useless page."""
+    def _page(self, series: TradeSeries, known: int | None = None) -> Generator[float, None, tuple[FoundRows, str]]:
+        """Fetch rows, trying again while that may help; in the end, why there are none."""
+        failures = 0
+        while not series.dropped:
+            try:
+                return self._fetch(series, known), ""
+            except Exception as error:
+                trouble = explain(error, self.rest.server)
+                odd = isinstance(error, ODD_ROW) and not isinstance(error, OSError)
+                lasting = odd and trouble.partition(" ")[0] not in TRANSIENT
+                if not lasting and not self._failing:  # the network: it is tried for ever
+                    self._failing = True
+                    okex_log.warning("%s: %s. Trying again.", series.channel, trouble)
+                failures += 1
+                if lasting and failures >= FILL_TRIES:
+                    return {}, trouble
+                yield min(MAX_RETRY, 2.0 ** min(failures - 1, 10))
+        return {}, ""
+
+    def _fetch(self, series: TradeSeries, known: int | None) -> FoundRows:
+        """Rows below a known one, or the newest. Raises ValueError for a useless page."""
         self.ws._stop.wait(FILL_PACE.turn())
         found = {}
-        query = f"{series.path}&after={known + 1}&limit=100"  # newest first
-        for row in self.rest.get(f"/api/v5/market/{query}"):
+        after = f"&after={known + 1}" if known is not None else ""
+        for row in self.rest.get(f"/api/v5/market/{series.path}{after}&limit=100"):  # newest first
             with suppress(*ODD_ROW):  # no such row
                 number, time, whole = series.read(row)
                 found[number] = (time, whole)
-        below = {number: row for number, row in found.items() if number < known}
-        if not below or series.size(SeriesHole(max(found), known)) > 0:  # a server that lags
+        below = {number: row for number, row in found.items() if known is None or number < known}
+        if known is not None and (not below or series.size(SeriesHole(max(found), known)) > 0):  # a server that lags
             raise ValueError("REST does not list such rows")
         if self._failing:
             okex_log.warning("REST answers again.")
@@ -2556,7 +2663,7 @@ class Filler:
         return True
 
     def _restored(
-        self, series: TradeSeries, hole: SeriesHole, pages: list[str], listed: int, why: str
+        self, series: TradeSeries, hole: SeriesHole, pages: list[str], listed: int, why: str, quiet: bool
     ) -> Iterator[list[Any]]:
         """The rows fetched for a hole, lowest first; in the end, tell what stays missing."""
         count = 0
@@ -2571,7 +2678,7 @@ class Filler:
         text = plural(count, "missing rows restored")
         if gone:
             text += f"; {gone} do not exist, since REST does not list them"
-        if count or gone:
+        if gone or (count and not quiet):
             okex_log.info("%s: %s.", series.channel, text)
         series.give_up(unlisted)
         series.give_up(series.parts(hole), why)
@@ -2955,16 +3062,18 @@ class Rest:
             raise OSError(f"{host} did not answer as HTTP has it: {error}") from None
         finally:
             connection.close()
-        if response.status != 200:
-            refused = 400 <= response.status < 500 and response.status != 429  # no retry helps
-            raise (ValueError if refused else OSError)(f"{host} answered HTTP {response.status}")
+        status = response.status
         try:
             answer = from_json(body.decode())
-            if answer["code"] == "0":
-                return answer["data"]
-            raise ValueError(f"{answer['code']} {answer['msg']}")
-        except (KeyError, RecursionError, TypeError):
-            raise ValueError("the answer is not the exchange's") from None
+            code, message, data = answer["code"], answer["msg"], answer["data"]
+            if status == 429 or status >= 500:
+                raise ValueError(message)
+        except (LookupError, RecursionError, TypeError, ValueError):  # often a web page, of whoever is in between
+            what = f"HTTP {status}" if status != 200 else "something that is not the exchange's"
+            raise OSError(f"{host} answered {what}") from None
+        if code != "0":
+            raise ValueError(f"{code} {message}")
+        return data
 
     def instruments(self, id: str, timeout: float = CONNECT_TIMEOUT) -> Any:
         """What the exchange says about one instrument: a list of one row."""
@@ -4586,8 +4695,9 @@ class Run:
     def finish(self) -> None:
         """Write what is queued, sum up, and let run() end, or exit if the main thread does not come back."""
         try:
-            for client in self.clients:  # each tells what it misses
-                client.ended.wait(self.ended + 0.5 - monotonic())
+            for client in self.clients:  # so that what each misses is told
+                if not client.ended.wait(self.ended + 0.5 - monotonic()):
+                    client._filler.end()  # it connects, perhaps, and may never come back
             if self.screen.is_alive():
                 self.screen.join(1.0)
             if self.lock.acquire(timeout=0.1):  # a message under way is still queued

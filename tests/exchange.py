@@ -1461,10 +1461,12 @@ class Session:
     def add(self, name: str, feed: Feed) -> None:
         """Subscribe: what the channel holds now follows at once, a whole book where it has one."""
         first = feed.message(self.exchange.instrument(feed.instrument or "BTC-USDT"), True)
-        if self.exchange.snapshots or '"action":"snapshot"' not in first:
-            self.send(first)
         arg = json.loads(name) if name.startswith("{") else {}
         feed.channel = written(arg) if arg else name
+        if self.exchange.lost.get(feed.channel, 0) > 0 and '"action"' not in first:
+            self.exchange.lost[feed.channel] -= 1
+        elif self.exchange.snapshots or '"action":"snapshot"' not in first:
+            self.send(first)
         books = sum('"channel":"books' in other and '"channel":"books5"' not in other for other in {*self.feeds, name})
         self.usage.channels = max(self.usage.channels, len({*self.feeds, name}))
         self.usage.books = max(self.usage.books, books)

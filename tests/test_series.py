@@ -13,11 +13,12 @@ from collections import Counter
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from queue import Empty, SimpleQueue
+from types import SimpleNamespace
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from conftest import program, wait_for
-from exchange import Exchange, bar_begin, bar_end
+from conftest import Client, program, until, wait_for
+from exchange import Exchange, Refusal, bar_begin, bar_end
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,6 +26,7 @@ import okex_ws
 from okex_ws import CandleSeries, Filler, TradeSeries, series_of
 
 TRADES, TRADES_ALL, CANDLES = "trades:BTC-USDT", "trades-all:BTC-USDT", "candle1m:BTC-USDT"
+BARS = "candle1s:BTC-USDT"
 LENGTHS = ["1s", "1m", "12H", "1Dutc", "1W", "1M", "1Mutc", "3M", "3Mutc"]  # of bars
 T0 = 1_791_369_360_000  # the beginning of a minute, in October 2026
 AGES = 1e9  # seconds: T0 is not too old to be filled
@@ -279,7 +281,8 @@ class Rest:
     server = "http://127.0.0.1"
 
     def __init__(self, fill):
-        self._stop, self.counts, self.asked, self.told, self.pieces = threading.Event(), Counter(), [], [], []
+        self._stop, self.counts, self.asked, self.told, self.pieces = threading.Event(), Counter(connects=1), [], [], []
+        self._subscriptions, self.exchange_time = [], time.time
         self.paths, self.answers = SimpleQueue(), SimpleQueue()
         self.filler = Filler(self, self, fill)
 
@@ -301,7 +304,7 @@ class Rest:
     def answer(self, answer, within=30.0):
         """Wait until the filler asks for rows below a number, and give it answer(number)."""
         path = self.paths.get(timeout=within)
-        self.answers.put(answer(int(dict(parse_qsl(urlsplit(path).query))["after"])))
+        self.answers.put(answer(int(dict(parse_qsl(urlsplit(path).query)).get("after", 0))))
         return path
 
     def fill(self, series, answer, within=30.0):
@@ -504,7 +507,7 @@ def test_what_is_too_old_or_too_much_is_named_and_the_rest_restored(monkeypatch)
 def test_what_rest_does_not_give_is_named_after_some_tries(rest):
     others = page(trades_listed(900, 1099, instId="ETH-USDT"), 1099)
     answers = [[], {}, None, 7, [None], [{}], ["x"], [["1"]], others, [trade(9_999_999)] * 5]
-    answers += [page(trades_listed(900, 1047), 1050), ValueError("HTTP 404"), ValueError("51001 No such instrument.")]
+    answers += [page(trades_listed(900, 1047), 1050), ValueError("51001 No such instrument.")]
     for n, answer in enumerate(answers, 1):
         series = TradeSeries(TRADES, rest.filler)
         series.take([trade(1000), trade(1050)])
@@ -539,6 +542,8 @@ def test_without_filling_nothing_is_asked_and_holes_are_named():
         months.patience = 0.0
         trades.take([trade(10), trade(13)])
         months.take([candle(begin) for begin in bars("1Mutc", 4)[::3]])
+        silent(rest, 3)
+        rest.filler.check()
         assert rest.fill(trades, pytest.fail) == rest.fill(months, pytest.fail) == [] and rest.paths.empty()
     texts = ["trades:BTC-USDT: trades 11 to 12 (2)", "candle1Mutc:X-Y: candles 2026-11 to 2026-12 (2)"]
     assert rest.told == [f"{text} stay missing: filling is off" for text in texts] and rest.counts["missing"] == 4
@@ -547,7 +552,7 @@ def test_without_filling_nothing_is_asked_and_holes_are_named():
 def test_nothing_is_handed_over_or_told_of_a_channel_that_the_user_gave_up(rest, caplog):
     caplog.set_level("INFO", "okex_ws")
     listed = trades_listed(1, 1359)
-    for answers in ([page(listed, 1350)], [OSError("down")], [ValueError("HTTP 404")] * okex_ws.FILL_TRIES):
+    for answers in ([page(listed, 1350)], [OSError("down")], [ValueError("51001")] * okex_ws.FILL_TRIES):
         gone, other = TradeSeries("trades:GONE-USDT", rest.filler), TradeSeries(TRADES, rest.filler)
         asked = sum("GONE" in path for path in rest.asked)
         gone.take([trade(1000), trade(1300)])
@@ -574,7 +579,65 @@ def test_all_clients_together_ask_no_more_often_than_the_exchange_takes(rest, mo
     assert time.monotonic() - began >= 5 * 0.05
 
 
+# -- Looks: what should have come, and did not
+
+
+def test_a_bar_is_owed_15_s_after_its_end_whatever_its_length():
+    for length in LENGTHS:
+        times = [begin // 1000 for begin in bars(length, 30)]
+        for n, confirm in ((n, confirm) for n in range(28) for confirm in "01"):
+            series, end = CandleSeries(f"candle{length}:X-Y"), times[n + 1 + int(confirm)]
+            series.take([candle(times[n] * 1000, confirm)])
+            owed = [series.owes(clock) for clock in (end + 14, end + 15 + 5 * 86_400 * ("M" in length))]
+            assert owed == [False, length != "1s"], (length, n, confirm)
+
+
+def silent(rest, many):
+    """So many channels of candles that had a row long ago, and are confirmed."""
+    names = [f"candle1m:C{n}-USDT" for n in range(many)]
+    for name in names:
+        series = CandleSeries(name, rest.filler)
+        series.take([minute(0)])
+        rest._subscriptions.append(SimpleNamespace(channel=name, state="confirmed", keeper=series))
+    return names
+
+
+def test_a_thousand_silent_channels_are_asked_for_once_each_and_after_holes(rest):
+    now = [T0 / 1000 + 300]
+    rest.exchange_time = lambda: now[0]
+    silent(rest, 1000)
+    for _ in range(3):
+        rest.filler.check()
+        now[0] += 300
+    rest.answer(lambda before: [])
+    TradeSeries(TRADES, rest.filler).take([trade(1000), trade(1002)])
+    paths = [rest.answer(lambda before: [trade(1001)] if before else [[*minute(1).values()]]) for _ in range(1000)]
+    assert any("history-trades" in path for path in paths[:3]), "a hole had to wait"
+    assert len(set(paths)) == 1000, "a channel was asked for twice"
+    with pytest.raises(Empty):
+        rest.answer(lambda before: [], within=0.2)
+
+
+def test_what_is_too_old_is_measured_from_when_it_was_missed():
+    with resting(fill=3600.0) as rest:
+        missed = rest.exchange_time()
+        busy, late = TradeSeries(TRADES_ALL, rest.filler), TradeSeries(TRADES, rest.filler)
+        for series in (busy, late):
+            series.take([trade(1000), trade(1050)])
+        listed = trades_listed(900, 1060, ts=str(int(missed * 1000) - 60_000))
+        rest.exchange_time = lambda: missed + 7200
+        assert all(len(rest.fill(series, lambda before: page(listed, before))) for series in (busy, late))
+        assert not rest.told
+
+
 # -- The whole of it, against the stand-in
+
+
+@pytest.fixture
+def hurrying(exchange, monkeypatch):
+    """Clients go by the time of a market that may hurry."""
+    monkeypatch.setattr(okex_ws.OkexWS, "exchange_time", lambda self: exchange.market_time())
+    return exchange
 
 
 def walk(exchange, steps):
@@ -600,8 +663,8 @@ def rows_of(client, channel):
 
 
 def steps(channel):
-    """From one number to the next: of ids, or of candles of a second."""
-    return 1 if channel.startswith("trades") else 1000
+    """From one number to the next: of ids, or of candles."""
+    return 1 if channel.startswith("trades") else 60_000 if "1m" in channel else 1000
 
 
 def numbers(channel, rows):
@@ -669,8 +732,12 @@ def test_while_rest_is_down_live_rows_go_on_and_what_the_end_leaves_is_named(exc
 
 
 def test_what_stays_missing_is_told_and_is_exactly_what_is_not_there(exchange, connect, caplog):
-    cases = [({"fill": 0.0}, 0, "filling is off"), ({}, 404, "HTTP 404")]  # and why the trades stay missing
-    for options, exchange.rest_status, why in cases:
+    def refuse(*_):
+        raise Refusal("51001", "No such instrument")
+
+    # and why the trades stay missing
+    cases = [({"fill": 0.0}, None, "filling is off"), ({}, refuse, "51001 No such instrument")]
+    for options, exchange.rest_rows, why in cases:
         exchange.fetched.clear()
         client = connect(TRADES, **options)
         lose_one(exchange, client)
@@ -681,7 +748,7 @@ def test_what_stays_missing_is_told_and_is_exactly_what_is_not_there(exchange, c
         assert client.counts["missing"] == n == last - first + 1, why
         have = set(ids(rows_of(client, TRADES)))
         assert not have & set(range(first, last + 1)) and {first - 1, last + 1} <= have, why
-        assert len(exchange.fetched) == (okex_ws.FILL_TRIES if exchange.rest_status else 0), why
+        assert len(exchange.fetched) == (okex_ws.FILL_TRIES if exchange.rest_rows else 0), why
         client.close()
         wait_for(lambda: not exchange.sessions)
 
@@ -698,9 +765,133 @@ def test_a_hole_that_the_user_gave_up_is_not_filled(exchange, connect):
     assert not client.counts["rows restored"] and not client.counts["missing"]
 
 
+def test_trades_of_an_outage_are_restored_though_no_more_come(hurrying, connect, impatient):
+    """Where no trade came before, those that are newer than the subscription."""
+    exchange, market = hurrying, hurrying.instrument("BTC-USDT")
+    for before, status in (("rows", 0), ("none", 0), ("none", 503)):
+        exchange.lost[TRADES], exchange.rest_status = 10**9 * (before == "none"), status
+        client, asked = connect(TRADES), len(exchange.fetched)
+        wait_for(lambda client=client: client.rows or client.saw(okex_ws.SUBSCRIBED))
+        exchange.lost[TRADES], newest, exchange.every = 10**9, market.trade_id, None
+        if before == "none":
+            exchange.ahead += 2
+            time.sleep(1.1)  # until the client has looked at its clock
+            exchange.ahead += 6
+            wait_for(lambda asked=asked: len(exchange.fetched) > asked)
+        drop(exchange, exchange.sessions[-1:], steps=200)
+        wait_for(lambda client=client: client.saw(okex_ws.SUBSCRIBED, 2))
+        exchange.rest_status = 0
+
+        def restored(client=client):
+            exchange.ahead += 0.1
+            return whole(TRADES, rows_of(client, TRADES), market.trade_id)
+
+        wait_for(restored, case=before)
+        assert before == "rows" or min(numbers(TRADES, rows_of(client, TRADES))) == newest + 1, before
+        client.close()
+        wait_for(lambda: not exchange.sessions)
+
+
+def test_a_run_that_ends_right_after_a_reconnect_counts_what_it_did_not_look_up(exchange, streaming, impatient):
+    client = streaming(TRADES)
+    exchange.lost[TRADES] = 10**9
+    drop(exchange, exchange.sessions[-1:], steps=1)
+    wait_for(lambda: client.saw(okex_ws.SUBSCRIBED, 2))
+    client.close()
+    wait_for(lambda: client.saw(okex_ws.EXIT))
+    assert client.counts["channels not looked up"] == 1 and not client.counts["missing"]
+
+
+def test_candles_that_do_not_come_are_restored_and_a_channel_that_lost_trades_begins_anew(hurrying, connect):
+    exchange = hurrying
+    exchange.hurry = 2.0  # a minute in 0.6 s
+
+    def without_trades(path, query, rows):
+        return [[*row[:5], "0", "0", "0", row[-1]] for row in rows]
+
+    cases = [(CANDLES, None, True), (CANDLES, without_trades, False), ("mark-price-candle1m:BTC-USDT", None, True)]
+    for channel, exchange.rest_rows, anew in cases:
+        client, requests = connect(channel), len(exchange.requests)
+        wait_for(lambda client=client: any(row["confirm"] == "1" for _, row in client.rows))
+        exchange.lost[channel] = 10**9
+        wait_for(lambda client=client: client.counts["rows restored"] > 2)
+        asked = "unsubscribe" in str(exchange.requests[requests:])
+        assert client.saw(okex_ws.GAP) == asked == anew, channel
+        exchange.lost[channel] = 0
+        wait_for(lambda client=client: "restored" not in client.rows[-1][1])
+        wait_for(lambda client=client, channel=channel: whole(channel, rows_of(client, channel)))
+        client.close()
+        wait_for(lambda: not exchange.sessions)
+
+
+def test_a_clock_that_is_an_hour_off_fills_as_any_other(exchange, connect):
+    for exchange.skew in (-3601.0, 3601.0):
+        client = connect(TRADES, fill=60.0)
+        wait_for(lambda client=client: len(client.rows) > 20)
+        lose_one(exchange, client)
+        wait_for(lambda client=client: client.counts["rows restored"] and whole(TRADES, rows_of(client, TRADES)))
+        later = Client([TRADES], url=exchange.url, fill=60.0)
+        later.recall(TRADES, [row for n, row in enumerate(rows_of(client, TRADES)) if n != 9])
+        later.start()
+        wait_for(lambda later=later: later.counts["rows restored"])
+        for each in (client, later):
+            each.close()
+        wait_for(lambda: not exchange.sessions)
+
+
+def test_candles_of_a_second_are_restored_after_more_than_1000_s(exchange, connect, impatient):
+    exchange.hurry = 1.0
+    client = connect(BARS, fill=7200.0)
+    wait_for(lambda: len(client.rows) > 5)
+    drop(exchange, exchange.sessions[-1:], steps=1500)
+    wait_for(lambda: client.counts["rows restored"] >= 1500 and whole(BARS, rows_of(client, BARS)))
+
+
+def test_a_rest_that_answers_with_web_pages_is_waited_for(exchange, connect, caplog):
+    client = connect(TRADES)
+    for status, body in ((403, b""), (404, b""), (0, b"<html>Welcome to the hotel</html>"), (0, b'{"a":1}')):
+        caplog.clear()
+        exchange.rest_status, exchange.rest_body = status, body
+        lose_one(exchange, client)
+        asked = len(exchange.fetched)
+        wait_for(lambda asked=asked: len(exchange.fetched) > asked + 2 * okex_ws.FILL_TRIES)
+        exchange.rest_status, exchange.rest_body = 0, b""
+        wait_for(lambda: whole(TRADES, rows_of(client, TRADES)))
+        assert client.counts["missing"] == 0 and caplog.text.count("Trying again") == 1, (status, body)
+
+
+HANGS = """
+import runpy, socket, sys, threading, time
+from websocket import WebSocket
+
+def connect(*_, **__):
+    if connected:
+        print("hanging", flush=True)
+        time.sleep(60)
+    connected.append(real(*_, **__))
+
+connected, real, WebSocket.connect = [], WebSocket.connect, connect
+sys.argv[0] = "okex_ws.py"
+runpy.run_path("okex_ws.py", run_name="__main__")
+"""
+
+
+def test_the_summary_counts_what_is_still_asked_for_though_a_client_hangs_in_connecting(exchange):
+    exchange.rest_status = 503
+    process = program(TRADES, "--url", exchange.url, "--jsonl", os.devnull, code=HANGS)
+    wait_for(lambda: exchange.sessions and exchange.sessions[0].feeds)
+    exchange.lost[TRADES] = 1
+    wait_for(lambda: exchange.fetched)
+    exchange.sessions[-1].drop()
+    until(process.stdout, "hanging")
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=20)
+    [(gone, total)] = re.findall(r"\((\d+)\) stay missing: the run ended first.* (\d+) missing", " ".join(err.split()))
+    assert gone == total != "0"
+
+
 SEED = int(os.environ.get("SERIES_SEED", "13"))  # to play other markets
 LIVES = int(os.environ.get("SERIES_LIVES", "4"))  # of the program; to play longer: 40 take five minutes
-BARS = "candle1s:BTC-USDT"
 
 
 def kept(path):
