@@ -94,6 +94,10 @@ def on_open(ws: "OkexWS") -> None:
     ws.counts["connects"] += 1
     okex_log.info("Connected to %s.", passwordless(ws.url))
     ws._notify(CONNECTED, ws.url)
+    if ws.counts["connects"] > 1 and (unknown := [s.channel for s in ws._subscriptions if V5.untold(s.key)]):
+        gap = f"{', '.join(unknown)}: what happened to them while disconnected is not known: ask the exchange"
+        okex_log.warning("%s.", gap)
+        ws._notify(GAP, gap)
     ws._send_due()
 
 
@@ -1601,6 +1605,15 @@ class OkxV5(Dialect):
         names = ("apiKey", "passphrase", "timestamp", "sign")
         return to_json({"op": "login", "args": [dict(zip(names, self._signed_values(credentials, now)))]})
 
+    def is_orders(self, channel: str) -> bool:
+        """Whether a channel tells what becomes of orders, and has no snapshot of those that stand."""
+        kind = channel.partition(":")[0]
+        return bool(re.fullmatch(r"(sprd-|grid-sub-)?orders(-algo)?|grid-orders-\w+|algo-[\w-]+", kind))
+
+    def untold(self, channel: str) -> bool:
+        """Whether nothing tells what happened on a channel while it was away: of orders and their fills."""
+        return self.is_orders(channel) or channel.partition(":")[0] in ("fills", "sprd-trades")
+
     def instrument_type(self, id: str) -> str:
         """SPOT, SWAP, FUTURES, OPTION or EVENTS, by the form of a name."""
         dashes = id.count("-")
@@ -1621,6 +1634,8 @@ class OkxV5(Dialect):
                 # The handler gets rows alone: those of account and positions take along what is beside them.
                 # {"arg":{…},"eventType":"snapshot","curPage":1,"lastPage":true,"data":[{…}]}
                 del item["arg"], item["data"]
+                if not rows and item.get("eventType") == "snapshot":
+                    rows = [{}]  # nothing stands: the handler is told by a row of what is beside them
                 rows = [{**item, **row} if isinstance(row, dict) else row for row in rows]
             return [new_event(("data", channel, "", "", "", rows, item.get("action", "")))]
         if "op" in item and "event" not in item:
@@ -3232,6 +3247,8 @@ def row_lines(channel: str, row: Any, clock: str = "", ladder: int = 1) -> list[
     """
     format, row = line_format(channel), named_row(channel, row)
     name = str(next(filter(None, map(row.get, ROW_ABOUT)), format.name))
+    if row.get("eventType") == "snapshot" and row.keys() <= {"eventType", "curPage", "lastPage"}:
+        return [ShownLine(format, line_text(clock, channel, [(" none", 0)]))]  # of your positions, say
     if row.get("bids").__class__ is row.get("asks").__class__ is list:
         return book_lines(channel, name, row, clock, ladder)
     lines: list[ShownLine] = []

@@ -477,6 +477,24 @@ def test_a_row_has_one_time_in_all_sinks(tmp_path, exchange):
     assert [line["received"] for line in whole_lines(jsonl)] == [received for received, *_ in table(db)]
 
 
+def test_after_a_reconnect_positions_are_told_anew_and_orders_are_said_to_be_unknown(exchange, connect, impatient):
+    exchange.account.position["BTC-USDT"] = 1.0
+    names = ("positions:instType=ANY", "orders:instType=ANY", "fills", "trades:BTC-USDT")
+    client = connect(*names[:3], credentials=okex_ws.Credentials(*exchange.keys))
+    other = connect(names[3])
+    wait_for(lambda: client.rows and other.rows)
+    for reconnects in (1, 2):
+        exchange.account.position.clear()
+        seen = len(client.rows)
+        for session in list(exchange.sessions):
+            session.drop()
+        wait_for(lambda: client.rows[seen:] and other.saw("CONNECTED", reconnects + 1))  # noqa: B023
+        assert client.rows[seen:] == [(names[0], {"eventType": "snapshot", "curPage": 1, "lastPage": True})]
+        gaps = [detail for status, detail in client.statuses if status == okex_ws.GAP]
+        assert len(gaps) == reconnects and gaps[-1].startswith("orders:instType=ANY, fills: "), gaps
+        assert "ask the exchange" in gaps[-1] and not other.saw(okex_ws.GAP)
+
+
 def test_a_signal_leaves_nothing_unwritten(tmp_path, exchange):
     for number, status in ((signal.SIGTERM, 0), (signal.SIGINT, 130), (signal.SIGHUP, 0)):
         path = tmp_path / number.name
