@@ -3933,6 +3933,8 @@ class Board:
         self.counted: deque[tuple[float, int]] = deque(maxlen=10)  # seconds, messages until then
 
     def note(self, channel: str, rows: list[Any]) -> None:
+        if rows[-1].__class__ is dict and "restored" in rows[-1]:  # so are all of them, and old
+            return
         self.latest[channel] = wall_clock(), rows[-1]
         if channel == self.tape_channel:
             self.tape.extend(rows)
