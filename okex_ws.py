@@ -94,8 +94,9 @@ def on_open(ws: "OkexWS") -> None:
     ws.counts["connects"] += 1
     okex_log.info("Connected to %s.", passwordless(ws.url))
     ws._notify(CONNECTED, ws.url)
-    if ws.counts["connects"] > 1 and (unknown := [s.channel for s in ws._subscriptions if V5.untold(s.key)]):
-        gap = f"{', '.join(unknown)}: what happened to them while disconnected is not known: ask the exchange"
+    told = [s.channel for s in ws._subscriptions if V5.is_orders(s.key) or re.match("fills|sprd-trades", s.key)]
+    if told and ws.counts["connects"] > 1:
+        gap = f"{', '.join(told)}: what happened to them while disconnected is not known: ask the exchange"
         okex_log.warning("%s.", gap)
         ws._notify(GAP, gap)
     ws._send_due()
@@ -1609,10 +1610,6 @@ class OkxV5(Dialect):
         """Whether a channel tells what becomes of orders, and has no snapshot of those that stand."""
         kind = channel.partition(":")[0]
         return bool(re.fullmatch(r"(sprd-|grid-sub-)?orders(-algo)?|grid-orders-\w+|algo-[\w-]+", kind))
-
-    def untold(self, channel: str) -> bool:
-        """Whether nothing tells what happened on a channel while it was away: of orders and their fills."""
-        return self.is_orders(channel) or channel.partition(":")[0] in ("fills", "sprd-trades")
 
     def instrument_type(self, id: str) -> str:
         """SPOT, SWAP, FUTURES, OPTION or EVENTS, by the form of a name."""
@@ -3504,7 +3501,8 @@ class SQLite(Sink):
 class RedisSink(Sink):
     """keep rows in Redis, redis://host:6379/0, see RedisFeed
 
-    okex/NAME/CHANNEL           latest row as JSON; one for each instrument, if the channel has many
+    okex/NAME/CHANNEL           latest row as JSON; if the channel is about many positions, orders or instruments,
+                                a hash of those that stand, and of "", so that it is there without any
                                 publishes every row as JSON, but v5's candles only when they are final
     okex/NAME/@history/CHANNEL  stream of {received, row, n}, trimmed; of v5's candles, the final ones
     okex/NAME/@status           the connection's last change, as JSON; gone if the process dies
@@ -3523,6 +3521,8 @@ class RedisSink(Sink):
         self.mark = ""  # of a batch whose answer may be lost: once applied, it is under @batch
         self.appended = Counter[str]()  # rows, by key
         self.final = dict[str, int]()  # by channel, when the last final candle began, in ms
+        self.pages = dict[str, Any]()  # by channel: of a snapshot whose last page is still to come
+        self.begun = set[str]()  # channels whose hash is of this run
         self.status(wall_clock(), DISCONNECTED, "starting")
         with suppress(Exception):  # if Redis is not there, the writer will say so
             if feed.status():
@@ -3530,29 +3530,66 @@ class RedisSink(Sink):
             self.redis.delete(f"{self.prefix}@commands")  # of earlier times
 
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
+        rows = [row if isinstance(row, dict) else {"value": row} for row in rows]
+        if channel.partition(":")[0] == "account":
+            rows = self._whole_account(channel, rows)
+        live = [row for row in rows if "restored" not in row]  # the others are older than the latest
+        if live and row_subject(channel, live[0]) is None:
+            self.batch.append(("SET", f"{self.prefix}{channel}", to_json(live[-1])))
+        elif live:
+            self._keep(channel, live)
         for row in rows:
-            row = row if isinstance(row, dict) else {"value": row}
-            text, key = to_json(row), channel
-            instrument = row.get("instId") or row.get("instrument_id") or ""
-            if instrument not in channel and ("=" in channel or ":" not in channel):
-                key = f"{channel.partition(':')[0]}:{instrument}"
-            if "restored" not in row:  # else it is older than the latest
-                self.batch.append(("SET", f"{self.prefix}{key}", text))
-                if "confirm" in row:
-                    if channel not in self.final:  # an earlier run may have had it
-                        latest = from_json(self.redis.mget(f"{self.prefix}{channel}")[0] or "{}")
-                        self.final[channel] = int(latest.get("ts", 0)) - (latest.get("confirm") == "0")
-                    begin = int(row["ts"])
-                    if row["confirm"] == "0" or begin <= self.final[channel]:
-                        continue
-                    self.final[channel] = begin
-            self.appended[key] += 1
-            entry = "received", received, "row", text, "n", self.appended[key]
-            self.batch.append(("XADD", f"{self.prefix}@history/{key}", "MAXLEN", self.history, "*", *entry))
-            self.batch.append(("PUBLISH", f"{self.prefix}{key}", text))
+            if "confirm" in row and "restored" not in row:
+                if channel not in self.final:  # an earlier run may have had it
+                    latest = from_json(self.redis.mget(f"{self.prefix}{channel}")[0] or "{}")
+                    self.final[channel] = int(latest.get("ts", 0)) - (latest.get("confirm") == "0")
+                begin = int(row["ts"])
+                if row["confirm"] == "0" or begin <= self.final[channel]:
+                    continue
+                self.final[channel] = begin
+            text = to_json(row)
+            self.appended[channel] += 1
+            entry = "received", received, "row", text, "n", self.appended[channel]
+            self.batch.append(("XADD", f"{self.prefix}@history/{channel}", "MAXLEN", self.history, "*", *entry))
+            self.batch.append(("PUBLISH", f"{self.prefix}{channel}", text))
+
+    def _whole_account(self, channel: str, rows: list[Any]) -> list[Any]:
+        """The pages of an account as one row, when the last of them has come."""
+        if rows[0].get("curPage", 1) > 1:
+            rows = self.pages.pop(channel, []) + rows
+        if not rows[-1].get("lastPage", True):
+            self.pages[channel], rows = rows, []
+        if len(rows) > 1:
+            details = [balance for row in rows for balance in row.get("details", [])]
+            rows = [{**rows[-1], "details": details}]
+        return rows
+
+    def _keep(self, channel: str, rows: list[Any]) -> None:
+        """Keep in the channel's hash what stands after these rows; a snapshot replaces it with its last page."""
+        key, told = f"{self.prefix}{channel}", dict[str, str]()
+        for row in rows:
+            if subject := row_subject(channel, row):
+                told[subject] = "" if has_ended(row) else to_json(row)
+        snapshot = rows[0].get("eventType") == "snapshot"
+        if snapshot and rows[0].get("curPage", 1) == 1:
+            self.pages[channel] = {}
+        if channel in self.pages:
+            self.pages[channel] |= told
+        if snapshot:
+            if not rows[0].get("lastPage", True):
+                return
+            told = self.pages.pop(channel, told)
+        if snapshot or channel not in self.begun:  # it may be of another type, as 1.1.0 left it
+            self.begun.add(channel)
+            self.batch.append(("DEL", key))
+        self.batch.append(("HSET", key, "", ""))
+        for subject, text in told.items():
+            self.batch.append(("HSET", key, subject, text) if text else ("HDEL", key, subject))
 
     def status(self, received: float, status: str, detail: str) -> None:
         self.state = to_json({"received": received, "status": status, "detail": detail})
+        if status == SUBSCRIBED and V5.is_orders(detail):  # what was heard of before may have ended since
+            self.batch.append(("DEL", f"{self.prefix}{detail}"))
         self.batch.append(("PUBLISH", f"{self.prefix}@event", self.state))
 
     def flush(self) -> None:
@@ -3600,6 +3637,27 @@ class RedisSink(Sink):
         self.redis.close()
 
 
+def row_subject(channel: str, row: dict[str, Any]) -> str | None:
+    """Which of many positions, orders or instruments a row is about; None if its channel is about one thing."""
+    kind, _, argument = channel.partition(":")
+    if kind in ("positions", "grid-positions", "liquidation-warning"):
+        names = (str(row.get(name, "")) for name in ("instId", "mgnMode", "posSide"))
+        return row.get("posId") or " ".join(names).strip()
+    if V5.is_orders(channel):
+        order = "" if "algo" in kind else row.get("ordId")  # an algo order gets one when it is triggered
+        return order or row.get("algoId") or ""
+    one = "instId=" in argument or "sprdId=" in argument or (argument and "=" not in argument)
+    if one or kind in ("account", "balance_and_position"):
+        return None
+    return row.get("instId") or row.get("instrument_id") or row.get("sprdId") or row.get("instFamily")
+
+
+def has_ended(row: dict[str, Any]) -> bool:
+    """Whether a row of v5 tells the end of an order, or of a position."""
+    ends = "filled canceled mmp_canceled effective order_failed partially_failed stopped"
+    return row.get("state") in ends.split() or ("pos" in row and not str(row["pos"]).strip("-0."))
+
+
 class RedisRow(dict[str, Any]):
     """A row of the history, and its `id` there, at which `RedisFeed.listen` can resume."""
 
@@ -3631,8 +3689,13 @@ class RedisFeed:
     def get(self, channel: str, n: int | None = None) -> Any:
         """The latest row or None; or a list of the last n rows of the history, oldest first.
 
-        Those of the history have an `id`, see listen. The latest candle may still form.
+        Of a channel about many things, positions:instType=ANY say, a list of the rows that stand: [] if there are
+        none, None while nothing is known. Orders are those that were heard of since the last connection began.
+        Rows of the history have an `id`, see listen. The latest candle may still form.
         """
+        if n is None and self.redis.type(f"{self.prefix}{channel}") == "hash":
+            rows = self.redis.hgetall(f"{self.prefix}{channel}")
+            return [from_json(text) for _, text in sorted(rows.items()) if text] if rows else None
         if n is None:
             return from_json(self.redis.get(f"{self.prefix}{channel}") or "null")
         entries = self.redis.xrevrange(f"{self.prefix}@history/{channel}", count=n)

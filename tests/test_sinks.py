@@ -672,23 +672,72 @@ def test_redis_keeps_the_latest_row_and_a_trimmed_history(sink, feed):
     assert feed.get("tickers:BTC-USDT") == rows[-1] and len(feed.get("tickers:BTC-USDT", 99)) == 10
 
 
-def test_redis_keeps_each_row_under_its_channel_or_under_its_instrument(sink, feed):
+def test_redis_keeps_each_row_under_its_channel_and_of_each_instrument_the_latest(sink, feed):
     bars = [{"candle": [f"2019-04-16T10:{m}:00.000Z", "1", "1", "1", c]} for m, c in ((49, 1), (49, 2), (50, 3))]
-    for channel, rows, keys in [
-        ("odd:X", [None, "text", ["x"], {}], ["odd:X"] * 4),
-        ("candle1m:X", [{}, {"ts": []}, {"candle": []}, ["1", "2"]], ["candle1m:X"] * 4),
-        ("spot/candle60s:X", bars, ["spot/candle60s:X"] * 3),  # which are not said to be final
-        ("spot/ticker:BTC-USDT", [{"instrument_id": "BTC-USDT"}], ["spot/ticker:BTC-USDT"]),
-        ("futures/instruments", [{"instrument_id": "BTC-USD-191227"}], ["futures/instruments:BTC-USD-191227"]),
-        ("ok_sub_spot_btc_usdt_ticker", [{"last": 1}], ["ok_sub_spot_btc_usdt_ticker"]),
-        ("orders:instType=ANY", [{"instId": "BTC-USDT"}, {"instId": "X"}], ["orders:BTC-USDT", "orders:X"]),
-        ("orders:instType=SPOT,instId=X", [{"instId": "X"}], ["orders:instType=SPOT,instId=X"]),
+    many, two = object(), [{"instId": "BTC-USDT"}, {"instId": "X"}]
+    for channel, rows, latest in [
+        ("odd:X", [None, "text", ["x"], {}], {}),
+        ("candle1m:X", [{}, {"ts": []}, {"candle": []}, ["1", "2"]], {"value": ["1", "2"]}),
+        ("spot/candle60s:X", bars, bars[-1]),  # which are not said to be final
+        ("spot/ticker:BTC-USDT", [{"instrument_id": "BTC-USDT"}], {"instrument_id": "BTC-USDT"}),
+        ("futures/instruments", [{"instrument_id": "BTC-USD-191227"}], many),
+        ("ok_sub_spot_btc_usdt_ticker", [{"last": 1}], {"last": 1}),
+        ("orders:instType=ANY", [{"ordId": "1"}, {"ordId": "2"}], many),
+        ("orders:instType=SPOT,instId=X", [{"instId": "X", "ordId": "1"}], many),
+        ("sprd-orders:A_B", [{"sprdId": "A_B", "ordId": "1"}], many),
+        ("orders-algo:instType=ANY", [{"instId": "X", "ordId": "", "algoId": n} for n in "12"], many),
+        ("grid-sub-orders:algoId=1", [{"ordId": n, "algoId": "1", "instId": "X"} for n in "12"], many),
+        ("liquidation-orders:instType=SWAP", two, many),
+        ("opt-summary:instFamily=BTC-USD", two, many),
+        ("fills", two, many),
+        ("sprd-trades", [{"sprdId": "A_B"}, {"sprdId": "A_C"}], many),
+        ("option-trades:instType=OPTION,instId=X", [{"instId": "X", "n": n} for n in (1, 2)], {"instId": "X", "n": 2}),
+        ("trades:OLD-USDT", [{"instId": "NEW-USDT"}], {"instId": "NEW-USDT"}),  # it was renamed
+        ("account:ccy=BTC", [{"totalEq": "1"}], {"totalEq": "1"}),
+        ("status", [{"title": "1"}, {"title": "2"}], {"title": "2"}),
     ]:
+        feed.redis.set(f"okex/test/{channel}", "of another type")
         store(sink, *rows, channel=channel)
-        for key in set(keys):
-            rows_of_key = [row for row, its_key in zip(rows, keys) if its_key == key]
-            expected = [row if isinstance(row, dict) else {"value": row} for row in rows_of_key]
-            assert feed.get(key, 9) == expected and feed.get(key) == expected[-1], (channel, key)
+        expected = [row if isinstance(row, dict) else {"value": row} for row in rows]
+        assert feed.get(channel) == (expected if latest is many else latest), channel
+        assert feed.get(channel, 9) == expected, channel
+
+
+def test_redis_tells_what_stands_of_positions_and_orders_and_nothing_else(make_sink, feed):
+    long, short = ({"instId": "X", "mgnMode": "cross", "posSide": side, "pos": "5"} for side in ("long", "short"))
+    btc, eth = ({"posId": n, "instId": "X", "pos": "1"} for n in "12")
+    closed, more = {"pos": "0"}, {"pos": "7"}
+    order, algo = {"ordId": "1", "state": "live"}, {"algoId": "8", "ordId": "", "state": "live"}
+    ends = ("filled", "canceled", "mmp_canceled")
+
+    def page(number, last, *rows):
+        beside = {"eventType": "snapshot", "curPage": number, "lastPage": last}
+        return [beside | row for row in rows] or [beside], beside
+
+    one, beside = page(1, True, long, short)
+    first, begin = page(1, False, btc)
+    second, end = page(2, True, eth)
+    balances = end | {"details": [1, 2]}
+    positions, orders, algos = "positions:instType=ANY", "orders:instType=ANY", "orders-algo:instType=ANY"
+    for sink, channel, steps in [
+        (make_sink(), positions, [(one, one), ([short | closed], [beside | long]), ([long | more], [long | more])]),
+        (make_sink(), positions, [([btc], [btc]), (page(1, True)[0], []), ([eth], [eth]), ([eth | closed], [])]),
+        (make_sink(), positions, [([long], [long]), (first, [long]), (second, first + second)]),
+        (make_sink(), positions, [(first, None), ([btc | closed], []), (second, second), (first, second)]),
+        *((make_sink(), orders, [([order], [order]), ([order | {"state": state}], [])]) for state in ends),
+        (make_sink(), algos, [([algo], [algo]), ([algo | {"ordId": "9", "state": "effective"}], [])]),
+        (make_sink(), "account", [([begin | {"details": [1]}], None), ([end | {"details": [2]}], balances)]),
+    ]:
+        feed.clear()
+        assert feed.get(channel) is None
+        for rows, stand in steps:
+            store(sink, *rows, channel=channel)
+            assert feed.get(channel) == stand, (channel, rows)
+    assert feed.get("account", 9) == [balances]
+    store(sink := make_sink(), order, channel=orders)
+    sink.status(1.0, "SUBSCRIBED", orders)
+    sink.flush()
+    assert feed.get(orders) is None
 
 
 def test_no_key_of_ours_can_be_a_channels(sink, feed):
