@@ -3505,24 +3505,37 @@ class RedisSink(Sink):
                                 a hash of those that stand, and of "", so that it is there without any
                                 publishes every row as JSON, but v5's candles only when they are final
     okex/NAME/@history/CHANNEL  stream of {received, row, n}, trimmed; of v5's candles, the final ones
-    okex/NAME/@status           the connection's last change, as JSON; gone if the process dies
+    okex/NAME/@status           the connection's last change, or GAP while a book is not ready, as JSON
     okex/NAME/@event            publishes all: confirmations, refusals, gaps, disconnections
     okex/NAME/@commands         list: {"id": …, "op": …, "channels": […]}; op: subscribe, unsubscribe, channels, quit
     okex/NAME/@answers/ID       list: {"id": …, "ok": true, "result": …}
+
+    A book and orders are there while they are known, and they and @status go 10 s after the process died.
     """
 
     linger = 0.005
 
-    def __init__(self, target: str, *, name: str, history: int, command: Callable[[str, list[str]], Any]) -> None:
+    def __init__(
+        self,
+        target: str,
+        *,
+        name: str,
+        history: int,
+        command: Callable[[str, list[str]], Any],
+        clients: Sequence[OkexWS] = (),
+    ) -> None:
         feed = RedisFeed(target, name)
         self.redis, self.prefix = feed.redis, feed.prefix
-        self.history, self.command = history, command
+        self.history, self.command, self.clients = history, command, clients
         self.batch = list[tuple[Any, ...]]()  # Redis commands for the next flush
         self.mark = ""  # of a batch whose answer may be lost: once applied, it is under @batch
         self.appended = Counter[str]()  # rows, by key
         self.final = dict[str, int]()  # by channel, when the last final candle began, in ms
         self.pages = dict[str, Any]()  # by channel: of a snapshot whose last page is still to come
         self.begun = set[str]()  # channels whose hash is of this run
+        self.books = dict[str, Any]()  # by channel: the latest row of a book
+        self.state = self.gap = ""  # the last status, and the one while a book is not ready
+        self.looked = -inf  # monotonic: when it was last seen which are
         self.status(wall_clock(), DISCONNECTED, "starting")
         with suppress(Exception):  # if Redis is not there, the writer will say so
             if feed.status():
@@ -3534,7 +3547,12 @@ class RedisSink(Sink):
         if channel.partition(":")[0] == "account":
             rows = self._whole_account(channel, rows)
         live = [row for row in rows if "restored" not in row]  # the others are older than the latest
-        if live and row_subject(channel, live[0]) is None:
+        book = next((client.books[channel] for client in self.clients if channel in client.books), None)
+        if book:
+            self.books[channel] = live[-1]
+            if book.ready:
+                self.batch.append(self._expiring(channel))
+        elif live and row_subject(channel, live[0]) is None:
             self.batch.append(("SET", f"{self.prefix}{channel}", to_json(live[-1])))
         elif live:
             self._keep(channel, live)
@@ -3587,19 +3605,47 @@ class RedisSink(Sink):
             self.batch.append(("HSET", key, subject, text) if text else ("HDEL", key, subject))
 
     def status(self, received: float, status: str, detail: str) -> None:
-        self.state = to_json({"received": received, "status": status, "detail": detail})
+        state = to_json({"received": received, "status": status, "detail": detail})
+        self.looked = -inf
+        if status != GAP:
+            self.state, self.down = state, status in (DISCONNECTED, EXIT)
         if status == SUBSCRIBED and V5.is_orders(detail):  # what was heard of before may have ended since
             self.batch.append(("DEL", f"{self.prefix}{detail}"))
-        self.batch.append(("PUBLISH", f"{self.prefix}@event", self.state))
+        self.batch.append(("PUBLISH", f"{self.prefix}@event", state))
+
+    def _expiring(self, channel: str) -> tuple[Any, ...]:
+        return ("SET", f"{self.prefix}{channel}", to_json(self.books[channel]), "EX", 10)
+
+    def _known_now(self) -> list[tuple[Any, ...]]:
+        """What to tell Redis, so that it has books and orders while they are known, and no longer."""
+        commands, states, self.gap, self.looked = list[tuple[Any, ...]](), dict[str, str](), "", monotonic()
+        for client in [*self.clients]:
+            states |= client.channels
+            for channel, book in client.books.copy().items():
+                row = self.books.get(channel, {"bids": (), "asks": ()})
+                sides = [[level[:2] for level in row[side]] for side in ("bids", "asks")]
+                try:
+                    same = [*book.top(max(map(len, sides)))] == sides  # or its row is on the way
+                    if same and channel in self.books:
+                        commands.append(self._expiring(channel))
+                except BookOutOfSync as error:
+                    commands.append(("DEL", f"{self.prefix}{channel}"))
+                    gap = {"received": wall_clock(), "status": GAP, "detail": f"{channel}: {error}"}
+                    self.gap = self.gap or to_json(gap)
+        for channel in filter(V5.is_orders, self.begun if self.clients else ()):
+            known = states.get(channel) == "confirmed"
+            commands.append(("EXPIRE" if known else "DEL", f"{self.prefix}{channel}", *[10] * known))
+        return commands
 
     def flush(self) -> None:
         """Give Redis the batch, applied once and whole, and our status; take commands."""
         if not self.mark or self.redis.get(f"{self.prefix}@batch") != self.mark:
             self.mark = os.urandom(8).hex()
             pipeline = self.redis.pipeline().set(f"{self.prefix}@batch", self.mark)
-            for words in self.batch:
+            for words in self.batch + (self._known_now() if monotonic() - self.looked > 1.0 else []):
                 pipeline.execute_command(*words)
-            pipeline.set(f"{self.prefix}@status", self.state, ex=10)
+            state = self.state if self.down else self.gap or self.state
+            pipeline.set(f"{self.prefix}@status", state, ex=10)
             pipeline.lrange(f"{self.prefix}@commands", 0, -1).delete(f"{self.prefix}@commands")
             # Raises what concerns all of it (Redis is full, say): then nothing was applied.
             _, *results, requests, _ = pipeline.execute(raise_on_error=False)
@@ -3633,7 +3679,8 @@ class RedisSink(Sink):
 
     def close(self) -> None:
         with suppress(Exception):  # it expires anyway
-            self.redis.delete(f"{self.prefix}@status")
+            gone = ["@status", *self.books, *filter(V5.is_orders, self.begun)]
+            self.redis.delete(*(f"{self.prefix}{key}" for key in gone))
         self.redis.close()
 
 
@@ -4314,7 +4361,8 @@ class Run:
         if (args.depth or 1) > 1 and not any(client.books for client in self.clients):
             raise ValueError("--depth has no effect without an order book")
         for option, target in targets.items():
-            sink = SINKS[option](target, name=args.name, history=args.history, command=self.command)
+            options = {"name": args.name, "history": args.history, "clients": self.clients}
+            sink = SINKS[option](target, command=self.command, **options)
             self.writers.append(Writer(option, sink))
         self.recall(args.channels)
 
@@ -4388,6 +4436,8 @@ class Run:
             if dialect.retired and not self.args.url:
                 gone = f"OKX gave up {dialect.name} in {dialect.retired}"
                 raise ValueError(f"{channel}: {gone}. Today: {todays_channel(channel)}")
+            if self.args.redis and not self.args.depth and dialect.book(channel) == "changes":
+                raise ValueError(f"{channel}: its latest row would be a change, and no book: say --depth 20")
             url = endpoint_of(channel, self.args.url, self.args.region, self.args.simulated)
             with self.clients_lock:
                 fit = [client for client in self.clients if client.url == url and client.dialect is dialect]

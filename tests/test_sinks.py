@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
+from types import SimpleNamespace
 
 import pytest
 from conftest import SCRIPT, RedisServer, finish, frame, program, until, wait_for
@@ -611,8 +612,8 @@ def make_sink(redis_server):
     """Make a sink of Redis that answers with what it was asked; `make_sink(history=5000)`."""
     sinks = []
 
-    def make(name="test", history=10, command=lambda op, channels: [op, channels]):
-        sinks.append(RedisSink(redis_server.url, name=name, history=history, command=command))
+    def make(name="test", history=10, command=lambda op, channels: [op, channels], clients=()):
+        sinks.append(RedisSink(redis_server.url, name=name, history=history, command=command, clients=clients))
         return sinks[-1]
 
     yield make
@@ -740,6 +741,67 @@ def test_redis_tells_what_stands_of_positions_and_orders_and_nothing_else(make_s
     assert feed.get(orders) is None
 
 
+def test_redis_has_a_book_while_it_is_ready_and_orders_while_they_are_known(make_sink, feed):
+    doubt, book, orders, other = [""], "books:X", "orders:instType=ANY", "tickers:X"
+    kept = okex_ws.OrderBook(doubt=lambda: doubt[0], depth=1)
+    states = dict.fromkeys([book, orders, other], "confirmed")
+    sink = make_sink(clients=[SimpleNamespace(books={book: kept}, channels=states)])
+
+    def levels(price):
+        return {"bids": [[str(price), "1", "0", "1"]], "asks": [[str(price + 1), "1"]], "ts": "1"}
+
+    def told(status="SUBSCRIBED", detail=other):
+        sink.status(1.0, status, detail)  # then it looks at once
+        sink.flush()
+        return [feed.get(key) is not None for key in (book, orders, other)] + [feed.status()["status"]]
+
+    assert told() == [False, False, False, "GAP"] and "no snapshot yet" in feed.status()["detail"]
+    rows = kept.take([levels(5)], "snapshot")
+    for channel, row in ((book, rows[0]), (orders, {"ordId": "1", "state": "live"}), (other, {"last": "5"})):
+        store(sink, row, channel=channel)
+    assert told() == [True, True, True, "SUBSCRIBED"] and feed.get(book)["bids"] == [["5", "1"]]
+    for key in (book, orders):
+        feed.redis.expire(f"okex/test/{key}", 2)
+    sink.looked -= 1.0  # as a second later
+    sink.flush()
+    assert {feed.redis.ttl(f"okex/test/{key}") for key in (book, orders)} == {10}
+    doubt[0] = "the line is dead"
+    assert told("GAP", f"{book}: the line is dead") == [False, True, True, "GAP"]
+    store(sink, {"bids": [], "asks": []}, channel=book)  # which came late
+    assert feed.get(book) is None and feed.status()["detail"] == "books:X: the line is dead"
+    store(sink, rows[0], channel=book)
+    doubt[0] = ""
+    assert told() == [True, True, True, "SUBSCRIBED"], "it is the same book as before"
+    kept.close("disconnected")
+    states[orders] = "wanted"
+    assert told("DISCONNECTED", "gone") == [False, False, True, "DISCONNECTED"]
+    kept.open()
+    kept.take([levels(6)], "snapshot")
+    assert told("CONNECTED") == [False, False, True, "CONNECTED"], "its row is on the way"
+    assert told("GAP", "trades:X: lost") == [False, False, True, "CONNECTED"]
+
+
+def test_an_incremental_book_goes_into_redis_with_a_depth_alone(exchange, redis_server):
+    where = ("--url", exchange.url, "--redis", redis_server.url)
+    for book in ("books:BTC-USDT", "books:*-USDT"):
+        status, _, err = finish(CHANNEL, book, *where)
+        assert status == 2 and "say --depth 20" in err and len(err.splitlines()) == 1, err
+    process = program("books5:BTC-USDT", *where)
+    feed = RedisFeed(redis_server.url)
+    wait_for(lambda: feed.get("books5:BTC-USDT"))
+    with pytest.raises(ValueError, match="say --depth 20"):
+        feed.subscribe("books:BTC-USDT")
+    assert 0 < feed.redis.ttl("okex/default/books5:BTC-USDT") <= 10
+    exchange.http_status = 503
+    exchange.sessions[-1].drop()
+    wait_for(lambda: feed.get("books5:BTC-USDT") is None and feed.status()["status"] == "DISCONNECTED")
+    exchange.http_status = 0
+    wait_for(lambda: feed.get("books5:BTC-USDT") and feed.status()["status"] == "SUBSCRIBED")
+    process.kill()
+    process.communicate(timeout=10)
+    assert all(0 < feed.redis.ttl(f"okex/default/{key}") <= 10 for key in ("@status", "books5:BTC-USDT"))
+
+
 def test_no_key_of_ours_can_be_a_channels(sink, feed):
     sink.status(1.0, "CONNECTED", "url")
     store(sink, {})
@@ -831,7 +893,7 @@ def test_the_status_is_there_while_the_program_lives(make_sink, redis_server, fe
     sink.status(1.0, "CONNECTED", "wss://ws.okx.com")
     sink.status(3.0, "GAP", "books:X: lost one")
     sink.flush()
-    assert feed.status() == {"received": 3.0, "status": "GAP", "detail": "books:X: lost one"}
+    assert feed.status()["status"] == "CONNECTED"  # no book is known here that is not ready
     assert [event["status"] for event in read()] == ["DISCONNECTED", "CONNECTED", "GAP"]
     feed.redis.expire("okex/test/@status", 1)
     sink.flush()  # as is done at least once a second
