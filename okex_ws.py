@@ -3411,6 +3411,10 @@ class Sink:
 
     def __init__(self, target: str, **_: Any) -> None: ...
 
+    def recall(self, channel: str, seconds: float) -> Iterable[Any]:
+        """Rows of a channel that it keeps, of so many seconds and some from before, as they came."""
+        return ()
+
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
         """Take the rows of one message, received at this epoch second.
 
@@ -3433,6 +3437,33 @@ class JsonLines(Sink):
     def __init__(self, target: str, **_: Any) -> None:
         self.target, self.file = target, FileIO(target, "a+")
         self.waiting = bytearray()  # whole lines
+        self.earlier: dict[str, list[bytes]] | None = None  # by channel: lines of earlier runs, for a while
+        self.read = 0.0  # monotonic: when
+
+    def recall(self, channel: str, seconds: float) -> Iterable[Any]:
+        earlier = self.earlier
+        if earlier is None and os.path.isfile(self.target):  # no pipe
+            earlier = self.earlier = self._read_back(wall_clock() - seconds)
+            self.read = monotonic()
+        return (from_json(line.decode())["row"] for line in (earlier or {}).get(channel, ()))
+
+    def _read_back(self, since: float) -> dict[str, list[bytes]]:
+        """The lines of series that were received since then, and those of a megabyte from before."""
+        found = dict[str, list[bytes]]()
+        with open(self.target, "rb") as file:
+            at, received = file.seek(0, os.SEEK_END), inf
+            while at > 0 and received > since:
+                at = file.seek(max(0, at - (1 << 20)))
+                file.readline()  # it may be the end of one
+                with suppress(*ODD_ROW):
+                    received = float(from_json(file.readline().decode())["received"])
+            file.seek(at)
+            for line in file:
+                with suppress(*ODD_ROW):  # torn, or a note
+                    channel = from_json(line.decode())["channel"]
+                    if series_of(channel):
+                        found.setdefault(channel, []).append(line)
+        return found
 
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
         self.waiting += "".join([json_line(received, channel, row) for row in rows]).encode()
@@ -3440,6 +3471,8 @@ class JsonLines(Sink):
     def flush(self) -> None:
         """Append what waits. A torn line, of a full disk or a kill, is ended, and ours is written again."""
         begin = b""
+        if monotonic() - self.read > 60.0:
+            self.earlier = None
         while self.waiting:
             old, self.file = self.file, FileIO(self.target, "a+")  # it may have been moved
             old.close()  # not before: for a named pipe's reader it would be the end
@@ -3480,8 +3513,8 @@ class SQLite(Sink):
             raise OSError(f"{self.target}: {error}") from None
         return db
 
-    def recall(self, channel: str, seconds: float) -> Iterator[Any]:
-        """Rows of so many seconds and 1,000 from before, oldest first; a million at most."""
+    def recall(self, channel: str, seconds: float) -> Iterable[Any]:
+        """Rows of so many seconds and 1,000 from before; a million at most."""
         newest = """SELECT row FROM rows WHERE channel = ? ORDER BY received DESC, rowid DESC
             LIMIT min(1000000, 1000 + (SELECT count(*) FROM rows WHERE channel = ? AND received > ?))"""
         with closed_after(self._open()) as db:
@@ -3536,6 +3569,7 @@ class RedisSink(Sink):
         self.books = dict[str, Any]()  # by channel: the latest row of a book
         self.state = self.gap = ""  # the last status, and the one while a book is not ready
         self.looked = -inf  # monotonic: when it was last seen which are
+        self.readable = True  # as far as is known
         self.status(wall_clock(), DISCONNECTED, "starting")
         with suppress(Exception):  # if Redis is not there, the writer will say so
             if feed.status():
@@ -3570,6 +3604,16 @@ class RedisSink(Sink):
             entry = "received", received, "row", text, "n", self.appended[channel]
             self.batch.append(("XADD", f"{self.prefix}@history/{channel}", "MAXLEN", self.history, "*", *entry))
             self.batch.append(("PUBLISH", f"{self.prefix}{channel}", text))
+
+    def recall(self, channel: str, seconds: float) -> Iterable[Any]:
+        """Its whole history."""
+        try:
+            entries = self.redis.xrange(f"{self.prefix}@history/{channel}") if self.readable else ()
+        except Exception as error:
+            self.readable, why = False, printable_text(str(error))
+            okex_log.warning("--redis: it cannot be read what it has, and may lack: %s", why)
+            entries = ()
+        return (from_json(values["row"]) for _, values in entries)
 
     def _whole_account(self, channel: str, rows: list[Any]) -> list[Any]:
         """The pages of an account as one row, when the last of them has come."""
@@ -3824,6 +3868,8 @@ class Writer:
         self.written = 0  # rows, refused ones too; changed by the writer's thread
         self.waits = 0  # how often the queue was full
         self.failing = self.given_up = False  # given up: nobody waits for it any longer
+        self.had = dict[str, set[int]]()  # by channel: numbers that it has, and other sinks lack
+        self.ends = dict[str, str]()  # by channel: the last of what earlier runs kept
         self.ending = threading.Event()
         self.thread = threading.Thread(target=self._run, name=f"okex_ws {option}", daemon=True)
         self.thread.start()
@@ -3831,6 +3877,16 @@ class Writer:
     @property
     def waiting(self) -> int:
         return self.put_rows - self.written
+
+    def recall(self, series: TradeSeries, seconds: float) -> Iterator[tuple[range, Any]]:
+        """Rows that the sink has of a channel, and their numbers, from the first that was live."""
+        live = False
+        for row in self.sink.recall(series.channel, seconds):
+            with suppress(*ODD_ROW):
+                first, last, final = series.span(row)
+                live = live or "restored" not in row
+                if live and final:
+                    yield range(first, last + 1, series.step), row
 
     def put(self, received: float, channel: str, content: Any) -> None:
         """Queue rows, or (status, detail) without a channel. Waits while the queue is full."""
@@ -3840,6 +3896,9 @@ class Writer:
                 okex_log.warning("--%s is too slow: receiving waits. Said once.", self.option)
             while self.queue.qsize() >= MAX_QUEUE and not self.ending.wait(0.01):
                 pass
+        if had := self.had.get(channel):
+            news = (row for row in content if "restored" not in row or int(row.get("tradeId") or row["ts"]) not in had)
+            content = [*news]
         rows = len(content) if channel else 0
         self.put_rows += rows
         call, message = (self.sink.write, (channel, content)) if channel else (self.sink.status, content)
@@ -3901,6 +3960,26 @@ class Writer:
                 okex_log.warning("--%s: writing %s, for %.0f s. Ctrl-C again gives up.", self.option, more, left)
             self.thread.join(0.05)
         return not self.thread.is_alive()
+
+
+def common_rows(series: TradeSeries, writers: Iterable[Writer], seconds: float) -> list[Any]:
+    """Rows of a channel that all sinks have, but for those from before a sink's first.
+
+    What one of them lacks is a hole, and fetched; the others leave it out when it comes.
+    """
+    kept = {writer: {n: None for numbers, _ in writer.recall(series, seconds) for n in numbers} for writer in writers}
+    begins = {writer: next(iter(had)) for writer, had in kept.items() if had}
+    if not begins:
+        return []
+    longest = min(begins, key=begins.__getitem__)
+    lacked = {n for n in kept[longest] for writer, first in begins.items() if n >= first and n not in kept[writer]}
+    rows = [(numbers, row) for numbers, row in longest.recall(series, seconds) if lacked.isdisjoint(numbers)]
+    common = {n for numbers, _ in rows for n in numbers}
+    for writer in begins:
+        writer.had[series.channel] = kept[writer].keys() - common
+        last = max(kept[writer])
+        writer.ends[series.channel] = str(last) if series.step == 1 else moment_text(last)
+    return [row for _, row in rows]
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -4454,11 +4533,18 @@ class Run:
                 fit[0].subscribe(channel)
 
     def recall(self, channels: Iterable[str]) -> None:
-        """Tell the clients what an earlier run kept: they go on there."""
-        for kept in (writer.sink for writer in self.writers if isinstance(writer.sink, SQLite)):
-            for channel in filter(series_of, channels):
+        """Tell the clients what earlier runs kept: they go on there."""
+        for channel in channels:
+            if kind := series_of(channel):
+                rows = common_rows(kind(channel), self.writers, self.args.fill)
                 for client in self.clients:  # who has it reads them
-                    client.recall(channel, kept.recall(channel, self.args.fill))
+                    client.recall(channel, rows)
+        for writer in self.writers:
+            ends = [f"{channel} {last}" for channel, last in writer.ends.items()]
+            if ends:
+                more = f" and more of {len(ends) - 3} channels" if len(ends) > 3 else ""
+                okex_log.info("--%s goes on: it ends with %s%s.", writer.option, ", ".join(ends[:3]), more)
+            writer.ends.clear()
 
     def found(self, channels: list[str]) -> None:
         self.subscribe(channels)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import resource
 import select
@@ -19,6 +20,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import SCRIPT, RedisServer, finish, frame, program, until, wait_for
 from exchange import Exchange
+from test_series import BARS, TRADES, walk, whole
 
 import okex_ws
 from okex_ws import JsonLines, RedisFeed, RedisSink, Sink, SQLite, Writer
@@ -275,6 +277,23 @@ def test_what_an_earlier_run_kept_comes_back_in_the_order_in_which_it_came(tmp_p
     assert [row["n"] for row in sink.recall(CHANNEL, 300.0)] == list(range(2000, 3006))
     assert [row["n"] for row in sink.recall(CHANNEL, 3600.0)] == list(range(3006))
     assert list(sink.recall("trades:SOL-USDT", 300.0)) == []
+
+
+def test_files_of_json_lines_tell_what_an_earlier_run_kept(tmp_path):
+    now, path = time.time(), tmp_path / "rows.jsonl"
+    sink = JsonLines(str(path))
+    for n in range(30_000):  # each of 200 bytes
+        store_in = CHANNEL if n % 2 else "tickers:BTC-USDT"
+        sink.write(now - (30_000 - n), store_in, [{"n": n, "x": "y" * 100}])
+    sink.flush()
+    for text in (OURS[:9], "\n5\n{}\n", okex_ws.json_line(now, CHANNEL, {"n": -1})[:-1]):  # a note, and one torn by a kill
+        with path.open("a") as file:
+            file.write(text)
+    for seconds, least, most in ((0.0, 100, 4_000), (9_000.0, 4_500, 8_000), (1e9, 15_000, 15_000)):
+        kept = [row["n"] for row in JsonLines(str(path)).recall(CHANNEL, seconds)]
+        assert least <= len(kept) - 1 <= most and kept == [*range(kept[0], 30_000, 2), -1], seconds
+    assert not [*JsonLines(str(path)).recall("tickers:BTC-USDT", 1e9)]
+    assert not [*JsonLines(str(tmp_path / "new.jsonl")).recall(CHANNEL, 1e9)]
 
 
 # -- The queue and its thread
@@ -800,6 +819,73 @@ def test_an_incremental_book_goes_into_redis_with_a_depth_alone(exchange, redis_
     process.kill()
     process.communicate(timeout=10)
     assert all(0 < feed.redis.ttl(f"okex/default/{key}") <= 10 for key in ("@status", "books5:BTC-USDT"))
+
+
+def kept_by(option, target):
+    """The rows of each channel that a sink has, of candles the final ones."""
+    rows = {TRADES: [], BARS: []}
+    if option == "redis":
+        found = [(channel, row) for channel in rows for row in RedisFeed(target).get(channel, 10**6)]
+    elif option == "sqlite":
+        found = [(channel, row) for _, channel, row in table(target)]
+    else:
+        found = [(line["channel"], line["row"]) for line in whole_lines(target)]
+    for channel, row in found:
+        rows[channel] += [row] if row.get("confirm", "1") == "1" else []
+    return rows
+
+
+def lose(option, target, rng):
+    """Take away some of the last rows, as if the kill had come before they were written."""
+    if option == "redis":
+        redis = RedisFeed(target).redis
+        for channel in (TRADES, BARS):
+            for id, _ in redis.xrevrange(f"okex/default/@history/{channel}", count=rng.randint(1, 9)):
+                redis.xdel(f"okex/default/@history/{channel}", id)
+    elif option == "sqlite":
+        with sqlite3.connect(target) as db:
+            db.execute("DELETE FROM rows WHERE rowid > (SELECT max(rowid) FROM rows) - ?", [rng.randint(0, 20)])
+        db.close()
+    else:
+        os.truncate(target, target.stat().st_size - rng.randint(1, 3000))
+
+
+@pytest.mark.timeout(240)
+def test_after_kills_each_sink_of_every_set_holds_everything_once(tmp_path, redis_server):
+    rng = random.Random(19)
+    for n, options in enumerate((["jsonl"], ["redis"], ["jsonl", "sqlite", "redis"])):
+        targets = {option: tmp_path / f"{n}.{option}" for option in options}
+        RedisFeed(redis_server.url).clear()
+        if "redis" in targets:
+            targets["redis"] = redis_server.url
+        with Exchange(every=0.01) as exchange:
+            exchange.hurry = 0.05
+            arguments = [text for option, target in targets.items() for text in (f"--{option}", target)]
+            for life in range(4):
+                files = ("--fill", "2h", "--history", "100000")
+                process = program(TRADES, BARS, "--url", exchange.url, *files, *arguments)
+                wait_for(lambda: sum(len(session.feeds) for session in list(exchange.sessions)) == 2)  # noqa: B023
+                market = exchange.instruments["BTC-USDT"]
+                seen = market.trade_id
+                wait_for(lambda: market.trade_id > seen + 150)  # noqa: B023
+                if life < 3:
+                    process.kill()
+                    process.communicate(timeout=10)
+                    for option, target in targets.items():
+                        lose(option, target, rng)
+                    walk(exchange, rng.randint(0, 100))
+            exchange.every = None
+            for option, target in targets.items():
+
+                def all_there(option=option, target=target):
+                    return all(len(rows) > 20 and whole(name, rows) for name, rows in kept_by(option, target).items())
+
+                wait_for(all_there, case=(options, option))
+            process.terminate()
+            _, err = process.communicate(timeout=20)
+        assert ", 0 missing" in err, err
+        for option in options:
+            (line,) = re.findall(f"--{option} goes on: it ends with trades:BTC-USDT \\d+, candle1s:BTC-USDT .*", err)
 
 
 def test_no_key_of_ours_can_be_a_channels(sink, feed):
