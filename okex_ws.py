@@ -3564,22 +3564,21 @@ class RedisSink(Sink):
         self.mark = ""  # of a batch whose answer may be lost: once applied, it is under @batch
         self.appended = Counter[str]()  # rows, by key
         self.final = dict[str, int]()  # by channel, when the last final candle began, in ms
-        self.pages = dict[str, Any]()  # by channel: of a snapshot whose last page is still to come
+        self.pages = dict[str, list[Any]]()  # by channel: of a snapshot whose last page is still to come
         self.begun = set[str]()  # channels whose hash is of this run
         self.books = dict[str, Any]()  # by channel: the latest row of a book
         self.state = self.gap = ""  # the last status, and the one while a book is not ready
         self.looked = -inf  # monotonic: when it was last seen which are
-        self.readable = True  # as far as is known
         self.status(wall_clock(), DISCONNECTED, "starting")
+        self.readable = False
         with suppress(Exception):  # if Redis is not there, the writer will say so
             if feed.status():
                 okex_log.warning("Another okex_ws writes under %s, or just did: see --name.", self.prefix)
             self.redis.delete(f"{self.prefix}@commands")  # of earlier times
+            self.readable = True
 
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
-        rows = [row if isinstance(row, dict) else {"value": row} for row in rows]
-        if channel.partition(":")[0] == "account":
-            rows = self._whole_account(channel, rows)
+        rows = self._whole(channel, [row if isinstance(row, dict) else {"value": row} for row in rows])
         live = [row for row in rows if "restored" not in row]  # the others are older than the latest
         book = next((client.books[channel] for client in self.clients if channel in client.books), None)
         if book:
@@ -3606,47 +3605,37 @@ class RedisSink(Sink):
             self.batch.append(("PUBLISH", f"{self.prefix}{channel}", text))
 
     def recall(self, channel: str, seconds: float) -> Iterable[Any]:
-        """Its whole history."""
-        try:
-            entries = self.redis.xrange(f"{self.prefix}@history/{channel}") if self.readable else ()
-        except Exception as error:
-            self.readable, why = False, printable_text(str(error))
-            okex_log.warning("--redis: it cannot be read what it has, and may lack: %s", why)
-            entries = ()
-        return (from_json(values["row"]) for _, values in entries)
+        """Its whole history; nothing if Redis was not there at the start."""
+        entries: Any = ()
+        with suppress(Exception):  # of another type, say
+            entries = self.readable and self.redis.xrange(f"{self.prefix}@history/{channel}")
+        return (from_json(values["row"]) for _, values in entries or ())
 
-    def _whole_account(self, channel: str, rows: list[Any]) -> list[Any]:
-        """The pages of an account as one row, when the last of them has come."""
-        if rows[0].get("curPage", 1) > 1:
-            rows = self.pages.pop(channel, []) + rows
-        if not rows[-1].get("lastPage", True):
-            self.pages[channel], rows = rows, []
-        if len(rows) > 1:
-            details = [balance for row in rows for balance in row.get("details", [])]
-            rows = [{**rows[-1], "details": details}]
+    def _whole(self, channel: str, rows: list[Any]) -> list[Any]:
+        """These rows; of a snapshot all together when its last page has come, and an account as one row."""
+        snapshot = rows[0].get("eventType") == "snapshot"
+        if snapshot and rows[0].get("curPage", 1) == 1:
+            self.pages[channel] = []
+        if channel not in self.pages:
+            return rows
+        self.pages[channel] += rows
+        if not snapshot or not rows[-1].get("lastPage", True):
+            return []
+        rows = self.pages.pop(channel)
+        if len(rows) > 1 and channel.startswith("account"):
+            rows = [{**rows[-1], "details": [each for row in rows for each in row.get("details", [])]}]
         return rows
 
     def _keep(self, channel: str, rows: list[Any]) -> None:
-        """Keep in the channel's hash what stands after these rows; a snapshot replaces it with its last page."""
-        key, told = f"{self.prefix}{channel}", dict[str, str]()
+        """Keep in the channel's hash what stands after these rows: of a snapshot, they alone."""
+        key = f"{self.prefix}{channel}"
+        if rows[0].get("eventType") == "snapshot" or channel not in self.begun:
+            self.begun.add(channel)
+            self.batch.append(("DEL", key))  # it may be of another type, as 1.1.0 left it
+        self.batch.append(("HSET", key, "", ""))
         for row in rows:
             if subject := row_subject(channel, row):
-                told[subject] = "" if has_ended(row) else to_json(row)
-        snapshot = rows[0].get("eventType") == "snapshot"
-        if snapshot and rows[0].get("curPage", 1) == 1:
-            self.pages[channel] = {}
-        if channel in self.pages:
-            self.pages[channel] |= told
-        if snapshot:
-            if not rows[0].get("lastPage", True):
-                return
-            told = self.pages.pop(channel, told)
-        if snapshot or channel not in self.begun:  # it may be of another type, as 1.1.0 left it
-            self.begun.add(channel)
-            self.batch.append(("DEL", key))
-        self.batch.append(("HSET", key, "", ""))
-        for subject, text in told.items():
-            self.batch.append(("HSET", key, subject, text) if text else ("HDEL", key, subject))
+                self.batch.append(("HDEL", key, subject) if has_ended(row) else ("HSET", key, subject, to_json(row)))
 
     def status(self, received: float, status: str, detail: str) -> None:
         state = to_json({"received": received, "status": status, "detail": detail})
@@ -3869,7 +3858,7 @@ class Writer:
         self.waits = 0  # how often the queue was full
         self.failing = self.given_up = False  # given up: nobody waits for it any longer
         self.had = dict[str, set[int]]()  # by channel: numbers that it has, and other sinks lack
-        self.ends = dict[str, str]()  # by channel: the last of what earlier runs kept
+        self.ends = list[str]()  # of each channel, the last of what earlier runs kept; to be told
         self.ending = threading.Event()
         self.thread = threading.Thread(target=self._run, name=f"okex_ws {option}", daemon=True)
         self.thread.start()
@@ -3897,8 +3886,10 @@ class Writer:
             while self.queue.qsize() >= MAX_QUEUE and not self.ending.wait(0.01):
                 pass
         if had := self.had.get(channel):
-            news = (row for row in content if "restored" not in row or int(row.get("tradeId") or row["ts"]) not in had)
-            content = [*news]
+            number = "tradeId" if "trades" in channel else "ts"
+            content = [row for row in content if "restored" not in row or int(row[number]) not in had]
+            if not content:
+                return
         rows = len(content) if channel else 0
         self.put_rows += rows
         call, message = (self.sink.write, (channel, content)) if channel else (self.sink.status, content)
@@ -3978,7 +3969,7 @@ def common_rows(series: TradeSeries, writers: Iterable[Writer], seconds: float) 
     for writer in begins:
         writer.had[series.channel] = kept[writer].keys() - common
         last = max(kept[writer])
-        writer.ends[series.channel] = str(last) if series.step == 1 else moment_text(last)
+        writer.ends.append(f"{series.channel} {last if series.step == 1 else moment_text(last)}")
     return [row for _, row in rows]
 
 
@@ -4540,11 +4531,10 @@ class Run:
                 for client in self.clients:  # who has it reads them
                     client.recall(channel, rows)
         for writer in self.writers:
-            ends = [f"{channel} {last}" for channel, last in writer.ends.items()]
+            ends, writer.ends = writer.ends, []
             if ends:
-                more = f" and more of {len(ends) - 3} channels" if len(ends) > 3 else ""
+                more = f" and {len(ends) - 3} more" if len(ends) > 3 else ""
                 okex_log.info("--%s goes on: it ends with %s%s.", writer.option, ", ".join(ends[:3]), more)
-            writer.ends.clear()
 
     def found(self, channels: list[str]) -> None:
         self.subscribe(channels)
