@@ -94,7 +94,7 @@ def on_open(ws: "OkexWS") -> None:
     ws.counts["connects"] += 1
     okex_log.info("Connected to %s.", passwordless(ws.url))
     ws._notify(CONNECTED, ws.url)
-    told = [s.channel for s in ws._subscriptions if V5.is_orders(s.key) or re.match("fills|sprd-trades", s.key)]
+    told = [s.channel for s in ws._subscriptions if V5.ORDERS.match(s.key) or re.match("fills|sprd-trades", s.key)]
     if told and ws.counts["connects"] > 1:
         gap = f"{', '.join(told)}: what happened to them while disconnected is not known: ask the exchange"
         okex_log.warning("%s.", gap)
@@ -1565,6 +1565,7 @@ class OkxV5(Dialect):
         "bar": "1m 1s 3m 5m 15m 30m 1H 2H 4H 6H 12H 1D 2D 3D 5D 1W 1M 3M 6Hutc 12Hutc 1Dutc 2Dutc 3Dutc 5Dutc 1Wutc"
         " 1Mutc 3Mutc"
     }
+    ORDERS = re.compile(r"((sprd-|grid-sub-)?orders(-algo)?|grid-orders-\w+|algo-[\w-]+)(:|$)")
     NOT_IDENTITY = ("channel", "uid", "extraParams")  # a push has a uid, and may lack extraParams
     orders = True
 
@@ -1605,11 +1606,6 @@ class OkxV5(Dialect):
     def login(self, credentials: "Credentials", now: float) -> str:
         names = ("apiKey", "passphrase", "timestamp", "sign")
         return to_json({"op": "login", "args": [dict(zip(names, self._signed_values(credentials, now)))]})
-
-    def is_orders(self, channel: str) -> bool:
-        """Whether a channel tells what becomes of orders, and has no snapshot of those that stand."""
-        kind = channel.partition(":")[0]
-        return bool(re.fullmatch(r"(sprd-|grid-sub-)?orders(-algo)?|grid-orders-\w+|algo-[\w-]+", kind))
 
     def instrument_type(self, id: str) -> str:
         """SPOT, SWAP, FUTURES, OPTION or EVENTS, by the form of a name."""
@@ -3437,15 +3433,13 @@ class JsonLines(Sink):
     def __init__(self, target: str, **_: Any) -> None:
         self.target, self.file = target, FileIO(target, "a+")
         self.waiting = bytearray()  # whole lines
-        self.earlier: dict[str, list[bytes]] | None = None  # by channel: lines of earlier runs, for a while
-        self.read = 0.0  # monotonic: when
+        self.earlier = dict[str, list[bytes]]()  # by channel: lines of earlier runs, for a minute
+        self.read = -inf  # monotonic: when
 
     def recall(self, channel: str, seconds: float) -> Iterable[Any]:
-        earlier = self.earlier
-        if earlier is None and os.path.isfile(self.target):  # no pipe
-            earlier = self.earlier = self._read_back(wall_clock() - seconds)
-            self.read = monotonic()
-        return (from_json(line.decode())["row"] for line in (earlier or {}).get(channel, ()))
+        if monotonic() - self.read > 60.0 and os.path.isfile(self.target):  # no pipe
+            self.earlier, self.read = self._read_back(wall_clock() - seconds), monotonic()
+        return (from_json(line.decode())["row"] for line in self.earlier.get(channel, ()))
 
     def _read_back(self, since: float) -> dict[str, list[bytes]]:
         """The lines of series that were received since then, and those of a megabyte from before."""
@@ -3472,7 +3466,7 @@ class JsonLines(Sink):
         """Append what waits. A torn line, of a full disk or a kill, is ended, and ours is written again."""
         begin = b""
         if monotonic() - self.read > 60.0:
-            self.earlier = None
+            self.earlier = {}
         while self.waiting:
             old, self.file = self.file, FileIO(self.target, "a+")  # it may have been moved
             old.close()  # not before: for a named pipe's reader it would be the end
@@ -3549,13 +3543,7 @@ class RedisSink(Sink):
     linger = 0.005
 
     def __init__(
-        self,
-        target: str,
-        *,
-        name: str,
-        history: int,
-        command: Callable[[str, list[str]], Any],
-        clients: Sequence[OkexWS] = (),
+        self, target: str, *, name: str, history: int, command: Callable[..., Any], clients: Sequence[OkexWS] = ()
     ) -> None:
         feed = RedisFeed(target, name)
         self.redis, self.prefix = feed.redis, feed.prefix
@@ -3633,6 +3621,8 @@ class RedisSink(Sink):
             self.begun.add(channel)
             self.batch.append(("DEL", key))  # it may be of another type, as 1.1.0 left it
         self.batch.append(("HSET", key, "", ""))
+        if V5.ORDERS.match(channel):
+            self.looked = -inf  # they have to expire
         for row in rows:
             if subject := row_subject(channel, row):
                 self.batch.append(("HDEL", key, subject) if has_ended(row) else ("HSET", key, subject, to_json(row)))
@@ -3642,7 +3632,7 @@ class RedisSink(Sink):
         self.looked = -inf
         if status != GAP:
             self.state, self.down = state, status in (DISCONNECTED, EXIT)
-        if status == SUBSCRIBED and V5.is_orders(detail):  # what was heard of before may have ended since
+        if status == SUBSCRIBED and V5.ORDERS.match(detail):  # what was heard of before may have ended since
             self.batch.append(("DEL", f"{self.prefix}{detail}"))
         self.batch.append(("PUBLISH", f"{self.prefix}@event", state))
 
@@ -3665,7 +3655,7 @@ class RedisSink(Sink):
                     commands.append(("DEL", f"{self.prefix}{channel}"))
                     gap = {"received": wall_clock(), "status": GAP, "detail": f"{channel}: {error}"}
                     self.gap = self.gap or to_json(gap)
-        for channel in filter(V5.is_orders, self.begun if self.clients else ()):
+        for channel in filter(V5.ORDERS.match, self.begun if self.clients else ()):
             known = states.get(channel) == "confirmed"
             commands.append(("EXPIRE" if known else "DEL", f"{self.prefix}{channel}", *[10] * known))
         return commands
@@ -3712,7 +3702,7 @@ class RedisSink(Sink):
 
     def close(self) -> None:
         with suppress(Exception):  # it expires anyway
-            gone = ["@status", *self.books, *filter(V5.is_orders, self.begun)]
+            gone = ["@status", *self.books, *filter(V5.ORDERS.match, self.begun)]
             self.redis.delete(*(f"{self.prefix}{key}" for key in gone))
         self.redis.close()
 
@@ -3723,7 +3713,7 @@ def row_subject(channel: str, row: dict[str, Any]) -> str | None:
     if kind in ("positions", "grid-positions", "liquidation-warning"):
         names = (str(row.get(name, "")) for name in ("instId", "mgnMode", "posSide"))
         return row.get("posId") or " ".join(names).strip()
-    if V5.is_orders(channel):
+    if V5.ORDERS.match(channel):
         order = "" if "algo" in kind else row.get("ordId")  # an algo order gets one when it is triggered
         return order or row.get("algoId") or ""
     one = "instId=" in argument or "sprdId=" in argument or (argument and "=" not in argument)
