@@ -94,6 +94,11 @@ def on_open(ws: "OkexWS") -> None:
     ws.counts["connects"] += 1
     okex_log.info("Connected to %s.", passwordless(ws.url))
     ws._notify(CONNECTED, ws.url)
+    told = [s.channel for s in ws._subscriptions if V5.ORDERS.match(s.key) or re.match("fills|sprd-trades", s.key)]
+    if told and ws.counts["connects"] > 1:
+        gap = f"{', '.join(told)}: what happened to them while disconnected is not known: ask the exchange"
+        okex_log.warning("%s.", gap)
+        ws._notify(GAP, gap)
     ws._send_due()
 
 
@@ -1652,6 +1657,7 @@ class OkxV5(Dialect):
         "bar": "1m 1s 3m 5m 15m 30m 1H 2H 4H 6H 12H 1D 2D 3D 5D 1W 1M 3M 6Hutc 12Hutc 1Dutc 2Dutc 3Dutc 5Dutc 1Wutc"
         " 1Mutc 3Mutc"
     }
+    ORDERS = re.compile(r"((sprd-|grid-sub-)?orders(-algo)?|grid-orders-\w+|algo-[\w-]+)(:|$)")
     NOT_IDENTITY = ("channel", "uid", "extraParams")  # a push has a uid, and may lack extraParams
     orders = True
 
@@ -1713,6 +1719,8 @@ class OkxV5(Dialect):
                 # The handler gets rows alone: those of account and positions take along what is beside them.
                 # {"arg":{…},"eventType":"snapshot","curPage":1,"lastPage":true,"data":[{…}]}
                 del item["arg"], item["data"]
+                if not rows and item.get("eventType") == "snapshot":
+                    rows = [{}]  # nothing stands: the handler is told by a row of what is beside them
                 rows = [{**item, **row} if isinstance(row, dict) else row for row in rows]
             return [new_event(("data", channel, "", "", "", rows, item.get("action", "")))]
         if "op" in item and "event" not in item:
@@ -3506,6 +3514,8 @@ def row_lines(channel: str, row: Any, clock: str = "", ladder: int = 1) -> list[
     """
     format, row = line_format(channel), named_row(channel, row)
     name = str(next(filter(None, map(row.get, ROW_ABOUT)), format.name))
+    if row.get("eventType") == "snapshot" and row.keys() <= {"eventType", "curPage", "lastPage"}:
+        return [ShownLine(format, line_text(clock, channel, [(" none", 0)]))]  # of your positions, say
     if row.get("bids").__class__ is row.get("asks").__class__ is list:
         return book_lines(channel, name, row, clock, ladder)
     lines: list[ShownLine] = []
@@ -3671,6 +3681,10 @@ class Sink:
 
     def __init__(self, target: str, **_: Any) -> None: ...
 
+    def recall(self, channel: str, seconds: float) -> Iterable[Any]:
+        """Rows of a channel that it keeps, of so many seconds and some from before, as they came."""
+        return ()
+
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
         """Take the rows of one message, received at this epoch second.
 
@@ -3693,6 +3707,31 @@ class JsonLines(Sink):
     def __init__(self, target: str, **_: Any) -> None:
         self.target, self.file = target, FileIO(target, "a+")
         self.waiting = bytearray()  # whole lines
+        self.earlier = dict[str, list[bytes]]()  # by channel: lines of earlier runs, for a minute
+        self.read = -inf  # monotonic: when
+
+    def recall(self, channel: str, seconds: float) -> Iterable[Any]:
+        if monotonic() - self.read > 60.0 and os.path.isfile(self.target):  # no pipe
+            self.earlier, self.read = self._read_back(wall_clock() - seconds), monotonic()
+        return (from_json(line.decode())["row"] for line in self.earlier.get(channel, ()))
+
+    def _read_back(self, since: float) -> dict[str, list[bytes]]:
+        """The lines of series that were received since then, and those of a megabyte from before."""
+        found = dict[str, list[bytes]]()
+        with open(self.target, "rb") as file:
+            at, received = file.seek(0, os.SEEK_END), inf
+            while at > 0 and received > since:
+                at = file.seek(max(0, at - (1 << 20)))
+                file.readline()  # it may be the end of one
+                with suppress(*ODD_ROW):
+                    received = float(from_json(file.readline().decode())["received"])
+            file.seek(at)
+            for line in file:
+                with suppress(*ODD_ROW):  # torn, or a note
+                    channel = from_json(line.decode())["channel"]
+                    if series_of(channel):
+                        found.setdefault(channel, []).append(line)
+        return found
 
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
         self.waiting += "".join([json_line(received, channel, row) for row in rows]).encode()
@@ -3700,6 +3739,8 @@ class JsonLines(Sink):
     def flush(self) -> None:
         """Append what waits. A torn line, of a full disk or a kill, is ended, and ours is written again."""
         begin = b""
+        if monotonic() - self.read > 60.0:
+            self.earlier = {}
         while self.waiting:
             old, self.file = self.file, FileIO(self.target, "a+")  # it may have been moved
             old.close()  # not before: for a named pipe's reader it would be the end
@@ -3740,8 +3781,8 @@ class SQLite(Sink):
             raise OSError(f"{self.target}: {error}") from None
         return db
 
-    def recall(self, channel: str, seconds: float) -> Iterator[Any]:
-        """Rows of so many seconds and 1,000 from before, oldest first; a million at most."""
+    def recall(self, channel: str, seconds: float) -> Iterable[Any]:
+        """Rows of so many seconds and 1,000 from before; a million at most."""
         newest = """SELECT row FROM rows WHERE channel = ? ORDER BY received DESC, rowid DESC
             LIMIT min(1000000, 1000 + (SELECT count(*) FROM rows WHERE channel = ? AND received > ?))"""
         with closed_after(self._open()) as db:
@@ -3761,65 +3802,147 @@ class SQLite(Sink):
 class RedisSink(Sink):
     """keep rows in Redis, redis://host:6379/0, see RedisFeed
 
-    okex/NAME/CHANNEL           latest row as JSON; one for each instrument, if the channel has many
+    okex/NAME/CHANNEL           latest row as JSON; if the channel is about many positions, orders or instruments,
+                                a hash of those that stand, and of "", so that it is there without any
                                 publishes every row as JSON, but v5's candles only when they are final
     okex/NAME/@history/CHANNEL  stream of {received, row, n}, trimmed; of v5's candles, the final ones
-    okex/NAME/@status           the connection's last change, as JSON; gone if the process dies
+    okex/NAME/@status           the connection's last change, or GAP while a book is not ready, as JSON
     okex/NAME/@event            publishes all: confirmations, refusals, gaps, disconnections
     okex/NAME/@commands         list: {"id": …, "op": …, "channels": […]}; op: subscribe, unsubscribe, channels, quit
     okex/NAME/@answers/ID       list: {"id": …, "ok": true, "result": …}
+
+    A book and orders are there while they are known, and they and @status go 10 s after the process died.
     """
 
     linger = 0.005
 
-    def __init__(self, target: str, *, name: str, history: int, command: Callable[[str, list[str]], Any]) -> None:
+    def __init__(
+        self, target: str, *, name: str, history: int, command: Callable[..., Any], clients: Sequence[OkexWS] = ()
+    ) -> None:
         feed = RedisFeed(target, name)
         self.redis, self.prefix = feed.redis, feed.prefix
-        self.history, self.command = history, command
+        self.history, self.command, self.clients = history, command, clients
         self.batch = list[tuple[Any, ...]]()  # Redis commands for the next flush
         self.mark = ""  # of a batch whose answer may be lost: once applied, it is under @batch
         self.appended = Counter[str]()  # rows, by key
         self.final = dict[str, int]()  # by channel, when the last final candle began, in ms
+        self.pages = dict[str, list[Any]]()  # by channel: of a snapshot whose last page is still to come
+        self.begun = set[str]()  # channels whose hash is of this run
+        self.books = dict[str, Any]()  # by channel: the latest row of a book
+        self.state = self.gap = ""  # the last status, and the one while a book is not ready
+        self.looked = -inf  # monotonic: when it was last seen which are
         self.status(wall_clock(), DISCONNECTED, "starting")
+        self.readable = False
         with suppress(Exception):  # if Redis is not there, the writer will say so
             if feed.status():
                 okex_log.warning("Another okex_ws writes under %s, or just did: see --name.", self.prefix)
             self.redis.delete(f"{self.prefix}@commands")  # of earlier times
+            self.readable = True
 
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
+        rows = self._whole(channel, [row if isinstance(row, dict) else {"value": row} for row in rows])
+        live = [row for row in rows if "restored" not in row]  # the others are older than the latest
+        book = next((client.books[channel] for client in self.clients if channel in client.books), None)
+        if book:
+            self.books[channel] = live[-1]
+            if book.ready:
+                self.batch.append(self._expiring(channel))
+        elif live and row_subject(channel, live[0]) is None:
+            self.batch.append(("SET", f"{self.prefix}{channel}", to_json(live[-1])))
+        elif live:
+            self._keep(channel, live)
         for row in rows:
-            row = row if isinstance(row, dict) else {"value": row}
-            text, key = to_json(row), channel
-            instrument = row.get("instId") or row.get("instrument_id") or ""
-            if instrument not in channel and ("=" in channel or ":" not in channel):
-                key = f"{channel.partition(':')[0]}:{instrument}"
-            if "restored" not in row:  # else it is older than the latest
-                self.batch.append(("SET", f"{self.prefix}{key}", text))
-                if "confirm" in row:
-                    if channel not in self.final:  # an earlier run may have had it
-                        latest = from_json(self.redis.mget(f"{self.prefix}{channel}")[0] or "{}")
-                        self.final[channel] = int(latest.get("ts", 0)) - (latest.get("confirm") == "0")
-                    begin = int(row["ts"])
-                    if row["confirm"] == "0" or begin <= self.final[channel]:
-                        continue
-                    self.final[channel] = begin
-            self.appended[key] += 1
-            entry = "received", received, "row", text, "n", self.appended[key]
-            self.batch.append(("XADD", f"{self.prefix}@history/{key}", "MAXLEN", self.history, "*", *entry))
-            self.batch.append(("PUBLISH", f"{self.prefix}{key}", text))
+            if "confirm" in row and "restored" not in row:
+                if channel not in self.final:  # an earlier run may have had it
+                    latest = from_json(self.redis.mget(f"{self.prefix}{channel}")[0] or "{}")
+                    self.final[channel] = int(latest.get("ts", 0)) - (latest.get("confirm") == "0")
+                begin = int(row["ts"])
+                if row["confirm"] == "0" or begin <= self.final[channel]:
+                    continue
+                self.final[channel] = begin
+            text = to_json(row)
+            self.appended[channel] += 1
+            entry = "received", received, "row", text, "n", self.appended[channel]
+            self.batch.append(("XADD", f"{self.prefix}@history/{channel}", "MAXLEN", self.history, "*", *entry))
+            self.batch.append(("PUBLISH", f"{self.prefix}{channel}", text))
+
+    def recall(self, channel: str, seconds: float) -> Iterable[Any]:
+        """Its whole history; nothing if Redis was not there at the start."""
+        entries: Any = ()
+        with suppress(Exception):  # of another type, say
+            entries = self.readable and self.redis.xrange(f"{self.prefix}@history/{channel}")
+        return (from_json(values["row"]) for _, values in entries or ())
+
+    def _whole(self, channel: str, rows: list[Any]) -> list[Any]:
+        """These rows; of a snapshot all together when its last page has come, and an account as one row."""
+        snapshot = rows[0].get("eventType") == "snapshot"
+        if snapshot and rows[0].get("curPage", 1) == 1:
+            self.pages[channel] = []
+        if channel not in self.pages:
+            return rows
+        self.pages[channel] += rows
+        if not snapshot or not rows[-1].get("lastPage", True):
+            return []
+        rows = self.pages.pop(channel)
+        if len(rows) > 1 and channel.startswith("account"):
+            rows = [{**rows[-1], "details": [each for row in rows for each in row.get("details", [])]}]
+        return rows
+
+    def _keep(self, channel: str, rows: list[Any]) -> None:
+        """Keep in the channel's hash what stands after these rows: of a snapshot, they alone."""
+        key = f"{self.prefix}{channel}"
+        if rows[0].get("eventType") == "snapshot" or channel not in self.begun:
+            self.begun.add(channel)
+            self.batch.append(("DEL", key))  # it may be of another type, as 1.1.0 left it
+        self.batch.append(("HSET", key, "", ""))
+        if V5.ORDERS.match(channel):
+            self.looked = -inf  # they have to expire
+        for row in rows:
+            if subject := row_subject(channel, row):
+                self.batch.append(("HDEL", key, subject) if has_ended(row) else ("HSET", key, subject, to_json(row)))
 
     def status(self, received: float, status: str, detail: str) -> None:
-        self.state = to_json({"received": received, "status": status, "detail": detail})
-        self.batch.append(("PUBLISH", f"{self.prefix}@event", self.state))
+        state = to_json({"received": received, "status": status, "detail": detail})
+        self.looked = -inf
+        if status != GAP:
+            self.state, self.down = state, status in (DISCONNECTED, EXIT)
+        if status == SUBSCRIBED and V5.ORDERS.match(detail):  # what was heard of before may have ended since
+            self.batch.append(("DEL", f"{self.prefix}{detail}"))
+        self.batch.append(("PUBLISH", f"{self.prefix}@event", state))
+
+    def _expiring(self, channel: str) -> tuple[Any, ...]:
+        return ("SET", f"{self.prefix}{channel}", to_json(self.books[channel]), "EX", 10)
+
+    def _known_now(self) -> list[tuple[Any, ...]]:
+        """What to tell Redis, so that it has books and orders while they are known, and no longer."""
+        commands, states, self.gap, self.looked = list[tuple[Any, ...]](), dict[str, str](), "", monotonic()
+        for client in [*self.clients]:
+            states |= client.channels
+            for channel, book in client.books.copy().items():
+                row = self.books.get(channel, {"bids": (), "asks": ()})
+                sides = [[level[:2] for level in row[side]] for side in ("bids", "asks")]
+                try:
+                    same = [*book.top(max(map(len, sides)))] == sides  # or its row is on the way
+                    if same and channel in self.books:
+                        commands.append(self._expiring(channel))
+                except BookOutOfSync as error:
+                    commands.append(("DEL", f"{self.prefix}{channel}"))
+                    gap = {"received": wall_clock(), "status": GAP, "detail": f"{channel}: {error}"}
+                    self.gap = self.gap or to_json(gap)
+        for channel in filter(V5.ORDERS.match, self.begun if self.clients else ()):
+            known = states.get(channel) == "confirmed"
+            commands.append(("EXPIRE" if known else "DEL", f"{self.prefix}{channel}", *[10] * known))
+        return commands
 
     def flush(self) -> None:
         """Give Redis the batch, applied once and whole, and our status; take commands."""
         if not self.mark or self.redis.get(f"{self.prefix}@batch") != self.mark:
             self.mark = os.urandom(8).hex()
             pipeline = self.redis.pipeline().set(f"{self.prefix}@batch", self.mark)
-            for words in self.batch:
+            for words in self.batch + (self._known_now() if monotonic() - self.looked > 1.0 else []):
                 pipeline.execute_command(*words)
-            pipeline.set(f"{self.prefix}@status", self.state, ex=10)
+            state = self.state if self.down else self.gap or self.state
+            pipeline.set(f"{self.prefix}@status", state, ex=10)
             pipeline.lrange(f"{self.prefix}@commands", 0, -1).delete(f"{self.prefix}@commands")
             # Raises what concerns all of it (Redis is full, say): then nothing was applied.
             _, *results, requests, _ = pipeline.execute(raise_on_error=False)
@@ -3853,8 +3976,30 @@ class RedisSink(Sink):
 
     def close(self) -> None:
         with suppress(Exception):  # it expires anyway
-            self.redis.delete(f"{self.prefix}@status")
+            gone = ["@status", *self.books, *filter(V5.ORDERS.match, self.begun)]
+            self.redis.delete(*(f"{self.prefix}{key}" for key in gone))
         self.redis.close()
+
+
+def row_subject(channel: str, row: dict[str, Any]) -> str | None:
+    """Which of many positions, orders or instruments a row is about; None if its channel is about one thing."""
+    kind, _, argument = channel.partition(":")
+    if kind in ("positions", "grid-positions", "liquidation-warning"):
+        names = (str(row.get(name, "")) for name in ("instId", "mgnMode", "posSide"))
+        return row.get("posId") or " ".join(names).strip()
+    if V5.ORDERS.match(channel):
+        order = "" if "algo" in kind else row.get("ordId")  # an algo order gets one when it is triggered
+        return order or row.get("algoId") or ""
+    one = "instId=" in argument or "sprdId=" in argument or (argument and "=" not in argument)
+    if one or kind in ("account", "balance_and_position"):
+        return None
+    return row.get("instId") or row.get("instrument_id") or row.get("sprdId") or row.get("instFamily")
+
+
+def has_ended(row: dict[str, Any]) -> bool:
+    """Whether a row of v5 tells the end of an order, or of a position."""
+    ends = "filled canceled mmp_canceled effective order_failed partially_failed stopped"
+    return row.get("state") in ends.split() or ("pos" in row and not str(row["pos"]).strip("-0."))
 
 
 class RedisRow(dict[str, Any]):
@@ -3888,8 +4033,13 @@ class RedisFeed:
     def get(self, channel: str, n: int | None = None) -> Any:
         """The latest row or None; or a list of the last n rows of the history, oldest first.
 
-        Those of the history have an `id`, see listen. The latest candle may still form.
+        Of a channel about many things, positions:instType=ANY say, a list of the rows that stand: [] if there are
+        none, None while nothing is known. Orders are those that were heard of since the last connection began.
+        Rows of the history have an `id`, see listen. The latest candle may still form.
         """
+        if n is None and self.redis.type(f"{self.prefix}{channel}") == "hash":
+            rows = self.redis.hgetall(f"{self.prefix}{channel}")
+            return [from_json(text) for _, text in sorted(rows.items()) if text] if rows else None
         if n is None:
             return from_json(self.redis.get(f"{self.prefix}{channel}") or "null")
         entries = self.redis.xrevrange(f"{self.prefix}@history/{channel}", count=n)
@@ -3971,6 +4121,8 @@ class Writer:
         self.written = 0  # rows, refused ones too; changed by the writer's thread
         self.waits = 0  # how often the queue was full
         self.failing = self.given_up = False  # given up: nobody waits for it any longer
+        self.had = dict[str, set[int]]()  # by channel: numbers that it has, and other sinks lack
+        self.ends = list[str]()  # of each channel, the last of what earlier runs kept; to be told
         self.ending = threading.Event()
         self.thread = threading.Thread(target=self._run, name=f"okex_ws {option}", daemon=True)
         self.thread.start()
@@ -3978,6 +4130,16 @@ class Writer:
     @property
     def waiting(self) -> int:
         return self.put_rows - self.written
+
+    def recall(self, series: TradeSeries, seconds: float) -> Iterator[tuple[range, Any]]:
+        """Rows that the sink has of a channel, and their numbers, from the first that was live."""
+        live = False
+        for row in self.sink.recall(series.channel, seconds):
+            with suppress(*ODD_ROW):
+                first, last, final = series.span(row)
+                live = live or "restored" not in row
+                if live and final:
+                    yield range(first, last + 1, series.step), row
 
     def put(self, received: float, channel: str, content: Any) -> None:
         """Queue rows, or (status, detail) without a channel. Waits while the queue is full."""
@@ -3987,6 +4149,11 @@ class Writer:
                 okex_log.warning("--%s is too slow: receiving waits. Said once.", self.option)
             while self.queue.qsize() >= MAX_QUEUE and not self.ending.wait(0.01):
                 pass
+        if had := self.had.get(channel):
+            number = "tradeId" if "trades" in channel else "ts"
+            content = [row for row in content if "restored" not in row or int(row[number]) not in had]
+            if not content:
+                return
         rows = len(content) if channel else 0
         self.put_rows += rows
         call, message = (self.sink.write, (channel, content)) if channel else (self.sink.status, content)
@@ -4048,6 +4215,26 @@ class Writer:
                 okex_log.warning("--%s: writing %s, for %.0f s. Ctrl-C again gives up.", self.option, more, left)
             self.thread.join(0.05)
         return not self.thread.is_alive()
+
+
+def common_rows(series: TradeSeries, writers: Iterable[Writer], seconds: float) -> list[Any]:
+    """Rows of a channel that all sinks have, but for those from before a sink's first.
+
+    What one of them lacks is a hole, and fetched; the others leave it out when it comes.
+    """
+    kept = {writer: {n: None for numbers, _ in writer.recall(series, seconds) for n in numbers} for writer in writers}
+    begins = {writer: next(iter(had)) for writer, had in kept.items() if had}
+    if not begins:
+        return []
+    longest = min(begins, key=begins.__getitem__)
+    lacked = {n for n in kept[longest] for writer, first in begins.items() if n >= first and n not in kept[writer]}
+    rows = [(numbers, row) for numbers, row in longest.recall(series, seconds) if lacked.isdisjoint(numbers)]
+    common = {n for numbers, _ in rows for n in numbers}
+    for writer in begins:
+        writer.had[series.channel] = kept[writer].keys() - common
+        last = max(kept[writer])
+        writer.ends.append(f"{series.channel} {last if series.step == 1 else moment_text(last)}")
+    return [row for _, row in rows]
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -4190,6 +4377,8 @@ class Board:
         self.counted: deque[tuple[float, int]] = deque(maxlen=10)  # seconds, messages until then
 
     def note(self, channel: str, rows: list[Any]) -> None:
+        if rows[-1].__class__ is dict and "restored" in rows[-1]:  # so are all of them, and old
+            return
         self.latest[channel] = wall_clock(), rows[-1]
         if channel == self.tape_channel:
             self.tape.extend(rows)
@@ -4507,7 +4696,8 @@ class Run:
         if (args.depth or 1) > 1 and not any(client.books for client in self.clients):
             raise ValueError("--depth has no effect without an order book")
         for option, target in targets.items():
-            sink = SINKS[option](target, name=args.name, history=args.history, command=self.command)
+            options = {"name": args.name, "history": args.history, "clients": self.clients}
+            sink = SINKS[option](target, command=self.command, **options)
             self.writers.append(Writer(option, sink))
         self.recall(args.channels)
 
@@ -4581,6 +4771,8 @@ class Run:
             if dialect.retired and not self.args.url:
                 gone = f"OKX gave up {dialect.name} in {dialect.retired}"
                 raise ValueError(f"{channel}: {gone}. Today: {todays_channel(channel)}")
+            if self.args.redis and not self.args.depth and dialect.book(channel) == "changes":
+                raise ValueError(f"{channel}: its latest row would be a change, and no book: say --depth 20")
             url = endpoint_of(channel, self.args.url, self.args.region, self.args.simulated)
             with self.clients_lock:
                 fit = [client for client in self.clients if client.url == url and client.dialect is dialect]
@@ -4599,11 +4791,17 @@ class Run:
                 fit[0].subscribe(channel)
 
     def recall(self, channels: Iterable[str]) -> None:
-        """Tell the clients what an earlier run kept: they go on there."""
-        for kept in (writer.sink for writer in self.writers if isinstance(writer.sink, SQLite)):
-            for channel in filter(series_of, channels):
+        """Tell the clients what earlier runs kept: they go on there."""
+        for channel in channels:
+            if kind := series_of(channel):
+                rows = common_rows(kind(channel), self.writers, self.args.fill)
                 for client in self.clients:  # who has it reads them
-                    client.recall(channel, kept.recall(channel, self.args.fill))
+                    client.recall(channel, rows)
+        for writer in self.writers:
+            ends, writer.ends = writer.ends, []
+            if ends:
+                more = f" and {len(ends) - 3} more" if len(ends) > 3 else ""
+                okex_log.info("--%s goes on: it ends with %s%s.", writer.option, ", ".join(ends[:3]), more)
 
     def found(self, channels: list[str]) -> None:
         self.subscribe(channels)

@@ -149,6 +149,18 @@ def test_a_price_says_where_it_went_and_how_old_it_is():
     assert [board.quote("X", "1", when=now - age).age[1:] for age in (0, 30, 7200)] == ["", "0 s old", "200 s old"]
 
 
+def test_a_row_that_was_restored_is_not_taken_for_the_newest(exchange):
+    channels = ["trades:BTC-USDT", "candle1m:ETH-USDT"]
+    board = Board([okex_ws.OkexWS(channel, url=exchange.url) for channel in channels], [], [])
+    board.picture()  # the tape is of the first channel with trades
+    board.note(channels[0], [{"px": "9", "sz": "1", "side": "buy"}])
+    board.note(channels[1], [{"o": "7", "c": "7"}])
+    for channel in channels:
+        board.note(channel, [{"px": "1", "o": "1", "c": "1", "restored": True}])
+    seen = board.picture()
+    assert [quote.last for quote in seen.quotes] == ["  9", "  7"] and len(seen.trades) == 1
+
+
 def test_the_first_moments_are_not_taken_for_a_rate(exchange):
     """Five messages in five thousandths of a second are not a thousand a second."""
     client = okex_ws.OkexWS("trades:BTC-USDT", url=exchange.url)

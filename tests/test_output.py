@@ -73,6 +73,8 @@ SAMPLES = [
     ("positions:instType=ANY", {"instId": "ETH-USD-210430", "instType": "FUTURES", "mgnMode": "isolated",
      "posSide": "long", "pos": "1", "avgPx": "2566.31", "upl": "0.12", "lever": "10", "liqPx": "2352.83",
      "posId": "30", "uTime": NOW}, "ETH-USD-210430            1     2566.31 long  pnl 0.12  liq 2352.83"),
+    ("positions:instType=ANY", {"eventType": "snapshot", "curPage": 1, "lastPage": True},
+     "positions:instType=ANY  none"),
     ("orders:instType=ANY", {"instId": "BTC-USDT", "ordId": "312269865356374016", "clOrdId": "b1", "px": "999",
      "sz": "3", "side": "buy", "ordType": "limit", "state": "partially_filled", "accFillSz": "1", "avgPx": "998",
      "fee": "", "uTime": NOW}, "BTC-USDT                999              3 buy partial  done 1"),

@@ -1,7 +1,9 @@
 """The sinks: every row, in order, once, whatever happens to disks, servers and this process."""
 
+import itertools
 import json
 import os
+import random
 import re
 import resource
 import select
@@ -14,10 +16,12 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
+from types import SimpleNamespace
 
 import pytest
 from conftest import SCRIPT, RedisServer, finish, frame, program, until, wait_for
 from exchange import Exchange
+from test_series import BARS, TRADES, walk, whole
 
 import okex_ws
 from okex_ws import JsonLines, RedisFeed, RedisSink, Sink, SQLite, Writer
@@ -276,6 +280,22 @@ def test_what_an_earlier_run_kept_comes_back_in_the_order_in_which_it_came(tmp_p
     assert list(sink.recall("trades:SOL-USDT", 300.0)) == []
 
 
+def test_files_of_json_lines_tell_what_an_earlier_run_kept(tmp_path):
+    now, path = time.time(), tmp_path / "rows.jsonl"
+    sink = JsonLines(str(path))
+    for n in range(30_000):  # each of 200 bytes
+        store_in = CHANNEL if n % 2 else "tickers:BTC-USDT"
+        sink.write(now - (30_000 - n), store_in, [{"n": n, "x": "y" * 100}])
+    sink.flush()
+    with path.open("a") as file:  # torn lines, notes, and a whole row
+        file.write(OURS[:9] + "\n5\n{}\n" + okex_ws.json_line(now, CHANNEL, {"n": -1})[:-1])
+    for seconds, least, most in ((0.0, 100, 4_000), (9_000.0, 4_500, 8_000), (1e9, 15_000, 15_000)):
+        kept = [row["n"] for row in JsonLines(str(path)).recall(CHANNEL, seconds)]
+        assert least <= len(kept) - 1 <= most and kept == [*range(kept[0], 30_000, 2), -1], seconds
+    assert not [*JsonLines(str(path)).recall("tickers:BTC-USDT", 1e9)]
+    assert not [*JsonLines(str(tmp_path / "new.jsonl")).recall(CHANNEL, 1e9)]
+
+
 # -- The queue and its thread
 
 
@@ -477,6 +497,24 @@ def test_a_row_has_one_time_in_all_sinks(tmp_path, exchange):
     assert [line["received"] for line in whole_lines(jsonl)] == [received for received, *_ in table(db)]
 
 
+def test_after_a_reconnect_positions_are_told_anew_and_orders_are_said_to_be_unknown(exchange, connect, impatient):
+    exchange.account.position["BTC-USDT"] = 1.0
+    names = ("positions:instType=ANY", "orders:instType=ANY", "fills", "trades:BTC-USDT")
+    client = connect(*names[:3], credentials=okex_ws.Credentials(*exchange.keys))
+    other = connect(names[3])
+    wait_for(lambda: client.rows and other.rows)
+    for reconnects in (1, 2):
+        exchange.account.position.clear()
+        seen = len(client.rows)
+        for session in list(exchange.sessions):
+            session.drop()
+        wait_for(lambda: client.rows[seen:] and other.saw("CONNECTED", reconnects + 1))  # noqa: B023
+        assert client.rows[seen:] == [(names[0], {"eventType": "snapshot", "curPage": 1, "lastPage": True})]
+        gaps = [detail for status, detail in client.statuses if status == okex_ws.GAP]
+        assert len(gaps) == reconnects and gaps[-1].startswith("orders:instType=ANY, fills: "), gaps
+        assert "ask the exchange" in gaps[-1] and not other.saw(okex_ws.GAP)
+
+
 def test_a_signal_leaves_nothing_unwritten(tmp_path, exchange):
     for number, status in ((signal.SIGTERM, 0), (signal.SIGINT, 130), (signal.SIGHUP, 0)):
         path = tmp_path / number.name
@@ -593,8 +631,8 @@ def make_sink(redis_server):
     """Make a sink of Redis that answers with what it was asked; `make_sink(history=5000)`."""
     sinks = []
 
-    def make(name="test", history=10, command=lambda op, channels: [op, channels]):
-        sinks.append(RedisSink(redis_server.url, name=name, history=history, command=command))
+    def make(name="test", history=10, command=lambda op, channels: [op, channels], clients=()):
+        sinks.append(RedisSink(redis_server.url, name=name, history=history, command=command, clients=clients))
         return sinks[-1]
 
     yield make
@@ -654,23 +692,190 @@ def test_redis_keeps_the_latest_row_and_a_trimmed_history(sink, feed):
     assert feed.get("tickers:BTC-USDT") == rows[-1] and len(feed.get("tickers:BTC-USDT", 99)) == 10
 
 
-def test_redis_keeps_each_row_under_its_channel_or_under_its_instrument(sink, feed):
+def test_redis_keeps_each_row_under_its_channel_and_of_each_instrument_the_latest(sink, feed):
     bars = [{"candle": [f"2019-04-16T10:{m}:00.000Z", "1", "1", "1", c]} for m, c in ((49, 1), (49, 2), (50, 3))]
-    for channel, rows, keys in [
-        ("odd:X", [None, "text", ["x"], {}], ["odd:X"] * 4),
-        ("candle1m:X", [{}, {"ts": []}, {"candle": []}, ["1", "2"]], ["candle1m:X"] * 4),
-        ("spot/candle60s:X", bars, ["spot/candle60s:X"] * 3),  # which are not said to be final
-        ("spot/ticker:BTC-USDT", [{"instrument_id": "BTC-USDT"}], ["spot/ticker:BTC-USDT"]),
-        ("futures/instruments", [{"instrument_id": "BTC-USD-191227"}], ["futures/instruments:BTC-USD-191227"]),
-        ("ok_sub_spot_btc_usdt_ticker", [{"last": 1}], ["ok_sub_spot_btc_usdt_ticker"]),
-        ("orders:instType=ANY", [{"instId": "BTC-USDT"}, {"instId": "X"}], ["orders:BTC-USDT", "orders:X"]),
-        ("orders:instType=SPOT,instId=X", [{"instId": "X"}], ["orders:instType=SPOT,instId=X"]),
+    many, two = object(), [{"instId": "BTC-USDT"}, {"instId": "X"}]
+    for channel, rows, latest in [
+        ("odd:X", [None, "text", ["x"], {}], {}),
+        ("candle1m:X", [{}, {"ts": []}, {"candle": []}, ["1", "2"]], {"value": ["1", "2"]}),
+        ("spot/candle60s:X", bars, bars[-1]),  # which are not said to be final
+        ("spot/ticker:BTC-USDT", [{"instrument_id": "BTC-USDT"}], {"instrument_id": "BTC-USDT"}),
+        ("futures/instruments", [{"instrument_id": "BTC-USD-191227"}], many),
+        ("ok_sub_spot_btc_usdt_ticker", [{"last": 1}], {"last": 1}),
+        ("orders:instType=ANY", [{"ordId": "1"}, {"ordId": "2"}], many),
+        ("orders:instType=SPOT,instId=X", [{"instId": "X", "ordId": "1"}], many),
+        ("sprd-orders:A_B", [{"sprdId": "A_B", "ordId": "1"}], many),
+        ("orders-algo:instType=ANY", [{"instId": "X", "ordId": "", "algoId": n} for n in "12"], many),
+        ("grid-sub-orders:algoId=1", [{"ordId": n, "algoId": "1", "instId": "X"} for n in "12"], many),
+        ("liquidation-orders:instType=SWAP", two, many),
+        ("opt-summary:instFamily=BTC-USD", two, many),
+        ("fills", two, many),
+        ("sprd-trades", [{"sprdId": "A_B"}, {"sprdId": "A_C"}], many),
+        ("option-trades:instType=OPTION,instId=X", [{"instId": "X", "n": n} for n in (1, 2)], {"instId": "X", "n": 2}),
+        ("trades:OLD-USDT", [{"instId": "NEW-USDT"}], {"instId": "NEW-USDT"}),  # it was renamed
+        ("account:ccy=BTC", [{"totalEq": "1"}], {"totalEq": "1"}),
+        ("status", [{"title": "1"}, {"title": "2"}], {"title": "2"}),
     ]:
+        feed.redis.set(f"okex/test/{channel}", "of another type")
         store(sink, *rows, channel=channel)
-        for key in set(keys):
-            rows_of_key = [row for row, its_key in zip(rows, keys) if its_key == key]
-            expected = [row if isinstance(row, dict) else {"value": row} for row in rows_of_key]
-            assert feed.get(key, 9) == expected and feed.get(key) == expected[-1], (channel, key)
+        expected = [row if isinstance(row, dict) else {"value": row} for row in rows]
+        assert feed.get(channel) == (expected if latest is many else latest), channel
+        assert feed.get(channel, 9) == expected, channel
+
+
+def test_redis_tells_what_stands_of_positions_and_orders_and_nothing_else(make_sink, feed):
+    long, short = ({"instId": "X", "mgnMode": "cross", "posSide": side, "pos": "5"} for side in ("long", "short"))
+    btc, eth = ({"posId": n, "instId": "X", "pos": "1"} for n in "12")
+    closed, more = {"pos": "0"}, {"pos": "7"}
+    order, algo = {"ordId": "1", "state": "live"}, {"algoId": "8", "ordId": "", "state": "live"}
+    ends = ("filled", "canceled", "mmp_canceled")
+
+    def page(number, last, *rows):
+        beside = {"eventType": "snapshot", "curPage": number, "lastPage": last}
+        return [beside | row for row in rows] or [beside], beside
+
+    one, beside = page(1, True, long, short)
+    first, begin = page(1, False, btc)
+    second, end = page(2, True, eth)
+    balances = end | {"details": [1, 2]}
+    positions, orders, algos = "positions:instType=ANY", "orders:instType=ANY", "orders-algo:instType=ANY"
+    for sink, channel, steps in [
+        (make_sink(), positions, [(one, one), ([short | closed], [beside | long]), ([long | more], [long | more])]),
+        (make_sink(), positions, [([btc], [btc]), (page(1, True)[0], []), ([eth], [eth]), ([eth | closed], [])]),
+        (make_sink(), positions, [([long], [long]), (first, [long]), (second, first + second)]),
+        (make_sink(), positions, [(first, None), ([btc | closed], None), (second, second), (first, second)]),
+        *((make_sink(), orders, [([order], [order]), ([order | {"state": state}], [])]) for state in ends),
+        (make_sink(), algos, [([algo], [algo]), ([algo | {"ordId": "9", "state": "effective"}], [])]),
+        (make_sink(), "account", [([begin | {"details": [1]}], None), ([end | {"details": [2]}], balances)]),
+    ]:
+        feed.clear()
+        assert feed.get(channel) is None
+        for rows, stand in steps:
+            store(sink, *rows, channel=channel)
+            assert feed.get(channel) == stand, (channel, rows)
+    assert feed.get("account", 9) == [balances]
+    store(sink := make_sink(), order, channel=orders)
+    sink.status(1.0, "SUBSCRIBED", orders)
+    sink.flush()
+    assert feed.get(orders) is None
+
+
+def test_redis_has_a_book_while_it_is_ready_and_orders_while_they_are_known(make_sink, feed):
+    doubt, book, orders, other = [""], "books:X", "orders:instType=ANY", "tickers:X"
+    kept = okex_ws.OrderBook(doubt=lambda: doubt[0], depth=1)
+    states = dict.fromkeys([book, orders, other], "confirmed")
+    sink = make_sink(clients=[SimpleNamespace(books={book: kept}, channels=states)])
+
+    def levels(price):
+        return {"bids": [[str(price), "1", "0", "1"]], "asks": [[str(price + 1), "1"]], "ts": "1"}
+
+    def told(status="SUBSCRIBED", detail=other):
+        sink.status(1.0, status, detail)  # then it looks at once
+        sink.flush()
+        return [feed.get(key) is not None for key in (book, orders, other)] + [feed.status()["status"]]
+
+    assert told() == [False, False, False, "GAP"] and "no snapshot yet" in feed.status()["detail"]
+    rows = kept.take([levels(5)], "snapshot")
+    for channel, row in ((book, rows[0]), (orders, {"ordId": "1", "state": "live"}), (other, {"last": "5"})):
+        store(sink, row, channel=channel)
+    assert told() == [True, True, True, "SUBSCRIBED"] and feed.get(book)["bids"] == [["5", "1"]]
+    for key in (book, orders):
+        feed.redis.expire(f"okex/test/{key}", 2)
+    sink.looked -= 1.0  # as a second later
+    sink.flush()
+    assert {feed.redis.ttl(f"okex/test/{key}") for key in (book, orders)} == {10}
+    doubt[0] = "the line is dead"
+    assert told("GAP", f"{book}: the line is dead") == [False, True, True, "GAP"]
+    store(sink, {"bids": [], "asks": []}, channel=book)  # which came late
+    assert feed.get(book) is None and feed.status()["detail"] == "books:X: the line is dead"
+    store(sink, rows[0], channel=book)
+    doubt[0] = ""
+    assert told() == [True, True, True, "SUBSCRIBED"], "it is the same book as before"
+    kept.close("disconnected")
+    states[orders] = "wanted"
+    assert told("DISCONNECTED", "gone") == [False, False, True, "DISCONNECTED"]
+    kept.open()
+    kept.take([levels(6)], "snapshot")
+    assert told("CONNECTED") == [False, False, True, "CONNECTED"], "its row is on the way"
+    assert told("GAP", "trades:X: lost") == [False, False, True, "CONNECTED"]
+
+
+def test_an_incremental_book_goes_into_redis_with_a_depth_alone(exchange, redis_server):
+    where = ("--url", exchange.url, "--redis", redis_server.url)
+    for book in ("books:BTC-USDT", "books:*-USDT"):
+        status, _, err = finish(CHANNEL, book, *where)
+        assert status == 2 and "say --depth 20" in err and len(err.splitlines()) == 1, err
+    process = program("books5:BTC-USDT", *where)
+    feed = RedisFeed(redis_server.url)
+    wait_for(lambda: feed.get("books5:BTC-USDT"))
+    with pytest.raises(ValueError, match="say --depth 20"):
+        feed.subscribe("books:BTC-USDT")
+    assert 0 < feed.redis.ttl("okex/default/books5:BTC-USDT") <= 10
+    exchange.http_status = 503
+    exchange.sessions[-1].drop()
+    wait_for(lambda: feed.get("books5:BTC-USDT") is None and feed.status()["status"] == "DISCONNECTED")
+    exchange.http_status = 0
+    wait_for(lambda: feed.get("books5:BTC-USDT") and feed.status()["status"] == "SUBSCRIBED")
+    process.kill()
+    process.communicate(timeout=10)
+    assert all(0 < feed.redis.ttl(f"okex/default/{key}") <= 10 for key in ("@status", "books5:BTC-USDT"))
+
+
+def kept_by(option, target):
+    """The rows of each channel that a sink has, of candles the final ones."""
+    if option == "redis":
+        found = [(channel, row) for channel in (TRADES, BARS) for row in RedisFeed(target).get(channel, 10**6)]
+    else:
+        lines = ((line["channel"], line["row"]) for line in whole_lines(target)) if option == "jsonl" else ()
+        found = [*lines] or [(channel, row) for _, channel, row in table(target)]
+    return {name: [r for c, r in found if c == name and r.get("confirm") != "0"] for name in (TRADES, BARS)}
+
+
+def lose(option, target, n):
+    """Take away some of the last rows, as if the kill had come before they were written."""
+    if option == "redis":
+        for key in (f"okex/default/@history/{channel}" for channel in (TRADES, BARS)):
+            redis = RedisFeed(target).redis
+            redis.xdel(key, *(id for id, _ in redis.xrevrange(key, count=n)))
+    elif option == "sqlite":
+        with sqlite3.connect(target) as db:
+            db.execute("DELETE FROM rows WHERE rowid > (SELECT max(rowid) FROM rows) - ?", [n])
+        db.close()
+    else:
+        os.truncate(target, target.stat().st_size - 299 * n)
+
+
+@pytest.mark.timeout(240)
+def test_after_kills_each_sink_of_every_set_holds_everything_once(tmp_path, redis_server):
+    rng = random.Random(19)
+    for n, options in enumerate((["jsonl"], ["redis"], ["jsonl", "sqlite", "redis"])):
+        targets = {option: tmp_path / f"{n}.{option}" for option in options}
+        targets |= {"redis": redis_server.url} if "redis" in targets else {}
+        RedisFeed(redis_server.url).clear()
+        arguments = [text for option, target in targets.items() for text in (f"--{option}", target)]
+        with Exchange(every=0.01) as exchange:
+            exchange.hurry = 0.05
+            for life in range(3):
+                process = program(TRADES, BARS, "--url", exchange.url, "--history", "99999", *arguments)
+                wait_for(lambda: sum(len(session.feeds) for session in list(exchange.sessions)) == 2)
+                seen = exchange.instruments["BTC-USDT"].trade_id
+                wait_for(lambda: exchange.instruments["BTC-USDT"].trade_id > seen + 150)  # noqa: B023
+                if life < 2:
+                    process.kill()
+                    process.communicate(timeout=10)
+                    for option, target in targets.items():
+                        lose(option, target, rng.randint(1, 6))
+                    walk(exchange, rng.randint(0, 100))
+            exchange.every = None
+            market = exchange.instruments["BTC-USDT"]
+            newest = {TRADES: market.trade_id, BARS: market.bars["1s"][-2][0]}
+            for case in itertools.product(targets.items(), newest.items()):
+                (option, target), (name, last) = case
+                wait_for(lambda: whole(name, kept_by(option, target)[name], last), case=case)  # noqa: B023
+            process.terminate()
+            _, err = process.communicate(timeout=20)
+        told = re.findall(r"--(\w+) goes on: it ends with trades:BTC-USDT \d+", err)
+        assert told == options and ", 0 missing" in err, err
 
 
 def test_no_key_of_ours_can_be_a_channels(sink, feed):
@@ -764,7 +969,7 @@ def test_the_status_is_there_while_the_program_lives(make_sink, redis_server, fe
     sink.status(1.0, "CONNECTED", "wss://ws.okx.com")
     sink.status(3.0, "GAP", "books:X: lost one")
     sink.flush()
-    assert feed.status() == {"received": 3.0, "status": "GAP", "detail": "books:X: lost one"}
+    assert feed.status()["status"] == "CONNECTED"  # no book is known here that is not ready
     assert [event["status"] for event in read()] == ["DISCONNECTED", "CONNECTED", "GAP"]
     feed.redis.expire("okex/test/@status", 1)
     sink.flush()  # as is done at least once a second

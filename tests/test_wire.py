@@ -43,6 +43,7 @@ FORECAST = {"timestamp": "1490341322021", "data": "998.8"}
 DEPTH_3 = {"instrument_id": "WAVES-BTC", "asks": [["0.000715", "100.48199596", 3]], "bids": [], "checksum": -131160897}
 OPTION_3 = {"instrument_id": "BTC-USD-190927-12500-C", "underlying": "BTC-USD"}
 BOOK_5 = {"asks": [["83725.9", "1712.41", "0", "92"]], "bids": [], "ts": "1", "seqId": 344430848984, "prevSeqId": -1}
+POSITIONS = {"channel": "positions", "instType": "ANY", "uid": "7"}
 BOOKS = {"channel": "books", "instId": "BTC-USDT"}
 DONE = {"ordId": "12345689", "clOrdId": "b15", "ts": "1", "sCode": "0", "sMsg": ""}
 
@@ -121,6 +122,9 @@ MESSAGES = [
     (V5, {"arg": BOOKS, "action": "update", "data": [BOOK_5]}, data("books:BTC-USDT", BOOK_5, action="update")),
     (V5, {"arg": {"channel": "account", "uid": "7"}, "eventType": "snapshot", "lastPage": True, "data": [{"ts": "1"}]},
      data("account", {"eventType": "snapshot", "lastPage": True, "ts": "1"})),
+    (V5, {"arg": POSITIONS, "eventType": "snapshot", "curPage": 1, "lastPage": True, "data": []},
+     data("positions:instType=ANY", {"eventType": "snapshot", "curPage": 1, "lastPage": True})),
+    (V5, {"arg": POSITIONS, "eventType": "event_update", "data": []}, data("positions:instType=ANY")),
     (V5, {"arg": {"instType": "SWAP", "instFamily": "BTC-USD", "channel": "positions"}, "data": []},
      data("positions:instFamily=BTC-USD,instType=SWAP")),
     (V5, {"hello": 1, "world": 2}, WireEvent("unknown", message="object with hello, world")),
