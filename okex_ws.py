@@ -358,7 +358,7 @@ class OkexWS(Connection):
         self._tries = 0  # to connect, since a channel was last confirmed, or a pong arrived
         self._leaving = False  # whether the exchange will close this connection
         self._leave_at = inf  # monotonic: when this client may leave it, and has its turn to connect
-        self._reader = 0  # ident of the thread that runs run()
+        self._reader: threading.Thread | None = None  # the thread that runs run()
         self._fatal: BaseException | None = None  # what no retry can mend; run() raises it
         callbacks: Any = {"on_open": OkexWS._on_open, "on_error": OkexWS._on_error, "on_close": OkexWS._on_close}
         super().__init__(server, header=self._before_connect, **callbacks)
@@ -389,7 +389,7 @@ class OkexWS(Connection):
         """
         if self._reader:
             raise RuntimeError("this client ran before: make another one")
-        self._reader = threading.get_ident()
+        self._reader = threading.current_thread()
         try:
             for why in self._finder.look_up(self.found):
                 self._reason = why
@@ -486,7 +486,7 @@ class OkexWS(Connection):
         if nobody knows what became of it. Call it from any thread but the handler's, which has to read the
         answer, on a client that logs in: one that has private channels, or OkexWS([], credentials=…).
         """
-        if threading.get_ident() == self._reader:
+        if threading.current_thread() is self._reader:
             raise RuntimeError("request() would wait for itself: call it from another thread than the handler's")
         self._login.demand(op)
         if not self.dialect.orders:

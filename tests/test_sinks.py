@@ -16,11 +16,12 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
+from decimal import Decimal
 from types import SimpleNamespace
 
 import pytest
 from conftest import SCRIPT, RedisServer, finish, frame, program, until, wait_for
-from exchange import Exchange
+from exchange import Exchange, Position
 from test_series import BARS, TRADES, walk, whole
 
 import okex_ws
@@ -498,13 +499,13 @@ def test_a_row_has_one_time_in_all_sinks(tmp_path, exchange):
 
 
 def test_after_a_reconnect_positions_are_told_anew_and_orders_are_said_to_be_unknown(exchange, connect, impatient):
-    exchange.account.position["BTC-USDT"] = 1.0
+    exchange.account.positions["BTC-USDT-SWAP", "net"] = Position(Decimal(1), Decimal(83000))
     names = ("positions:instType=ANY", "orders:instType=ANY", "fills", "trades:BTC-USDT")
     client = connect(*names[:3], credentials=okex_ws.Credentials(*exchange.keys))
     other = connect(names[3])
     wait_for(lambda: client.rows and other.rows)
     for reconnects in (1, 2):
-        exchange.account.position.clear()
+        exchange.account.positions.clear()
         seen = len(client.rows)
         for session in list(exchange.sessions):
             session.drop()
