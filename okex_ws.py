@@ -2162,7 +2162,7 @@ class TradeSeries(Keeper):
         argument = V5.argument(channel)
         self.kind = argument["channel"]
         self.instrument = argument.get("instId", argument.get("sprdId", ""))
-        self.path = f"history-trades?instId={self.instrument}&type=1"  # of REST
+        self.path = f"history-trades?instId={self.instrument}&type=1"  # of REST; "" where it has no such rows
         self.counted = self.kind == "trades"  # whether a row may stand for several
         self.last: int | None = None  # number: all up to here is taken, or missing
         self.first = 0  # number of the first row; nothing is known of what came before
@@ -2308,8 +2308,8 @@ class CandleSeries(TradeSeries):
     """
 
     CHANNEL = re.compile(r"(mark-price-|index-|sprd-)?candle(\d+)([smHDWM])(utc)?")
-    # Paths of REST that are not like index-candles (docs-v5, "Get candlesticks history", 2026-01).
-    PATHS = {"": "history-candles?instId", "sprd-": "sprd-history-candles?sprdId"}
+    # Bars that REST does not have, by market (docs-v5, August 2026).
+    UNLISTED = {"": "5D", "mark-price-": "1s 2D 3D 5D", "index-": "1s 2D 3D 5D", "sprd-": "1s 5D"}
     # Seconds; of a month on average.
     UNITS = {"s": 1, "m": 60, "H": 3600, "D": 86_400, "W": 604_800, "M": 2_628_000}
     patience = 2.0
@@ -2318,8 +2318,10 @@ class CandleSeries(TradeSeries):
         super().__init__(channel, filler)
         [(market, number, self.unit, utc)] = self.CHANNEL.findall(self.kind)
         self.step = int(number) * self.UNITS[self.unit] * 1000
-        path = self.PATHS.get(market, f"{market}candles?instId")
-        self.path = f"{path}={self.instrument}&bar={number}{self.unit}{utc}"
+        bar = number + self.unit
+        path = "sprd-history-candles?sprdId" if market == "sprd-" else f"history-{market}candles?instId"
+        listed = bar not in self.UNLISTED[market].split()
+        self.path = f"{path}={self.instrument}&bar={bar}{utc}" if listed else ""
 
     def take(self, rows: list[Any], action: str = "") -> list[Any]:
         return self.judge(Keeper.take(self, rows, action))
@@ -2392,7 +2394,9 @@ class Filler:
             return
         self.ws.counts["holes"] += 1
         why = "" if self.fill else "filling is off"
-        if self.fill:
+        if not series.path:
+            why = "REST has no such candles"
+        if not why:
             okex_log.warning("%s: missing %s. Asking REST.", series.channel, series.describe(hole))
         oldest = (wall_clock() - self.fill) * 1000  # ms
         pages: list[str] = []  # newest first, each as JSON, which takes a fifth of the memory
@@ -2430,7 +2434,8 @@ class Filler:
 
     def _fetch(self, series: TradeSeries, known: int) -> dict[int, tuple[int, Any]]:
         """Rows below a known one: time and row by number. Raises ValueError for a useless page."""
-        self.ws._stop.wait(FILL_PACE.turn())
+        for _ in range(2 if "index-" in series.path else 1):  # of these, OKX takes 5 a second
+            self.ws._stop.wait(FILL_PACE.turn())
         found = {}
         query = f"{series.path}&after={known + 1}&limit=100"  # newest first
         for row in self.rest.get(f"/api/v5/market/{query}"):

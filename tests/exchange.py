@@ -617,6 +617,8 @@ def checksum(i: Instrument) -> int:
 
 BARS = r"1s|[135]m|15m|30m|[1246]H|12H|[1235]D|1W|[13]M|(6H|12H|[1235]D|1W|[13]M)utc"
 
+UNLISTED = {"": "5D", "mark-price-": "1s 2D 3D 5D", "index-": "1s 2D 3D 5D", "sprd-": "1s 5D"}  # bars, over REST
+
 
 def instrument_of(arg: Row) -> str:
     """The instrument, or the spread, that an argument names; "" if it names none."""
@@ -1319,7 +1321,9 @@ REST_CANDLES = {  # the market of a resource, and its rows at most
     "candles": ("", 300),
     "history-candles": ("", 100),
     "mark-price-candles": ("mark-price-", 100),
+    "history-mark-price-candles": ("mark-price-", 100),
     "index-candles": ("index-", 100),
+    "history-index-candles": ("index-", 100),
     "sprd-candles": ("sprd-", 300),
     "sprd-history-candles": ("sprd-", 100),
 }
@@ -1501,10 +1505,11 @@ class Exchange:
         """Newest first. The histories have final ones alone."""
         market, limit = REST_CANDLES[kind]
         bar, most = query.get("bar", "1m"), min(int(query.get("limit", 100)), limit)
-        if not re.fullmatch(BARS, bar):
+        if not re.fullmatch(BARS, bar) or bar.removesuffix("utc") in UNLISTED[market].split():
             raise Refusal("51000", "Parameter bar error")
         after, before = int(query.get("after", 10**18)), int(query.get("before", -1))
-        listed = [b for b in reversed(i.candles(bar)) if before < b[0] < after]
+        kept = list(i.candles(bar))[0 if "history" in kind else -1440 :]
+        listed = [b for b in reversed(kept) if before < b[0] < after]
         rows = [ServerV5().bar(i, b, market) for b in listed]
         return [row for row in rows if "history" not in kind or row[-1] == "1"][:most]
 
