@@ -1268,7 +1268,7 @@ class ChannelKind(NamedTuple):
     where: str  # its endpoint, of v5, and whether it needs a login
     name: str  # before the colon; <bar> and the like stand for one of some words, see PLACES
     argument: str  # an example of what follows the colon; with `=` if it must be there
-    what: str  # what it carries
+    what: str  # what it carries; gone: in no document any more, and so not listed
     columns: str  # the main values of a row; in brackets, all of them, if rows arrive as bare lists
     more: str = "SPOT SWAP FUTURES OPTION"  # v5: what it takes; v3 and v1: what carries it today
 
@@ -1297,17 +1297,18 @@ class Dialect:
     _read: Callable[[Any], list[WireEvent]]  # the events in a message
 
     def __init__(self, table: str) -> None:
-        self.kinds: list[ChannelKind] = []
+        self.known: list[ChannelKind] = []
         for first, *others in table_rows(table):
             if first.startswith("# "):
                 where = first[2:]
             else:
                 name, _, argument = first.partition(":")
-                self.kinds.append(ChannelKind(where, name, argument, *others))
+                self.known.append(ChannelKind(where, name, argument, *others))
+        self.kinds = [kind for kind in self.known if kind.what != "gone"]
         self._find = functools.lru_cache(maxsize=4096)(self._find_kind)
 
     def _find_kind(self, name: str) -> tuple[ChannelKind | None, dict[str, str]]:
-        for kind in self.kinds:
+        for kind in self.known:
             pattern = kind.name
             for place, words in self.PLACES.items():
                 choice = words.replace(" ", "|") or "[a-z0-9]+"
@@ -1562,7 +1563,8 @@ class OkxV5(Dialect):
         "bar": "1m 1s 3m 5m 15m 30m 1H 2H 4H 6H 12H 1D 2D 3D 5D 1W 1M 3M 6Hutc 12Hutc 1Dutc 2Dutc 3Dutc 5Dutc 1Wutc"
         " 1Mutc 3Mutc"
     }
-    NOT_IDENTITY = ("channel", "uid", "extraParams")  # a push has a uid, and may lack extraParams
+    PLACES["longer"] = PLACES["bar"].replace("1s ", "")  # bars
+    NOT_IDENTITY = ("channel", "uid", "connId", "extraParams")  # a push has a uid, and may lack extraParams
     orders = True
 
     def url(self, channel: str, region: str, simulated: bool) -> str:
@@ -1671,22 +1673,24 @@ books-rpi:BTC-USDT | order book with retail orders; levels: price, all, without 
 index-tickers:BTC-USDT | index price | idxPx high24h low24h ts | INDEX
 mark-price:BTC-USDT-SWAP | mark price | markPx ts
 price-limit:BTC-USDT-SWAP | price limits | buyLmt sellLmt ts
-funding-rate:BTC-USDT-SWAP | funding rate | fundingRate fundingTime nextFundingTime | SWAP
+funding-rate:BTC-USDT-SWAP | funding rate | fundingRate fundingTime nextFundingTime | SWAP XPERP
 open-interest:BTC-USDT-SWAP | open interest | oi oiCcy ts | SWAP FUTURES OPTION
 liquidation-orders:instType=SWAP | liquidations | instId details (side sz bkPx ts)
-adl-warning:instType=SWAP | auto-deleveraging: the insurance fund | instFamily state bal maxBal
-estimated-price:instType=FUTURES,instFamily=BTC-USD | estimated delivery price, in the hour before | settlePx ts
+adl-warning:instType=SWAP | auto-deleveraging, when it is near: the insurance fund | instFamily state bal ts
+estimated-price:instType=FUTURES,instFamily=BTC-USD | estimated delivery price, shortly before | settlePx ts
 opt-summary:instFamily=BTC-USD | greeks, volatilities of options | instId markVol delta gamma theta vega
 option-trades:instType=OPTION,instFamily=BTC-USD | trades of options | instId px sz side fillVol idxPx ts
 instruments:instType=SPOT | instruments that change | instId state tickSz lotSz
 call-auction-details:BTC-USDT | a call auction | eqPx matchedSz unmatchedSz auctionEndTime
-event-contract-markets:instType=EVENTS | event contracts | instId state
+event-contract-markets | event contracts that change | instId state expTime outcome floorStrike capStrike settleValue
 status | maintenance | title state begin end
 # business
 trades-all:BTC-USDT | trades, each by itself | tradeId px sz side ts
 candle<bar>:BTC-USDT | candles; final where `confirm` is 1 | [ts o h l c vol volCcy volCcyQuote confirm]
-mark-price-candle<bar>:BTC-USDT-SWAP | candles of the mark price | [ts o h l c confirm]
-index-candle<bar>:BTC-USDT | candles of an index | [ts o h l c confirm] | INDEX
+mark-price-candle<longer>:BTC-USDT-SWAP | candles of the mark price | [ts o h l c confirm]
+mark-price-candle1s:BTC-USDT-SWAP | gone | [ts o h l c confirm]
+index-candle<longer>:BTC-USDT | candles of an index | [ts o h l c confirm] | INDEX
+index-candle1s:BTC-USDT | gone | [ts o h l c confirm] | INDEX
 public-block-trades:BTC-USDT | block trades, by leg | tradeId px sz side ts
 public-struc-block-trades | block trades, whole | blockTdId legs ts
 block-tickers:BTC-USDT | volumes of block trades | vol24h volCcy24h ts
@@ -1715,14 +1719,15 @@ grid-orders-spot:instType=SPOT | your grid bots, spot | algoId instId state grid
 grid-orders-contract:instType=ANY | your grid bots, contracts | algoId instId state maxPx minPx
 grid-positions:algoId=1 | a grid bot's positions | algoId instId pos avgPx upl liqPx
 grid-sub-orders:algoId=1 | a grid bot's orders | algoId ordId instId side px sz state fee
-copytrading-notification:instType=SWAP | copy trading | infoType instId side pos avgPx
+copytrading-notification:instType=SWAP | gone | infoType instId side pos avgPx
 copytrading-lead-notification:instType=SWAP | copy trading, as the leader | infoType instId side
 deposit-info | your deposits | ccy amt state txId
 withdrawal-info | your withdrawals | ccy amt state txId
 rfqs | your requests for quotes | rfqId state legs
 quotes | quotes for them | quoteId rfqId state quoteSide legs
 struc-block-trades | your block trades | blockTdId legs ts
-sprd-orders | your orders in spreads | ordId sprdId side px sz state accFillSz
+sprd-orders | your orders in spreads |
+    ordId sprdId side px sz state accFillSz pendingFillSz pendingSettleSz canceledSz
 sprd-trades | your trades of spreads | sprdId tradeId ordId fillPx fillSz side ts
 economic-calendar | economic events (VIP 1) | event region date actual forecast previous
 """)
@@ -2904,10 +2909,12 @@ def channel_about(name: str, argument: str) -> str:
     argument = re.sub(r"[\s'\"]", "", argument)
     if re.fullmatch(r"\w+=[^*?[]*" + r"|[A-Z0-9-]{1,64}" * (dialect is V3), argument):
         return f"{name}:{argument}"
-    if kind is None or not kind.argument:
+    if kind is None or dialect is V1:
         return name
     argument = re.sub(".*=|,.*", "", argument).upper()
     pair = usual_spelling(argument)
+    if not kind.argument:  # it may have a filter all the same: fills:BTC-USDT-SWAP
+        return f"{name}:{pair or argument}" if INSTRUMENT.fullmatch(pair or argument) else name
     example = f"{name}:{kind.argument}"
     if kind.argument == "instType=ANY" and pair:
         return f"{name}:instType={V5.instrument_type(pair)},instId={pair}"
@@ -2924,7 +2931,8 @@ def channel_about(name: str, argument: str) -> str:
     instrument = next(filter(INSTRUMENT.fullmatch, guesses), kind.argument)
     type = "SWAP" if "_XPERP-" in instrument else V5.instrument_type(instrument)
     if type not in f"{types} EVENTS" or name.startswith("swap/"):
-        instrument = family_of(instrument) + "-SWAP" * (types != "INDEX")
+        family = family_of(instrument)
+        instrument = family.removesuffix("_UM") if types == "INDEX" else f"{family}-SWAP"
     return f"{name}:{instrument}"
 
 
@@ -2933,8 +2941,8 @@ def is_pattern(text: str) -> bool:
 
 
 def family_of(instrument: str) -> str:
-    """BTC-USD for BTC-USD-SWAP: what its future, options and index are named by."""
-    return "-".join(instrument.split("-")[:2])
+    """BTC-USD for BTC-USD-SWAP, BTC-USD_UM for BTC-USD_UM_XPERP-310404: what its futures are named by."""
+    return "-".join(instrument.split("-")[:2]).removesuffix("_XPERP")
 
 
 def usual_spelling(text: str) -> str:
@@ -3017,7 +3025,10 @@ class Finder:
             return sorted(filter(INSTRUMENT.fullmatch, indices))
         if "OPTION" in types and (option := OPTIONS.fullmatch(like)):
             return list(self.live(f"OPTION&instFamily={option[1]}"))
-        return [name for type in ("SPOT", "SWAP", "FUTURES") if type in types for name in self.live(type)]
+        names = [name for type in ("SPOT", "SWAP", "FUTURES") if type in types for name in self.live(type)]
+        if "XPERP" in types:  # perpetuals that are listed as futures
+            names += [name for name in self.live("FUTURES") if "_XPERP-" in name]
+        return names
 
     def matching(self, channel: str) -> list[str]:
         """The channels that trades:*-USDT-SWAP stands for now; LookupError if there are none."""
@@ -3067,11 +3078,13 @@ class Finder:
             if kind is None or misnomer(channel):  # which was told before
                 continue
             with suppress(Exception):  # nobody needs a list that cannot be had
-                names = self.names(kind.more, wanted)
+                names = self.names(kind.more, wanted) if kind.argument else []
+                margin = re.findall("_UM|_XPERP", wanted)  # another one would be another contract
+                names = [other for other in names if all(mark in other for mark in margin)]
                 turned = "-".join(wanted.split("-")[::-1])  # USDT-BTC
                 alike = [turned] if turned in names else get_close_matches(wanted, names, 3, 0.75)
-                if alike and wanted not in names:
-                    meant = [f"{name}:{other}" for other in alike]
+                meant = [f"{name}:{other}" for other in alike] if kind.argument else [name]
+                if meant and wanted not in names:
                     okex_log.warning("%s", Misnomer(f"{channel} was refused", meant))
 
     def finish(self) -> None:

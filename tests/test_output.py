@@ -102,7 +102,7 @@ SAMPLES = [
     ("rfqs", {"rfqId": "22534", "state": "active", "traderCode": "DSK2", "validUntil": NOW, "counterparties": ["DSK4",
      "DSK5"], "legs": [{"instId": "BTC-USD-220114-25000-C", "tdMode": "cross", "sz": "25.0", "side": "buy"}]},
      "rfqs                 active request  id 22534  until MOMENT\nBTC-USD-220114-25000-C                25.0 buy"),
-    ("event-contract-markets:instType=EVENTS", {"seriesId": "BTC-ABOVE-DAILY",
+    ("event-contract-markets", {"seriesId": "BTC-ABOVE-DAILY",
      "eventId": "BTC-ABOVE-DAILY-260428-1600", "listTime": NOW, "expTime": NOW,
      "instId": "BTC-ABOVE-DAILY-260428-1600-64000", "state": "live", "outcome": "0", "floorStrike": "64000",
      "capStrike": "", "settleValue": "", "disputed": False},

@@ -352,7 +352,7 @@ HOMES = {
     "wss://ws.okx.com/ws/v5/public login": "books-l2-tbt books50-l2-tbt",
     "wss://ws.okx.com/ws/v5/private login": "account positions balance_and_position orders fills liquidation-warning"
     " account-greeks",
-    "wss://ws.okx.com/ws/v5/business": "candle1s candle1m candle3M candle6Hutc mark-price-candle1m index-candle1D"
+    "wss://ws.okx.com/ws/v5/business": "candle1s candle1m candle3M candle6Hutc mark-price-candle1s index-candle1s"
     " trades-all public-block-trades public-struc-block-trades block-tickers sprd-bbo-tbt sprd-books5"
     " sprd-books-l2-tbt sprd-public-trades sprd-tickers sprd-candle1m",
     "wss://ws.okx.com/ws/v5/business login": "orders-algo algo-advance algo-recurring-buy grid-orders-spot"
@@ -407,7 +407,7 @@ def test_list_rows_get_the_names_of_their_columns_and_keep_every_value():
         "ok_sub_futureusd_btc_trade_this_week ok_sub_spot_bch_btc_deals ok_sub_spot_bch_btc_trades": trade,
         "ok_sub_futureusd_btc_kline_quarter_1min ok_sub_spot_bch_btc_kline_day": candle,
         "candle1m:A candle1Dutc:A": "ts o h l c vol volCcy volCcyQuote confirm",
-        "mark-price-candle1m:A index-candle1m:A": "ts o h l c confirm",
+        "mark-price-candle1m:A index-candle1m:A mark-price-candle1s:A index-candle1s:A": "ts o h l c confirm",
         "sprd-candle1m:A_B": "ts o h l c vol confirm",
         "trades:A sprd-books5:A_B ok_sub_futureusd_trades spot/candle60s:A no.such": "",
     }.items():
