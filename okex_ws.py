@@ -1619,13 +1619,19 @@ class OkxV5(Dialect):
         rows = item.get("data")
         if rows.__class__ is list and "arg" in item:
             arg = item["arg"]
-            common = len(arg) == 2 and "instId" in arg
-            channel = f"{arg['channel']}:{arg['instId']}" if common else self.channel(arg)
+            if len(arg) == 2 and "instId" in arg:  # most
+                channel = f"{arg['channel']}:{arg['instId']}"
+            else:
+                channel = self.channel(arg)
+                kind = None if ":" in channel else self.kind(channel)
+                if kind and kind.argument and "=" not in kind.argument:
+                    # {"arg":{"channel":"block-tickers"},"data":[{"instId":"LTC-USD-SWAP","vol24h":"2222", …}]}
+                    return [WireEvent("data", f"{channel}:{row['instId']}", rows=[row]) for row in rows]
             if len(item) > 2 and "action" not in item:
-                # The handler gets rows alone: those of account and positions take along what is beside them.
+                # The handler gets rows alone: those of account and positions say what they are part of.
                 # {"arg":{…},"eventType":"snapshot","curPage":1,"lastPage":true,"data":[{…}]}
-                del item["arg"], item["data"]
-                rows = [{**item, **row} if isinstance(row, dict) else row for row in rows]
+                beside = {name: item[name] for name in ("eventType", "curPage", "lastPage") if name in item}
+                rows = [{**beside, **row} if isinstance(row, dict) else row for row in rows]
             return [new_event(("data", channel, "", "", "", rows, item.get("action", "")))]
         if "op" in item and "event" not in item:
             answer = str(item["id"]), str(item["code"]), str(item.get("msg", ""))
@@ -1644,10 +1650,11 @@ class OkxV5(Dialect):
                 return WireEvent("login") if code == "0" else WireEvent("login refused", "", "", code, message)
             case "error":
                 # {"event":"error","code":"60018","msg":"… channel:books,instId:NOPE doesn't exist.","id":"o1"}
+                # … channel:tickers, instType:SWAP doesn't exist.
                 # It may echo the request, and have its id there alone: Invalid request: {\"id\":\"o1\", …}
-                echoed = re.search(r'"id\\*"\s*:\s*\\*"([A-Za-z0-9]{1,32})\\*"', item["msg"])
-                named = re.search(r"channel:([\w-]+)(?:,instId:([\w-]+))? doesn't exist", message)
-                channel = ":".join(filter(None, named.groups())) if named else ""
+                echoed = re.search(r'"id\\*"\s*:\s*\\*"([A-Za-z0-9]{1,32})\\*"', item.get("msg", ""))
+                named = re.search(r"channel: ?[\w-]+.*?(?= doesn't exist)", message)
+                channel = self.channel(dict(re.findall(r"(\w+): ?([^\s,]+)", named[0]))) if named else ""
                 return refusal_event(str(item["code"]), message, channel, id or (echoed[1] if echoed else ""))
             case "notice":
                 return WireEvent("notice", code=code, message=message)
@@ -1865,7 +1872,13 @@ the request was not understood | 30039 60019 4002
 the request lacks something | 50014
 no such instrument, or a new instIdCode, which the next order looks up | 51001
 log in once with one key on each connection | 60023 60026
-orders in event contracts need more: see the documentation | 54094 54109
+the contract cools off: it takes reduce-only orders alone | 54094
+open USDC pairs for this account first: in the app, or by POST /api/v5/account/activate-feature | 54109
+an order in an event contract needs outcome yes or no, and speedBump 1 unless it is post-only | 54086
+this needs identity verification of level 2 | 59113
+the limit of open interest is reached | 54031
+an RPI order must be larger | 54051
+this account or instrument does not have that feature | 51773
 the exchange is not available now | 50001 50013 50026
 the request was too large | 1009
 an error inside the exchange | 20014 30043 63999 64007 4006

@@ -64,6 +64,8 @@ SAMPLES = [
     ("instruments:instType=SWAP", {"instType": "SWAP", "instId": "BTC-USDT-SWAP", "instFamily": "BTC-USDT",
      "ctVal": "0.01", "tickSz": "0.1", "lotSz": "1", "state": "live", "instIdCode": 10459, "expTime": ""},
      "BTC-USDT-SWAP          live  tick 0.1  lot 1"),
+    ("instruments:instType=SWAP", {"instId": "SPACEX-USDT-SWAP", "state": "rebase", "tickSz": "0.1", "lotSz": "1"},
+     "SPACEX-USDT-SWAP     rebase  tick 0.1  lot 1"),
     ("status", {"title": "Spot System Upgrade", "state": "scheduled", "begin": "1610019546000", "end": "1610019946000",
      "href": "", "serviceType": "1", "ts": NOW},
      "status            scheduled Spot System Upgrade  begin 2021-01-07 DAY  end 2021-01-07 DAY"),
