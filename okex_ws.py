@@ -1268,7 +1268,7 @@ class ChannelKind(NamedTuple):
     where: str  # its endpoint, of v5, and whether it needs a login
     name: str  # before the colon; <bar> and the like stand for one of some words, see PLACES
     argument: str  # an example of what follows the colon; with `=` if it must be there
-    what: str  # what it carries; gone: in no document any more, and so not listed
+    what: str  # what it carries; gone: in no document any more, not listed
     columns: str  # the main values of a row; in brackets, all of them, if rows arrive as bare lists
     more: str = "SPOT SWAP FUTURES OPTION"  # v5: what it takes; v3 and v1: what carries it today
 
@@ -1625,7 +1625,7 @@ class OkxV5(Dialect):
                 channel = self.channel(arg)
                 kind = None if ":" in channel else self.kind(channel)
                 if kind and kind.argument and "=" not in kind.argument:
-                    # {"arg":{"channel":"block-tickers"},"data":[{"instId":"LTC-USD-SWAP","vol24h":"2222", …}]}
+                    # {"arg":{"channel":"block-tickers"},"data":[{"instId":"LTC-USD-SWAP", …}]}
                     return [WireEvent("data", f"{channel}:{row['instId']}", rows=[row]) for row in rows]
             if len(item) > 2 and "action" not in item:
                 # The handler gets rows alone: those of account and positions say what they are part of.
@@ -1872,13 +1872,13 @@ the request was not understood | 30039 60019 4002
 the request lacks something | 50014
 no such instrument, or a new instIdCode, which the next order looks up | 51001
 log in once with one key on each connection | 60023 60026
-the contract cools off: it takes reduce-only orders alone | 54094
+the contract cools off: reduce-only orders alone | 54094
 open USDC pairs for this account first: in the app, or by POST /api/v5/account/activate-feature | 54109
-an order in an event contract needs outcome yes or no, and speedBump 1 unless it is post-only | 54086
+an event contract's order needs outcome yes or no, and speedBump 1 unless post-only | 54086
 this needs identity verification of level 2 | 59113
 the limit of open interest is reached | 54031
 an RPI order must be larger | 54051
-this account or instrument does not have that feature | 51773
+that feature is not for this account or instrument | 51773
 the exchange is not available now | 50001 50013 50026
 the request was too large | 1009
 an error inside the exchange | 20014 30043 63999 64007 4006
@@ -2180,7 +2180,7 @@ class TradeSeries(Keeper):
         argument = V5.argument(channel)
         self.kind = argument["channel"]
         self.instrument = argument.get("instId", argument.get("sprdId", ""))
-        self.path = f"history-trades?instId={self.instrument}&type=1"  # of REST; "" where it has no such rows
+        self.path = f"history-trades?instId={self.instrument}&type=1"  # of REST; "" if it has none
         self.counted = self.kind == "trades"  # whether a row may stand for several
         self.last: int | None = None  # number: all up to here is taken, or missing
         self.first = 0  # number of the first row; nothing is known of what came before
@@ -2954,7 +2954,7 @@ def is_pattern(text: str) -> bool:
 
 
 def family_of(instrument: str) -> str:
-    """BTC-USD for BTC-USD-SWAP, BTC-USD_UM for BTC-USD_UM_XPERP-310404: what its futures are named by."""
+    """BTC-USD for BTC-USD-SWAP, BTC-USD_UM for BTC-USD_UM_XPERP-310404: what futures are named by."""
     return "-".join(instrument.split("-")[:2]).removesuffix("_XPERP")
 
 
