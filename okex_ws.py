@@ -1363,7 +1363,7 @@ class ChannelKind(NamedTuple):
     where: str  # its endpoint, of v5, and whether it needs a login
     name: str  # before the colon; <bar> and the like stand for one of some words, see PLACES
     argument: str  # an example of what follows the colon; with `=` if it must be there
-    what: str  # what it carries
+    what: str  # what it carries; gone: in no document any more, not listed
     columns: str  # the main values of a row; in brackets, all of them, if rows arrive as bare lists
     more: str = "SPOT SWAP FUTURES OPTION"  # v5: what it takes; v3 and v1: what carries it today
 
@@ -1392,17 +1392,18 @@ class Dialect:
     _read: Callable[[Any], list[WireEvent]]  # the events in a message
 
     def __init__(self, table: str) -> None:
-        self.kinds: list[ChannelKind] = []
+        self.known: list[ChannelKind] = []
         for first, *others in table_rows(table):
             if first.startswith("# "):
                 where = first[2:]
             else:
                 name, _, argument = first.partition(":")
-                self.kinds.append(ChannelKind(where, name, argument, *others))
+                self.known.append(ChannelKind(where, name, argument, *others))
+        self.kinds = [kind for kind in self.known if kind.what != "gone"]
         self._find = functools.lru_cache(maxsize=4096)(self._find_kind)
 
     def _find_kind(self, name: str) -> tuple[ChannelKind | None, dict[str, str]]:
-        for kind in self.kinds:
+        for kind in self.known:
             pattern = kind.name
             for place, words in self.PLACES.items():
                 choice = words.replace(" ", "|") or "[a-z0-9]+"
@@ -1658,7 +1659,8 @@ class OkxV5(Dialect):
         " 1Mutc 3Mutc"
     }
     ORDERS = re.compile(r"((sprd-|grid-sub-)?orders(-algo)?|grid-orders-\w+|algo-[\w-]+)(:|$)")
-    NOT_IDENTITY = ("channel", "uid", "extraParams")  # a push has a uid, and may lack extraParams
+    PLACES["longer"] = PLACES["bar"].replace("1s ", "")  # bars
+    NOT_IDENTITY = ("channel", "uid", "connId", "extraParams")  # a push has a uid, and may lack extraParams
     orders = True
 
     def url(self, channel: str, region: str, simulated: bool) -> str:
@@ -1713,15 +1715,21 @@ class OkxV5(Dialect):
         rows = item.get("data")
         if rows.__class__ is list and "arg" in item:
             arg = item["arg"]
-            common = len(arg) == 2 and "instId" in arg
-            channel = f"{arg['channel']}:{arg['instId']}" if common else self.channel(arg)
+            if len(arg) == 2 and "instId" in arg:  # most
+                channel = f"{arg['channel']}:{arg['instId']}"
+            else:
+                channel = self.channel(arg)
+                kind = None if ":" in channel else self.kind(channel)
+                if kind and kind.argument and "=" not in kind.argument:
+                    # {"arg":{"channel":"block-tickers"},"data":[{"instId":"LTC-USD-SWAP", …}]}
+                    return [WireEvent("data", f"{channel}:{row['instId']}", rows=[row]) for row in rows]
             if len(item) > 2 and "action" not in item:
-                # The handler gets rows alone: those of account and positions take along what is beside them.
+                # The handler gets rows alone: those of account and positions say what they are part of.
                 # {"arg":{…},"eventType":"snapshot","curPage":1,"lastPage":true,"data":[{…}]}
-                del item["arg"], item["data"]
+                beside = {name: item[name] for name in ("eventType", "curPage", "lastPage") if name in item}
                 if not rows and item.get("eventType") == "snapshot":
                     rows = [{}]  # nothing stands: the handler is told by a row of what is beside them
-                rows = [{**item, **row} if isinstance(row, dict) else row for row in rows]
+                rows = [{**beside, **row} if isinstance(row, dict) else row for row in rows]
             return [new_event(("data", channel, "", "", "", rows, item.get("action", "")))]
         if "op" in item and "event" not in item:
             answer = str(item["id"]), str(item["code"]), str(item.get("msg", ""))
@@ -1740,10 +1748,11 @@ class OkxV5(Dialect):
                 return WireEvent("login") if code == "0" else WireEvent("refused", "", "", code, message)
             case "error":
                 # {"event":"error","code":"60018","msg":"… channel:books,instId:NOPE doesn't exist.","id":"o1"}
+                # … channel:tickers, instType:SWAP doesn't exist.
                 # It may echo the request, and have its id there alone: Invalid request: {\"id\":\"o1\", …}
-                echoed = re.search(r'"id\\*"\s*:\s*\\*"([A-Za-z0-9]{1,32})\\*"', item["msg"])
-                named = re.search(r"channel:([\w-]+)(?:,instId:([\w-]+))? doesn't exist", message)
-                channel = ":".join(filter(None, named.groups())) if named else ""
+                echoed = re.search(r'"id\\*"\s*:\s*\\*"([A-Za-z0-9]{1,32})\\*"', item.get("msg", ""))
+                named = re.search(r"channel: ?[\w-]+.*?(?= doesn't exist)", message)
+                channel = self.channel(dict(re.findall(r"(\w+): ?([^\s,]+)", named[0]))) if named else ""
                 return refusal_event(str(item["code"]), message, channel, id or (echoed[1] if echoed else ""))
             case "notice":
                 return WireEvent("notice", code=code, message=message)
@@ -1769,22 +1778,24 @@ books-rpi:BTC-USDT | order book with retail orders; levels: price, all, without 
 index-tickers:BTC-USDT | index price | idxPx high24h low24h ts | INDEX
 mark-price:BTC-USDT-SWAP | mark price | markPx ts
 price-limit:BTC-USDT-SWAP | price limits | buyLmt sellLmt ts
-funding-rate:BTC-USDT-SWAP | funding rate | fundingRate fundingTime nextFundingTime | SWAP
+funding-rate:BTC-USDT-SWAP | funding rate | fundingRate fundingTime nextFundingTime | SWAP XPERP
 open-interest:BTC-USDT-SWAP | open interest | oi oiCcy ts | SWAP FUTURES OPTION
 liquidation-orders:instType=SWAP | liquidations | instId details (side sz bkPx ts)
-adl-warning:instType=SWAP | auto-deleveraging: the insurance fund | instFamily state bal maxBal
-estimated-price:instType=FUTURES,instFamily=BTC-USD | estimated delivery price, in the hour before | settlePx ts
+adl-warning:instType=SWAP | auto-deleveraging, when it is near: the insurance fund | instFamily state bal ts
+estimated-price:instType=FUTURES,instFamily=BTC-USD | estimated delivery price, shortly before | settlePx ts
 opt-summary:instFamily=BTC-USD | greeks, volatilities of options | instId markVol delta gamma theta vega
 option-trades:instType=OPTION,instFamily=BTC-USD | trades of options | instId px sz side fillVol idxPx ts
 instruments:instType=SPOT | instruments that change | instId state tickSz lotSz
 call-auction-details:BTC-USDT | a call auction | eqPx matchedSz unmatchedSz auctionEndTime
-event-contract-markets:instType=EVENTS | event contracts | instId state
+event-contract-markets | event contracts that change | instId state expTime outcome floorStrike capStrike settleValue
 status | maintenance | title state begin end
 # business
 trades-all:BTC-USDT | trades, each by itself | tradeId px sz side ts
 candle<bar>:BTC-USDT | candles; final where `confirm` is 1 | [ts o h l c vol volCcy volCcyQuote confirm]
-mark-price-candle<bar>:BTC-USDT-SWAP | candles of the mark price | [ts o h l c confirm]
-index-candle<bar>:BTC-USDT | candles of an index | [ts o h l c confirm] | INDEX
+mark-price-candle<longer>:BTC-USDT-SWAP | candles of the mark price | [ts o h l c confirm]
+mark-price-candle1s:BTC-USDT-SWAP | gone | [ts o h l c confirm]
+index-candle<longer>:BTC-USDT | candles of an index | [ts o h l c confirm] | INDEX
+index-candle1s:BTC-USDT | gone | [ts o h l c confirm] | INDEX
 public-block-trades:BTC-USDT | block trades, by leg | tradeId px sz side ts
 public-struc-block-trades | block trades, whole | blockTdId legs ts
 block-tickers:BTC-USDT | volumes of block trades | vol24h volCcy24h ts
@@ -1813,14 +1824,15 @@ grid-orders-spot:instType=SPOT | your grid bots, spot | algoId instId state grid
 grid-orders-contract:instType=ANY | your grid bots, contracts | algoId instId state maxPx minPx
 grid-positions:algoId=1 | a grid bot's positions | algoId instId pos avgPx upl liqPx
 grid-sub-orders:algoId=1 | a grid bot's orders | algoId ordId instId side px sz state fee
-copytrading-notification:instType=SWAP | copy trading | infoType instId side pos avgPx
+copytrading-notification:instType=SWAP | gone | infoType instId side pos avgPx
 copytrading-lead-notification:instType=SWAP | copy trading, as the leader | infoType instId side
 deposit-info | your deposits | ccy amt state txId
 withdrawal-info | your withdrawals | ccy amt state txId
 rfqs | your requests for quotes | rfqId state legs
 quotes | quotes for them | quoteId rfqId state quoteSide legs
 struc-block-trades | your block trades | blockTdId legs ts
-sprd-orders | your orders in spreads | ordId sprdId side px sz state accFillSz
+sprd-orders | your orders in spreads |
+    ordId sprdId side px sz state accFillSz pendingFillSz pendingSettleSz canceledSz
 sprd-trades | your trades of spreads | sprdId tradeId ordId fillPx fillSz side ts
 economic-calendar | economic events (VIP 1) | event region date actual forecast previous
 """)
@@ -1962,9 +1974,13 @@ the request was not understood | 30039 60019 4002
 the request lacks something | 50014
 no such instrument, or a new instIdCode, which the next order looks up | 51001
 log in once with one key on each connection | 60023 60026
-reduce-only orders alone are taken now | 54094
-open the trading of USDC pairs in the app first | 54109
-event contracts need outcome, and speedBump 1 unless post-only | 54086
+the contract cools off: reduce-only orders alone | 54094
+open USDC pairs for this account first: in the app, or by POST /api/v5/account/activate-feature | 54109
+an event contract's order needs outcome yes or no, and speedBump 1 unless post-only | 54086
+this needs identity verification of level 2 | 59113
+the limit of open interest is reached | 54031
+an RPI order must be larger | 54051
+that feature is not for this account or instrument | 51773
 the exchange is not available now | 50001 50013 50026
 the request was too large | 1009
 an error inside the exchange | 20014 30043 63999 64007 4006
@@ -2266,7 +2282,7 @@ class TradeSeries(Keeper):
         argument = V5.argument(channel)
         self.kind = argument["channel"]
         self.instrument = argument.get("instId", argument.get("sprdId", ""))
-        self.path = f"history-trades?instId={self.instrument}&type=1"  # of REST
+        self.path = f"history-trades?instId={self.instrument}&type=1"  # of REST; "" if it has none
         self.counted = self.kind == "trades"  # whether a row may stand for several
         self.last: int | None = None  # number: all up to here is taken, or missing
         self.known: int | None = None  # what `last` was without rows since the channel was asked for
@@ -2435,8 +2451,8 @@ class CandleSeries(TradeSeries):
     """
 
     CHANNEL = re.compile(r"(mark-price-|index-|sprd-)?candle(\d+)([smHDWM])(utc)?")
-    # Paths of REST that are not like index-candles (docs-v5, "Get candlesticks history", 2026-01).
-    PATHS = {"": "history-candles?instId", "sprd-": "sprd-history-candles?sprdId"}
+    # Bars that REST does not have, by market (docs-v5, August 2026).
+    UNLISTED = {"": "5D", "mark-price-": "1s 2D 3D 5D", "index-": "1s 2D 3D 5D", "sprd-": "1s 5D"}
     # Seconds; of a month on average.
     UNITS = {"s": 1, "m": 60, "H": 3600, "D": 86_400, "W": 604_800, "M": 2_628_000}
     patience = 2.0
@@ -2445,8 +2461,10 @@ class CandleSeries(TradeSeries):
         super().__init__(channel, filler)
         [(market, number, self.unit, utc)] = self.CHANNEL.findall(self.kind)
         self.step = int(number) * self.UNITS[self.unit] * 1000
-        path = self.PATHS.get(market, f"{market}candles?instId")
-        self.path = f"{path}={self.instrument}&bar={number}{self.unit}{utc}"
+        bar = number + self.unit
+        path = "sprd-history-candles?sprdId" if market == "sprd-" else f"history-{market}candles?instId"
+        listed = bar not in self.UNLISTED[market].split()
+        self.path = f"{path}={self.instrument}&bar={bar}{utc}" if listed else ""
 
     def take(self, rows: list[Any], action: str = "") -> list[Any]:
         return self.judge(Keeper.take(self, rows, action))
@@ -2513,7 +2531,7 @@ class Filler:
         clock = self.ws.exchange_time()
         for subscription in self.ws._subscriptions if self.fill else ():
             series = subscription.keeper
-            if isinstance(series, TradeSeries) and subscription.state == "confirmed":
+            if isinstance(series, TradeSeries) and series.path and subscription.state == "confirmed":
                 series.begun, series.since = series.begun or clock, series.since or clock
                 series.resumed = series.resumed and series.last == series.known
                 if series.owes(clock) and not series.looking:
@@ -2528,7 +2546,7 @@ class Filler:
             if isinstance(series, TradeSeries):
                 series.give_up(series.holes, "the run ended first")
                 resumed = series.resumed and series.last == series.known is not None
-                if self.fill and (series.looking or resumed):
+                if self.fill and series.path and (series.looking or resumed):
                     series.looking = series.resumed = False
                     unsure.append(series.channel)
         if unsure:
@@ -2588,7 +2606,9 @@ class Filler:
             return
         self.ws.counts["holes"] += 1
         why = "" if self.fill else "filling is off"
-        if self.fill and not quiet:
+        if not series.path:
+            why = "REST has no such candles"
+        if not why and not quiet:
             okex_log.warning("%s: missing %s. Asking REST.", series.channel, series.describe(hole))
         while self.fill and not since:
             yield 0.1
@@ -2639,7 +2659,8 @@ class Filler:
 
     def _fetch(self, series: TradeSeries, known: int | None) -> FoundRows:
         """Rows below a known one, or the newest. Raises ValueError for a useless page."""
-        self.ws._stop.wait(FILL_PACE.turn())
+        for _ in range(2 if "index-" in series.path else 1):  # of these, OKX takes 5 a second
+            self.ws._stop.wait(FILL_PACE.turn())
         found = {}
         after = f"&after={known + 1}" if known is not None else ""
         for row in self.rest.get(f"/api/v5/market/{series.path}{after}&limit=100"):  # newest first
@@ -3179,10 +3200,12 @@ def channel_about(name: str, argument: str) -> str:
     argument = re.sub(r"[\s'\"]", "", argument)
     if re.fullmatch(r"\w+=[^*?[]*" + r"|[A-Z0-9-]{1,64}" * (dialect is V3), argument):
         return f"{name}:{argument}"
-    if kind is None or not kind.argument:
+    if kind is None or dialect is V1:
         return name
     argument = re.sub(".*=|,.*", "", argument).upper()
     pair = usual_spelling(argument)
+    if not kind.argument:  # it may have a filter all the same: fills:BTC-USDT-SWAP
+        return f"{name}:{pair or argument}" if INSTRUMENT.fullmatch(pair or argument) else name
     example = f"{name}:{kind.argument}"
     if kind.argument == "instType=ANY" and pair:
         return f"{name}:instType={V5.instrument_type(pair)},instId={pair}"
@@ -3199,7 +3222,8 @@ def channel_about(name: str, argument: str) -> str:
     instrument = next(filter(INSTRUMENT.fullmatch, guesses), kind.argument)
     type = "SWAP" if "_XPERP-" in instrument else V5.instrument_type(instrument)
     if type not in f"{types} EVENTS" or name.startswith("swap/"):
-        instrument = family_of(instrument) + "-SWAP" * (types != "INDEX")
+        family = family_of(instrument)
+        instrument = family.removesuffix("_UM") if types == "INDEX" else f"{family}-SWAP"
     return f"{name}:{instrument}"
 
 
@@ -3208,8 +3232,8 @@ def is_pattern(text: str) -> bool:
 
 
 def family_of(instrument: str) -> str:
-    """BTC-USD for BTC-USD-SWAP: what its future, options and index are named by."""
-    return "-".join(instrument.split("-")[:2])
+    """BTC-USD for BTC-USD-SWAP, BTC-USD_UM for BTC-USD_UM_XPERP-310404: what futures are named by."""
+    return "-".join(instrument.split("-")[:2]).removesuffix("_XPERP")
 
 
 def usual_spelling(text: str) -> str:
@@ -3292,7 +3316,10 @@ class Finder:
             return sorted(filter(INSTRUMENT.fullmatch, indices))
         if "OPTION" in types and (option := OPTIONS.fullmatch(like)):
             return list(self.live(f"OPTION&instFamily={option[1]}"))
-        return [name for type in ("SPOT", "SWAP", "FUTURES") if type in types for name in self.live(type)]
+        names = [name for type in ("SPOT", "SWAP", "FUTURES") if type in types for name in self.live(type)]
+        if "XPERP" in types:  # perpetuals that are listed as futures
+            names += [name for name in self.live("FUTURES") if "_XPERP-" in name]
+        return names
 
     def matching(self, channel: str) -> list[str]:
         """The channels that trades:*-USDT-SWAP stands for now; LookupError if there are none."""
@@ -3342,11 +3369,13 @@ class Finder:
             if kind is None or misnomer(channel):  # which was told before
                 continue
             with suppress(Exception):  # nobody needs a list that cannot be had
-                names = self.names(kind.more, wanted)
+                names = self.names(kind.more, wanted) if kind.argument else []
+                margin = re.findall("_UM|_XPERP", wanted)  # another one would be another contract
+                names = [other for other in names if all(mark in other for mark in margin)]
                 turned = "-".join(wanted.split("-")[::-1])  # USDT-BTC
                 alike = [turned] if turned in names else get_close_matches(wanted, names, 3, 0.75)
-                if alike and wanted not in names:
-                    meant = [f"{name}:{other}" for other in alike]
+                meant = [f"{name}:{other}" for other in alike] if kind.argument else [name]
+                if meant and wanted not in names:
                     okex_log.warning("%s", Misnomer(f"{channel} was refused", meant))
 
     def finish(self) -> None:

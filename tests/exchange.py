@@ -113,7 +113,8 @@ class Listed(NamedTuple):
             return row | {"baseCcy": base, "quoteCcy": quote, "lotSz": "0.00000001", "minSz": "0.00001", "ctVal": ""}
         row |= {
             "instFamily": self.family,
-            "uly": self.family,
+            "uly": self.family.removesuffix("_UM"),
+            "ruleType": "xperp" if "_XPERP-" in self.name else "normal",
             "baseCcy": "",
             "quoteCcy": "",
             "lotSz": "1",
@@ -137,7 +138,7 @@ class Listed(NamedTuple):
 def kind_of(name: str) -> str:
     """The instType of an instrument, by the form of its name."""
     parts = name.split("-")
-    if "-" in name.partition("_")[2]:
+    if re.search("_(?!UM|XPERP)", name):
         return "SPREAD"
     if parts[-1] == "SWAP":
         return "SWAP"
@@ -184,6 +185,7 @@ def listing(today: date, more_coins: int) -> dict[str, Listed]:
         *(Listed(pair, "SPOT") for pair in [*spot, *more]),
         *(Listed(f"{pair}-SWAP", "SWAP", pair) for pair in [*contracts, *more]),
         *(Listed(f"{pair}-{day}", "FUTURES", pair, ms) for pair in contracts for day, ms in dates),
+        *(Listed(f"{coin}-USD_UM_XPERP-310404", "FUTURES", f"{coin}-USD_UM") for coin in ("BTC", "ETH")),
         *(
             Listed(f"BTC-USD-{day}-{strike}-{side}", "OPTION", "BTC-USD", ms)
             for day, ms in dates[-2:]
@@ -667,6 +669,8 @@ def checksum(i: Instrument) -> int:
 
 BARS = r"1s|[135]m|15m|30m|[1246]H|12H|[1235]D|1W|[13]M|(6H|12H|[1235]D|1W|[13]M)utc"
 
+UNLISTED = {"": "5D", "mark-price-": "1s 2D 3D 5D", "index-": "1s 2D 3D 5D", "sprd-": "1s 5D"}  # bars, over REST
+
 
 def instrument_of(arg: Row) -> str:
     """The instrument, or the spread, that an argument names; "" if it names none."""
@@ -696,7 +700,7 @@ class Channel(NamedTuple):
             return False
         kinds = self.kinds.split()
         name, kind, family = instrument_of(arg), arg.get("instType"), arg.get("instFamily")
-        if name and (name not in listed or listed[name].kind not in kinds):
+        if name and (name not in listed or not any(listed[name].kind == k or f"_{k}-" in name for k in kinds)):
             return False
         if kind is not None and kind not in kinds:
             return False
@@ -714,7 +718,7 @@ CHANNELS = (
     Channel("mark-price|price-limit", "public", False, "instId", SPOT_TO_EVENTS),
     Channel("books(50)?-l2-tbt", "public", True, "instId", SPOT_TO_EVENTS),
     Channel("open-interest", "public", False, "instId", DERIVATIVES),
-    Channel("funding-rate", "public", False, "instId", "SWAP"),
+    Channel("funding-rate", "public", False, "instId", "SWAP XPERP"),
     Channel("index-tickers", "public", False, "instId", "SPOT"),  # an index has the name of its pair
     Channel("option-trades", "public", False, "instType instFamily|instId", "OPTION"),
     Channel("opt-summary", "public", False, "instFamily", "OPTION", "summary"),
@@ -722,7 +726,7 @@ CHANNELS = (
     Channel("adl-warning", "public", False, "instType instFamily?", DERIVATIVES, "quiet"),
     Channel("estimated-price", "public", False, "instType instFamily|instId", DERIVATIVES + " EVENTS", "quiet"),
     Channel("instruments", "public", False, "instType", SPOT_TO_EVENTS + " MARGIN", "instruments"),
-    Channel("event-contract-markets", "public", False, "instType", "EVENTS", "quiet"),
+    Channel("event-contract-markets", "public", False, "", "", "quiet"),
     Channel("status", "public", False, "", "", "quiet"),  # no maintenance is planned
     Channel(f"(mark-price-)?candle({BARS})", "business", False, "instId", SPOT_TO_EVENTS, "candle"),
     Channel(f"index-candle({BARS})", "business", False, "instId", "SPOT", "candle"),
@@ -1034,7 +1038,8 @@ class ServerV5(Generation):
 
     def funding_rate(self, i: Instrument, first: bool) -> list[Any]:
         hours = int(time.time() // 28_800 + 1) * 28_800_000
-        row = {"instType": "SWAP", "instId": i.name, "fundingRate": "0.0001", "nextFundingRate": "", "ts": now_ms()}
+        row = {"instType": kind_of(i.name), "instId": i.name, "fundingRate": "0.0001", "nextFundingRate": ""}
+        row |= {"ts": now_ms()}
         return [row | {"fundingTime": str(hours), "nextFundingTime": str(hours + 28_800_000)}]
 
     def open_interest(self, i: Instrument, first: bool) -> list[Any]:
@@ -1783,7 +1788,7 @@ class Exchange:
         """Newest first. The histories have final ones alone, the others of marks and indices the latest 1,440."""
         market, limit = REST_CANDLES[kind]
         bar, most = query.get("bar", "1m"), min(int(query.get("limit", 100)), limit)
-        if not re.fullmatch(BARS, bar):
+        if not re.fullmatch(BARS, bar) or bar.removesuffix("utc") in UNLISTED[market].split():
             raise Refusal("51000", "Parameter bar error")
         after, before = int(query.get("after", 10**18)), int(query.get("before", -1))
         kept = list(reversed(i.candles(bar)))

@@ -159,7 +159,7 @@ def test_each_channel_has_its_endpoint_its_login_and_its_arguments(exchange):
         ("public", "subscribe", "estimated-price instType=FUTURES instFamily=BTC-USD"),
         ("public", "subscribe", "liquidation-orders instType=FUTURES instFamily=ETH-USD"),
         ("public", "60018", "liquidation-orders instType=SPOT"),
-        ("public", "subscribe", "event-contract-markets instType=EVENTS"),
+        ("public", "subscribe", "event-contract-markets"),
         ("public", "64001", "block-tickers instId=BTC-USDT"),
         ("public", "60011", "books-l2-tbt instId=BTC-USDT"),
         ("public", "64001", "sprd-tickers sprdId=BTC-USDT_BTC-USDT-SWAP"),

@@ -65,6 +65,10 @@ MISSPELLED = {
     "trades:ETH-BTC": "trades:ETHBTC",
     "trades:BTC-USD_UM-SWAP": "trades:btc-usd_um-swap trades:btc_usd_um_swap",
     "trades:BTC-USD_UM_XPERP-310404": "trades:btc-usd_um_xperp-310404",
+    "funding-rate:DOGE-USD_UM_XPERP-310404": "funding-rate:doge-usd_um_xperp-310404",
+    "funding-rate:*_XPERP-*": "funding-rate:*_xperp-*",
+    "fills:LTC-USDT-SWAP": "fills:ltc-usdt-swap fills:ltcusdt-perp",
+    "sprd-trades:LTC-USDT_LTC-USD_UM-SWAP": "sprd-trades:ltc-usdt_ltc-usd_um-swap",
     "trades:BTC-USD-261225-80000-C": "trades:btc-usd-261225-80000-c",
     "trades-all:BTC-USDT": "trades_all:BTC-USDT",
     "books:BTC-USDT": "book:BTC-USDT boks:BTC-USDT books:btc-usdt orderbook:BTC-USDT depth:BTC-USDT",
@@ -80,13 +84,16 @@ MISSPELLED = {
     "mark-price:BTC-USDT-SWAP": "markprice:BTC-USDT-SWAP mark-price-BTC-USDT-SWAP mark_price_btc_usdt_swap",
     "funding-rate:BTC-USDT-SWAP": "fundingrate:BTC-USDT-SWAP funding:BTC-USDT-SWAP funding-rate:BTC-USDT",
     "funding-rate:BTC-USD-SWAP": "funding-rate:BTC-USD-261225",
+    "funding-rate:BTC-USD_UM-SWAP": "funding-rate:BTC-USD_UM-250808",
     "open-interest:BTC-USDT-SWAP": "open_interest:BTC-USDT-SWAP open-interest:BTC-USDT open:BTC-USDT-SWAP",
     "index-tickers:BTC-USDT": "index-tickers:BTC-USDT-SWAP",
+    "index-tickers:BTC-USD": "index-tickers:BTC-USD_UM-SWAP index-tickers:BTC-USD_UM_XPERP-310404",
     "liquidation-orders:instType=SWAP": "liquidation-orders:BTC-USDT-SWAP liquidations",
     "instruments:instType=SPOT": "instrument:SPOT",
-    "event-contract-markets:instType=EVENTS": "event-contract-markets",
-    "status": "status:BTC-USDT",
-    "account": "balance",
+    "event-contract-markets": "event-contract-market",
+    "status": "stats",
+    "account": "balance account:usdt",
+    "copytrading-lead-notification:instType=SWAP": "copytrading-notifications",
     "orders:instType=ANY": "orders orders:*",
     "orders:instType=SPOT,instId=BTC-USDT": "order:BTC-USDT",
     "orders:instType=SWAP,instId=BTC-USDT-SWAP": "orders:BTC-USDT-SWAP",
@@ -137,7 +144,9 @@ def test_what_may_exist_is_not_held_up():
     trades:SWAP-USDT trades:XBTX-USDT trades:币安人生-USDT books:BTC-USD-261225-80000-C mark-price:BTC-USDT
     sprd-tickers:BTC-USDT_BTC-USDT-SWAP sprd-books5:BTC-USD_UM-SWAP_BTC-USD_UM-261225 account:ccy=BTC
     funding-rate:BTC-USD_UM_XPERP-310404 brand-new:instId=BTC-USDT spot/account:BTC futures/account:BTC
-    option/instruments:BTC-USD""".split()
+    option/instruments:BTC-USD fills:LTC-USDT-SWAP fills:LTC-ABOVE-260428-1600-64 sprd-trades:LTC-USD_LTC-USD-261225
+    sprd-orders:LTC-USD_LTC-USD-SWAP copytrading-notification:instType=SWAP mark-price-candle1s:BTC-USDT-SWAP
+    index-candle1s:BTC-USD event-contract-markets:instType=EVENTS""".split()
     assert [str(misnomer(channel)) for channel in [*passing, *every_name()] if misnomer(channel)] == []
 
 
@@ -192,9 +201,10 @@ def test_a_channel_that_cannot_exist_ends_the_program_before_it_connects(exchang
 
 
 def test_in_code_it_is_told_once_and_asked_for_all_the_same(exchange, connect, caplog):
-    client = connect("ticker:BTC-USDT", "trades:BTCUSDT", "index-tickers:USDT-BTC")
-    wait_for(lambda: client.saw(REFUSED, 3))
-    wait_for(lambda: "index-tickers:USDT-BTC was refused. Did you mean index-tickers:BTC-USDT?" in caplog.text)
+    client = connect("ticker:BTC-USDT", "trades:BTCUSDT", "index-tickers:USDT-BTC", "status:BTC-USDT")
+    wait_for(lambda: client.saw(REFUSED, 4))
+    for refused, meant in (("index-tickers:USDT-BTC", "index-tickers:BTC-USDT"), ("status:BTC-USDT", "status")):
+        wait_for(lambda said=f"{refused} was refused. Did you mean {meant}?": said in caplog.text)
     for right in ("tickers:BTC-USDT", "trades:BTC-USDT"):
         assert caplog.text.count(f"Did you mean {right}?") == 1, right
 
@@ -279,6 +289,10 @@ def test_the_list_of_kinds_fits_a_terminal_and_names_them_all():
         assert listed == [f"{kind.name}:{kind.argument}".rstrip(":") for kind in dialect.kinds]
     usual = run("--list", offline=False).stdout.splitlines()
     assert {"public           trades:BTC-USDT", "private, login   orders:instType=ANY"} <= set(usual)
+    everything = run("--list", "all", offline=False).stdout
+    seconds = re.findall(r"candle<(\w+)>.*\n.*\n +<\w+>: 1m (1s)?", everything)
+    assert seconds == [("bar", "1s"), ("longer", ""), ("longer", ""), ("bar", "1s")]
+    assert "copytrading-lead-notification" in everything and "copytrading-notification" not in everything
 
 
 def test_a_list_takes_instruments_as_a_channel_does(finder):
@@ -496,6 +510,27 @@ def test_options_are_found_by_their_family_and_indices_by_what_they_are_about(ex
     indices = find_channels("index-tickers:BTC-*", url=exchange.url)
     assert {"index-tickers:BTC-USD", "index-tickers:BTC-USDT"} <= set(indices)
     assert not [name for name in indices if name.endswith("SWAP")]
+
+
+def test_perpetuals_that_are_listed_as_futures_have_funding_by_name_and_by_pattern(exchange, connect):
+    perpetuals = [i.name for i in exchange.listed.values() if "_XPERP-" in i.name]
+    assert len(perpetuals) > 1 and {exchange.listed[name].kind for name in perpetuals} == {"FUTURES"}
+    assert find_channels("funding-rate:*_XPERP-*", url=exchange.url) == [f"funding-rate:{name}" for name in perpetuals]
+    bitcoin = find_channels("funding-rate:BTC-*", url=exchange.url)
+    assert bitcoin == [f"funding-rate:BTC-{end}" for end in "USDT-SWAP USD-SWAP USDC-SWAP USD_UM_XPERP-310404".split()]
+    client = connect("funding-rate:*_XPERP-*")
+    wait_for(lambda: {channel for channel, _ in client.rows} == {f"funding-rate:{name}" for name in perpetuals})
+    assert {row["instType"] for _, row in client.rows} == {"FUTURES"}
+
+
+def test_what_is_suggested_for_an_instrument_that_is_not_listed_has_the_same_margin(finder, caplog):
+    for channel in ("trades:BTC-USD_UM-SWAP", "trades:ETH-USD_UM_XPERP-310405"):
+        finder.suggest(channel)
+    finder.finish()
+    assert caplog.messages == [
+        "trades:ETH-USD_UM_XPERP-310405 was refused. Did you mean trades:ETH-USD_UM_XPERP-310404"
+        " or trades:BTC-USD_UM_XPERP-310404?"
+    ]
 
 
 def test_hostile_names_in_a_list_are_left_out(exchange, caplog):

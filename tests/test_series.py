@@ -536,6 +536,30 @@ def test_a_bar_that_is_only_a_little_late_is_neither_told_nor_asked_for(rest, ca
     assert "LATE-USDT" not in caplog.text and rest.counts["holes"] == 1
 
 
+def test_bars_are_asked_for_where_rest_has_all_of_them_and_not_at_all_where_it_has_none(rest, caplog):
+    caplog.set_level("INFO", "okex_ws")
+    paths = {
+        "history-candles?instId=A-B": "candle1s candle2D candle3Mutc",
+        "history-mark-price-candles?instId=A-B": "mark-price-candle1m mark-price-candle1Mutc",
+        "history-index-candles?instId=A-B": "index-candle1W index-candle12Hutc",
+        "sprd-history-candles?sprdId=A-B": "sprd-candle2D sprd-candle3Dutc",
+        "": "candle5D candle5Dutc mark-price-candle1s mark-price-candle2D mark-price-candle3Dutc mark-price-candle5D"
+        " index-candle1s index-candle2Dutc index-candle3D index-candle5Dutc sprd-candle1s sprd-candle5D",
+    }
+    for kind, path in ((kind, path) for path, kinds in paths.items() for kind in kinds.split()):
+        series, length = CandleSeries(f"{kind}:A-B", rest.filler), kind.partition("candle")[2]
+        series.patience, times = 0.0, bars(length, 4)
+        series.take([candle(times[0]), candle(times[3], "0")])
+        if path:
+            listed = {begin: candle(begin) for begin in times}
+            asked = rest.answer(lambda before, listed=listed: page(listed, before))
+            assert asked.startswith(f"/api/v5/market/{path}&bar={length}&after="), kind
+        rest.fill(series, pytest.fail)
+        said = [line for line in caplog.messages if line.startswith(f"{kind}:A-B: ")]
+        assert said[0].endswith("Asking REST." if path else "(2) stay missing: REST has no such candles."), kind
+        assert len(said) == 1 + bool(path), kind
+
+
 def test_without_filling_nothing_is_asked_and_holes_are_named():
     with resting(fill=0.0) as rest:
         trades, months = TradeSeries(TRADES, rest.filler), CandleSeries("candle1Mutc:X-Y", rest.filler)
@@ -577,6 +601,13 @@ def test_all_clients_together_ask_no_more_often_than_the_exchange_takes(rest, mo
         for each in (rest, other) * 3:
             each.answer(lambda before: ValueError("nothing yet"))
     assert time.monotonic() - began >= 5 * 0.05
+    with resting() as index:
+        series, began = CandleSeries("index-candle1m:LTC-USD", index.filler), time.monotonic()
+        series.patience = 0.0
+        series.take([minute(0), minute(2, "0")])
+        for _ in range(4):
+            index.answer(lambda before: ValueError("nothing yet"))
+    assert time.monotonic() - began >= 3 * 2 * 0.05, "REST takes half as many of these"
 
 
 # -- Looks: what should have come, and did not
@@ -663,8 +694,8 @@ def rows_of(client, channel):
 
 
 def steps(channel):
-    """From one number to the next: of ids, or of candles."""
-    return 1 if channel.startswith("trades") else 60_000 if "1m" in channel else 1000
+    """From one number to the next: of ids, or of candles of a second or a minute."""
+    return 1 if channel.startswith("trades") else 1000 if "1s" in channel else 60_000
 
 
 def numbers(channel, rows):
@@ -687,9 +718,9 @@ def lose_one(exchange, client):
 
 
 def test_what_a_reconnect_or_a_lost_message_costs_is_restored_on_every_channel(exchange, connect, impatient):
-    exchange.aggregates, exchange.hurry = True, 0.5
-    names = ["candle1s:BTC-USDT", "mark-price-candle1s:BTC-USDT", "index-candle1s:BTC-USDT"]
-    names += ["sprd-candle1s:BTC-USDT_BTC-USDT-SWAP", TRADES_ALL]
+    exchange.aggregates, exchange.hurry = True, 30.0
+    names = ["candle1m:BTC-USDT", "mark-price-candle1m:BTC-USDT", "index-candle1m:BTC-USDT"]
+    names += ["sprd-candle1m:BTC-USDT_BTC-USDT-SWAP", TRADES_ALL]
     channels = {TRADES: connect(TRADES), **dict.fromkeys(names, connect(*names))}
 
     def more_of_each():

@@ -34,6 +34,14 @@ REFUSED_V1 = {"result": False, "error_msg": NO_SUCH_V1, "error_code": 20103}
 NO_SUCH_V3 = "Channel : spot/tickr doesn't exist"
 NO_SUCH_FUTURE = "Channel spot/trade:BTC-USD-200626 doesn't exist"
 NO_SUCH_V5 = "Subscribe failed, wrong URL or channel:books,instId:NOPE-USDT doesn't exist."
+# How 60018 may name a channel, and which one it means.
+SPELLED = [
+    ("Wrong URL or channel:index-tickers, instId:LTC-USD doesn't exist. Please use …", "index-tickers:LTC-USD"),
+    ("channel: trades-all , instId: B.X-USDT doesn't exist", "trades-all:B.X-USDT"),
+    ("channel:tickers,instType:SWAP doesn't exist.", "tickers:instType=SWAP"),
+    ("channel:orders,instType:SWAP, instFamily:A-B_UM doesn't exist.", "orders:instFamily=A-B_UM,instType=SWAP"),
+    ("channel:sprd-tickers,sprdId:LTC-USDT_LTC-USDT-SWAP doesn't exist.", "sprd-tickers:LTC-USDT_LTC-USDT-SWAP"),
+]
 ECHO = 'Invalid request: {\\"id\\":\\"o1\\",\\"op\\":\\"subscribe\\"}'
 UPGRADE = "The connection will soon be closed for a service upgrade. Please reconnect."
 COUNT = {"channel": "orders", "connCount": "30", "connId": "a4d3ae55"}
@@ -95,10 +103,13 @@ MESSAGES = [
      WireEvent("confirmed", "books:BTC-USDT", "1512")),
     (V5, {"event": "subscribe", "arg": {"channel": "account", "extraParams": "{}", "uid": "7"}},
      WireEvent("confirmed", "account")),
+    (V5, {"event": "subscribe", "arg": {"channel": "public-block-trades", "instId": "LTC-USDT", "connId": "a4d3ae55"}},
+     WireEvent("confirmed", "public-block-trades:LTC-USDT")),
     (V5, {"event": "unsubscribe", "arg": {"channel": "status"}, "connId": "a4d3ae55"}, WireEvent("ended", "status")),
     (V5, {"id": "1513", "event": "unsubscribe", "arg": BOOKS}, WireEvent("ended", "books:BTC-USDT", "1513")),
     (V5, {"event": "error", "msg": NO_SUCH_V5, "code": "60018", "connId": "5e1f2fe5", "id": "ob1"},
      refused("60018", NO_SUCH_V5, "books:NOPE-USDT", "ob1")),
+    *((V5, {"event": "error", "code": "60018", "msg": text}, refused("60018", text, key)) for text, key in SPELLED),
     (V5, {"event": "error", "msg": "Please log in", "code": "60011", "id": "7"},
      refused("60011", "Please log in", "", "7")),
     (V5, {"event": "error", "msg": ECHO, "code": "60012"}, refused("60012", ECHO, "", "o1")),
@@ -111,6 +122,7 @@ MESSAGES = [
     (V5, {"event": "login", "code": "0", "msg": "", "connId": "a4d3ae55"}, LOGIN),
     (V5, {"event": "login", "code": "60009", "msg": "Login failed."}, login_refused("60009", "Login failed.")),
     (V5, {"event": "error", "code": "60009", "msg": "Login failed."}, login_refused("60009", "Login failed.")),
+    *((V5, {"event": event, "code": "60009"}, login_refused("60009")) for event in ("login", "error")),
     (V5, {"event": "error", "code": "60031", "msg": "Repeated login"}, LOGIN),
     (V5, {"event": "error", "code": "60005", "msg": "Invalid apiKey", "id": "r1"},
      refused("60005", "Invalid apiKey", "", "r1")),
@@ -125,6 +137,14 @@ MESSAGES = [
     (V5, {"arg": POSITIONS, "eventType": "snapshot", "curPage": 1, "lastPage": True, "data": []},
      data("positions:instType=ANY", {"eventType": "snapshot", "curPage": 1, "lastPage": True})),
     (V5, {"arg": POSITIONS, "eventType": "event_update", "data": []}, data("positions:instType=ANY")),
+    (V5, {"arg": {"channel": "liquidation-orders", "instType": "SWAP"}, "data": [{"uly": "LTC-USD"}], "id": "r1",
+          "connId": "a", "eventType": "update", "curPage": 2},
+     data("liquidation-orders:instType=SWAP", {"eventType": "update", "curPage": 2, "uly": "LTC-USD"})),
+    (V5, {"arg": {"channel": "block-tickers"}, "data": [{"instId": "LTC-USDT"}, {"instId": "BTC-USD_UM_XPERP-310404"}]},
+     data("block-tickers:LTC-USDT", {"instId": "LTC-USDT"}),
+     data("block-tickers:BTC-USD_UM_XPERP-310404", {"instId": "BTC-USD_UM_XPERP-310404"})),
+    (V5, {"arg": {"channel": "event-contract-markets"}, "data": [{"instId": "X"}]},
+     data("event-contract-markets", {"instId": "X"})),
     (V5, {"arg": {"instType": "SWAP", "instFamily": "BTC-USD", "channel": "positions"}, "data": []},
      data("positions:instFamily=BTC-USD,instType=SWAP")),
     (V5, {"hello": 1, "world": 2}, WireEvent("unknown", message="object with hello, world")),
@@ -357,7 +377,7 @@ HOMES = {
     "wss://ws.okx.com/ws/v5/public login": "books-l2-tbt books50-l2-tbt",
     "wss://ws.okx.com/ws/v5/private login": "account positions balance_and_position orders fills liquidation-warning"
     " account-greeks",
-    "wss://ws.okx.com/ws/v5/business": "candle1s candle1m candle3M candle6Hutc mark-price-candle1m index-candle1D"
+    "wss://ws.okx.com/ws/v5/business": "candle1s candle1m candle3M candle6Hutc mark-price-candle1s index-candle1s"
     " trades-all public-block-trades public-struc-block-trades block-tickers sprd-bbo-tbt sprd-books5"
     " sprd-books-l2-tbt sprd-public-trades sprd-tickers sprd-candle1m",
     "wss://ws.okx.com/ws/v5/business login": "orders-algo algo-advance algo-recurring-buy grid-orders-spot"
@@ -412,7 +432,7 @@ def test_list_rows_get_the_names_of_their_columns_and_keep_every_value():
         "ok_sub_futureusd_btc_trade_this_week ok_sub_spot_bch_btc_deals ok_sub_spot_bch_btc_trades": trade,
         "ok_sub_futureusd_btc_kline_quarter_1min ok_sub_spot_bch_btc_kline_day": candle,
         "candle1m:A candle1Dutc:A": "ts o h l c vol volCcy volCcyQuote confirm",
-        "mark-price-candle1m:A index-candle1m:A": "ts o h l c confirm",
+        "mark-price-candle1m:A index-candle1m:A mark-price-candle1s:A index-candle1s:A": "ts o h l c confirm",
         "sprd-candle1m:A_B": "ts o h l c vol confirm",
         "trades:A sprd-books5:A_B ok_sub_futureusd_trades spot/candle60s:A no.such": "",
     }.items():
@@ -439,9 +459,11 @@ DOCUMENTED_CODES = (
     " 30000 30001 30002 30004 30005 30006 30008 30013 30015 30016 30026 30027 30039 30040 30041 30042 30043"
     " 60004 60005 60006 60007 60008 60009 60011 60012 60013 60014 60018 60019 60024 60027 60028 60031 60032 60033 63999"
     " 64000 64001 64002 64003 64004 64007 channel-conn-count-error"
-    " 1009 4001 4002 4003 4004 4005 4006 4007 4008 4009"
+    " 1009 4001 4002 4003 4004 4005 4006 4007 4008 4009 54031 54051 54086 54094 54109 51773 59113"
 )
 
 
 def test_no_refusal_that_the_exchange_documents_comes_without_a_hint():
     assert not [code for code in DOCUMENTED_CODES.split() if len(okex_ws.HINTS.get(code, "")) <= 10]
+    said = {"54094": "reduce-only", "54109": "USDC", "54086": "outcome", "59113": "identity", "54031": "open interest"}
+    assert all(word in okex_ws.HINTS[code] for code, word in said.items()) and not {"60029", "60030"} & {*okex_ws.HINTS}
