@@ -468,7 +468,8 @@ class OkexWS(Connection):
     def request(self, op: str, args: dict[str, Any] | list[dict[str, Any]], timeout: float = 10.0) -> list[Any]:
         """Send an order request of v5 and return the exchange's answer, an object for each order.
 
-        ws.request("order", {"instId": "BTC-USDT", "tdMode": "cash", "side": "buy", "ordType": "market", "sz": "1"})
+        ws.request("order", {"instId": "BTC-USDT", "tdMode": "cash", "side": "buy", "ordType": "market",
+                             "sz": "0.001", "tgtCcy": "base_ccy"})  # without tgtCcy, a spot buy is for 0.001 USDT
 
         `op` is order, cancel-order, amend-order, batch-orders, batch-cancel-orders, batch-amend-orders or
         mass-cancel; on a client of /business, sprd-order, sprd-amend-order, sprd-cancel-order or
