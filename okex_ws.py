@@ -299,6 +299,7 @@ class OkexWS(Connection):
     ping_every  seconds between pings, if not the generation's own
     fill        seconds back, at most, that missing trades and candles of v5 are fetched by REST; 0: not.
                 Their rows come late, and have "restored": true
+    final       of v5's candles, give the handler the final ones alone
 
     `books[channel]` is the live OrderBook of a book channel, `counts` counts messages and what went wrong.
     Override `on_status(status, detail)` to hear CONNECTED, SUBSCRIBED, DISCONNECTED, GAP, REFUSED and EXIT.
@@ -325,6 +326,7 @@ class OkexWS(Connection):
         depth: int | None = None,
         ping_every: float | None = None,
         fill: float = 3600.0,
+        final: bool = False,
     ) -> None:
         wanted = [channels] if isinstance(channels, str) else list(channels)
         first = (*wanted, "account" if credentials else "status")[0]  # it tells the endpoint
@@ -332,6 +334,7 @@ class OkexWS(Connection):
         self.handler = handler or print_rows
         self.depth = depth if handler or depth else 1  # a change of a book is nothing to print
         self.ping_every = ping_every or self.dialect.ping_every
+        self.final = final
         self.counts: Counter[str] = Counter()  # written by the reading thread, but for what is rare
         self._warned: set[str] = set()  # what is said only once
 
@@ -656,7 +659,9 @@ def make_keeper(ws: OkexWS, channel: str) -> "Keeper | None":
         signed = channel.startswith("sprd-")  # a spread's price may be negative
         return OrderBook(kind == "whole", signed, ws._freshness.doubt, ws.depth)
     if series := series_of(channel):
-        return series(channel, ws._filler)
+        keeper = series(channel, ws._filler)
+        keeper.final = ws.final
+        return keeper
     names = columns_of(channel)
     return Keeper(names) if names else None
 
@@ -2155,6 +2160,7 @@ class TradeSeries(Keeper):
 
     step = 1  # from one number to the next
     patience = 0.0  # seconds that a row may be late before it is asked for
+    final = False  # whether the handler gets no candle that still forms
 
     def __init__(self, channel: str, filler: "Filler | None" = None) -> None:
         super().__init__(columns_of(channel))
@@ -2323,7 +2329,10 @@ class CandleSeries(TradeSeries):
         self.path = f"{path}={self.instrument}&bar={number}{self.unit}{utc}"
 
     def take(self, rows: list[Any], action: str = "") -> list[Any]:
-        return self.judge(Keeper.take(self, rows, action))
+        taken = self.judge(Keeper.take(self, rows, action))
+        if self.final:
+            return [row for row in taken if row.__class__ is not dict or row.get("confirm") != "0"]
+        return taken
 
     def span(self, row: Any) -> tuple[int, int, bool]:
         begin = int(row["ts"])
@@ -4140,6 +4149,7 @@ Print OKEx/OKX market data as it happens; all else goes to stderr.
   --seconds TIME      stop by itself after so long; 90m, 2h and 1d, too
   --count N           stop by itself after so many rows
   --fill TIME         how far back missing rows are fetched (1h; 0: not)
+  --final             of v5's candles, the final ones alone
 %s
   --name NAME         the NAME in the keys of Redis (default: default)
   --history N         rows of each channel that Redis keeps (default: 1000)
@@ -4317,6 +4327,8 @@ class Run:
         self.subscribe(args.channels)
         if (args.depth or 1) > 1 and not any(client.books for client in self.clients):
             raise ValueError("--depth has no effect without an order book such as books:BTC-USDT")
+        if args.final and all(client.dialect.retired for client in self.clients):
+            raise ValueError("--final has no effect: v1 and v3 do not say that a candle is final")
         for option, target in targets.items():
             sink = SINKS[option](target, name=args.name, history=args.history, command=self.command)
             self.writers.append(Writer(option, sink))
@@ -4384,7 +4396,7 @@ class Run:
 
         Raises ValueError for channels that cannot exist, or that OKX has given up, with what can be asked for.
         """
-        names = "url credentials region simulated proxy depth ping_every fill".split()
+        names = "url credentials region simulated proxy depth ping_every fill final".split()
         for channel in channels:
             if wrong := misnomer(channel):
                 raise ValueError(str(wrong))
