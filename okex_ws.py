@@ -56,6 +56,8 @@ from math import ceil, inf, isfinite
 from queue import Empty, SimpleQueue
 from queue import Queue as LogQueue
 from random import uniform  # here and below: no modules, and no names that a script has for something else
+from shutil import get_terminal_size
+from textwrap import wrap
 from time import localtime, monotonic, strftime
 from time import sleep as pause
 from time import time as wall_clock
@@ -3362,8 +3364,7 @@ def row_value(row: dict[str, Any], what: str) -> str:
         if value not in ("", None) and value.__class__ not in (list, dict):
             text = moment_text(value, name)
             text = ROW_WORDS.get(what, {}).get(text, text)
-            if what == "id" and len(text) > 12:
-                return text[-6:]
+            text = text[-6:] if what == "id" and len(text) > 12 else text
             return order_state(row, text) if what == "state" else text
     return ""
 
@@ -3408,16 +3409,19 @@ def plural(number: int, things: str) -> str:
 
 
 def print_rows(channel: str, rows: list[Any], ladder: int = 1) -> None:
-    """Print rows: local time, instrument, what matters; on a terminal in colour, with headings."""
+    """Print rows: local time, instrument, what matters; on a terminal in colour, with headings, and wrapped."""
     terminal, colourful, now = sys.stdout.isatty(), is_colourful(), wall_clock()
     clock = f"{strftime('%H:%M:%S', localtime(now))}.{int(now % 1 * 1000):03d}"
+    width = get_terminal_size().columns if terminal else 0
     lines = []
     for row in rows:
         for format, text, colour in row_lines(channel, row, clock, ladder):
+            text = printable_text(text, 199)
             if terminal and format.parts and format.headings not in shown_headings:
                 shown_headings.add(format.headings)
                 lines.append(coloured(format.headings, "dim", colourful))
-            lines.append(coloured(printable_text(text, 199), colour, colourful))
+            parts = wrap(text, width, subsequent_indent=" " * 13) if 0 < width < len(text) else [text]
+            lines += [coloured(part, colour, colourful) for part in parts]
     sys.stdout.write("\n".join([*lines, ""]))
     sys.stdout.flush()
 
@@ -4222,8 +4226,6 @@ def list_instruments(finder: Finder, pattern: str) -> list[str]:
 
 def show_list(args: Any) -> int:
     """Print what --list asks for. The exit status: 1 if there is nothing, or if it cannot be had."""
-    from textwrap import wrap
-
     part, dialect = args.list, {"v3": V3, "v1": V1}.get(args.list, V5)
     kinds, lines, trouble = dialect.kinds, list[str](), ""
     if not part:

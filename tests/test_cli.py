@@ -26,7 +26,6 @@ import okex_ws
 
 SCRIPT = Path(okex_ws.__file__)
 BTC = "trades:BTC-USDT"
-NOWHERE = "ws://127.0.0.1:9"
 
 
 def program(*arguments, code=None, **options):
@@ -402,7 +401,7 @@ def test_wrong_usage_is_told_in_a_line_that_names_it(tmp_path):
         "--seconds soon": "--seconds: invalid length_of_time value: 'soon'",
         "--ping-every nan": "--ping-every: invalid length_of_time value: 'nan'",
         "--depth 5": "--depth has no effect without an order book",
-        f"--final --url {NOWHERE} spot/candle60s:A-B ok_sub_spot_a_b_ticker": "--final has no effect",
+        "--final --url ws://127.0.0.1:9 spot/candle60s:A-B ok_sub_spot_a_b_ticker": "--final has no effect",
         "--sqlite trades:BTC-USDT": "want a FILE first",
         "--jsonl ok_sub_spot_btc_usdt_ticker": "want a FILE first",
         "--region mars": "invalid choice: 'mars'",

@@ -82,11 +82,9 @@ SAMPLES = [
      "fee": "", "uTime": NOW}, "BTC-USDT                999        3 buy b1  done 1 partial"),
     ("orders:instType=SWAP", {**ORDER, "cancelSource": "13", "state": "canceled", "clOrdId": "mine"},
      "BTC-USDT-SWAP 83000.3 25 contracts sell mine canceled by the system, 13"),
-    ("orders:instType=SWAP", {**ORDER, "cancelSource": "1", "state": "canceled", "code": "0", "accFillSz": "0"},
-     "BTC-USDT-SWAP       83000.3       25 contracts sell 374016 canceled"),
     ("orders:instType=SWAP", {**ORDER, "code": "51503", "amendResult": "-1", "msg": "It is gone."},
      "BTC-USDT-SWAP 83000.3 25 contracts sell 374016 live, amend failed 51503 It is gone."),
-    ("orders:instType=SWAP", {**ORDER, "reduceOnly": "true", "code": "0", "amendResult": "0"},
+    ("orders:instType=SWAP", {**ORDER, "reduceOnly": "true", "code": "0", "amendResult": "0", "cancelSource": "1"},
      "BTC-USDT-SWAP 83000.3 25 contracts sell 374016 reduce-only live"),
     ("orders-algo:instType=ANY", {"instId": "BTC-USDT", "algoId": "581878926302093312", "triggerPx": "9", "sz": "3",
      "side": "sell", "state": "order_failed", "failCode": "51999", "amendResult": "", "reduceOnly": "false"},
@@ -471,6 +469,19 @@ def test_a_candle_has_the_time_when_it_begins_whenever_it_comes(capsys):
     for channel, row in (("candle1m:A", {"ts": NOW}), ("spot/candle60s:A", {"candle": ["2019-04-16T10:49:00.000Z"]})):
         okex_ws.print_rows(channel, [row | {"c": "1", "restored": True}])
         assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d A ", capsys.readouterr().out), channel
+
+
+def test_no_line_is_wider_than_the_terminal_and_none_loses_a_word(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    for channel, row, _ in SAMPLES:
+        okex_ws.print_rows(channel, [row])
+        printed = capsys.readouterr().out.splitlines()
+        words = " ".join(line[13:] for line in printed if not re.match("time|begins", line)).split()
+        assert max(map(len, printed)) <= 80, channel
+        whole = " ".join(line.text[13:] for line in okex_ws.row_lines(channel, row, "12:00:00.000")).split()
+        assert words == whole, channel
 
 
 def test_buys_and_sells_have_colours_where_they_are_wanted(monkeypatch, capsys):
