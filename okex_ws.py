@@ -54,6 +54,8 @@ from math import ceil, inf, isfinite
 from queue import Empty, SimpleQueue
 from queue import Queue as LogQueue
 from random import uniform  # here and below: no modules, and no names that a script has for something else
+from shutil import get_terminal_size
+from textwrap import wrap
 from time import localtime, monotonic, strftime
 from time import sleep as pause
 from time import time as wall_clock
@@ -304,6 +306,7 @@ class OkexWS(Connection):
     ping_every  seconds between pings, if not the generation's own
     fill        seconds back, at most, that missing trades and candles of v5 are fetched by REST; 0: not.
                 Their rows come late, and have "restored": true
+    final       of v5's candles, give the handler the final ones alone
 
     `books[channel]` is the live OrderBook of a book channel, `counts` counts messages and what went wrong.
     Override `on_status(status, detail)` to hear CONNECTED, SUBSCRIBED, DISCONNECTED, GAP, REFUSED and EXIT.
@@ -330,6 +333,7 @@ class OkexWS(Connection):
         depth: int | None = None,
         ping_every: float | None = None,
         fill: float = 3600.0,
+        final: bool = False,
     ) -> None:
         wanted = [channels] if isinstance(channels, str) else list(channels)
         first = (*wanted, "account" if credentials else "status")[0]  # it tells the endpoint
@@ -337,6 +341,7 @@ class OkexWS(Connection):
         self.handler = handler or print_rows
         self.depth = depth if handler or depth else 1  # a change of a book is nothing to print
         self.ping_every = ping_every or self.dialect.ping_every
+        self.final = final
         self.counts: Counter[str] = Counter()  # written by the reading thread, but for what is rare
         self._warned: set[str] = set()  # what is said only once
 
@@ -475,7 +480,8 @@ class OkexWS(Connection):
     def request(self, op: str, args: Any, timeout: float = 10.0, *, expires: float | None = None) -> list[Any]:
         """Send an order, or a list of them, to v5, and return the exchange's answer, an object for each.
 
-        ws.request("order", {"instId": "BTC-USDT", "tdMode": "cash", "side": "buy", "ordType": "market", "sz": "1"})
+        ws.request("order", {"instId": "BTC-USDT", "tdMode": "cash", "side": "buy", "ordType": "market",
+                             "sz": "0.001", "tgtCcy": "base_ccy"})  # without tgtCcy, a spot buy is for 0.001 USDT
 
         `op` is order, cancel-order, amend-order, batch-orders, batch-cancel-orders, batch-amend-orders or
         mass-cancel; on a client of /business, sprd-order, sprd-amend-order, sprd-cancel-order or
@@ -680,7 +686,9 @@ def make_keeper(ws: OkexWS, channel: str) -> "Keeper | None":
         signed = channel.startswith("sprd-")  # a spread's price may be negative
         return OrderBook(kind == "whole", signed, ws._freshness.doubt, ws.depth)
     if series := series_of(channel):
-        return series(channel, ws._filler)
+        keeper = series(channel, ws._filler)
+        keeper.final = ws.final
+        return keeper
     names = columns_of(channel)
     return Keeper(names) if names else None
 
@@ -2274,6 +2282,7 @@ class TradeSeries(Keeper):
 
     step = 1  # from one number to the next
     patience = 0.0  # seconds that a row may be late before it is asked for
+    final = False  # whether the handler gets no candle that still forms
 
     def __init__(self, channel: str, filler: "Filler | None" = None) -> None:
         super().__init__(columns_of(channel))
@@ -2467,7 +2476,10 @@ class CandleSeries(TradeSeries):
         self.path = f"{path}={self.instrument}&bar={bar}{utc}" if listed else ""
 
     def take(self, rows: list[Any], action: str = "") -> list[Any]:
-        return self.judge(Keeper.take(self, rows, action))
+        taken = self.judge(Keeper.take(self, rows, action))
+        if self.final:
+            return [row for row in taken if row.__class__ is not dict or row.get("confirm") != "0"]
+        return taken
 
     def owes(self, clock: float) -> bool:
         """Also whether a bar of a minute or longer is not final 15 s after its end."""
@@ -3408,9 +3420,9 @@ shown_headings: set[str] = set()  # that print_rows has printed
 ROW_NAMES = dict(
     cell.split(": ")
     for cells in table_rows("""
-price: px price fillPx bkPx trade_px tradeUnitPrice | time: time ts timestamp
+price: px price fillPx bkPx eqPx trade_px tradeUnitPrice | time: time ts timestamp
 trigger: triggerPx slTriggerPx tpTriggerPx moveTriggerPx ordPx trigger_price algo_price
-size: sz size qty amount fillSz tradeAmount | bid: bid bidPx best_bid buy
+size: sz size qty amount fillSz matchedSz tradeAmount | bid: bid bidPx best_bid buy
 ask: ask askPx best_ask sell | open: o open | high: h high | low: l low | close: c close
 volume: vol volume | last 24h ago: open24h open_24h | index: idxPx last futureIndex
 mark: markPx mark_price | estimate: settlePx settlement_price estimated_price data
@@ -3426,16 +3438,25 @@ liquidation: liqPx liquidation_price forcedprice | equity: eq equity totalEq
 balance: cashBal balance | available: availBal availEq available total_avail_balance avail_margin
 frozen: frozenBal hold freeze bondfreez | profit: profit_real profit | deposit: keep_deposit bond
 side: side posSide type tradeType | state: status state | direction: position
+id: clOrdId ordId order_id orderid orderId algoClOrdId algoId | code: code failCode
+auction: state | final: confirm
 """)
     for cell in cells
 )
-ROW_WORDS = {  # what a value of the exchange is in words
-    what: dict(cell.split(" ", 1) for cell in cells)
+ROW_WORDS = {  # what a value of the exchange is in words; nothing, if there are none behind it
+    what: dict(cell.partition(" ")[::2] for cell in cells)
     for what, *cells in table_rows("""
 side | bid buy | ask sell | 1 long | 2 short | 3 end long | 4 end short
 direction | 1 long | 2 short
 state | -2 failed | -1 cancelled | 0 open | 1 partial | 2 filled | 3 submitting | 4 cancelling
-    | partially_filled partial | part_filled partial
+    | partially_filled partial | part_filled partial | order_failed failed
+reduceOnly | true reduce-only | True reduce-only | false | False
+filled | 0
+code | 0
+cancelSource | 1
+amendResult | 0 | 2 | -1 amend | 1 amend
+final | 0 | 1 final
+auction | call_auction auction | continuous_trading open
 """)
 }
 ROW_ABOUT = "instId instrument_id sprdId contract_name ccy currency symbol instFamily underlying uly instType".split()
@@ -3448,8 +3469,8 @@ LINE_FORMATS = list(
     table_rows(r"""
 option-trades | price:12 size:14 side vol=fillVol
 fills|sprd-trades | price:12 size:14 side =fill
-.*futureusd_trades|(sprd-|grid-sub-)?orders|.*[/_]order | price:12 size:14 side state done=filled
-orders-algo|algo-advance | trigger:12 size:14 side status ordType
+.*futureusd_trades|(sprd-|grid-sub-)?orders|.*[/_]order | price:12 size:8 side id done=filled state
+orders-algo|algo-advance | trigger:12 size:8 side id ordType state
 \w+/order_algo | trigger:12 size:14 side status=status
 (public-)?struc-block-trades | blockTdId:12 =block strategy
 rfqs | status:12 =request id=rfqId until=validUntil
@@ -3458,14 +3479,16 @@ quotes | status:12 =quote id=quoteId until=validUntil
 index.tickers?|.*_index | index:12 =index change=change
 block-tickers | vol24h:12 =in =blocks coins=volCcy24h
 (sprd-)?tickers|.*[/_]ticker\w* | last:12 bid:14 ask:14 change:9
-.*candle\w+|.*_kline_\w+ | open:12 high:9 low:9 close:8 volume:10
+.*candle\w+|.*_kline_\w+ | open:12 high:7 low:7 close:7 volume:9 final
 (sprd-)?(books\S*|bbo-tbt)|.*[/_]depth\w* | bid:12 size:10 ask:10 size:10 spread:6
 (\w+/)?mark.price | mark:12 =mark
 (\w+/)?price.(limit|range) | highest:12 lowest:14 =limits
 (\w+/)?estimated.price|\w+_forecast_price | estimate:12 =estimated
 (\w+/)?funding.rate | rate:12 =funding at=funded next=next
-open-interest | oi:12 =open =interest coins=oiCcy
+open-interest | oi:12 =contracts =open coins=oiCcy
 liquidation-orders\.details|\w+/liquidation | price:12 size:14 side =liquidated
+adl-warning | status:12 fund=bal
+call-auction-details | price:12 size:8 auction left=unmatchedSz ends=auctionEndTime
 opt-summary|option/summary | volatility:12 =vol bid=bid_vol ask=ask_vol delta=delta
 event-[\w-]+ | status:12 floor=floorStrike cap=capStrike outcome=outcome settled=settleValue
 (\w+/)?instruments | status:12 tick=tick lot=lot ends=expires
@@ -3523,16 +3546,26 @@ def line_format(channel: str) -> LineFormat:
     columns = (columns for pattern, columns in LINE_FORMATS if re.fullmatch(pattern, kind))
     found = re.findall(r"(\w*=)?(\w+)(?::(\d+))?", next(columns, ""))
     parts = [(label, what, int(width or 0)) for label, what, width in found]
-    headings = [(what.replace("_", " "), width) for label, what, width in parts if not label]
-    return LineFormat(name, bar, parts, line_text("time", "instrument", headings))
+    unit = dict.fromkeys(("size", "volume"), "contracts") if in_contracts(channel, name) else {}
+    headings = [(unit.get(what, what.replace("_", " ")), width) for label, what, width in parts if not label]
+    return LineFormat(name, bar, parts, line_text("begins" if bar else "time", "instrument", headings))
+
+
+def in_contracts(channel: str, name: str) -> bool:
+    """Whether sizes are in contracts, not in coins: those of swaps, futures and options."""
+    types = {V5.instrument_type(name), *re.split("[=,]", channel)}
+    return "futureusd" in channel or bool(types & {"SWAP", "FUTURES", "OPTION"})
 
 
 def line_text(clock: str, name: str, cells: Iterable[tuple[str, int]]) -> str:
-    """A line: each value at the right end of its column, unless a long one pushes it on."""
+    """A line: each value at the right end of its column, unless that takes more than 80."""
+    cells = list(cells)
     text, end = f"{clock:12} {name}", 26
     for value, width in cells:
         end += width + 1 if width else 0
         text += " " + value.rjust(end - len(text) if width else 0)
+    if len(text) > 80 and any(width for _, width in cells):
+        return line_text(clock, name, [(value or "-", 0) for value, _ in cells])
     return text.rstrip()
 
 
@@ -3557,7 +3590,8 @@ def row_lines(channel: str, row: Any, clock: str = "", ladder: int = 1) -> list[
                     inside += f":{name}" if known else f":{name} {key}"
                 if known or not format.parts:
                     lines += row_lines(inside, entry, clock)
-    cells = row_cells(format, row)
+    cells = row_cells(format, row, in_contracts(channel, name))
+    clock = (format.bar and row_value(row, "time")) or clock  # when a candle begins
     if cells or not lines:
         cells = cells or [("(nothing)", 0)]
         cells += [("restored", 0)] * (row.get("restored") is True)  # it comes late, see Filler
@@ -3592,7 +3626,7 @@ def book_lines(channel: str, name: str, row: dict[str, Any], clock: str, ladder:
     lines = []
     for price, size, side in levels:
         text = line_text(clock, name, [(str(price), 12), (str(size), 14), (side, 0)])
-        lines.append(ShownLine(line_format("trades"), text, side))
+        lines.append(ShownLine(line_format(f"trades:{format.name}"), text, side))
         clock = name = ""
     return lines
 
@@ -3608,7 +3642,7 @@ def book_best(bids: Sequence[Sequence[Any]], asks: Sequence[Sequence[Any]]) -> l
         return [*best, "-"]
 
 
-def row_cells(format: LineFormat, row: dict[str, Any]) -> list[tuple[str, int]]:
+def row_cells(format: LineFormat, row: dict[str, Any], contracts: bool) -> list[tuple[str, int]]:
     """A row's values with the widths of their columns; `key value` if its format names none."""
     cells: list[tuple[str, int]] = []
     if any(row_value(row, what) for label, what, _ in format.parts if label != "="):
@@ -3616,6 +3650,8 @@ def row_cells(format: LineFormat, row: dict[str, Any]) -> list[tuple[str, int]]:
             value = what if label == "=" else row_value(row, what)
             if value or width:
                 cells.append((f" {label[:-1]} {value}" if label[:-1] else value, width))
+            if value and contracts and what in ("size", "position"):
+                cells.append(("contracts", 0))
         return cells
     texts = []
     for key, sent in row.items():
@@ -3638,8 +3674,21 @@ def row_value(row: dict[str, Any], what: str) -> str:
         value = row.get(name)
         if value not in ("", None) and value.__class__ not in (list, dict):
             text = moment_text(value, name)
-            return ROW_WORDS.get(what, {}).get(text, text)
+            text = ROW_WORDS.get(what, {}).get(text, text)
+            text = text[-6:] if what == "id" and len(text) > 12 else text
+            return order_state(row, text) if what == "state" else text
     return ""
+
+
+def order_state(row: dict[str, Any], state: str) -> str:
+    """How an order stands: `canceled by the system, 13` for {"state":"canceled","cancelSource":"13",…}."""
+    words = ("reduceOnly", "cancelSource", "amendResult", "code", "msg")
+    reduce, source, amend, code, message = (row_value(row, what) for what in words)
+    state += f" by the system, {source}" if source else ""
+    if amend or code:
+        failure = f"{amend} failed {reason_of(code, message)}".strip()
+        state = f"{state}, {failure}".removeprefix("failed, ")
+    return f"{reduce} {state}".strip()
 
 
 def moment_text(value: Any, name: str = "ts") -> str:
@@ -3671,16 +3720,19 @@ def plural(number: int, things: str) -> str:
 
 
 def print_rows(channel: str, rows: list[Any], ladder: int = 1) -> None:
-    """Print rows: local time, instrument, what matters; on a terminal in colour, with headings."""
+    """Print rows: local time, instrument, what matters; on a terminal in colour, with headings, and wrapped."""
     terminal, colourful, now = sys.stdout.isatty(), is_colourful(), wall_clock()
     clock = f"{strftime('%H:%M:%S', localtime(now))}.{int(now % 1 * 1000):03d}"
+    width = get_terminal_size().columns if terminal else 0
     lines = []
     for row in rows:
         for format, text, colour in row_lines(channel, row, clock, ladder):
+            text = printable_text(text, 199)
             if terminal and format.parts and format.headings not in shown_headings:
                 shown_headings.add(format.headings)
                 lines.append(coloured(format.headings, "dim", colourful))
-            lines.append(coloured(printable_text(text, 199), colour, colourful))
+            parts = wrap(text, width, subsequent_indent=" " * 13) if 0 < width < len(text) else [text]
+            lines += [coloured(part, colour, colourful) for part in parts]
     sys.stdout.write("\n".join([*lines, ""]))
     sys.stdout.flush()
 
@@ -4554,6 +4606,7 @@ Print OKEx/OKX market data as it happens; all else goes to stderr.
   --seconds TIME      stop by itself after so long; 90m, 2h and 1d, too
   --count N           stop by itself after so many rows
   --fill TIME         how far back missing rows are fetched (1h; 0: not)
+  --final             of v5's candles, the final ones alone
 %s
   --name NAME         the NAME in the keys of Redis (default: default)
   --history N         rows of each channel that Redis keeps (default: 1000)
@@ -4623,8 +4676,6 @@ def list_instruments(finder: Finder, pattern: str) -> list[str]:
 
 def show_list(args: Any) -> int:
     """Print what --list asks for. Exit status 1: there is nothing, or it cannot be had."""
-    from textwrap import wrap
-
     part, dialect = args.list, {"v3": V3, "v1": V1}.get(args.list, V5)
     kinds, lines, trouble = dialect.kinds, list[str](), ""
     if not part:
@@ -4724,6 +4775,8 @@ class Run:
         self.subscribe(args.channels)
         if (args.depth or 1) > 1 and not any(client.books for client in self.clients):
             raise ValueError("--depth has no effect without an order book")
+        if args.final and all(client.dialect.retired for client in self.clients):
+            raise ValueError("--final has no effect: v1 and v3 do not say that a candle is final")
         for option, target in targets.items():
             options = {"name": args.name, "history": args.history, "clients": self.clients}
             sink = SINKS[option](target, command=self.command, **options)
@@ -4791,7 +4844,7 @@ class Run:
 
         Raises ValueError for channels that cannot exist, or that OKX gave up, with what exists.
         """
-        names = "url credentials region simulated proxy depth ping_every fill".split()
+        names = "url credentials region simulated proxy depth ping_every fill final".split()
         options = {name: getattr(self.args, name) for name in names}
         for channel in channels:
             if wrong := misnomer(channel):

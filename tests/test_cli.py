@@ -9,6 +9,7 @@ import select
 import shlex
 import signal
 import socket
+import sqlite3
 import ssl
 import subprocess
 import sys
@@ -90,17 +91,18 @@ def test_the_demo_words_are_there_unless_it_is_quiet():
 def test_one_readable_line_a_row(exchange):
     lines = {
         "trades:BTC-USDT": r"BTC-USDT +[\d.]+ +[\d.]+ (buy|sell)",
-        "swap/trade:BTC-USD-SWAP": r"BTC-USD-SWAP +[\d.]+ +[\d.]+ (buy|sell)",
+        "swap/trade:BTC-USD-SWAP": r"BTC-USD-SWAP +[\d.]+ +[\d.]+ contracts (buy|sell)",
         "ok_sub_spot_ltc_btc_deals": r"ltc_btc +[\d.]+ +[\d.]+ (buy|sell)",
         "tickers:BTC-USDT": r"BTC-USDT( +[\d.]+){3}.*",
-        "candle1m:BTC-USDT": r"BTC-USDT 1m( +[\d.]+){5}",
+        "candle1m:BTC-USDT": r"BTC-USDT 1m( +[\d.]+){5}( final)?",
         "books:BTC-USDT": r"BTC-USDT( +[\d.]+){5}",
         "spot/depth:BTC-USDT": r"BTC-USDT( +[\d.]+){5}",
         "funding-rate:BTC-USDT-SWAP": r"BTC-USDT-SWAP +0.0001 funding.*",
     }
     for (channel, *_), status, out, _ in finish_all((one, "--url", exchange.url, "--count", "1") for one in lines):
         assert status == 0, channel
-        assert re.fullmatch(rf"\d\d:\d\d:\d\d\.\d{{3}} {lines[channel]}\n", out) and len(out) <= 81, (channel, out)
+        clock = r"\d\d:\d\d:00    " if "candle" in channel else r"\d\d:\d\d:\d\d\.\d{3}"
+        assert re.fullmatch(f"{clock} {lines[channel]}\n", out) and len(out) <= 81, (channel, out)
     _, ladder, _ = finish("books:BTC-USDT", "--url", exchange.url, "--count", "1", "--depth", "3")
     assert [line.split()[-1] for line in ladder.splitlines()] == [*["ask"] * 3, "spread", *["bid"] * 3]
 
@@ -135,6 +137,17 @@ def test_json_lines_are_what_was_sent_in_order_from_every_endpoint():
     assert [row["tid"] for row in got[v1][-50:]] == [row["n"] for row in rows]
     assert got.pop(v1)[-1]["coin_amount"] == "1.2006"
     assert {channel: seen[-50:] for channel, seen in got.items()} == dict.fromkeys(got, rows)
+
+
+def test_final_keeps_final_candles_alone_in_print_and_in_every_sink(tmp_path, exchange):
+    arguments = ["--url", exchange.url, "--final", "--count", "3", "candle1s:BTC-USDT"]
+    file, database = tmp_path / "rows.jsonl", tmp_path / "rows.db"
+    sinks = ["--jsonl", str(file), "--sqlite", str(database)]
+    (_, _, out, _), _ = finish_all([arguments, [*arguments, *sinks]])
+    assert len(out.splitlines()) == 3 and all(line.endswith(" final") for line in out.splitlines())
+    kept = [json.loads(line)["row"] for line in file.read_text().splitlines()]
+    kept += [json.loads(row) for (row,) in sqlite3.connect(database).execute("SELECT row FROM rows")]
+    assert [row["confirm"] for row in kept] == ["1"] * 6
 
 
 def test_colours_on_a_terminal_that_wants_them_and_nowhere_else(exchange):
@@ -390,6 +403,7 @@ def test_wrong_usage_is_told_in_a_line_that_names_it(tmp_path):
         "--seconds soon": "--seconds: invalid length_of_time value: 'soon'",
         "--ping-every nan": "--ping-every: invalid length_of_time value: 'nan'",
         "--depth 5": "--depth has no effect without an order book",
+        "--final --url ws://127.0.0.1:9 spot/candle60s:A-B ok_sub_spot_a_b_ticker": "--final has no effect",
         "--sqlite trades:BTC-USDT": "want a FILE first",
         "--jsonl ok_sub_spot_btc_usdt_ticker": "want a FILE first",
         "--region mars": "invalid choice: 'mars'",

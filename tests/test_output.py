@@ -15,7 +15,11 @@ LEGS = [
     {"instId": "BTC-USD-220114-25000-C", "px": "0.0023", "sz": "25.0", "side": "sell", "fee": "0.1", "tradeId": "1"},
     {"instId": "BTC-USD-220114-35000-C", "px": "0.0045", "sz": "25", "side": "buy", "tgtCcy": ""},
 ]
-LEG_LINES = "BTC-USD-220114-25000-C 0.0023         25.0 sell\nBTC-USD-220114-35000-C 0.0045           25 buy"
+LEG_LINES = "BTC-USD-220114-25000-C 0.0023         25.0 contracts sell\n"
+LEG_LINES += "BTC-USD-220114-35000-C 0.0045           25 contracts buy"
+
+ORDER = {"instId": "BTC-USDT-SWAP", "ordId": "312269865356374016", "clOrdId": "", "px": "83000.3", "sz": "25",
+         "side": "sell", "state": "live", "amendResult": "", "cancelSource": "", "reduceOnly": "false"}  # fmt: skip
 
 # Channel, a row as the exchange sends it, by its documentation, and its line without the time.
 SAMPLES = [
@@ -31,7 +35,7 @@ SAMPLES = [
     ("option-trades:instType=OPTION,instFamily=BTC-USD", {"fillVol": "0.5", "fwdPx": "26233", "idxPx": "26201.3",
      "instFamily": "BTC-USD", "instId": "BTC-USD-230224-18000-C", "markPx": "0.04", "optType": "C", "px": "0.0495",
      "side": "sell", "sz": "1", "tradeId": "1", "ts": NOW},
-     "BTC-USD-230224-18000-C 0.0495            1 sell  vol 0.5"),
+     "BTC-USD-230224-18000-C 0.0495            1 contracts sell  vol 0.5"),
     ("bbo-tbt:BCH-USDT-SWAP", {"asks": [["111.06", "55154", "0", "2"]], "bids": [["111.05", "57745", "0", "2"]],
      "ts": "1670324386802", "seqId": 363996337},
      "BCH-USDT-SWAP        111.05      57745     111.06      55154   0.01"),
@@ -51,13 +55,13 @@ SAMPLES = [
      "nextFundingRate": "", "method": "x", "fundingTime": "1597026383085", "nextFundingTime": "1597055183085",
      "ts": NOW, "premium": ""}, "BTC-USD-SWAP          0.018 funding  at 2020-08-10 DAY"),
     ("open-interest:LTC-USD-SWAP", {"instType": "SWAP", "instId": "LTC-USD-SWAP", "oi": "5000", "oiCcy": "555.55",
-     "ts": NOW}, "LTC-USD-SWAP           5000 open interest  coins 555.55"),
+     "ts": NOW}, "LTC-USD-SWAP           5000 contracts open  coins 555.55"),
     ("estimated-price:instType=FUTURES,instFamily=XRP-USDT", {"instType": "FUTURES", "instId": "XRP-USDT-170310",
      "settlePx": "200", "settleType": "delivery", "ts": NOW}, "XRP-USDT-170310         200 estimated"),
     ("liquidation-orders:instType=SWAP", {"details": [{"bkLoss": "0", "bkPx": "0.01968", "ccy": "", "posSide": "short",
      "side": "buy", "sz": "42", "ts": "1692266434010"}] * 2, "instFamily": "IOST-USDT", "instId": "IOST-USDT-SWAP",
-     "instType": "SWAP", "uly": "IOST-USDT"}, "IOST-USDT-SWAP      0.01968             42 buy liquidated\n"
-     "IOST-USDT-SWAP      0.01968             42 buy liquidated"),
+     "instType": "SWAP", "uly": "IOST-USDT"}, "IOST-USDT-SWAP      0.01968             42 contracts buy liquidated\n"
+     "IOST-USDT-SWAP      0.01968             42 contracts buy liquidated"),
     ("opt-summary:instFamily=BTC-USD", {"instType": "OPTION", "instId": "BTC-USD-200103-5500-C", "uly": "BTC-USD",
      "delta": "0.7494", "gamma": "0.", "markVol": "0.6", "bidVol": "0.59", "askVol": "0.61", "realVol": "",
      "fwdPx": "0.1", "ts": NOW}, "BTC-USD-200103-5500-C   0.6 vol  bid 0.59  ask 0.61  delta 0.7494"),
@@ -68,35 +72,50 @@ SAMPLES = [
      "SPACEX-USDT-SWAP     rebase  tick 0.1  lot 1"),
     ("status", {"title": "Spot System Upgrade", "state": "scheduled", "begin": "1610019546000", "end": "1610019946000",
      "href": "", "serviceType": "1", "ts": NOW},
-     "status            scheduled Spot System Upgrade  begin 2021-01-07 DAY  end 2021-01-07 DAY"),
+     "status scheduled Spot System Upgrade  begin 2021-01-07 DAY  end 2021-01-07 DAY"),
     ("account", {"uTime": NOW, "totalEq": "41624.32", "details": [{"ccy": "BTC", "cashBal": "1", "availBal": "0.9",
      "eq": "1", "frozenBal": "0.1"}, {"ccy": "USDT"}]}, "account            41624.32 dollars in all\n"
      "BTC                       1 equity  available 0.9  frozen 0.1\n" "USDT (nothing)"),
     ("positions:instType=ANY", {"instId": "ETH-USD-210430", "instType": "FUTURES", "mgnMode": "isolated",
      "posSide": "long", "pos": "1", "avgPx": "2566.31", "upl": "0.12", "lever": "10", "liqPx": "2352.83",
-     "posId": "30", "uTime": NOW}, "ETH-USD-210430            1     2566.31 long  pnl 0.12  liq 2352.83"),
+     "posId": "30", "uTime": NOW}, "ETH-USD-210430 1 contracts 2566.31 long  pnl 0.12  liq 2352.83"),
     ("positions:instType=ANY", {"eventType": "snapshot", "curPage": 1, "lastPage": True},
      "positions:instType=ANY  none"),
     ("orders:instType=ANY", {"instId": "BTC-USDT", "ordId": "312269865356374016", "clOrdId": "b1", "px": "999",
      "sz": "3", "side": "buy", "ordType": "limit", "state": "partially_filled", "accFillSz": "1", "avgPx": "998",
-     "fee": "", "uTime": NOW}, "BTC-USDT                999              3 buy partial  done 1"),
+     "fee": "", "uTime": NOW}, "BTC-USDT                999        3 buy b1  done 1 partial"),
+    ("orders:instType=SWAP", {**ORDER, "cancelSource": "13", "state": "canceled", "clOrdId": "mine"},
+     "BTC-USDT-SWAP 83000.3 25 contracts sell mine canceled by the system, 13"),
+    ("orders:instType=SWAP", {**ORDER, "code": "51503", "amendResult": "-1", "msg": "It is gone."},
+     "BTC-USDT-SWAP 83000.3 25 contracts sell 374016 live, amend failed 51503 It is gone."),
+    ("orders:instType=SWAP", {**ORDER, "reduceOnly": "true", "code": "0", "amendResult": "0", "cancelSource": "1"},
+     "BTC-USDT-SWAP 83000.3 25 contracts sell 374016 reduce-only live"),
+    ("orders-algo:instType=ANY", {"instId": "BTC-USDT", "algoId": "581878926302093312", "triggerPx": "9", "sz": "3",
+     "side": "sell", "state": "order_failed", "failCode": "51999", "amendResult": "", "reduceOnly": "false"},
+     "BTC-USDT                  9        3 sell 093312 failed 51999"),
+    ("adl-warning:instType=SWAP", {"instType": "SWAP", "instFamily": "BTC-USDT", "state": "warning", "ccy": "",
+     "bal": "280784384.9564228289548144", "maxBal": "", "ts": NOW},
+     "BTC-USDT            warning  fund 280784384.9564228289548144"),
+    ("call-auction-details:ONDO-USDC", {"instId": "ONDO-USDC", "unmatchedSz": "9988764", "eqPx": "0.6",
+     "matchedSz": "44978", "state": "continuous_trading", "auctionEndTime": NOW, "ts": NOW},
+     "ONDO-USDC 0.6 44978 open  left 9988764  ends MOMENT"),
     ("orders-algo:instType=ANY", {"instId": "BTC-USDT", "algoId": "5", "slTriggerPx": "900", "sz": "3", "side": "sell",
      "ordType": "oco", "state": "live", "tpTriggerPx": "", "ordPx": ""},
-     "BTC-USDT                900              3 sell live oco"),
+     "BTC-USDT                900        3 sell 5 oco live"),
     ("fills", {"instId": "BTC-USDT", "fillSz": "100", "fillPx": "70000", "side": "buy", "ts": NOW, "ordId": "6808",
      "tradeId": "12345", "execType": "T", "count": "10"}, "BTC-USDT              70000            100 buy fill"),
     ("balance_and_position", {"pTime": NOW, "eventType": "snapshot", "balData": [{"ccy": "BTC", "cashBal": "1",
      "uTime": NOW}], "posData": [{"posId": "1", "instId": "BTC-USDT-SWAP", "pos": "10", "avgPx": "3320",
      "posSide": "short"}]}, "balance_and_position snapshot\n" "BTC                       1 balance\n"
-     "BTC-USDT-SWAP            10        3320 short"),
+     "BTC-USDT-SWAP            10 contracts 3320 short"),
     ("candle1D:BTC-USDT", ["1597026383085", "8533.02", "8553.74", "8527.17", "8548.26", "45247", "529.58", "5529.58",
-     "0"], "BTC-USDT 1D         8533.02   8553.74   8527.17  8548.26      45247"),
+     "0"], "2020-08-10 DAY BTC-USDT 1D     8533.02 8553.74 8527.17 8548.26     45247"),
     ("mark-price-candle1m:BTC-USDT-SWAP", [NOW, "8533.02", "8553.74", "8527.17", "8548.26", "0"],
-     "BTC-USDT-SWAP mark 1m 8533.02 8553.74   8527.17  8548.26"),
+     "BTC-USDT-SWAP mark 1m 8533.02 8553.74 8527.17 8548.26"),
     ("sprd-trades", {"sprdId": "A_B", "fillPx": "4", "fillSz": "1", "side": "buy", "state": "filled"},
      "A_B                       4              1 buy fill"),
     ("sprd-orders", {"sprdId": "A_B", "px": "4", "sz": "1", "side": "buy", "state": "live"},
-     "A_B                       4              1 buy live"),
+     "A_B                       4        1 buy live"),
     ("liquidation-warning:instType=ANY", {"instId": "A-B", "pos": "5", "avgPx": "2", "posSide": "long"},
      "A-B                       5           2 long"),
     ("account-greeks", {"ccy": "BTC", "deltaBS": "0.1", "deltaPA": "", "thetaBS": "-7", "ts": NOW},
@@ -105,7 +124,8 @@ SAMPLES = [
      "USDT                      1 deposit  status 2 USDT-TRC20"),
     ("rfqs", {"rfqId": "22534", "state": "active", "traderCode": "DSK2", "validUntil": NOW, "counterparties": ["DSK4",
      "DSK5"], "legs": [{"instId": "BTC-USD-220114-25000-C", "tdMode": "cross", "sz": "25.0", "side": "buy"}]},
-     "rfqs                 active request  id 22534  until MOMENT\nBTC-USD-220114-25000-C                25.0 buy"),
+     "rfqs                 active request  id 22534  until MOMENT\n"
+     "BTC-USD-220114-25000-C                25.0 contracts buy"),
     ("event-contract-markets", {"seriesId": "BTC-ABOVE-DAILY",
      "eventId": "BTC-ABOVE-DAILY-260428-1600", "listTime": NOW, "expTime": NOW,
      "instId": "BTC-ABOVE-DAILY-260428-1600-64000", "state": "live", "outcome": "0", "floorStrike": "64000",
@@ -120,12 +140,12 @@ SAMPLES = [
      "legs": LEGS}, "public-struc-block-trades 180289 block CALL_CALENDAR_SPREAD\n" + LEG_LINES),
     ("public-block-trades:BTC-USD-231020-5000-P", {"fillVol": "5", "fwdPx": "26808.16", "idxPx": "27222.5",
      "instId": "BTC-USD-231020-5000-P", "markPx": "0.002", "px": "0.0048", "side": "buy", "sz": "1",
-     "tradeId": "633971452580106242", "ts": NOW}, "BTC-USD-231020-5000-P 0.0048             1 buy"),
+     "tradeId": "633971452580106242", "ts": NOW}, "BTC-USD-231020-5000-P 0.0048             1 contracts buy"),
     ("block-tickers:LTC-USD-SWAP", {"instType": "SWAP", "instId": "LTC-USD-SWAP", "volCcy24h": "7", "vol24h": "30",
      "ts": NOW}, "LTC-USD-SWAP             30 in blocks  coins 7"),
     ("algo-advance:instType=SPOT", {"algoId": "355056228680335360", "instId": "BTC-USDT", "ordType": "move_order_stop",
      "moveTriggerPx": "41000.1", "callbackRatio": "0.05", "posSide": "net", "side": "sell", "state": "live",
-     "sz": "0.1", "cTime": NOW}, "BTC-USDT            41000.1            0.1 sell live move_order_stop"),
+     "sz": "0.1", "cTime": NOW}, "BTC-USDT 41000.1 0.1 sell 335360 move_order_stop live"),
     ("algo-recurring-buy:instType=SPOT", {"algoId": "644497312047435776", "algoOrdType": "recurring", "amt": "100",
      "cTime": NOW, "investmentCcy": "USDC", "nextInvestTime": NOW, "period": "hourly", "state": "running",
      "stgyName": "stg1", "totalPnl": "0.5", "recurringList": [{"avgPx": "36000", "ccy": "BTC", "profit": "1",
@@ -139,11 +159,11 @@ SAMPLES = [
     ("grid-positions:algoId=449327675342323712", {"algoId": "449327675342323712", "avgPx": "29181.46",
      "instId": "BTC-USDT-SWAP", "liqPx": "604.76", "pos": "35", "markPx": "29849.7", "mgnMode": "cross",
      "posSide": "net", "upl": "232.8", "uTime": NOW},
-     "BTC-USDT-SWAP            35    29181.46 net  pnl 232.8  liq 604.76"),
+     "BTC-USDT-SWAP 35 contracts 29181.46 net  pnl 232.8  liq 604.76"),
     ("grid-sub-orders:algoId=449327675342323712", {"accFillSz": "0", "algoId": "449327675342323712",
      "instId": "BTC-USDT-SWAP", "ordId": "449518234142904321", "ordType": "limit", "posSide": "net", "px": "28007.2",
      "side": "buy", "state": "live", "sz": "1", "uTime": NOW},
-     "BTC-USDT-SWAP       28007.2              1 buy live  done 0"),
+     "BTC-USDT-SWAP       28007.2        1 contracts buy 904321 live"),
     ("withdrawal-info", {"addrEx": None, "amt": "2", "ccy": "USDT", "chain": "USDT-TRC20", "fee": "0.8",
      "nonTradableAsset": False, "state": "0", "to": "TN8CKTQMnpWfT", "ts": NOW, "txId": "", "uid": "289333",
      "wdId": "63754560"}, "USDT                      2 withdrawal  status 0 USDT-TRC20"),
@@ -155,7 +175,7 @@ SAMPLES = [
      "BTC-USDT-SWAP             3 notice  position 6676950354"),
     ("economic-calendar", {"actual": "49.2", "calendarId": "319275", "category": "PMI", "date": NOW,
      "event": "Manufacturing PMI", "forecast": "49.3", "importance": "2", "previous": "47.3", "refDate": NOW,
-     "region": "US", "ts": NOW}, "economic-calendar      49.2      49.3      47.3  at MOMENT Manufacturing PMI"),
+     "region": "US", "ts": NOW}, "economic-calendar 49.2 49.3 47.3  at MOMENT Manufacturing PMI"),
     ("sprd-public-trades:A_B", {"sprdId": "A_B", "px": "-10", "sz": "0.1", "side": "sell", "tradeId": "1", "ts": NOW},
      "A_B                     -10            0.1 sell"),
     ("sprd-tickers:A_B", {"sprdId": "A_B", "last": "4", "bidPx": "3", "askPx": "5", "open24h": "-7"},
@@ -163,9 +183,11 @@ SAMPLES = [
     ("sprd-books5:A_B", {"asks": [["19", "2", "1"]], "bids": [["5", "3", "1"]], "ts": NOW, "seqId": 1},
      "A_B                       5          3         19          2     14"),
     ("sprd-candle1m:A_B", [NOW, "8", "9", "7", "8.5", "45", "0"],
-     "A_B 1m                    8         9         7      8.5         45"),
+     "A_B 1m                    8       9       7     8.5        45"),
     ("index-candle1D:BTC-USDT", [NOW, "3811.31", "3811.32", "3811.30", "3811.31", "0"],
-     "BTC-USDT index 1D   3811.31   3811.32   3811.30  3811.31"),
+     "BTC-USDT index 1D   3811.31 3811.32 3811.30 3811.31"),
+    ("candle1m:BTC-USDT", dict(zip(okex_ws.fields("candle1m"), [NOW, "1", "2", "0", "1", "9", "9", "9", "1"])),
+     "BTC-USDT 1m               1       2       0       1         9 final"),
     ("trades:BTC-USDT", {"instId": "BTC-USDT", "px": "1", "sz": "2", "side": "buy", "count": "1", "restored": True},
      "BTC-USDT                  1              2 buy restored"),
     ("a-channel-of-tomorrow:X", {"instId": "X", "deep": {"a": {"b": [[1, 2]]}}, "n": None, "e": [], "yes": True},
@@ -174,17 +196,17 @@ SAMPLES = [
      "best_ask": "146.25", "open_24h": "147.17"},
      "ETH-USDT             146.24         146.24         146.25    -0.63%"),
     ("futures/trade:BTC-USD-191227", {"instrument_id": "BTC-USD-191227", "price": 328.74, "side": "sell", "qty": 12,
-     "trade_id": "4"}, "BTC-USD-191227       328.74             12 sell"),
+     "trade_id": "4"}, "BTC-USD-191227       328.74             12 contracts sell"),
     ("spot/depth5:ETH-USDT", {"asks": [["161.96", "7.37567", 3]], "bids": [["161.94", "4.552355", 1]],
      "instrument_id": "ETH-USDT"}, "ETH-USDT             161.94   4.552355     161.96    7.37567   0.02"),
     ("spot/depth:WAVES-BTC", {"asks": [["0.000715", "100.48199596", 3]], "bids": [["0.000713", "38.9", 1]],
      "checksum": -131160897}, "WAVES-BTC 1 bids and 1 asks changed"),
     ("spot/candle60s:ETH-USDT", {"candle": ["2019-04-16T10:49:00.000Z", "162.03", "162.04", "161.96", "161.98",
      "336.452694"], "instrument_id": "ETH-USDT"},
-     "ETH-USDT 60s         162.03    162.04    161.96   161.98 336.452694"),
+     "2019-04-16 DAY ETH-USDT 60s     162.03  162.04  161.96  161.98 336.452694"),
     ("swap/funding_rate:BCH-USD-SWAP", {"estimated_rate": "0.00037", "funding_rate": "0.00023534",
      "funding_time": "2019-08-01T04:00:00.000Z", "instrument_id": "BCH-USD-SWAP", "interest_rate": "0"},
-     "BCH-USD-SWAP     0.00023534 funding  at 2019-08-01 DAY  next 0.00037"),
+     "BCH-USD-SWAP 0.00023534 funding  at 2019-08-01 DAY  next 0.00037"),
     ("swap/mark_price:BTC-USD-SWAP", {"instrument_id": "BTC-USD-SWAP", "mark_price": "10001", "timestamp": NOW},
      "BTC-USD-SWAP          10001 mark"),
     ("futures/price_range:BTC-USD-191227", {"instrument_id": "BTC-USD-191227", "highest": "8.1", "lowest": "7.9"},
@@ -192,7 +214,7 @@ SAMPLES = [
     ("futures/estimated_price:BTC-USD-191227", {"instrument_id": "BTC-USD-191227", "settlement_price": "8.1"},
      "BTC-USD-191227          8.1 estimated"),
     ("futures/liquidation:BTC-USD-191227", {"instrument_id": "BTC-USD-191227", "price": "8.1", "size": "4",
-     "side": "sell", "created_at": NOW}, "BTC-USD-191227          8.1              4 sell liquidated"),
+     "side": "sell", "created_at": NOW}, "BTC-USD-191227 8.1 4 contracts sell liquidated"),
     ("option/summary:BTC-USD", {"instrument_id": "BTC-USD-200207-8500-P", "mark_vol": "0.6", "bid_vol": "0.5",
      "ask_vol": "0.7", "delta": "-0.1"}, "BTC-USD-200207-8500-P   0.6 vol  bid 0.5  ask 0.7  delta -0.1"),
     ("futures/instruments", {"instrument_id": "BTC-USD-191227", "tick_size": "0.01", "delivery": "2019-12-27"},
@@ -205,22 +227,22 @@ SAMPLES = [
      "contracts": [{"a": "1"}]}}, "BTC                   997.4 equity  available 995.8  margin fixed"),
     ("spot/order:ETH-USDT", {"order_id": "9", "instrument_id": "ETH-USDT", "price": "1.5", "size": "2", "side": "buy",
      "state": "0", "status": "open", "filled_size": "0"},
-     "ETH-USDT                1.5              2 buy open  done 0"),
+     "ETH-USDT                1.5        2 buy 9 open"),
     ("spot/order_algo:LTC-USDT", {"instrument_id": "ltc_usdt", "trigger_price": "9", "size": "1", "side": "sell",
      "status": "1"}, "ltc_usdt                  9              1 sell  status 1"),
     ("futures/position:BTC-USD-191227", {"instrument_id": "BTC-USD-191227", "long_qty": "2", "long_avg_cost": "8.1",
      "short_qty": "0"}, "BTC-USD-191227            2            8.1 long  short 0"),
     ("swap/position:BTC-USD-SWAP", {"instrument_id": "BTC-USD-SWAP", "timestamp": NOW, "margin_mode": "crossed",
      "holding": [{"side": "long", "position": "1", "avg_cost": "8", "liquidation_price": "7", "realized_pnl": "0.5"}]},
-     "BTC-USD-SWAP        crossed margin\nBTC-USD-SWAP              1           8 long  pnl 0.5  liq 7"),
+     "BTC-USD-SWAP        crossed margin\nBTC-USD-SWAP              1 contracts 8 long  pnl 0.5  liq 7"),
     ("option/position:BTC-USD", {"instrument_id": "BTC-USD-190927-12500-C", "underlying": "BTC-USD", "position": "2",
      "avg_cost": "0.05", "realized_pnl": "0", "unrealized_pnl": "0.02", "option_value": "0.5"},
-     "BTC-USD-190927-12500-C    2        0.05  pnl 0.02"),
+     "BTC-USD-190927-12500-C    2 contracts 0.05  pnl 0.02"),
     ("option/account:BTC-USD", {"underlying": "BTC-USD", "currency": "BTC", "equity": "1.5", "avail_margin": "1",
      "margin_balance": "1.4"}, "BTC                     1.5 equity  available 1"),
     ("option/order:BTC-USD", {"instrument_id": "BTC-USD-200207-8500-P", "price": "0.05", "size": "3", "side": "buy",
      "filled_qty": "1", "state": "1", "type": "", "order_type": "0"},
-     "BTC-USD-200207-8500-P  0.05              3 buy partial  done 1"),
+     "BTC-USD-200207-8500-P  0.05        3 contracts buy  done 1 partial"),
     ("option/instruments", {"instrument_id": "BTC-USD-200207-8500-P", "underlying": "BTC-USD", "option_type": "P",
      "tick_size": "0.0005", "state": "2", "delivery": "2020-02-07T08:00:00.000Z"},
      "BTC-USD-200207-8500-P     2  tick 0.0005  ends 2020-02-07 DAY"),
@@ -236,25 +258,25 @@ SAMPLES = [
      "USDT                  120.5 balance  available 100  hold 20.5"),
     ("futures/order:BTC-USD-191227", {"instrument_id": "BTC-USD-191227", "price": "8001.1", "size": "3",
      "filled_qty": "1", "state": "2", "type": "4"},
-     "BTC-USD-191227       8001.1              3 end short filled  done 1"),
+     "BTC-USD-191227 8001.1 3 contracts end short  done 1 filled"),
     ("index/ticker:BTC-USD", {"instrument_id": "BTC-USD", "last": "10001.2", "open_24h": "9000"},
      "BTC-USD             10001.2 index  change +11.12%"),
     ("ok_sub_futureusd_btc_ticker_this_week", {"limitHigh": "1030.3", "vol": 276406, "last": 998.05, "sell": 998.05,
      "buy": 997.61, "contractId": 20170324034}, "btc_this_week        998.05         997.61         998.05"),
     ("ok_sub_futureusd_btc_kline_this_week_1min", ["1490340480000", "998.96", "998.97", "998.95", "998.96", "12.0",
-     "1.201249299271"], "btc_this_week 1min   998.96    998.97    998.95   998.96       12.0"),
+     "1.201249299271"], "2017-03-24 DAY btc_this_week 1min 998.96 998.97 998.95  998.96      12.0"),
     ("ok_sub_futureusd_btc_depth_this_week", {"timestamp": 1490337551299, "asks": [["996.72", "20.0", "2.0", "85.6",
      "852.0"]], "bids": []}, "btc_this_week 0 bids and 1 asks changed"),
     ("ok_sub_futureusd_btc_depth_this_week_20", {"timestamp": 1490337551299, "asks": [[996.72, 20.5]],
      "bids": [["991.67", "6.0", "0.605", "0.605", "6.0"]]},
      "btc_this_week        991.67        6.0     996.72       20.5   5.05"),
     ("ok_sub_futureusd_btc_trade_quarter", ["732916869", "83000.3", "4.6943", "15:25:03", "bid", "1.2006"],
-     "btc_quarter         83000.3         4.6943 buy"),
+     "btc_quarter         83000.3         4.6943 contracts buy"),
     ("ok_sub_futureusd_btc_index", {"timestamp": "1490341322021", "futureIndex": "998.0"},
      "btc                   998.0 index"),
     ("btc_forecast_price", {"timestamp": "1490341322021", "data": "998.8"}, "btc                   998.8 estimated"),
     ("ok_sub_futureusd_trades", {"amount": 5, "contract_name": "LTC0331", "price": 998.5, "status": 1, "type": 4,
-     "deal_amount": 2}, "LTC0331               998.5              5 end short partial  done 2"),
+     "deal_amount": 2}, "LTC0331 998.5 5 contracts end short  done 2 partial"),
     ("ok_sub_futureusd_userinfo", {"balance": 0.2567, "symbol": "btc_usd", "keep_deposit": 0.0025,
      "profit_real": -0.0013}, "btc_usd              0.2567 balance  profit -0.0013  deposit 0.0025"),
     ("ok_sub_futureusd_positions", {"positions": [{"position": "1", "contract_name": "BTC0630", "avgprice": "994.8",
@@ -266,13 +288,13 @@ SAMPLES = [
     ("ok_sub_spot_bch_btc_deals", ["1001", "2463.86", "0.052", "16:34:07", "ask"],
      "bch_btc             2463.86          0.052 sell"),
     ("ok_sub_spot_bch_btc_kline_1min", ["1490337840000", "995.37", "996.75", "995.36", "996.75", "9.112"],
-     "bch_btc 1min         995.37    996.75    995.36   996.75      9.112"),
+     "2017-03-24 DAY bch_btc 1min     995.37  996.75  995.36  996.75     9.112"),
     ("ok_sub_spot_bch_btc_order", {"symbol": "bch_btc", "orderId": 1, "tradeType": "sell", "tradeUnitPrice": "5",
-     "tradeAmount": "2", "status": 0}, "bch_btc                   5              2 sell open"),
+     "tradeAmount": "2", "status": 0}, "bch_btc                   5        2 sell 1 open"),
     ("ok_sub_spot_bch_btc_balance", {"info": {"free": {"btc": 5.8}, "freezed": {"btc": 0}}},
      "bch_btc info free btc 5.8\nbch_btc info freezed btc 0"),
 ]  # fmt: skip
-WORDY = ("status", "algo-advance", "economic-calendar", "ok_sub_futureusd_trades")  # longer than 80 by their words
+WORDY = ("status", "orders", "economic-calendar")  # longer than 80 by their words
 
 
 @pytest.fixture
@@ -283,7 +305,8 @@ def shown(capsys, monkeypatch):
     def show(channel, *rows, **options):
         okex_ws.print_rows(channel, list(rows), **options)
         lines = capsys.readouterr().out.splitlines()
-        return [re.sub(r"(\d{4}-\d\d-\d\d) \d\d:\d\d", r"\1 DAY", re.sub(f"^({CLOCK}| {{13}})", "", x)) for x in lines]
+        times = f"^({CLOCK}|{okex_ws.moment_text(NOW):13}| {{13}})"
+        return [re.sub(r"(\d{4}-\d\d-\d\d) \d\d:\d\d", r"\1 DAY", re.sub(times, "", x)) for x in lines]
 
     return show
 
@@ -303,7 +326,7 @@ def test_each_channel_has_a_line_that_a_person_reads(shown):
 # What looks like another but for a number or a market, and what is shown as `key value` or by the objects in it.
 LIKE_OTHERS = """books-rpi books-l2-tbt books50-l2-tbt sprd-bbo-tbt sprd-books-l2-tbt grid-orders-spot
     index/candle<seconds>s <market>/depth_l2_tbt ok_sub_spot_<coin>_<quote>_trades ok_sub_spot_<coin>_<quote>_depth"""
-PLAIN = """liquidation-orders adl-warning call-auction-details <held>/account
+PLAIN = """liquidation-orders <held>/account
     ok_sub_futureusd_positions ok_sub_spot_<coin>_<quote>_balance"""
 
 
@@ -429,6 +452,40 @@ def test_headings_come_once_for_each_kind_and_on_a_terminal_alone(monkeypatch, c
         "time         instrument            price           size side",
         "time         instrument             last            bid            ask    change",
     ]
+
+
+def test_sizes_are_headed_contracts_where_they_are_no_coins_and_candles_begin():
+    futures = "trades:BTC-USDT-SWAP books5:BTC-USD-261225 option-trades:instType=OPTION,instFamily=BTC-USD"
+    futures += " candle1m:BTC-USD_UM_XPERP-310404 futures/trade:BTC-USD-191227 ok_sub_futureusd_btc_trade_quarter"
+    coins = "trades:BTC-USDT books5:BTC-USDT candle1m:BTC-USDT spot/trade:BTC-USDT orders:instType=ANY"
+    coins += " sprd-trades:BTC-USDT_BTC-USDT-SWAP ok_sub_spot_ltc_btc_deals"
+    for channel in (futures + " " + coins).split():
+        line = okex_ws.line_format(channel).headings
+        assert ("contracts" in line) == (channel in futures.split()), channel
+        assert bool(re.search("size|volume", line)) == (channel in coins.split()), channel
+        assert line.startswith("begins" if "candle" in channel else "time") and len(line) <= 80
+    row = {"bids": [["9", "1"]], "asks": [["10", "2"]], "ts": "1"}
+    ladder = okex_ws.row_lines("books:BTC-USDT-SWAP", row, ladder=2)
+    assert all("contracts" in line.format.headings for line in ladder)
+
+
+def test_a_candle_has_the_time_when_it_begins_whenever_it_comes(capsys):
+    for channel, row in (("candle1m:A", {"ts": NOW}), ("spot/candle60s:A", {"candle": ["2019-04-16T10:49:00.000Z"]})):
+        okex_ws.print_rows(channel, [row | {"c": "1", "restored": True}])
+        assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d A ", capsys.readouterr().out), channel
+
+
+def test_no_line_is_wider_than_the_terminal_and_none_loses_a_word(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    for channel, row, _ in SAMPLES:
+        okex_ws.print_rows(channel, [row])
+        printed = capsys.readouterr().out.splitlines()
+        words = " ".join(line[13:] for line in printed if not re.match("time|begins", line)).split()
+        assert max(map(len, printed)) <= 80, channel
+        whole = " ".join(line.text[13:] for line in okex_ws.row_lines(channel, row, "12:00:00.000")).split()
+        assert words == whole, channel
 
 
 def test_buys_and_sells_have_colours_where_they_are_wanted(monkeypatch, capsys):

@@ -222,6 +222,12 @@ def test_the_order_of_the_readme_is_placed(desk):
     assert [order["instId"] for order in desk.exchange.account.orders.values()] == ["BTC-USDT"]
 
 
+def test_each_market_order_of_the_examples_says_what_its_size_counts():
+    for text in (README, okex_ws.OkexWS.request.__doc__):
+        said = re.findall(r'"market".*\n.*"tgtCcy": "base_ccy".*# without tgtCcy', text)
+        assert said and len(said) == text.count('"market"')
+
+
 def test_the_file_can_be_pasted_as_the_readme_says(desk):
     code = blocks("python")[0][1]
     above = (ROOT / "okex_ws.py").read_text().rstrip().splitlines()[:-2]

@@ -746,6 +746,19 @@ def test_what_a_reconnect_or_a_lost_message_costs_is_restored_on_every_channel(e
         assert not client.counts["missing"] and not client.saw(okex_ws.GAP)
 
 
+def test_with_final_the_handler_gets_final_candles_alone_and_none_is_missing(exchange, connect):
+    exchange.hurry = 0.5
+    names = ["candle1s:BTC-USDT", "mark-price-candle1s:BTC-USDT", TRADES_ALL]
+    client = connect(*names, final=True)
+    wait_for(lambda: all(len(rows_of(client, name)) > 3 for name in names))
+    exchange.lost |= dict.fromkeys(names, 5)
+    wait_for(lambda: client.counts["rows restored"] > 5 and all(whole(name, rows_of(client, name)) for name in names))
+    assert all(row.get("confirm", "1") == "1" for _, row in client.rows)
+    series = CandleSeries(CANDLES)
+    series.final = True
+    assert series.take([minute(0, "0"), None, list(minute(0).values()), minute(1, "0")]) == [None, minute(0)]
+
+
 def test_while_rest_is_down_live_rows_go_on_and_what_the_end_leaves_is_named(exchange, connect, caplog):
     client = connect(TRADES)
     exchange.rest_status = 503
