@@ -747,8 +747,8 @@ def test_what_a_reconnect_or_a_lost_message_costs_is_restored_on_every_channel(e
 
 
 def test_with_final_the_handler_gets_final_candles_alone_and_none_is_missing(exchange, connect):
-    exchange.hurry = 0.5
-    names = ["candle1s:BTC-USDT", "mark-price-candle1s:BTC-USDT", TRADES_ALL]
+    exchange.hurry = 30.0
+    names = ["candle1m:BTC-USDT", "mark-price-candle1m:BTC-USDT", TRADES_ALL]
     client = connect(*names, final=True)
     wait_for(lambda: all(len(rows_of(client, name)) > 3 for name in names))
     exchange.lost |= dict.fromkeys(names, 5)
