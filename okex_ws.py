@@ -621,7 +621,7 @@ class OkexWS(Connection):
             now = monotonic()
             with suppress(OSError, websocket.WebSocketException):  # the connection is gone
                 if (self._login.for_orders or self._subscriptions.private) and not self._login.done:
-                    if not self._login.pending and self._subscriptions.may_request(now):
+                    if not self._login.pending and self._subscriptions.spend_request(now):
                         self.send(self._login.request(now, self.exchange_time()))
                     return
                 for op, channels, id in self._subscriptions.take_due(now):
@@ -636,7 +636,7 @@ class OkexWS(Connection):
         """Give rows to the handler, as the channel's keeper has them: named, in sync, each once."""
         subscription = self._subscriptions.by_key.get(channel) or self._subscriptions.find(channel)
         if subscription is not None:
-            if subscription.state != "confirmed" and not self._subscriptions.accepts(subscription):
+            if subscription.state != "confirmed" and not self._subscriptions.admit(subscription):
                 return
             channel = subscription.channel
             if subscription.keeper is not None:
@@ -863,7 +863,7 @@ class Subscriptions:
 
     state       means                         goes to      when
     wanted      to be asked for at `due`      sent         take_due()
-    sent        asked for                     confirmed    confirmed(), or a row: accepts()
+    sent        asked for                     confirmed    confirmed(), or a row: admit()
                                               wanted       check(): late; refused(): another try may help
                                               refused      refused()
     confirmed   its rows flow                 leaving      drop(), resubscribe(); from sent, too
@@ -950,7 +950,7 @@ class Subscriptions:
                 self._spaced |= {(op, s.pause > 0): now + (20.0 if s.pause else 1.0) for s in failed}
                 each = ceil(len(urgent) / REQUESTS_PER_OPEN)
                 for batch in (*self._batches(urgent, each), *self._batches(failed, len(failed))):
-                    if not self.may_request(now):
+                    if not self.spend_request(now):
                         break
                     id = f"r{next(self._ids)}"
                     requests.append((op, [s.channel for s in batch], id))
@@ -960,8 +960,8 @@ class Subscriptions:
                         entry.due, entry.request = now + CONFIRM_TIMEOUT, id
         return requests
 
-    def may_request(self, now: float) -> bool:
-        """Whether this connection may send one more request, which then counts as sent."""
+    def spend_request(self, now: float) -> bool:
+        """Count one more request of this connection as sent; False if the hour's are spent."""
         with self._lock:
             granted = now - self._requests[0] >= 3600
             if granted:
@@ -982,8 +982,8 @@ class Subscriptions:
         if batch:
             yield batch
 
-    def accepts(self, entry: Subscription) -> bool:
-        """Whether to take a row of an unconfirmed channel. The first after the request confirms it."""
+    def admit(self, entry: Subscription) -> bool:
+        """Confirm an unconfirmed channel by its first row. False if the row is not to be taken."""
         with self._lock:
             if entry.state == "sent":
                 self._enter(entry, "confirmed")

@@ -59,7 +59,7 @@ def test_each_channel_is_asked_for_once_by_itself_if_there_are_few_and_within_th
 def test_neither_a_confirmation_nor_a_first_row_is_waited_for_any_longer():
     subscriptions, _ = sent(TRADES, BOOK)
     assert subscriptions.confirmed(TRADES) == TRADES
-    assert subscriptions.accepts(subscriptions.by_key[BOOK])
+    assert subscriptions.admit(subscriptions.by_key[BOOK])
     assert states(subscriptions) == {TRADES: "confirmed", BOOK: "confirmed"}
     assert subscriptions.check(okex_ws.CONFIRM_TIMEOUT) == []
     assert subscriptions.take_due(LATER) == []
@@ -68,7 +68,7 @@ def test_neither_a_confirmation_nor_a_first_row_is_waited_for_any_longer():
 def test_what_still_comes_of_a_dropped_channel_is_not_taken_and_known_for_that():
     subscriptions = confirmed(TRADES)
     subscriptions.drop(TRADES)
-    assert not subscriptions.accepts(subscriptions.by_key[TRADES])
+    assert not subscriptions.admit(subscriptions.by_key[TRADES])
     subscriptions.take_due(0.0)
     subscriptions.ended(TRADES)
     assert subscriptions.dropped == {TRADES} and states(subscriptions) == {}
@@ -76,7 +76,7 @@ def test_what_still_comes_of_a_dropped_channel_is_not_taken_and_known_for_that()
     subscriptions.want(TRADES)
     assert not subscriptions.dropped
     subscriptions.take_due(0.0)
-    assert subscriptions.accepts(subscriptions.by_key[TRADES])
+    assert subscriptions.admit(subscriptions.by_key[TRADES])
 
 
 def test_the_rows_of_a_subscription_before_never_become_the_book_of_the_next_one():
@@ -84,7 +84,7 @@ def test_the_rows_of_a_subscription_before_never_become_the_book_of_the_next_one
     subscription, book = subscriptions.by_key[BOOK], subscriptions.books[BOOK]
     book.take([SNAPSHOT], "snapshot")
     assert subscriptions.resubscribe(subscription, "a gap") and not book.ready
-    assert not subscriptions.accepts(subscription)
+    assert not subscriptions.admit(subscription)
     assert not subscriptions.resubscribe(subscription, "a gap")  # once is enough
     subscriptions.take_due(LATER)
     subscriptions.ended(BOOK)
@@ -92,7 +92,7 @@ def test_the_rows_of_a_subscription_before_never_become_the_book_of_the_next_one
     assert not book.ready
     subscriptions.take_due(LATER + 2)
     book.take([{**SNAPSHOT, "seqId": 2, "prevSeqId": 1}], "update")
-    assert subscriptions.accepts(subscription) and not book.ready
+    assert subscriptions.admit(subscription) and not book.ready
     book.take([SNAPSHOT], "snapshot")
     assert book.ready and states(subscriptions) == {BOOK: "confirmed"}
     subscriptions.drop(BOOK)
@@ -270,7 +270,7 @@ def test_of_a_shared_request_that_is_refused_each_channel_is_asked_for_by_itself
 
 def test_once_the_requests_of_an_hour_are_spent_another_connection_asks_for_what_waits():
     subscriptions, now = confirmed(BOOK), 1000.0
-    while subscriptions.may_request(now):
+    while subscriptions.spend_request(now):
         pass
     assert subscriptions.check(now) == []
     subscriptions.want(TRADES)
@@ -365,7 +365,7 @@ def test_no_channel_is_forgotten_or_kept_and_none_is_open_but_while_its_rows_cou
             restart(str(reason))
 
     def row(subscription):
-        assert not subscriptions.accepts(subscription) or subscription.channel in wanted
+        assert not subscriptions.admit(subscription) or subscription.channel in wanted
 
     act = {
         "want": lambda channel: wanted.add(subscriptions.want(channel).channel),
