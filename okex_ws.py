@@ -76,7 +76,7 @@ __all__ = [
     "OkexWS", "Credentials", "LoginError", "OrderError", "OrderBook", "BookOutOfSync", "RedisFeed", "Sink", "SINKS",
     "V1", "V3", "V5", "dialect_of", "endpoint", "fields", "find_channels", "inflate", "print_rows", "main",
 ]  # fmt: skip
-__version__ = "1.1.0"
+__version__ = "1.2.0"
 
 MAX_MESSAGE = 4 << 20  # bytes of one message, inflated; the largest real one, a full book, has about 0.1 MB
 
