@@ -25,6 +25,12 @@ Sections, each below a line of dashes: at a glance, client, subscriptions, frame
 network, finding, lines, sinks, board, command line.
 """
 
+from signal import SIG_DFL, SIGINT
+from signal import signal as set_signal
+
+if __name__ == "__main__":  # Ctrl-C while the rest is imported: no traceback
+    handler_of_ctrl_c = set_signal(SIGINT, SIG_DFL)
+
 import base64
 import functools
 import hashlib
@@ -272,9 +278,10 @@ def heed_refusal(ws: "OkexWS", event: "WireEvent") -> None:
     ws.counts["refused"] += 1
     channels = [subscription.channel for subscription in refused]
     names = ", ".join(channels) or printable_text(event.channel) or "a request"
-    okex_log.warning("The exchange refused %s: %s.", names, why)
-    for channel in channels if event.code in MISNAMED else ():
-        ws._finder.suggest(channel)
+    if channels and event.code in MISNAMED:
+        ws._finder.suggest(channels[0], f"The exchange refused {names}: {why}")
+    else:
+        okex_log.warning("The exchange refused %s: %s.", names, why)
     ws.on_refused(channels, f"{names}: {why}")
     ws._notify(REFUSED, f"{names}: {why}")
     if ws._login.pending and not event.channel and not event.id:
@@ -309,6 +316,7 @@ class OkexWS(Connection):
     _send_heartbeat = send_heartbeat
 
     tracing = False  # whether messages are logged; looked up once for each chunk of them
+    ways = ("proxy=.", 'region="eea".', "url= of tests/exchange.py.")  # out, where nothing connects
 
     def __init__(
         self,
@@ -360,6 +368,14 @@ class OkexWS(Connection):
 
     # Public calls.
 
+    def __repr__(self) -> str:
+        """<OkexWS wss://ws.okx.com/ws/v5/public connected, trades:BTC-USDT confirmed>"""
+        state = "closed" if self._stop.is_set() else "connected" if self._connected else "not connected"
+        told = [f", {channel} {how}" for channel, how in self.channels.items()]
+        if len(told) > 10:
+            told[9:] = [f" and {len(told) - 9} more"]
+        return f"<OkexWS {passwordless(self.url)} {state}{''.join(told)}>"
+
     @property
     def latency(self) -> float | None:
         """The last ping's round trip in milliseconds; None before the first pong."""
@@ -384,7 +400,7 @@ class OkexWS(Connection):
         try:
             for why in self._finder.look_up(self.found):
                 self._reason = why
-                self._wait_to_reconnect(False)
+                self._wait_to_reconnect("No list yet")
                 if self._stop.is_set():
                     break
             else:
@@ -396,7 +412,8 @@ class OkexWS(Connection):
                 if self._fatal:
                     raise self._fatal
                 if not self._stop.is_set():
-                    self._wait_to_reconnect(self.counts["connects"] > connects)
+                    connected = self.counts["connects"] > connects
+                    self._wait_to_reconnect("Disconnected" if connected else "No connection")
         except BaseException as error:  # asyncio.CancelledError, say, from the handler
             self._fatal = error
             if not isinstance(error, KeyboardInterrupt):
@@ -537,18 +554,16 @@ class OkexWS(Connection):
             self._resubscribe(subscription, f"no snapshot within {CONFIRM_TIMEOUT:.0f} s")
         self._send_due()
 
-    def _wait_to_reconnect(self, connected: bool) -> None:
+    def _wait_to_reconnect(self, what: str) -> None:
         reason = self._reason
-        if not connected and port_of(self.url) == 8443 and not self.dialect.retired:
+        if what == "No connection" and port_of(self.url) == 8443 and not self.dialect.retired:
             reason += " (OKX closed port 8443 on 2026-10-31: leave the port out)"
         longest = min(MAX_RETRY, 2.0 ** min(self._tries, 5))  # 1, 2, 4, … 30
         delay = 0.0 if reason.startswith("64008") and not self._tries else uniform(0, longest)
         self._tries += 1
-        what = "Disconnected from" if connected else "Cannot connect to"
-        okex_log.warning("%s %s: %s. Next try in %.1f s.", what, passwordless(self.url), reason, delay)
+        okex_log.warning("%s: %s. Next try in %.1f s.", what, reason, delay)
         if self._tries == 3 and not self.counts["connects"]:
-            ways = "--offline needs no network, --proxy URL and --region eea or us lead other ways"
-            okex_log.warning("There was no connection yet: %s.", ways)
+            okex_log.warning("Blocked? %s Account of my.okx.com? %s Just looking? %s", *self.ways)
         self._notify(DISCONNECTED, reason)
         self._stop.wait(delay)
 
@@ -2701,20 +2716,23 @@ DIRECT = {"http_proxy_host": "none", "http_proxy_port": 0, "http_no_proxy": ["*"
 
 
 def explain(error: BaseException, url: str, proxy: dict[str, Any] | None = None) -> str:
-    """Why a connection failed, in words that tell DNS, TCP, TLS, proxy and HTTP apart."""
+    """Why a connection failed, in few words that tell DNS, TCP, TLS, proxy and HTTP apart."""
     host = next_hop = urlsplit(url).netloc.rpartition("@")[2]
     if proxy and proxy is not DIRECT:
         next_hop = f"the proxy {proxy['http_proxy_host']}:{proxy['http_proxy_port']}"
-    detail = printable_text(str(error)).rstrip(".") or type(error).__name__
+    detail = getattr(error, "strerror", "") or str(error)  # rather without [Errno 101]
+    detail = printable_text(detail).rstrip(".") or type(error).__name__
     if isinstance(error, websocket.WebSocketAddressException):
-        return f"DNS cannot resolve {next_hop}: {detail}"
+        return f"DNS cannot resolve {next_hop}"
     if isinstance(error, websocket.WebSocketBadStatusException):
-        hints = {403: ": is it blocked here? Try a proxy, or another region", 404: ": wrong path"}
-        return f"{host} answered HTTP {error.status_code}{hints.get(error.status_code, '')}"
+        hints = {403: ": blocked?", 404: ": wrong path"}
+        return f"HTTP {error.status_code} from {host}{hints.get(error.status_code, '')}"
     if isinstance(error, websocket.WebSocketProxyException) or "python_socks" in type(error).__module__:
         return f"the proxy failed: {detail}"
     if isinstance(error, ssl.SSLError):
-        return f"TLS with {host} failed: {detail}"
+        detail = re.sub(r"^\[.*?\] | \(_ssl.*", "", detail)  # [SSL: WRONG_VERSION_NUMBER] … (_ssl.c:1006)
+        plain = "" if port_of(url) in (0, 443, 8443) else "; does it speak ws://?"
+        return f"TLS with {host} failed: {detail}{plain}"
     if isinstance(error, ConnectionRefusedError):
         return f"{next_hop} refused the connection"
     if isinstance(error, websocket.WebSocketTimeoutException | TimeoutError):
@@ -2921,6 +2939,24 @@ def channel_about(name: str, argument: str) -> str:
     return f"{name}:{instrument}"
 
 
+def joined_channels(words: Iterable[str]) -> list[str]:
+    """The channels in these words, where an instrument alone belongs to the kind before it.
+
+    ["trades", "BTC-USDT"] is trades:BTC-USDT, ["trades:BTC-USDT ETH-USDT"] is that, and trades:ETH-USDT.
+    """
+    channels, kind = list[str](), ""
+    for word in " ".join(words).replace(", ", " ").split():
+        alone = kind and ":" not in word and (usual_spelling(word) or is_pattern(word))
+        if alone and (kinds := nearest_names(kind)):
+            if channels[-1].rstrip(":") == kind:  # this is what it lacks
+                channels.pop()
+            channels.append(channel_about(kinds[0], word))
+        else:
+            channels.append(word)
+            kind = word.partition(":")[0]
+    return channels
+
+
 def is_pattern(text: str) -> bool:
     return bool(re.search(r"[*?[]", text))
 
@@ -2986,6 +3022,7 @@ class Finder:
         self.live = functools.cache(self._fetch)
         self._rest = rest
         self._refused: SimpleQueue[str] = SimpleQueue()  # channels; "" at the end
+        self._untold: dict[str, str] = {}  # by channel: what is to be said of it
         self._thread = threading.Thread(target=self._run, name="okex_ws finder", daemon=True)
 
     def _fetch(self, type: str) -> dict[str, str]:
@@ -3034,7 +3071,7 @@ class Finder:
                 channels = self.matching(pattern)
             except (OSError, ValueError, websocket.WebSocketException) as error:
                 why = explain(error, self._rest.server, self._rest.proxy)
-                yield f"the list of instruments cannot be had: {why}"
+                yield why
             else:
                 if pattern in self.patterns:  # nobody has given it up meanwhile
                     found(channels)
@@ -3045,8 +3082,9 @@ class Finder:
         self.patterns = [pattern for pattern in self.patterns if pattern != channel]
         return [name for name in known if fnmatchcase(name, channel)] if is_pattern(channel) else [channel]
 
-    def suggest(self, channel: str) -> None:
-        """Say what may have been meant by a channel that was refused, as soon as it is known."""
+    def suggest(self, channel: str, refusal: str) -> None:
+        """Log that a channel was refused, as soon as it is known what may have been meant."""
+        self._untold[channel] = refusal
         self._refused.put(channel)
         if not self._thread.ident:
             self._thread.start()
@@ -3057,21 +3095,26 @@ class Finder:
         while channel := self._refused.get():
             name, _, wanted = channel.partition(":")
             kind = V5.kind(name)
-            if kind is None or misnomer(channel):  # which was told before
-                continue
+            alike = list[str]()
             with suppress(Exception):  # nobody needs a list that cannot be had
-                names = self.names(kind.more, wanted)
-                turned = "-".join(wanted.split("-")[::-1])  # USDT-BTC
-                alike = [turned] if turned in names else get_close_matches(wanted, names, 3, 0.75)
-                if alike and wanted not in names:
-                    meant = [f"{name}:{other}" for other in alike]
-                    okex_log.warning("%s", Misnomer(f"{channel} was refused", meant))
+                if kind and not misnomer(channel):  # which was told before
+                    names = self.names(kind.more, wanted)
+                    turned = "-".join(wanted.split("-")[::-1])  # USDT-BTC
+                    if wanted not in names:
+                        alike = [turned] if turned in names else get_close_matches(wanted, names, 3, 0.75)
+            self._tell(channel, [f"{name}:{other}" for other in alike])
+
+    def _tell(self, channel: str, meant: list[str]) -> None:
+        if refusal := self._untold.pop(channel, ""):
+            okex_log.warning("%s", Misnomer(refusal, meant))
 
     def finish(self) -> None:
-        """Give what is being looked up a little time."""
+        """Give what is being looked up a little time, and tell what was refused without it."""
         if self._thread.ident:
             self._refused.put("")
             self._thread.join(3.0)
+        for channel in [*self._untold]:
+            self._tell(channel, [])
 
 
 def find_channels(
@@ -4089,6 +4132,16 @@ def length_of_time(text: str) -> float:
     return float(number) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[unit]
 
 
+def option_like(word: str, options: Iterable[str]) -> str:
+    """The option that somebody may have meant, as a question; "" if none is like it."""
+    from difflib import get_close_matches
+
+    others = {"--json": "--jsonl - or --jsonl FILE", "--csv": "--sqlite FILE or --jsonl FILE"}
+    alike = get_close_matches(word, [*options, "--help", "--version"], 1, 0.7)
+    meant = others.get(word) or "".join(alike)
+    return f". Did you mean {meant}?" if meant else ""
+
+
 def parse_arguments(argv: Sequence[str] | None) -> Any:
     """The options of HELP and SINKS, and the channels. Wrong ones exit with status 2."""
     from argparse import ArgumentParser
@@ -4100,11 +4153,20 @@ def parse_arguments(argv: Sequence[str] | None) -> Any:
     parser.add_argument("channels", nargs="*")
     parser.add_argument("--version", action="version", version=f"okex_ws {__version__}")
     kinds: dict[str, Any] = {"": {"action": "store_true"}, "[PART]": {"nargs": "?", "const": ""}}
-    kinds |= {"N": {"type": int}, "TIME": {"type": length_of_time}, "REGION": {"choices": REGIONS}}
-    for option, value in re.findall(r"^  (--[\w-]+) (\S*) ", text, re.M):
+    kinds |= {"N": {"type": int}, "TIME": {"type": length_of_time}}
+    options = dict(re.findall(r"^  (--[\w-]+) (\S*) ", text, re.M))
+    for option, value in options.items():
         parser.add_argument(option, **kinds.get(value, {}))
     parser.set_defaults(region="global", fill=3600.0, name="default", history=1000, credentials=None)
-    args = parser.parse_intermixed_args(argv)  # channels may stand between options
+    args, unknown = parser.parse_known_intermixed_args(argv)  # channels may stand between options
+    if unknown:
+        meant = option_like(unknown[0].partition("=")[0], options)
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
+    if args.region not in REGIONS:
+        meant = {"eu": "eea"}.get(args.region, " or ".join(REGIONS))
+        parser.error(f"--region: invalid choice: {args.region!r}. Did you mean {meant}?")
+    if (channels := joined_channels(args.channels)) != args.channels:
+        parser.error(f"a channel is one word. Did you mean {' '.join(channels)}?")
     usual = "trades:BTC-USDT"
     if args.board:
         usual += " books:BTC-USDT tickers:BTC-USDT tickers:ETH-USDT tickers:SOL-USDT tickers:XRP-USDT tickers:DOGE-USDT"
@@ -4161,10 +4223,10 @@ def show_list(args: Any) -> int:
 class Console(logging.Handler):
     """Log lines on stderr, by a thread of its own: who logs waits for no terminal that stands still."""
 
-    def __init__(self, muted: bool = False) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-        self.muted = muted  # while the board is there
+        self.muted = False  # while the board is there
         self.kept = deque[str](maxlen=200)  # lines for the board, without routine
         self.lines = LogQueue[str]()  # to be written
         self.writing = inf  # monotonic: when the write under way began
@@ -4315,6 +4377,7 @@ class Run:
                 if not fit:
                     client = OkexWS(channel, self.handle, **options)
                     vars(client).update(on_status=self.on_status, on_refused=self.on_refused, found=self.found)
+                    client.ways = ("--proxy URL.", "--region eea.", "--offline.")
                     self.clients.append(client)
                     if self.running:
                         client.start()
@@ -4460,13 +4523,14 @@ class Run:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line, and return the exit status."""
     sys.stdout = sys.stdout or open(os.devnull)  # closed: writing raises OSError  # noqa: SIM115
-    args = parse_arguments(argv)
-    console = Console(args.board and sys.stderr.isatty())
+    console = Console()
     okex_log.handlers, okex_log.propagate = [console], False
-    okex_log.setLevel(logging.DEBUG if args.trace else logging.WARNING if args.quiet else logging.INFO)
     with suppress(AttributeError):  # on a console without UTF-8, escapes
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
+        args = parse_arguments(argv)
+        console.muted = args.board and sys.stderr.isatty()
+        okex_log.setLevel(logging.DEBUG if args.trace else logging.WARNING if args.quiet else logging.INFO)
         if args.offline:
             sys.path.insert(0, os.path.realpath(__file__ + "/../tests"))
             try:
@@ -4489,6 +4553,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.unmute()
         console.flush()
 
+
+if __name__ == "__main__":
+    set_signal(SIGINT, handler_of_ctrl_c)
 
 if __name__ == "__main__":  # leave this out where you paste the file into a script of your own
     sys.exit(main())

@@ -191,7 +191,7 @@ def test_says_why_it_cannot_connect_and_what_can_be_done(exchange, connect, impa
         wait_for(lambda: any(f"HTTP {status}" in why for why in reasons(client)), case=status)  # noqa: B023
     exchange.http_status = 0
     wait_for(lambda: client.rows)
-    assert caplog.text.count("There was no connection yet: --offline") == 1
+    assert caplog.text.count('Blocked? proxy=. Account of my.okx.com? region="eea". Just looking? url= of') == 1
 
 
 def test_a_trace_that_is_turned_on_later_shows_both_ways(streaming, caplog):
@@ -252,6 +252,18 @@ def test_fifty_reconnects_leave_nothing_behind(exchange, connect, impatient, mon
     wait_for(lambda: client.saw(SUBSCRIBED, 102))
     for number in range(1, 52):
         assert subscribed(exchange, number) == [TRADES, TICKERS]
+
+
+def test_its_repr_tells_where_it_is_and_how_each_channel_stands(exchange, streaming):
+    url = exchange.url.replace("//", "//me:secret@")
+    told = f"<OkexWS {exchange.url}/ws/v5/public not connected, trades:BTC-USDT wanted>"
+    assert repr(OkexWS(TRADES, url=url)) == told
+    client = streaming(TRADES, url=url)
+    wait_for(lambda: repr(client) == told.replace("not ", "").replace("wanted", "confirmed"))
+    client.subscribe(*(f"trades:X{n}-USDT" for n in range(50)))
+    assert re.search(r"trades:X7-USDT \w+ and 42 more>$", repr(client))
+    client.close()
+    assert "/public closed, " in repr(client)
 
 
 # -- Subscriptions
@@ -804,14 +816,19 @@ def test_says_in_words_what_failed():
         (ConnectionRefusedError(111, "Connection refused"), "refused the connection"),
         (TimeoutError("timed out"), "did not answer"),
         (websocket.WebSocketTimeoutException("timed out"), "did not answer"),
-        (ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number"), "TLS with"),
+        (ssl.SSLError(1, "[SSL: WRONG] wrong number (_ssl.c:1)"), "TLS with ws.okx.com failed: wrong number"),
         (websocket.WebSocketBadStatusException("Handshake status 403 Forbidden", 403), "HTTP 403"),
         (websocket.WebSocketProxyException("failed CONNECT via proxy status: 407"), "the proxy failed"),
         (ConnectionResetError(104, "Connection reset by peer"), "reset by peer"),
         (ValueError(), "ValueError"),
     ):
         line = explain(error, "wss://me:secret@ws.okx.com/ws/v5/public")
-        assert words in line and "secret" not in line, repr(error)
+        assert words in line and "secret" not in line and "ws://" not in line, repr(error)
+        assert re.match("TLS|the proxy", line) or len(f"12:00:00 No connection: {line}. Next try in 29.9 s.") <= 80, (
+            line
+        )
+    line = explain(ssl.SSLError(1, "wrong version number"), "wss://127.0.0.1:8000/ws/v5/public")
+    assert line == "TLS with 127.0.0.1:8000 failed: wrong version number; does it speak ws://?"
 
 
 def test_names_the_proxy_that_failed(kept_port, connect, monkeypatch):
