@@ -98,7 +98,8 @@ def on_open(ws: "OkexWS") -> None:
     """Connected: log in, if a channel needs it, and subscribe to everything that is wanted."""
     ws._begin()
     ws.counts["connects"] += 1
-    okex_log.info("Connected to %s.", passwordless(ws.url))
+    told = f"Connected to {passwordless(ws.url)}."
+    CHORUS.log(f"{told} {ws.counts['connects']}", logging.INFO, told)
     ws._notify(CONNECTED, ws.url)
     ws._send_due()
 
@@ -116,9 +117,10 @@ def on_message(ws: "OkexWS", message: str | bytes) -> None:
         if event.kind == "data":
             ws._deliver(event.channel, event.rows, event.action)
         elif event.kind == "pong":
+            level = ws.ping_level if ws.latency else logging.INFO
             ws._freshness.ponged(monotonic())
             ws._tries = 0
-            okex_log.info("Pong received. %.1f ms", ws.latency or 0.0)
+            okex_log.log(level, "Pong received. %.1f ms", ws.latency or 0.0)
         elif event.kind == "confirmed":
             channel = ws._subscriptions.confirmed(event.channel, event.id)
             ws._tries = 0
@@ -148,12 +150,13 @@ def send_heartbeat(ws: "OkexWS") -> None:
     due, failed = monotonic() + ws.ping_every, False
     while not ws._stop.wait(min(1.0, due - monotonic())):
         ws._tell_lag()
+        CHORUS.sum_up()
         if monotonic() < due:
             continue
         try:
             ws._freshness.pinging(monotonic())
             ws.send(ws.dialect.ping)
-            okex_log.info("Ping sent.")
+            okex_log.log(ws.ping_level, "Ping sent.")
             due, failed = monotonic() + ws.ping_every, False
         except Exception as error:
             if not failed:
@@ -240,7 +243,8 @@ def heed(ws: "OkexWS", event: "WireEvent", text: str) -> None:
             okex_log.warning("An answer that nobody waits for any more, to %s", printable_text(answer))
         case "ended":
             if unasked := ws._subscriptions.ended(event.channel, event.id):
-                okex_log.warning("%s: unsubscribed by the exchange. Asking for it again.", unasked.channel)
+                what = f"{unasked.channel}: unsubscribed by the exchange. Asking for it again."
+                CHORUS.log("ended", logging.WARNING, what)
             else:
                 okex_log.info("%s unsubscribed.", printable_text(event.channel))
             ws._send_due()
@@ -316,6 +320,7 @@ class OkexWS(Connection):
     _send_heartbeat = send_heartbeat
 
     tracing = False  # whether messages are logged; looked up once for each chunk of them
+    ping_level = logging.INFO  # of the log lines about pings, but for the first pong's
     ways = ("proxy=.", 'region="eea".', "url= of tests/exchange.py.")  # out, where nothing connects
 
     def __init__(
@@ -340,6 +345,7 @@ class OkexWS(Connection):
         self.ping_every = ping_every or self.dialect.ping_every
         self.counts: Counter[str] = Counter()  # written by the reading thread, but for what is rare
         self._warned: set[str] = set()  # what is said only once
+        self._broken: set[str] = set()  # channels of books that had a gap, until all are in sync again
 
         self._endpoint_of = functools.partial(endpoint_of, url=url, region=region, simulated=simulated)
         server = self._endpoint_of(first)
@@ -425,6 +431,7 @@ class OkexWS(Connection):
             for subscription in self._subscriptions:
                 if isinstance(subscription.keeper, TradeSeries):
                     subscription.keeper.give_up(subscription.keeper.holes, "the run ended first")
+            CHORUS.sum_up(0.0)
             self.ended.set()
             self._notify(EXIT, explain(self._fatal, self.url) if self._fatal else "closed")
 
@@ -553,6 +560,11 @@ class OkexWS(Connection):
         for subscription in self._subscriptions.check(now):
             self._resubscribe(subscription, f"no snapshot within {CONFIRM_TIMEOUT:.0f} s")
         self._send_due()
+        broken = [channel for channel in self._broken if channel in self.books]
+        if broken and all(self.books[channel].ready for channel in broken):
+            self._broken.clear()
+            what = f"All {len(broken)} books that had a gap are" if broken[1:] else f"{broken[0]} is"
+            CHORUS.log("in sync", logging.WARNING, f"{what} in sync again.")
 
     def _wait_to_reconnect(self, what: str) -> None:
         reason = self._reason
@@ -561,7 +573,8 @@ class OkexWS(Connection):
         longest = min(MAX_RETRY, 2.0 ** min(self._tries, 5))  # 1, 2, 4, … 30
         delay = 0.0 if reason.startswith("64008") and not self._tries else uniform(0, longest)
         self._tries += 1
-        okex_log.warning("%s: %s. Next try in %.1f s.", what, reason, delay)
+        line = f"{what}: {reason}. Next try in {delay:.1f} s."
+        CHORUS.log(f"{self.url} {self._tries} {reason}", logging.WARNING, line)
         if self._tries == 3 and not self.counts["connects"]:
             okex_log.warning("Blocked? %s Account of my.okx.com? %s Just looking? %s", *self.ways)
         self._notify(DISCONNECTED, reason)
@@ -647,7 +660,8 @@ class OkexWS(Connection):
             return
         self.counts["gaps"] += 1
         gap = f"{subscription.channel}: {why}"
-        okex_log.warning("%s. The book is not valid until it is subscribed to anew.", gap)
+        self._broken.add(subscription.channel)
+        CHORUS.log("gap", logging.WARNING, f"{gap}. The book is not valid until it is subscribed to anew.")
         self._notify(GAP, gap)
         if not self.dialect.snapshots:  # what still comes of the old one could be taken for the new book
             raise Reconnect(f"{subscription.channel} is out of sync")
@@ -692,6 +706,42 @@ class Pace:
 
 CONNECT_PACE = Pace(0.34)  # OKX accepts 3 connects a second per IP (docs-v5 overview, 2026)
 FILL_PACE = Pace(0.125)  # OKX takes 10 of each of these requests a second per IP (docs-v5, 2026)
+
+
+class Chorus:
+    """Log lines that hundreds of channels may have at once: the first in full, the others with a count.
+
+    trades:BTC-USDT: missing trades 5 to 9 (5). Asking REST.
+    trades:XRP-USDT: missing trades 2 to 3 (2). Asking REST. (and 98 more like it)
+    """
+
+    def __init__(self) -> None:
+        # By kind: monotonic, when one was logged, and when the last came; how many wait; the last, and its level.
+        self._lines: dict[str, tuple[float, float, int, str, int]] = {}
+        self._lock = threading.Lock()  # guards _lines
+
+    def log(self, kind: str, level: int, line: str) -> None:
+        """Log a line, or hold it back if one of its kind came just before."""
+        with self._lock:
+            now = monotonic()
+            begun, _, held, *_ = self._lines.get(kind, (now, now, -1))
+            self._lines[kind] = begun, now, held + 1, line, level
+        if held < 0:
+            okex_log.log(level, "%s", line)
+
+    def sum_up(self, patience: float = 2.0) -> None:
+        """Log what is held back, for a minute at most, once no more has come for so many seconds."""
+        with self._lock:
+            now = monotonic()
+            times = ((kind, begun, last) for kind, (begun, last, *_) in self._lines.items())
+            over = [kind for kind, begun, last in times if now - last >= patience or now - begun >= 60.0]
+            lines = [self._lines.pop(kind) for kind in over]
+        for _, _, held, line, level in lines:
+            if held:
+                okex_log.log(level, "%s%s", line, f" (and {held - 1} more like it)" if held > 1 else "")
+
+
+CHORUS = Chorus()  # of all clients of the process
 
 
 class Freshness:
@@ -1018,8 +1068,8 @@ class Subscriptions:
                 entry.due = inf
                 if entry.state == "sent":
                     self._fail(entry, "wanted", "not confirmed yet")
-                    message = "%s is not confirmed after %.0f s. Asking again in %.0f s."
-                    okex_log.warning(message, channel, CONFIRM_TIMEOUT, entry.wait)
+                    line = f"{channel} is not confirmed after {CONFIRM_TIMEOUT:.0f} s."
+                    CHORUS.log(f"late at {now}", logging.WARNING, f"{line} Asking again in {entry.wait:.0f} s.")
                 elif entry.again:
                     if isinstance(keeper, OrderBook) and not self.dialect.snapshots:
                         # What still comes of the old subscription could be taken for the new book.
@@ -2406,7 +2456,8 @@ class Filler:
         self.ws.counts["holes"] += 1
         why = "" if self.fill else "filling is off"
         if self.fill:
-            okex_log.warning("%s: missing %s. Asking REST.", series.channel, series.describe(hole))
+            line = f"{series.channel}: missing {series.describe(hole)}. Asking REST."
+            CHORUS.log("missing", logging.WARNING, line)
         oldest = (wall_clock() - self.fill) * 1000  # ms
         pages: list[str] = []  # newest first, each as JSON, which takes a fifth of the memory
         known, listed, rows, failures = hole.before, hole.before, 0, 0
@@ -2491,7 +2542,7 @@ class Filler:
         if gone:
             text += f"; {gone} do not exist, since REST does not list them"
         if count or gone:
-            okex_log.info("%s: %s.", series.channel, text)
+            CHORUS.log("restored", logging.INFO, f"{series.channel}: {text}.")
         series.give_up(unlisted)
         series.give_up(series.parts(hole), why)
 
@@ -3748,6 +3799,10 @@ class Writer:
     def waiting(self) -> int:
         return self.put_rows - self.written
 
+    def __str__(self) -> str:
+        written = plural(self.written - self.sink.refused, "rows")
+        return f"--{self.option}: {written} written, {self.waiting} waiting"
+
     def put(self, received: float, channel: str, content: Any) -> None:
         """Queue rows, or (status, detail) without a channel. Waits while the queue is full."""
         if self.queue.qsize() >= MAX_QUEUE:
@@ -4005,10 +4060,7 @@ class Board:
         bought = sum(price_number(size) for _, _, size, side in trades if side == "buy")
         share = f", {bought / total:.0%} bought" if total else ""
         tape = f"{line_format(self.tape_channel).name} trades{share}" if self.tape_channel else ""
-        sinks = []
-        for writer in self.writers:
-            written = plural(writer.written - writer.sink.refused, "rows")
-            sinks.append(f"--{writer.option}: {written} written, {writer.waiting} waiting")
+        sinks = [*map(str, self.writers)]
         quotes, others = self.table(channels, books)
         status, log = self.status(), list(self.log)
         return BoardPicture(status, quotes, others, heading, bids, asks, tape, trades, log, sinks)
@@ -4296,6 +4348,7 @@ class Run:
         for option, target in targets.items():
             sink = SINKS[option](target, name=args.name, history=args.history, command=self.command)
             self.writers.append(Writer(option, sink))
+        self.recording = bool(self.writers) and sys.stderr.isatty()
         self.recall(args.channels)
 
     def run(self) -> int:
@@ -4307,6 +4360,8 @@ class Run:
                 timer.start()
             if self.args.board:
                 self.screen.start()
+            elif self.recording:
+                threading.Thread(target=self.report, name="okex_ws report", daemon=True).start()
             with self.clients_lock:
                 first, *others = self.clients
                 self.running = True
@@ -4379,6 +4434,9 @@ class Run:
                     vars(client).update(on_status=self.on_status, on_refused=self.on_refused, found=self.found)
                     client.ways = ("--proxy URL.", "--region eea.", "--offline.")
                     self.clients.append(client)
+                    if len(self.clients) > 1 or self.output in (None, self.board.note):
+                        for each in self.clients:
+                            each.ping_level = logging.DEBUG
                     if self.running:
                         client.start()
             if fit:
@@ -4504,6 +4562,13 @@ class Run:
                 os._exit(self.status)
             self.over.set()
 
+    def report(self) -> None:
+        """Tell a terminal that it records: after the first minute, and then every ten. With --quiet, too."""
+        wait = 60.0
+        while not self.ending.wait(wait):
+            wait = 600.0
+            okex_log.warning("%s.", ", ".join(map(str, self.writers)))
+
     def sum_up(self) -> None:
         counts = sum((client.counts for client in self.clients), Counter[str]())
         received = f"{plural(self.rows, 'rows')} in {plural(counts.pop('messages', 0), 'messages')}"
@@ -4517,7 +4582,8 @@ class Run:
             if refused or waits:
                 told |= {f"rows refused by {option}": refused, f"waits for {option}": waits}
         parts = ", ".join(plural(n, what) for what, n in told.items())
-        okex_log.info("%s over %.1f s, %s.", received, monotonic() - self.board.began, parts)
+        level = logging.WARNING if self.recording else logging.INFO  # with --quiet, too
+        okex_log.log(level, "%s over %.1f s, %s.", received, monotonic() - self.board.began, parts)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

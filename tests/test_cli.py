@@ -87,6 +87,41 @@ def test_the_demo_words_are_there_unless_it_is_quiet():
     assert finish("--offline", "--ping-every", "0.2", "--quiet", "--seconds", "2")[2] == ""
 
 
+def test_pings_are_told_where_one_connection_prints_rows_and_the_first_pong_everywhere(exchange, tmp_path):
+    often = ["--url", exchange.url, "--ping-every", "0.1"]
+    with open(tmp_path / "stdout", "w") as out:
+        for arguments in ([BTC, "--jsonl", str(tmp_path / "rows")], [BTC, "candle1m:BTC-USDT"]):
+            process = program(*arguments, *often, stdout=out)
+            pinged = len(exchange.requests) + 20
+            err = until(process.stderr, "Pong received.")
+            wait_for(lambda pinged=pinged: len(exchange.requests) > pinged)
+            process.terminate()
+            err += process.communicate(timeout=15)[1]
+            assert "Ping sent" not in err and 1 <= err.count("Pong received") <= 2, arguments
+        assert "Ping sent" in finish(BTC, *often, "--trace", "--seconds", "2", "--jsonl", str(tmp_path / "rows"))[2]
+
+
+RECORDS = """
+import sys, threading, okex_ws
+wait = threading.Event.wait  # ten minutes are a second, and one is a tenth
+threading.Event.wait = lambda event, seconds=None: wait(event, seconds / 600 if seconds in (60, 600) else seconds)
+sys.exit(okex_ws.main(sys.argv[1:]))
+"""
+
+
+def test_a_recording_tells_its_terminal_how_many_rows_it_has_even_a_quiet_one(exchange, tmp_path):
+    arguments = [BTC, "--url", exchange.url, "--quiet", "--jsonl", str(tmp_path / "rows"), "--seconds", "4"]
+    ours, theirs = pty.openpty()
+    process = program(*arguments, code=RECORDS, stderr=theirs)
+    assert process.wait(20) == 0
+    os.close(theirs)
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
+        *reports, summary = terminal.read(65536).decode().splitlines()
+    assert 3 <= len(reports) <= 4 and all(re.search(r" --jsonl: \d+ rows? written, ", line) for line in reports)
+    assert re.search(r" \d+ rows in .* rows written by --jsonl", summary)
+    assert finish(*arguments, "--count", "3", code=RECORDS)[2] == ""  # into a pipe
+
+
 def test_one_readable_line_a_row(exchange):
     lines = {
         "trades:BTC-USDT": r"BTC-USDT +[\d.]+ +[\d.]+ (buy|sell)",

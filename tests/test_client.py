@@ -444,6 +444,38 @@ def test_a_channel_of_another_endpoint_is_an_error_at_once():
         OkexWS([TRADES, "spot/trade:BTC-USDT"], url="ws://127.0.0.1:1/same")
 
 
+def test_a_drop_of_a_hundred_channels_is_a_handful_of_lines(exchange, connect, impatient, monkeypatch, caplog):
+    monkeypatch.setattr(okex_ws.FILL_PACE, "spacing", 0.0)
+    caplog.set_level(logging.INFO, "okex_ws")
+    exchange.more_coins = 100
+    client = connect("trades:C0*-USDT")
+    wait_for(lambda: len({channel for channel, _ in client.rows}) == 100)
+    for turn in range(1, 4):
+        exchange.lost = dict.fromkeys(client.channels, 1)
+        wait_for(lambda: client.counts["holes"] == 100 * turn)  # noqa: B023
+        exchange.sessions[-1].drop()
+
+    def told(what):
+        return sum(1 + int(more or 0) for more in re.findall(rf"{what}(?:.*and (\d+) more like it)?", caplog.text))
+
+    wait_for(lambda: told("missing trades") == told("missing rows? restored") == 300)
+    assert len([message for message in caplog.messages if not re.match("Ping|Pong", message)]) <= 3 + 3 * 9
+    exchange.rest_status, exchange.lost = 403, dict.fromkeys(client.channels, 1)
+    wait_for(lambda: len(re.findall("stay missing", caplog.text)) == 100, within=60)  # each by its name
+
+
+def test_many_gaps_are_a_line_with_a_count_and_one_when_all_are_right_again(exchange, connect, caplog):
+    exchange.more_coins = 30
+    client = connect("books:C0*-USDT")
+    wait_for(lambda: client.books and all(book.ready for book in client.books.values()))
+    exchange.lost = dict.fromkeys(client.books, 1)
+    wait_for(lambda: "All 30 books that had a gap are in sync again." in caplog.text)
+    wait_for(lambda: "(and 28 more like it)" in caplog.text)
+    assert caplog.text.count("is not valid until") == 2 and caplog.text.count("in sync again") == 1
+    exchange.lost = {"books:C0007-USDT": 1}
+    wait_for(lambda: "books:C0007-USDT is in sync again." in caplog.text)
+
+
 # -- The heartbeat
 
 
@@ -824,9 +856,7 @@ def test_says_in_words_what_failed():
     ):
         line = explain(error, "wss://me:secret@ws.okx.com/ws/v5/public")
         assert words in line and "secret" not in line and "ws://" not in line, repr(error)
-        assert re.match("TLS|the proxy", line) or len(f"12:00:00 No connection: {line}. Next try in 29.9 s.") <= 80, (
-            line
-        )
+        assert len(line) <= 35 or re.match("TLS|the proxy", line), f"{line} makes a line of more than 80 columns"
     line = explain(ssl.SSLError(1, "wrong version number"), "wss://127.0.0.1:8000/ws/v5/public")
     assert line == "TLS with 127.0.0.1:8000 failed: wrong version number; does it speak ws://?"
 
