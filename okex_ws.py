@@ -3195,7 +3195,8 @@ price: px price fillPx bkPx trade_px tradeUnitPrice | time: time ts timestamp
 trigger: triggerPx slTriggerPx tpTriggerPx moveTriggerPx ordPx trigger_price algo_price
 size: sz size qty amount fillSz tradeAmount | bid: bid bidPx best_bid buy
 ask: ask askPx best_ask sell | open: o open | high: h high | low: l low | close: c close
-volume: vol volume | last 24h ago: open24h open_24h | index: idxPx last futureIndex
+volume: vol volume | 24 h volume: vol24h base_volume_24h volume_24h vol
+last 24h ago: open24h open_24h | index: idxPx last futureIndex
 mark: markPx mark_price | estimate: settlePx settlement_price estimated_price data
 highest: buyLmt highest | lowest: sellLmt lowest | rate: fundingRate funding_rate
 next: nextFundingRate estimated_rate | funded: fundingTime funding_time
@@ -3891,6 +3892,7 @@ class BoardQuote(NamedTuple):
     spread: str
     history: Sequence[float]  # prices, five seconds apart
     age: str  # of a price that is old
+    volume: str = ""  # of 24 hours
 
 
 class BoardPicture(NamedTuple):
@@ -3908,16 +3910,17 @@ class BoardPicture(NamedTuple):
 
 def draw_board(picture: BoardPicture, width: int, height: int, colours: bool) -> list[str]:
     """The board as `height` lines of at most `width` characters."""
-    foot: list[BoardLine] = [[(board_rule("log", width), "dim")]] if height >= 18 else []
-    foot += [[(line, "")] for line in picture.log[-max(1, height // 7) :]]
-    foot += [[(line, "dim")] for line in picture.sinks]
-    free = height - 1 - len(foot)
+    rule: list[BoardLine] = [[(board_rule("log, q leaves", width), "dim")]] if height >= 18 else []
+    sinks = [[(line, "dim")] for line in picture.sinks]
+    bottom = height - len(rule) - len(sinks)
+    free = bottom - 1 - min(len(picture.log), max(1, height // 7))
     most = max(2, free - max(5, free // 3)) if picture.book or picture.tape else free
     lines = [[picture.status], *table_lines(picture, width, most)]
-    lines += market_lines(picture, width, height - len(lines) - len(foot))
-    lines += [[]] * (height - len(lines) - len(foot))
+    lines += market_lines(picture, width, free + 1 - len(lines))
+    log = [[(line, "")] for line in picture.log][-max(1, bottom - len(lines)) :]
+    lines += [[]] * (bottom - len(lines) - len(log))
     drawn = []
-    for pieces in [*lines, *foot][:height]:
+    for pieces in [*lines, *rule, *log, *sinks][:height]:
         line, left = "", width
         for text, colour in pieces:
             text = printable_text(text, left)[:left]
@@ -3939,16 +3942,25 @@ def right_aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def table_lines(picture: BoardPicture, width: int, most: int) -> list[BoardLine]:
     """The instruments, below the names of the columns, and the last rows of other channels."""
-    heading = BoardQuote("instrument", "last", "24 h", "bid", "ask", "spread", (), " ")  # dim
+    heading = BoardQuote("instrument", "last", "24 h", "bid", "ask", "spread", (), " ", "volume")  # dim
     quotes = [heading, *picture.quotes] if picture.quotes else []
     hidden = len(quotes) + len(picture.others) - most
     quotes = quotes[:most]
     names = min(max(len(row.name) for row in [heading, *quotes]), width // 3)
     lasts = right_aligned([row[1:2] for row in quotes])
     others = right_aligned([row[2:6] for row in quotes])
+    volumes = right_aligned([row[2:6] + row[8:] for row in quotes])
+    room = width - names - 3 - sum(map(len, lasts[:1]))  # for the rest and a sparkline
+    if any(row.volume for row in picture.quotes) and room - len(volumes[0]) >= 12:
+        others = volumes
+    room -= sum(map(len, others[:1]))
+    span = 5 * min(room, max((len(row.history) for row in quotes), default=0)) - 5
+    if span > 0:
+        text = f"past {span} s" if span < 120 else f"past {span // 60} min"
+        quotes[0] = heading._replace(age=text)
     lines: list[BoardLine] = []
     for row, last, rest in zip(quotes, lasts, others):
-        prices = row.history[-max(1, width - names - len(last) - len(rest) - 3) :]
+        prices = row.history[-max(1, room) :]
         low = min(prices, default=0.0)
         step = (max(prices, default=0.0) - low) / 7 or 1.0
         spark = "".join("▁▂▃▄▅▆▇█"[round((price - low) / step)] for price in prices)
@@ -3979,6 +3991,13 @@ def market_lines(picture: BoardPicture, width: int, height: int) -> list[BoardLi
     tape += zip(right_aligned(picture.trades), [trade[3] for trade in picture.trades])
     pairs = islice(zip_longest(ladder, tape, fillvalue=("", "")), max(0, height))
     return [[(f"{text[:inner]:<{left}}", colour), trade] for (text, colour), trade in pairs]
+
+
+def short_number(text: str) -> str:
+    """12.3k for 12345.6; "" for what is no number."""
+    number = price_number(text)
+    power = min(4, (len(f"{number:.0f}") - 1) // 3)
+    return f"{number / 1000**power:.1f}{' kMGT'[power]}".strip() if number else ""
 
 
 def price_number(text: str) -> float:
@@ -4018,24 +4037,26 @@ class Board:
         if channel == self.tape_channel:
             self.tape.extend(rows)
 
-    def show(self, over: threading.Event) -> None:
-        """Draw on the terminal, five times a second, until it is over, and leave it as it was."""
-        shown, size = list[str](), (0, 0)
+    def show(self, over: threading.Event) -> bool:
+        """Draw on the terminal, five times a second, and leave it as it was. Whether q ended that."""
+        shown, size, left = list[str](), (0, 0), False
         try:
-            write_out(sys.stdout, "\033[?1049h\033[?25l\033[?7l")  # alternate screen, no cursor or wrapping
-            while not over.wait(0.2):
-                columns, rows = os.get_terminal_size(sys.stdout.fileno())
-                if (columns, rows) != size:
-                    write_out(sys.stdout, "\033[2J")
-                    shown, size = [""] * rows, (columns, rows)
-                lines = draw_board(self.picture(), columns, rows, is_colourful())
-                changed = [(n, line) for n, line in enumerate(lines, 1) if line != shown[n - 1]]
-                write_out(sys.stdout, "".join(f"\033[{n};1H\033[2K{line}" for n, line in changed))
-                shown = lines
+            with keyboard() as pressed:
+                write_out(sys.stdout, "\033[?1049h\033[?25l\033[?7l")  # alternate screen, no cursor or wrapping
+                while not over.wait(0.2) and not left:
+                    columns, rows = os.get_terminal_size(sys.stdout.fileno())
+                    if (columns, rows) != size:
+                        write_out(sys.stdout, "\033[2J")
+                        shown, size = [""] * rows, (columns, rows)
+                    lines = draw_board(self.picture(), columns, rows, is_colourful())
+                    changed = [(n, line) for n, line in enumerate(lines, 1) if line != shown[n - 1]]
+                    write_out(sys.stdout, "".join(f"\033[{n};1H\033[2K{line}" for n, line in changed))
+                    shown, left = lines, b"q" in pressed()
         except Exception:
             okex_log.exception("The board failed")
         with suppress(OSError):  # the terminal is gone
             write_out(sys.stdout, "\033[0m\033[2J\033[?7h\033[?25h\033[?1049l")
+        return left
 
     def picture(self) -> BoardPicture:
         self.drawn += 1
@@ -4062,7 +4083,8 @@ class Board:
         tape = f"{line_format(self.tape_channel).name} trades{share}" if self.tape_channel else ""
         sinks = [*map(str, self.writers)]
         quotes, others = self.table(channels, books)
-        status, log = self.status(), list(self.log)
+        host = "/".join(passwordless(self.clients[0].url).split("/")[:3])  # which the first line shows
+        status, log = self.status(), [line.replace(host, "") for line in list(self.log)]
         return BoardPicture(status, quotes, others, heading, bids, asks, tape, trades, log, sinks)
 
     def status(self) -> tuple[str, str]:
@@ -4101,6 +4123,7 @@ class Board:
                 row = named_row(channel, row)
                 values = {what: row_value(row, what) for what in ("bid", "ask", "change")}
                 values |= {"last": row_value(row, price), "when": when}
+                values["volume"] = short_number(row_value(row, "24 h volume")) if price == "last" else ""
             elif channel in books:
                 with suppress(BookOutOfSync, IndexError):  # it has one side
                     bids, asks = books[channel].top(1)
@@ -4111,9 +4134,8 @@ class Board:
             known[name] = {what: value for what, value in values.items() if value} | known.get(name, {})
         return [self.quote(name, **values) for name, values in known.items()], others
 
-    def quote(
-        self, name: str, last: str = "", bid: str = "", ask: str = "", change: str = "", when: float = inf
-    ) -> BoardQuote:
+    def quote(self, name: str, last: str = "", when: float = inf, **more: str) -> BoardQuote:
+        change, bid, ask, volume = (more.get(what, "") for what in ("change", "bid", "ask", "volume"))
         price = price_number(last)
         history = self.histories.setdefault(name, deque(maxlen=240))
         before = history[-1] if history else price
@@ -4124,7 +4146,26 @@ class Board:
         age = wall_clock() - when
         old = f"{age:.0f} s old" if age >= 10 else ""
         prices = [*history, price] if last else []
-        return BoardQuote(name, f"{arrow} {last}", change, bid, ask, spread, prices, old)
+        return BoardQuote(name, f"{arrow} {last}", change, bid, ask, spread, prices, old, volume)
+
+
+@contextmanager
+def keyboard() -> Iterator[Callable[[], bytes]]:
+    """What was pressed on the terminal since the last call, without Enter; nothing where that cannot be had."""
+    try:
+        import select
+        import termios
+        import tty
+
+        before = termios.tcgetattr(0)
+        tty.setcbreak(0)
+    except Exception:  # Windows, or stdin is no terminal
+        yield bytes
+        return
+    try:
+        yield lambda: os.read(0, 99) if select.select([0], [], [], 0)[0] else b""
+    finally:
+        termios.tcsetattr(0, termios.TCSANOW, before)
 
 
 def write_out(stream: Any, text: str) -> None:
@@ -4159,7 +4200,7 @@ Print OKEx/OKX market data as it happens; all else goes to stderr.
 %s
   --name NAME         the NAME in the keys of Redis (default: default)
   --history N         rows of each channel that Redis keeps (default: 1000)
-  --board             a live screen instead of lines
+  --board             a live screen instead of lines; q leaves it
   --quiet             on stderr only what goes wrong
   --trace             on stderr every message both ways
   --version
@@ -4520,7 +4561,8 @@ class Run:
                     self.end(0)
 
     def show_board(self) -> None:
-        self.board.show(self.ending)
+        if self.board.show(self.ending):
+            self.end(0)
         self.console.unmute()
         if not self.writers:  # the board failed: nothing is left to do
             self.end(1)
