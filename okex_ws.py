@@ -2458,6 +2458,7 @@ class Filler:
         if self.fill:
             line = f"{series.channel}: missing {series.describe(hole)}. Asking REST."
             CHORUS.log("missing", logging.WARNING, line)
+            yield 0.0  # all holes are told of before the first is filled
         oldest = (wall_clock() - self.fill) * 1000  # ms
         pages: list[str] = []  # newest first, each as JSON, which takes a fifth of the memory
         known, listed, rows, failures = hole.before, hole.before, 0, 0
@@ -4083,8 +4084,8 @@ class Board:
         tape = f"{line_format(self.tape_channel).name} trades{share}" if self.tape_channel else ""
         sinks = [*map(str, self.writers)]
         quotes, others = self.table(channels, books)
-        host = "/".join(passwordless(self.clients[0].url).split("/")[:3])  # which the first line shows
-        status, log = self.status(), [line.replace(host, "") for line in list(self.log)]
+        url = passwordless(self.clients[0].url)  # which the first line shows
+        status, log = self.status(), [line.replace(f" to {url}", "") for line in list(self.log)]
         return BoardPicture(status, quotes, others, heading, bids, asks, tape, trades, log, sinks)
 
     def status(self) -> tuple[str, str]:
@@ -4152,20 +4153,19 @@ class Board:
 @contextmanager
 def keyboard() -> Iterator[Callable[[], bytes]]:
     """What was pressed on the terminal since the last call, without Enter; nothing where that cannot be had."""
-    try:
+    before = None
+    with suppress(Exception):  # Windows, or stdin is no terminal
         import select
         import termios
         import tty
 
         before = termios.tcgetattr(0)
         tty.setcbreak(0)
-    except Exception:  # Windows, or stdin is no terminal
-        yield bytes
-        return
     try:
-        yield lambda: os.read(0, 99) if select.select([0], [], [], 0)[0] else b""
+        yield lambda: os.read(0, 99) if before and select.select([0], [], [], 0)[0] else b""
     finally:
-        termios.tcsetattr(0, termios.TCSANOW, before)
+        if before:
+            termios.tcsetattr(0, termios.TCSANOW, before)
 
 
 def write_out(stream: Any, text: str) -> None:
