@@ -4084,8 +4084,8 @@ class Board:
         tape = f"{line_format(self.tape_channel).name} trades{share}" if self.tape_channel else ""
         sinks = [*map(str, self.writers)]
         quotes, others = self.table(channels, books)
-        url = passwordless(self.clients[0].url)  # which the first line shows
-        status, log = self.status(), [line.replace(f" to {url}", "") for line in list(self.log)]
+        host = "/".join(passwordless(self.clients[0].url).split("/")[:3])  # which the first line shows
+        status, log = self.status(), [line.replace(f"to {host}", "to ") for line in list(self.log)]
         return BoardPicture(status, quotes, others, heading, bids, asks, tape, trades, log, sinks)
 
     def status(self) -> tuple[str, str]:

@@ -135,7 +135,7 @@ def test_what_is_noted_and_kept_becomes_a_picture(connect):
     client.handler = board.note
     seen = wait_for(lambda: (seen := board.picture()).bids and "bought" in seen.tape and seen.others and seen)
     (row,) = seen.quotes
-    assert (row.name, seen.book, seen.log) == ("BTC-USDT", "BTC-USDT book, in sync", ["Connected."])
+    assert (row.name, seen.book, seen.log) == ("BTC-USDT", "BTC-USDT book, in sync", ["Connected to /ws/v5/public."])
     assert row.last and row.bid and row.ask and row.spread and row.change.endswith("%") and not row.age
     assert re.fullmatch(r"\d+\.\d[kMG]?", row.volume)
     assert seen.trades[0][3] in ("buy", "sell") and "funding" in seen.others[0]
