@@ -25,6 +25,12 @@ Sections, each below a line of dashes: at a glance, client, subscriptions, frame
 network, finding, lines, sinks, board, command line.
 """
 
+from signal import SIG_DFL, SIGINT
+from signal import signal as set_signal
+
+if __name__ == "__main__":  # Ctrl-C while the rest is imported: no traceback
+    handler_of_ctrl_c = set_signal(SIGINT, SIG_DFL)
+
 import base64
 import functools
 import hashlib
@@ -94,13 +100,10 @@ def on_open(ws: "OkexWS") -> None:
     """Connected: log in, if a channel needs it, and subscribe to everything that is wanted."""
     ws._begin()
     ws.counts["connects"] += 1
-    okex_log.info("Connected to %s.", passwordless(ws.url))
+    told = f"Connected to {passwordless(ws.url)}."
+    CHORUS.log(f"{told} {ws.counts['connects']}", logging.INFO, told)
     ws._notify(CONNECTED, ws.url)
-    told = [s.channel for s in ws._subscriptions if V5.ORDERS.match(s.key) or re.match("fills|sprd-trades", s.key)]
-    if told and ws.counts["connects"] > 1:
-        gap = f"{', '.join(told)}: what happened to them while disconnected is not known: ask the exchange"
-        okex_log.warning("%s.", gap)
-        ws._notify(GAP, gap)
+    ws._doubt_orders()
     ws._send_due()
 
 
@@ -117,9 +120,10 @@ def on_message(ws: "OkexWS", message: str | bytes) -> None:
         if event.kind == "data":
             ws._deliver(event.channel, event.rows, event.action)
         elif event.kind == "pong":
+            level = ws._freshness.ping_level if ws.latency else logging.INFO
             ws._freshness.ponged(monotonic())
             ws._tries = 0
-            okex_log.log(ws._freshness.ping_level, "Pong received. %.1f ms", ws.latency or 0.0)
+            okex_log.log(level, "Pong received. %.1f ms", ws.latency or 0.0)
         elif event.kind == "confirmed":
             channel = ws._subscriptions.confirmed(event.channel, event.id)
             ws._tries = 0
@@ -149,8 +153,9 @@ def send_heartbeat(ws: "OkexWS") -> None:
     due, failed = monotonic() + ws.ping_every, False
     while not ws._stop.wait(min(0.5, due - monotonic())):
         ws._tell_lag()
-        level = logging.INFO if monotonic() >= due else logging.DEBUG
-        if level == logging.DEBUG and not ws._freshness.suspects():
+        CHORUS.sum_up()
+        level = ws.ping_level if monotonic() >= due else logging.DEBUG
+        if monotonic() < due and not ws._freshness.suspects():
             continue
         try:
             ws._freshness.pinging(monotonic(), level)
@@ -244,7 +249,8 @@ def heed(ws: "OkexWS", event: "WireEvent", text: str) -> None:
             okex_log.warning("An answer that nobody waits for any more, to %s", printable_text(answer))
         case "ended":
             if unasked := ws._subscriptions.ended(event.channel, event.id):
-                okex_log.warning("%s: unsubscribed by the exchange. Asking for it again.", unasked.channel)
+                what = f"{unasked.channel}: unsubscribed by the exchange. Asking for it again."
+                CHORUS.log("ended", logging.WARNING, what)
             else:
                 okex_log.info("%s unsubscribed.", printable_text(event.channel))
             ws._send_due()
@@ -281,9 +287,10 @@ def heed_refusal(ws: "OkexWS", event: "WireEvent") -> None:
     channels = [subscription.channel for subscription in refused]
     names = ", ".join(channels) or printable_text(event.channel) or "a request"
     ws.on_refused(channels, f"{names}: {why}")
-    okex_log.warning("The exchange refused %s: %s.", names, why)
-    for channel in channels if event.code in MISNAMED else ():
-        ws._finder.suggest(channel)
+    if channels and event.code in MISNAMED:
+        ws._finder.suggest(channels[0], f"The exchange refused {names}: {why}")
+    else:
+        okex_log.warning("The exchange refused %s: %s.", names, why)
     ws._notify(REFUSED, f"{names}: {why}")
     if ws._subscriptions.hopeless:
         ws._fatal = LookupError("every channel was refused: nothing to wait for")
@@ -319,6 +326,8 @@ class OkexWS(Connection):
     _send_heartbeat = send_heartbeat
 
     tracing = False  # whether messages are logged; looked up once for each chunk of them
+    ping_level = logging.INFO  # of the log lines about pings, but for the first pong's
+    ways = ("proxy=.", 'region="eea".', "url= of tests/exchange.py.")  # out, where nothing connects
 
     def __init__(
         self,
@@ -344,6 +353,7 @@ class OkexWS(Connection):
         self.final = final
         self.counts: Counter[str] = Counter()  # written by the reading thread, but for what is rare
         self._warned: set[str] = set()  # what is said only once
+        self._broken: set[str] = set()  # channels of books that had a gap, until all are in sync again
 
         self._endpoint_of = functools.partial(endpoint_of, url=url, region=region, simulated=simulated)
         server = self._endpoint_of(first)
@@ -374,6 +384,14 @@ class OkexWS(Connection):
 
     # Public calls.
 
+    def __repr__(self) -> str:
+        """<OkexWS wss://ws.okx.com/ws/v5/public connected, trades:BTC-USDT confirmed>"""
+        state = "closed" if self._stop.is_set() else "connected" if self._connected else "not connected"
+        told = [f", {channel} {how}" for channel, how in self.channels.items()]
+        if len(told) > 10:
+            told[9:] = [f" and {len(told) - 9} more"]
+        return f"<OkexWS {passwordless(self.url)} {state}{''.join(told)}>"
+
     @property
     def latency(self) -> float | None:
         """The last ping's round trip in milliseconds; None before the first pong."""
@@ -398,7 +416,7 @@ class OkexWS(Connection):
         try:
             for why in self._finder.look_up(self.found):
                 self._reason = why
-                self._wait_to_reconnect(False)
+                self._wait_to_reconnect("No list yet")
                 if self._stop.is_set():
                     break
             else:
@@ -411,7 +429,8 @@ class OkexWS(Connection):
                 if self._fatal:
                     raise self._fatal
                 if not self._stop.is_set():
-                    self._wait_to_reconnect(self.counts["connects"] > connects)
+                    connected = self.counts["connects"] > connects
+                    self._wait_to_reconnect("Disconnected" if connected else "No connection")
         except BaseException as error:  # asyncio.CancelledError, say, from the handler
             self._fatal = error
             if not isinstance(error, KeyboardInterrupt):
@@ -421,6 +440,7 @@ class OkexWS(Connection):
             self._stop.set()
             self._finder.finish()
             self._filler.end()
+            CHORUS.sum_up(0.0)
             self.ended.set()
             self._login.complete.set()  # no order has to wait for it any longer
             self._notify(EXIT, explain(self._fatal, self.url) if self._fatal else "closed")
@@ -529,6 +549,16 @@ class OkexWS(Connection):
         self._freshness.start(monotonic())
         self._connected = True
 
+    def _doubt_orders(self) -> None:
+        """After a reconnect, say of which channels nobody tells what was missed."""
+        told = [
+            s.channel for s in self._subscriptions if V5.ORDERS.match(s.key) or re.match("fills|sprd-trades", s.key)
+        ]
+        if told and self.counts["connects"] > 1:
+            gap = f"{', '.join(told)}: what happened to them while disconnected is not known: ask the exchange"
+            okex_log.warning("%s.", gap)
+            self._notify(GAP, gap)
+
     def exchange_time(self) -> float:
         """Seconds since 1970 by the exchange's clock, as the latest handshake tells how far this one is off."""
         return wall_clock() + self._login.ahead
@@ -560,6 +590,11 @@ class OkexWS(Connection):
         self._filler.check()
         self._leave(now)
         self._send_due()
+        broken = [channel for channel in self._broken if channel in self.books]
+        if broken and all(self.books[channel].ready for channel in broken):
+            self._broken.clear()
+            what = f"All {len(broken)} books that had a gap are" if broken[1:] else f"{broken[0]} is"
+            CHORUS.log("in sync", logging.WARNING, f"{what} in sync again.")
 
     def _leave(self, now: float) -> None:
         """Once the exchange will close this connection, raise Reconnect when it is this client's turn."""
@@ -569,19 +604,19 @@ class OkexWS(Connection):
         if now >= self._leave_at and not ordering:
             raise Reconnect("64008: the exchange announced a service upgrade")
 
-    def _wait_to_reconnect(self, connected: bool) -> None:
+    def _wait_to_reconnect(self, what: str) -> None:
         reason = self._reason
-        if not connected and port_of(self.url) == 8443 and not self.dialect.retired:
+        if what == "No connection" and port_of(self.url) == 8443 and not self.dialect.retired:
             reason += " (OKX closed port 8443 on 2026-10-31: leave the port out)"
         longest = min(MAX_RETRY, 2.0 ** min(self._tries, 5))  # 1, 2, 4, … 30
         delay = 0.0 if self._leave_at < inf and not self._tries else uniform(0, longest)
-        delay = (connected and self._login.wait) or delay
+        if what == "Disconnected":
+            delay = self._login.wait or delay
         self._tries += 1
-        what = "Disconnected from" if connected else "Cannot connect to"
-        okex_log.warning("%s %s: %s. Next try in %.1f s.", what, passwordless(self.url), reason, delay)
+        line = f"{what}: {reason}. Next try in {delay:.1f} s."
+        CHORUS.log(f"{self.url} {self._tries} {reason}", logging.WARNING, line)
         if self._tries == 3 and not self.counts["connects"]:
-            ways = "--offline needs no network, --proxy URL and --region eea or us lead other ways"
-            okex_log.warning("There was no connection yet: %s.", ways)
+            okex_log.warning("Blocked? %s Account of my.okx.com? %s Just looking? %s", *self.ways)
         self._notify(DISCONNECTED, reason)
         self._stop.wait(delay)
 
@@ -665,7 +700,8 @@ class OkexWS(Connection):
             return
         self.counts["gaps"] += 1
         gap = f"{subscription.channel}: {why}"
-        okex_log.warning("%s. Subscribing to it anew; a book is not valid until then.", gap)
+        self._broken.add(subscription.channel)
+        CHORUS.log("gap", logging.WARNING, f"{gap}. Subscribing to it anew; a book is not valid until then.")
         self._notify(GAP, gap)
         if not self.dialect.snapshots:  # what still comes of the old one could be taken for the new book
             raise Reconnect(f"{subscription.channel} is out of sync")
@@ -733,6 +769,42 @@ class Leaving:
 LEAVING = Leaving()
 CONNECT_PACE = Pace(0.34)  # OKX accepts 3 connects a second per IP (docs-v5 overview, 2026)
 FILL_PACE = Pace(0.125)  # OKX takes 10 of each of these requests a second per IP (docs-v5, 2026)
+
+
+class Chorus:
+    """Log lines that hundreds of channels may have at once: the first in full, the others with a count.
+
+    trades:BTC-USDT: missing trades 5 to 9 (5). Asking REST.
+    trades:XRP-USDT: missing trades 2 to 3 (2). Asking REST. (and 98 more like it)
+    """
+
+    def __init__(self) -> None:
+        # By kind: monotonic, when one was logged, and when the last came; how many wait; the last, and its level.
+        self._lines: dict[str, tuple[float, float, int, str, int]] = {}
+        self._lock = threading.Lock()  # guards _lines
+
+    def log(self, kind: str, level: int, line: str) -> None:
+        """Log a line, or hold it back if one of its kind came just before."""
+        with self._lock:
+            now = monotonic()
+            begun, _, held, *_ = self._lines.get(kind, (now, now, -1))
+            self._lines[kind] = begun, now, held + 1, line, level
+        if held < 0:
+            okex_log.log(level, "%s", line)
+
+    def sum_up(self, patience: float = 2.0) -> None:
+        """Log what is held back, for a minute at most, once no more has come for so many seconds."""
+        with self._lock:
+            now = monotonic()
+            times = ((kind, begun, last) for kind, (begun, last, *_) in self._lines.items())
+            over = [kind for kind, begun, last in times if now - last >= patience or now - begun >= 60.0]
+            lines = [self._lines.pop(kind) for kind in over]
+        for _, _, held, line, level in lines:
+            if held:
+                okex_log.log(level, "%s%s", line, f" (and {held - 1} more like it)" if held > 1 else "")
+
+
+CHORUS = Chorus()  # of all clients of the process
 
 
 class Freshness:
@@ -1093,8 +1165,8 @@ class Subscriptions:
                 entry.due = inf
                 if entry.state == "sent":
                     self._fail(entry, "wanted", "not confirmed yet")
-                    message = "%s is not confirmed after %.0f s. Asking again in %.0f s."
-                    okex_log.warning(message, channel, CONFIRM_TIMEOUT, entry.wait)
+                    line = f"{channel} is not confirmed after {CONFIRM_TIMEOUT:.0f} s."
+                    CHORUS.log(f"late at {now}", logging.WARNING, f"{line} Asking again in {entry.wait:.0f} s.")
                 elif entry.again:
                     if isinstance(keeper, OrderBook) and not self.dialect.snapshots:
                         # What still comes of the old subscription could be taken for the new book.
@@ -2621,7 +2693,9 @@ class Filler:
         if not series.path:
             why = "REST has no such candles"
         if not why and not quiet:
-            okex_log.warning("%s: missing %s. Asking REST.", series.channel, series.describe(hole))
+            line = f"{series.channel}: missing {series.describe(hole)}. Asking REST."
+            CHORUS.log("missing", logging.WARNING, line)
+            yield 0.0  # all holes are told of before the first is filled
         while self.fill and not since:
             yield 0.1
             since = self.ws.counts["connects"] and self.ws.exchange_time()
@@ -2720,7 +2794,7 @@ class Filler:
         if gone:
             text += f"; {gone} do not exist, since REST does not list them"
         if gone or (count and not quiet):
-            okex_log.info("%s: %s.", series.channel, text)
+            CHORUS.log("restored", logging.INFO, f"{series.channel}: {text}.")
         series.give_up(unlisted)
         series.give_up(series.parts(hole), why)
 
@@ -3012,20 +3086,23 @@ DIRECT = {"http_proxy_host": "none", "http_proxy_port": 0, "http_no_proxy": ["*"
 
 
 def explain(error: BaseException, url: str, proxy: dict[str, Any] | None = None) -> str:
-    """Why a connection failed, in words that tell DNS, TCP, TLS, proxy and HTTP apart."""
+    """Why a connection failed, in few words that tell DNS, TCP, TLS, proxy and HTTP apart."""
     host = next_hop = urlsplit(url).netloc.rpartition("@")[2]
     if proxy and proxy is not DIRECT:
         next_hop = f"the proxy {proxy['http_proxy_host']}:{proxy['http_proxy_port']}"
-    detail = printable_text(str(error)).rstrip(".") or type(error).__name__
+    detail = getattr(error, "strerror", "") or str(error)  # rather without [Errno 101]
+    detail = printable_text(detail).rstrip(".") or type(error).__name__
     if isinstance(error, websocket.WebSocketAddressException):
-        return f"DNS cannot resolve {next_hop}: {detail}"
+        return f"DNS cannot resolve {next_hop}"
     if isinstance(error, websocket.WebSocketBadStatusException):
-        hints = {403: ": is it blocked here? Try a proxy, or another region", 404: ": wrong path"}
-        return f"{host} answered HTTP {error.status_code}{hints.get(error.status_code, '')}"
+        hints = {403: ": blocked?", 404: ": wrong path"}
+        return f"HTTP {error.status_code} from {host}{hints.get(error.status_code, '')}"
     if isinstance(error, websocket.WebSocketProxyException) or "python_socks" in type(error).__module__:
         return f"the proxy failed: {detail}"
     if isinstance(error, ssl.SSLError):
-        return f"TLS with {host} failed: {detail}"
+        detail = re.sub(r"^\[.*?\] | \(_ssl.*", "", detail)  # [SSL: WRONG_VERSION_NUMBER] … (_ssl.c:1006)
+        plain = "" if port_of(url) in (0, 443, 8443) else "; does it speak ws://?"
+        return f"TLS with {host} failed: {detail}{plain}"
     if isinstance(error, ConnectionRefusedError):
         return f"{next_hop} refused the connection"
     if isinstance(error, websocket.WebSocketTimeoutException | TimeoutError):
@@ -3239,6 +3316,24 @@ def channel_about(name: str, argument: str) -> str:
     return f"{name}:{instrument}"
 
 
+def joined_channels(words: Iterable[str]) -> list[str]:
+    """The channels in these words, where an instrument alone belongs to the kind before it.
+
+    ["trades", "BTC-USDT"] is trades:BTC-USDT, ["trades:BTC-USDT ETH-USDT"] is that, and trades:ETH-USDT.
+    """
+    channels, kind = list[str](), ""
+    for word in " ".join(words).replace(", ", " ").split():
+        alone = kind and ":" not in word and (usual_spelling(word) or is_pattern(word))
+        if alone and (kinds := nearest_names(kind)):
+            if channels[-1].rstrip(":") == kind:  # this is what it lacks
+                channels.pop()
+            channels.append(channel_about(kinds[0], word))
+        else:
+            channels.append(word)
+            kind = word.partition(":")[0]
+    return channels
+
+
 def is_pattern(text: str) -> bool:
     return bool(re.search(r"[*?[]", text))
 
@@ -3304,6 +3399,7 @@ class Finder:
         self.live = functools.cache(self._fetch)
         self._rest = rest
         self._refused: SimpleQueue[str] = SimpleQueue()  # channels; "" at the end
+        self._untold: dict[str, str] = {}  # by channel: what is to be said of it
         self._thread = threading.Thread(target=self._run, name="okex_ws finder", daemon=True)
 
     def _fetch(self, type: str) -> dict[str, str]:
@@ -3355,7 +3451,7 @@ class Finder:
                 channels = self.matching(pattern)
             except (OSError, ValueError, websocket.WebSocketException) as error:
                 why = explain(error, self._rest.server, self._rest.proxy)
-                yield f"the list of instruments cannot be had: {why}"
+                yield why
             else:
                 if pattern in self.patterns:  # nobody has given it up meanwhile
                     found(channels)
@@ -3366,8 +3462,9 @@ class Finder:
         self.patterns = [pattern for pattern in self.patterns if pattern != channel]
         return [name for name in known if fnmatchcase(name, channel)] if is_pattern(channel) else [channel]
 
-    def suggest(self, channel: str) -> None:
-        """Say what may have been meant by a channel that was refused, as soon as it is known."""
+    def suggest(self, channel: str, refusal: str) -> None:
+        """Log that a channel was refused, as soon as it is known what may have been meant."""
+        self._untold[channel] = refusal
         self._refused.put(channel)
         if not self._thread.ident:
             self._thread.start()
@@ -3378,23 +3475,29 @@ class Finder:
         while channel := self._refused.get():
             name, _, wanted = channel.partition(":")
             kind = V5.kind(name)
-            if kind is None or misnomer(channel):  # which was told before
-                continue
+            alike = list[str]()
             with suppress(Exception):  # nobody needs a list that cannot be had
-                names = self.names(kind.more, wanted) if kind.argument else []
-                margin = re.findall("_UM|_XPERP", wanted)  # another one would be another contract
-                names = [other for other in names if all(mark in other for mark in margin)]
-                turned = "-".join(wanted.split("-")[::-1])  # USDT-BTC
-                alike = [turned] if turned in names else get_close_matches(wanted, names, 3, 0.75)
-                meant = [f"{name}:{other}" for other in alike] if kind.argument else [name]
-                if meant and wanted not in names:
-                    okex_log.warning("%s", Misnomer(f"{channel} was refused", meant))
+                if kind and not misnomer(channel):  # which was told before
+                    names = self.names(kind.more, wanted) if kind.argument else []
+                    margin = re.findall("_UM|_XPERP", wanted)  # another one would be another contract
+                    names = [other for other in names if all(mark in other for mark in margin)]
+                    turned = "-".join(wanted.split("-")[::-1])  # USDT-BTC
+                    if wanted not in names:
+                        alike = [turned] if turned in names else get_close_matches(wanted, names, 3, 0.75)
+            meant = [f"{name}:{other}" for other in alike] if not kind or kind.argument else [name]
+            self._tell(channel, meant)
+
+    def _tell(self, channel: str, meant: list[str]) -> None:
+        if refusal := self._untold.pop(channel, ""):
+            okex_log.warning("%s", Misnomer(refusal, meant))
 
     def finish(self) -> None:
-        """Give what is being looked up a little time."""
+        """Give what is being looked up a little time, and tell what was refused without it."""
         if self._thread.ident:
             self._refused.put("")
             self._thread.join(3.0)
+        for channel in [*self._untold]:
+            self._tell(channel, [])
 
 
 def find_channels(
@@ -3424,7 +3527,8 @@ price: px price fillPx bkPx eqPx trade_px tradeUnitPrice | time: time ts timesta
 trigger: triggerPx slTriggerPx tpTriggerPx moveTriggerPx ordPx trigger_price algo_price
 size: sz size qty amount fillSz matchedSz tradeAmount | bid: bid bidPx best_bid buy
 ask: ask askPx best_ask sell | open: o open | high: h high | low: l low | close: c close
-volume: vol volume | last 24h ago: open24h open_24h | index: idxPx last futureIndex
+volume: vol volume | 24 h volume: vol24h base_volume_24h volume_24h vol
+last 24h ago: open24h open_24h | index: idxPx last futureIndex
 mark: markPx mark_price | estimate: settlePx settlement_price estimated_price data
 highest: buyLmt highest | lowest: sellLmt lowest | rate: fundingRate funding_rate
 next: nextFundingRate estimated_rate | funded: fundingTime funding_time
@@ -4212,6 +4316,10 @@ class Writer:
     def waiting(self) -> int:
         return self.put_rows - self.written
 
+    def __str__(self) -> str:
+        written = plural(self.written - self.sink.refused, "rows")
+        return f"--{self.option}: {written} written, {self.waiting} waiting"
+
     def recall(self, series: TradeSeries, seconds: float) -> Iterator[tuple[range, Any]]:
         """Rows that the sink has of a channel, and their numbers, from the first that was live."""
         live = False
@@ -4335,6 +4443,7 @@ class BoardQuote(NamedTuple):
     spread: str
     history: Sequence[float]  # prices, five seconds apart
     age: str  # of a price that is old
+    volume: str = ""  # of 24 hours
 
 
 class BoardPicture(NamedTuple):
@@ -4352,16 +4461,17 @@ class BoardPicture(NamedTuple):
 
 def draw_board(picture: BoardPicture, width: int, height: int, colours: bool) -> list[str]:
     """The board as `height` lines of at most `width` characters."""
-    foot: list[BoardLine] = [[(board_rule("log", width), "dim")]] if height >= 18 else []
-    foot += [[(line, "")] for line in picture.log[-max(1, height // 7) :]]
-    foot += [[(line, "dim")] for line in picture.sinks]
-    free = height - 1 - len(foot)
+    rule: list[BoardLine] = [[(board_rule("log, q leaves", width), "dim")]] if height >= 18 else []
+    sinks = [[(line, "dim")] for line in picture.sinks]
+    bottom = height - len(rule) - len(sinks)
+    free = bottom - 1 - min(len(picture.log), max(1, height // 7))
     most = max(2, free - max(5, free // 3)) if picture.book or picture.tape else free
     lines = [[picture.status], *table_lines(picture, width, most)]
-    lines += market_lines(picture, width, height - len(lines) - len(foot))
-    lines += [[]] * (height - len(lines) - len(foot))
+    lines += market_lines(picture, width, free + 1 - len(lines))
+    log = [[(line, "")] for line in picture.log][-max(1, bottom - len(lines)) :]
+    lines += [[]] * (bottom - len(lines) - len(log))
     drawn = []
-    for pieces in [*lines, *foot][:height]:
+    for pieces in [*lines, *rule, *log, *sinks][:height]:
         line, left = "", width
         for text, colour in pieces:
             text = printable_text(text, left)[:left]
@@ -4383,16 +4493,25 @@ def right_aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def table_lines(picture: BoardPicture, width: int, most: int) -> list[BoardLine]:
     """The instruments, below the names of the columns, and the last rows of other channels."""
-    heading = BoardQuote("instrument", "last", "24 h", "bid", "ask", "spread", (), " ")  # dim
+    heading = BoardQuote("instrument", "last", "24 h", "bid", "ask", "spread", (), " ", "volume")  # dim
     quotes = [heading, *picture.quotes] if picture.quotes else []
     hidden = len(quotes) + len(picture.others) - most
     quotes = quotes[:most]
     names = min(max(len(row.name) for row in [heading, *quotes]), width // 3)
     lasts = right_aligned([row[1:2] for row in quotes])
     others = right_aligned([row[2:6] for row in quotes])
+    volumes = right_aligned([row[2:6] + row[8:] for row in quotes])
+    room = width - names - 3 - sum(map(len, lasts[:1]))  # for the rest and a sparkline
+    if any(row.volume for row in picture.quotes) and room - len(volumes[0]) >= 12:
+        others = volumes
+    room -= sum(map(len, others[:1]))
+    span = 5 * min(room, max((len(row.history) for row in quotes), default=0)) - 5
+    if span > 0:
+        text = f"past {span} s" if span < 120 else f"past {span // 60} min"
+        quotes[0] = heading._replace(age=text)
     lines: list[BoardLine] = []
     for row, last, rest in zip(quotes, lasts, others):
-        prices = row.history[-max(1, width - names - len(last) - len(rest) - 3) :]
+        prices = row.history[-max(1, room) :]
         low = min(prices, default=0.0)
         step = (max(prices, default=0.0) - low) / 7 or 1.0
         spark = "".join("▁▂▃▄▅▆▇█"[round((price - low) / step)] for price in prices)
@@ -4423,6 +4542,13 @@ def market_lines(picture: BoardPicture, width: int, height: int) -> list[BoardLi
     tape += zip(right_aligned(picture.trades), [trade[3] for trade in picture.trades])
     pairs = islice(zip_longest(ladder, tape, fillvalue=("", "")), max(0, height))
     return [[(f"{text[:inner]:<{left}}", colour), trade] for (text, colour), trade in pairs]
+
+
+def short_number(text: str) -> str:
+    """12.3k for 12345.6; "" for what is no number."""
+    number = price_number(text)
+    power = min(4, (len(f"{number:.0f}") - 1) // 3)
+    return f"{number / 1000**power:.1f}{' kMGT'[power]}".strip() if number else ""
 
 
 def price_number(text: str) -> float:
@@ -4464,24 +4590,26 @@ class Board:
         if channel == self.tape_channel:
             self.tape.extend(rows)
 
-    def show(self, over: threading.Event) -> None:
-        """Draw on the terminal, five times a second, until it is over, and leave it as it was."""
-        shown, size = list[str](), (0, 0)
+    def show(self, over: threading.Event) -> bool:
+        """Draw on the terminal, five times a second, and leave it as it was. Whether q ended that."""
+        shown, size, left = list[str](), (0, 0), False
         try:
-            write_out(sys.stdout, "\033[?1049h\033[?25l\033[?7l")  # alternate screen, no cursor or wrapping
-            while not over.wait(0.2):
-                columns, rows = os.get_terminal_size(sys.stdout.fileno())
-                if (columns, rows) != size:
-                    write_out(sys.stdout, "\033[2J")
-                    shown, size = [""] * rows, (columns, rows)
-                lines = draw_board(self.picture(), columns, rows, is_colourful())
-                changed = [(n, line) for n, line in enumerate(lines, 1) if line != shown[n - 1]]
-                write_out(sys.stdout, "".join(f"\033[{n};1H\033[2K{line}" for n, line in changed))
-                shown = lines
+            with keyboard() as pressed:
+                write_out(sys.stdout, "\033[?1049h\033[?25l\033[?7l")  # alternate screen, no cursor or wrapping
+                while not over.wait(0.2) and not left:
+                    columns, rows = os.get_terminal_size(sys.stdout.fileno())
+                    if (columns, rows) != size:
+                        write_out(sys.stdout, "\033[2J")
+                        shown, size = [""] * rows, (columns, rows)
+                    lines = draw_board(self.picture(), columns, rows, is_colourful())
+                    changed = [(n, line) for n, line in enumerate(lines, 1) if line != shown[n - 1]]
+                    write_out(sys.stdout, "".join(f"\033[{n};1H\033[2K{line}" for n, line in changed))
+                    shown, left = lines, b"q" in pressed()
         except Exception:
             okex_log.exception("The board failed")
         with suppress(OSError):  # the terminal is gone
             write_out(sys.stdout, "\033[0m\033[2J\033[?7h\033[?25h\033[?1049l")
+        return left
 
     def picture(self) -> BoardPicture:
         self.drawn += 1
@@ -4506,12 +4634,10 @@ class Board:
         bought = sum(price_number(size) for _, _, size, side in trades if side == "buy")
         share = f", {bought / total:.0%} bought" if total else ""
         tape = f"{line_format(self.tape_channel).name} trades{share}" if self.tape_channel else ""
-        sinks = []
-        for writer in self.writers:
-            written = plural(writer.written - writer.sink.refused, "rows")
-            sinks.append(f"--{writer.option}: {written} written, {writer.waiting} waiting")
+        sinks = [*map(str, self.writers)]
         quotes, others = self.table(channels, books)
-        status, log = self.status(), list(self.log)
+        host = "/".join(passwordless(self.clients[0].url).split("/")[:3])  # which the first line shows
+        status, log = self.status(), [line.replace(f"to {host}", "to ") for line in list(self.log)]
         return BoardPicture(status, quotes, others, heading, bids, asks, tape, trades, log, sinks)
 
     def status(self) -> tuple[str, str]:
@@ -4551,6 +4677,7 @@ class Board:
                 row = named_row(channel, row)
                 values = {what: row_value(row, what) for what in ("bid", "ask", "change")}
                 values |= {"last": row_value(row, price), "when": when}
+                values["volume"] = short_number(row_value(row, "24 h volume")) if price == "last" else ""
             elif channel in books:
                 with suppress(BookOutOfSync, IndexError):  # it has one side
                     bids, asks = books[channel].top(1)
@@ -4561,9 +4688,8 @@ class Board:
             known[name] = {what: value for what, value in values.items() if value} | known.get(name, {})
         return [self.quote(name, **values) for name, values in known.items()], others
 
-    def quote(
-        self, name: str, last: str = "", bid: str = "", ask: str = "", change: str = "", when: float = inf
-    ) -> BoardQuote:
+    def quote(self, name: str, last: str = "", when: float = inf, **more: str) -> BoardQuote:
+        change, bid, ask, volume = (more.get(what, "") for what in ("change", "bid", "ask", "volume"))
         price = price_number(last)
         history = self.histories.setdefault(name, deque(maxlen=240))
         before = history[-1] if history else price
@@ -4574,7 +4700,25 @@ class Board:
         age = wall_clock() - when
         old = f"{age:.0f} s old" if age >= 10 else ""
         prices = [*history, price] if last else []
-        return BoardQuote(name, f"{arrow} {last}", change, bid, ask, spread, prices, old)
+        return BoardQuote(name, f"{arrow} {last}", change, bid, ask, spread, prices, old, volume)
+
+
+@contextmanager
+def keyboard() -> Iterator[Callable[[], bytes]]:
+    """What was pressed on the terminal since the last call, without Enter; nothing where that cannot be had."""
+    before = None
+    with suppress(Exception):  # Windows, or stdin is no terminal
+        import select
+        import termios
+        import tty
+
+        before = termios.tcgetattr(0)
+        tty.setcbreak(0)
+    try:
+        yield lambda: os.read(0, 99) if before and select.select([0], [], [], 0)[0] else b""
+    finally:
+        if before:
+            termios.tcsetattr(0, termios.TCSANOW, before)
 
 
 def write_out(stream: Any, text: str) -> None:
@@ -4610,7 +4754,7 @@ Print OKEx/OKX market data as it happens; all else goes to stderr.
 %s
   --name NAME         the NAME in the keys of Redis (default: default)
   --history N         rows of each channel that Redis keeps (default: 1000)
-  --board             a live screen instead of lines
+  --board             a live screen instead of lines; q leaves it
   --quiet             on stderr only what goes wrong
   --trace             on stderr every message both ways
   --version
@@ -4635,6 +4779,16 @@ def length_of_time(text: str) -> float:
     return float(number) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[unit]
 
 
+def option_like(word: str, options: Iterable[str]) -> str:
+    """The option that somebody may have meant, as a question; "" if none is like it."""
+    from difflib import get_close_matches
+
+    others = {"--json": "--jsonl - or --jsonl FILE", "--csv": "--sqlite FILE or --jsonl FILE"}
+    alike = get_close_matches(word, [*options, "--help", "--version"], 1, 0.7)
+    meant = others.get(word) or "".join(alike)
+    return f". Did you mean {meant}?" if meant else ""
+
+
 def parse_arguments(argv: Sequence[str] | None) -> Any:
     """The options of HELP and SINKS, and the channels. Wrong ones exit with status 2."""
     from argparse import ArgumentParser
@@ -4646,11 +4800,20 @@ def parse_arguments(argv: Sequence[str] | None) -> Any:
     parser.add_argument("channels", nargs="*")
     parser.add_argument("--version", action="version", version=f"okex_ws {__version__}")
     kinds: dict[str, Any] = {"": {"action": "store_true"}, "[PART]": {"nargs": "?", "const": ""}}
-    kinds |= {"N": {"type": int}, "TIME": {"type": length_of_time}, "REGION": {"choices": REGIONS}}
-    for option, value in re.findall(r"^  (--[\w-]+) (\S*) ", text, re.M):
+    kinds |= {"N": {"type": int}, "TIME": {"type": length_of_time}}
+    options = dict(re.findall(r"^  (--[\w-]+) (\S*) ", text, re.M))
+    for option, value in options.items():
         parser.add_argument(option, **kinds.get(value, {}))
     parser.set_defaults(region="global", fill=3600.0, name="default", history=1000, credentials=None)
-    args = parser.parse_intermixed_args(argv)  # channels may stand between options
+    args, unknown = parser.parse_known_intermixed_args(argv)  # channels may stand between options
+    if unknown:
+        meant = option_like(unknown[0].partition("=")[0], options)
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
+    if args.region not in REGIONS:
+        meant = {"eu": "eea"}.get(args.region, " or ".join(REGIONS))
+        parser.error(f"--region: invalid choice: {args.region!r}. Did you mean {meant}?")
+    if (channels := joined_channels(args.channels)) != args.channels:
+        parser.error(f"a channel is one word. Did you mean {' '.join(channels)}?")
     usual = "trades:BTC-USDT"
     if args.board:
         usual += " books:BTC-USDT tickers:BTC-USDT tickers:ETH-USDT tickers:SOL-USDT tickers:XRP-USDT tickers:DOGE-USDT"
@@ -4705,10 +4868,10 @@ def show_list(args: Any) -> int:
 class Console(logging.Handler):
     """Log lines on stderr, by a thread of its own: who logs waits for no terminal that stands still."""
 
-    def __init__(self, muted: bool = False) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-        self.muted = muted  # while the board is there
+        self.muted = False  # while the board is there
         self.kept = deque[str](maxlen=200)  # lines for the board, without routine
         self.lines = LogQueue[str]()  # to be written
         self.writing = inf  # monotonic: when the write under way began
@@ -4781,6 +4944,7 @@ class Run:
             options = {"name": args.name, "history": args.history, "clients": self.clients}
             sink = SINKS[option](target, command=self.command, **options)
             self.writers.append(Writer(option, sink))
+        self.recording = bool(self.writers) and sys.stderr.isatty()
         self.recall(args.channels)
 
     def run(self) -> int:
@@ -4792,6 +4956,8 @@ class Run:
                 timer.start()
             if self.args.board:
                 self.screen.start()
+            elif self.recording:
+                threading.Thread(target=self.report, name="okex_ws report", daemon=True).start()
             with self.clients_lock:
                 first, *others = self.clients
                 self.running = True
@@ -4866,7 +5032,11 @@ class Run:
                     client = OkexWS(channel, self.handle, **options)
                     hears = functools.partial(self.on_status, client)
                     vars(client).update(on_status=hears, on_refused=self.on_refused, found=self.found)
+                    client.ways = ("--proxy URL.", "--region eea.", "--offline.")
                     self.clients.append(client)
+                    if len(self.clients) > 1 or self.output in (None, self.board.note):
+                        for each in self.clients:
+                            each.ping_level = logging.DEBUG
                     if self.running:
                         client.start()
             if fit:
@@ -4956,7 +5126,8 @@ class Run:
                     self.end(0)
 
     def show_board(self) -> None:
-        self.board.show(self.ending)
+        if self.board.show(self.ending):
+            self.end(0)
         self.console.unmute()
         if not self.writers:  # the board failed: nothing is left to do
             self.end(1)
@@ -4999,6 +5170,13 @@ class Run:
                 os._exit(self.status)
             self.over.set()
 
+    def report(self) -> None:
+        """Tell a terminal that it records: after the first minute, and then every ten. With --quiet, too."""
+        wait = 60.0
+        while not self.ending.wait(wait):
+            wait = 600.0
+            okex_log.warning("%s.", ", ".join(map(str, self.writers)))
+
     def sum_up(self) -> None:
         counts = sum((client.counts for client in self.clients), Counter[str]())
         received = f"{plural(self.rows, 'rows')} in {plural(counts.pop('messages', 0), 'messages')}"
@@ -5012,19 +5190,21 @@ class Run:
             if refused or waits:
                 told |= {f"rows refused by {option}": refused, f"waits for {option}": waits}
         parts = ", ".join(plural(n, what) for what, n in told.items())
-        okex_log.info("%s over %.1f s, %s.", received, monotonic() - self.board.began, parts)
+        level = logging.WARNING if self.recording else logging.INFO  # with --quiet, too
+        okex_log.log(level, "%s over %.1f s, %s.", received, monotonic() - self.board.began, parts)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line, and return the exit status."""
     sys.stdout = sys.stdout or open(os.devnull)  # closed: writing raises OSError  # noqa: SIM115
-    args = parse_arguments(argv)
-    console = Console(args.board and sys.stderr.isatty())
+    console = Console()
     okex_log.handlers, okex_log.propagate = [console], False
-    okex_log.setLevel(logging.DEBUG if args.trace else logging.WARNING if args.quiet else logging.INFO)
     with suppress(AttributeError):  # on a console without UTF-8, escapes
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
+        args = parse_arguments(argv)
+        console.muted = args.board and sys.stderr.isatty()
+        okex_log.setLevel(logging.DEBUG if args.trace else logging.WARNING if args.quiet else logging.INFO)
         if args.offline:
             sys.path.insert(0, os.path.realpath(__file__ + "/../tests"))
             try:
@@ -5047,6 +5227,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.unmute()
         console.flush()
 
+
+if __name__ == "__main__":
+    set_signal(SIGINT, handler_of_ctrl_c)
 
 if __name__ == "__main__":  # leave this out where you paste the file into a script of your own
     sys.exit(main())

@@ -195,8 +195,9 @@ class RedisServer:
 
 @pytest.fixture(autouse=True)
 def unhurried(monkeypatch):
-    """Tests are no storm: let each connect at once. And none masks the words of another."""
+    """Tests are no storm: let each connect at once. And none masks or holds back the words of another."""
     monkeypatch.setattr(okex_ws.CONNECT_PACE, "spacing", 0.0)
+    monkeypatch.setattr(okex_ws, "CHORUS", okex_ws.Chorus())
     okex_ws.known_secrets.clear()
     okex_ws.recent_signatures.clear()
 

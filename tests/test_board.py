@@ -19,7 +19,7 @@ from conftest import wait_for
 from exchange import Exchange
 
 import okex_ws
-from okex_ws import Board, BoardPicture, BoardQuote, draw_board
+from okex_ws import Board, BoardPicture, BoardQuote, draw_board, short_number
 
 SCRIPT = Path(okex_ws.__file__)
 SIZES = [(60, 15), (80, 24), (200, 60)]
@@ -100,6 +100,24 @@ def test_instruments_without_room_are_counted_and_leave_room_for_the_book():
         assert sum(bool(re.match(r" ?\d+\.5 ", line)) for line in lines) >= height // 6 - 1, (width, height)
 
 
+def test_the_log_has_the_rows_that_nothing_else_wants():
+    few = picture(quotes=[quote("BTC-USDT")], others=(), sinks=(), bids=(), asks=(), trades=())
+    for height, lines in ((24, 18), (18, 12), (15, 10)):
+        drawn = [line for line in plain(few, 80, height) if re.match(r"12:00:\d\d line", line)]
+        assert len(drawn) == lines and drawn[-1].startswith("12:00:29"), height
+    assert sum("line" in line for line in plain(PICTURES["whole"], 80, 24)) == 3
+
+
+def test_volumes_are_shown_where_there_is_room_and_sparklines_say_their_span():
+    for width, volume, span in ((100, True, "past 3 min"), (80, True, "past 115 s"), (60, False, "past 50 s")):
+        rows = [quote(name, "83000.3", "", range(50))._replace(volume="1.2k") for name in ("BTC-USDT", "ETH-USDT")]
+        heading, row, *_ = plain(picture(quotes=rows), width, 24)[1:]
+        assert ("volume" in heading, "1.2k" in row, heading.endswith(span)) == (volume, volume, True), heading
+    assert "past" not in plain(PICTURES["50 instruments"], 80, 24)[1]
+    numbers = {"0.5": "0.5", "999": "999.0", "12345.6": "12.3k", "4567890": "4.6M", "": "", "x": ""}
+    assert {text: short_number(text) for text in numbers} == numbers
+
+
 def test_the_best_of_both_sides_are_in_the_middle_of_the_ladder_unless_it_is_out_of_sync():
     book = picture(bids=[["9", "1"], ["8", "2"]], asks=[["10", "3"], ["11", "4"]], **NO_TAPE)
     lines = [line.split()[0] for line in plain(book, 80, 24) if re.match(r" *[\d.]+ ", line)]
@@ -113,12 +131,13 @@ def test_the_best_of_both_sides_are_in_the_middle_of_the_ladder_unless_it_is_out
 
 def test_what_is_noted_and_kept_becomes_a_picture(connect):
     client = connect("tickers:BTC-USDT", "trades:BTC-USDT", "books:BTC-USDT", "funding-rate:BTC-USDT-SWAP")
-    board = Board([client], [], ["a line"])
+    board = Board([client], [], [f"Connected to {client.url}."])
     client.handler = board.note
     seen = wait_for(lambda: (seen := board.picture()).bids and "bought" in seen.tape and seen.others and seen)
     (row,) = seen.quotes
-    assert (row.name, seen.book, seen.log) == ("BTC-USDT", "BTC-USDT book, in sync", ["a line"])
+    assert (row.name, seen.book, seen.log) == ("BTC-USDT", "BTC-USDT book, in sync", ["Connected to /ws/v5/public."])
     assert row.last and row.bid and row.ask and row.spread and row.change.endswith("%") and not row.age
+    assert re.fullmatch(r"\d+\.\d[kMG]?", row.volume)
     assert seen.trades[0][3] in ("buy", "sell") and "funding" in seen.others[0]
     status = wait_for(lambda: "delay" in (status := board.picture().status)[0] and status)
     assert re.match(r"127.0.0.1  up 0:00:\d\d  reconnects 0 .*delay -?\d+ ms  [\d,]+ msg/s", status[0])
@@ -245,13 +264,14 @@ def terminal():
 
 
 def test_every_way_out_gives_the_terminal_back_and_leaves_the_summary_on_it(terminal, exchange):
-    ways = {signal.SIGINT: 130, signal.SIGTERM: 0, signal.SIGHUP: 0, "--seconds": 0, "--count": 0}
+    ways = {signal.SIGINT: 130, signal.SIGTERM: 0, signal.SIGHUP: 0, "--seconds": 0, "--count": 0, "q": 0}
     more = {"--seconds": ["--seconds", "5"], "--count": ["--count", "300"]}
     screens = {way: terminal("--board", "--url", exchange.url, *more.get(way, [])) for way in ways}
     for way, screen in screens.items():
         if way not in more:
             screen.until("book, in sync")
-        left = screen.end(way if way not in more else None)
+        os.write(screen.ours, b"xq" if way == "q" else b"x")
+        left = screen.end(way if way.__class__ is not str else None)
         assert screen.process.returncode == ways[way], way
         assert "rows in" in left and "reconnects" in left, (way, left)
 

@@ -88,6 +88,41 @@ def test_the_demo_words_are_there_unless_it_is_quiet():
     assert finish("--offline", "--ping-every", "0.2", "--quiet", "--seconds", "2")[2] == ""
 
 
+def test_pings_are_told_where_one_connection_prints_rows_and_the_first_pong_everywhere(exchange, tmp_path):
+    often = ["--url", exchange.url, "--ping-every", "0.1"]
+    with open(tmp_path / "stdout", "w") as out:
+        for arguments in ([BTC, "--jsonl", str(tmp_path / "rows")], [BTC, "candle1m:BTC-USDT"]):
+            process = program(*arguments, *often, stdout=out)
+            pinged = len(exchange.requests) + 20
+            err = until(process.stderr, "Pong received.")
+            wait_for(lambda pinged=pinged: len(exchange.requests) > pinged)
+            process.terminate()
+            err += process.communicate(timeout=15)[1]
+            assert "Ping sent" not in err and 1 <= err.count("Pong received") <= 2, arguments
+        assert "Ping sent" in finish(BTC, *often, "--trace", "--seconds", "2", "--jsonl", str(tmp_path / "rows"))[2]
+
+
+RECORDS = """
+import sys, threading, okex_ws
+wait = threading.Event.wait  # ten minutes are a second, and one is a tenth
+threading.Event.wait = lambda event, seconds=None: wait(event, seconds / 600 if seconds in (60, 600) else seconds)
+sys.exit(okex_ws.main(sys.argv[1:]))
+"""
+
+
+def test_a_recording_tells_its_terminal_how_many_rows_it_has_even_a_quiet_one(exchange, tmp_path):
+    arguments = [BTC, "--url", exchange.url, "--quiet", "--jsonl", str(tmp_path / "rows"), "--seconds", "4"]
+    ours, theirs = pty.openpty()
+    process = program(*arguments, code=RECORDS, stderr=theirs)
+    assert process.wait(20) == 0
+    os.close(theirs)
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
+        *reports, summary = terminal.read(65536).decode().splitlines()
+    assert 3 <= len(reports) <= 4 and all(re.search(r" --jsonl: \d+ rows? written, ", line) for line in reports)
+    assert re.search(r" \d+ rows in .* rows written by --jsonl", summary)
+    assert finish(*arguments, "--count", "3", code=RECORDS)[2] == ""  # into a pipe
+
+
 def test_one_readable_line_a_row(exchange):
     lines = {
         "trades:BTC-USDT": r"BTC-USDT +[\d.]+ +[\d.]+ (buy|sell)",
@@ -375,6 +410,17 @@ def test_a_run_that_never_connected_fails_with_the_reason(kept_port, busy_port):
         assert "Never connected: " in err.splitlines()[-1] and reason in err.splitlines()[-1]
 
 
+def test_each_try_without_a_network_is_one_line_and_after_three_it_says_what_may_help(kept_port):
+    process = program(BTC, "--url", f"wss://a-long-name.{'x' * 16}.invalid:{kept_port}")
+    err = until(process.stderr, "--offline.", within=40)
+    process.terminate()
+    process.communicate(timeout=15)
+    tries = [line[9:] for line in err.splitlines() if "Next try" in line]
+    assert tries and len(tries) == 3
+    ways = "Blocked? --proxy URL. Account of my.okx.com? --region eea. Just looking? --offline."
+    assert err.splitlines()[-1][9:] == ways
+
+
 def test_ends_when_every_channel_was_refused(exchange):
     status, out, err = finish("trades:NOPE-USDT", "candle1m:NOPE-USDT", "--url", exchange.url)
     assert (status, out) == (1, "")
@@ -406,7 +452,15 @@ def test_wrong_usage_is_told_in_a_line_that_names_it(tmp_path):
         "--final --url ws://127.0.0.1:9 spot/candle60s:A-B ok_sub_spot_a_b_ticker": "--final has no effect",
         "--sqlite trades:BTC-USDT": "want a FILE first",
         "--jsonl ok_sub_spot_btc_usdt_ticker": "want a FILE first",
-        "--region mars": "invalid choice: 'mars'",
+        "--region mars": "invalid choice: 'mars'. Did you mean global or eea or us?",
+        "--region eu": "Did you mean eea?",
+        "--ofline": "Did you mean --offline?",
+        "-board": "Did you mean --board?",
+        "--json=x": "Did you mean --jsonl - or --jsonl FILE?",
+        "--csv rows.csv": "Did you mean --sqlite FILE or --jsonl FILE?",
+        "trades BTC-USDT": "Did you mean trades:BTC-USDT?",
+        "trade ethusdt btc-perp": "Did you mean trades:ETH-USDT trades:BTC-USDT-SWAP?",
+        "tickers:BTC-USDT *-USDC status": "Did you mean tickers:BTC-USDT tickers:*-USDC status?",
         "--url example.com": "is not a WebSocket URL",
         "--json rows.jsonl": "unrecognized arguments: --json",
         "--proxy ftp://x:1": "a proxy is written",
@@ -417,7 +471,10 @@ def test_wrong_usage_is_told_in_a_line_that_names_it(tmp_path):
     }
     for arguments, status, out, err in finish_all(map(str.split, wrong)):
         told = err.splitlines()[-1]
+        assert "--nonsense" not in arguments or "Did you mean" not in told
         assert (status, out) == (2, "") and wrong[" ".join(arguments)] in told and "Traceback" not in err, arguments
+    ((_, status, _, err),) = finish_all([["trades:BTC-USDT, ETH-USDT"]])
+    assert status == 2 and "Did you mean trades:BTC-USDT trades:ETH-USDT?" in err
     for text, seconds in {"90": 90, "1.5s": 1.5, "90m": 5400, "2h": 7200, ".5d": 43200, "0": 0}.items():
         assert okex_ws.parse_arguments(["--seconds", text]).seconds == seconds, text
 
@@ -472,6 +529,24 @@ def test_a_python_that_is_too_old_meets_a_sentence():
     source = SCRIPT.read_text()
     first = min(node.lineno for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Match))
     assert "# a SyntaxError here? okex_ws needs Python 3.10 or later" in source.splitlines()[first - 1]
+
+
+STOPPED_WHILE_IT_IMPORTS = """
+import os, runpy, signal, sys
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "websocket":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+runpy.run_path("okex_ws.py", run_name="__main__")
+"""
+
+
+def test_ctrl_c_before_all_is_imported_leaves_no_traceback():
+    process = interruptible("-c", STOPPED_WHILE_IT_IMPORTS)
+    assert process.communicate(timeout=15) == ("", "") and process.returncode == -signal.SIGINT
 
 
 def interruptible(*command):

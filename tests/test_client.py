@@ -217,7 +217,7 @@ def test_says_why_it_cannot_connect_and_what_can_be_done(exchange, connect, impa
         wait_for(lambda: any(f"HTTP {status}" in why for why in reasons(client)), case=status)  # noqa: B023
     exchange.http_status = 0
     wait_for(lambda: client.rows)
-    assert caplog.text.count("There was no connection yet: --offline") == 1
+    assert caplog.text.count('Blocked? proxy=. Account of my.okx.com? region="eea". Just looking? url= of') == 1
 
 
 def test_a_trace_that_is_turned_on_later_shows_both_ways(streaming, caplog):
@@ -278,6 +278,18 @@ def test_fifty_reconnects_leave_nothing_behind(exchange, connect, impatient, mon
     wait_for(lambda: client.saw(SUBSCRIBED, 102))
     for number in range(1, 52):
         assert subscribed(exchange, number) == [TRADES, TICKERS]
+
+
+def test_its_repr_tells_where_it_is_and_how_each_channel_stands(exchange, streaming):
+    url = exchange.url.replace("//", "//me:secret@")
+    told = f"<OkexWS {exchange.url}/ws/v5/public not connected, trades:BTC-USDT wanted>"
+    assert repr(OkexWS(TRADES, url=url)) == told
+    client = streaming(TRADES, url=url)
+    wait_for(lambda: repr(client) == told.replace("not ", "").replace("wanted", "confirmed"))
+    client.subscribe(*(f"trades:X{n}-USDT" for n in range(50)))
+    assert re.search(r"trades:X7-USDT \w+ and 42 more>$", repr(client))
+    client.close()
+    assert "/public closed, " in repr(client)
 
 
 # -- Subscriptions
@@ -468,6 +480,39 @@ def test_a_channel_of_another_endpoint_is_an_error_at_once():
         OkexWS([TRADES, "candle1m:BTC-USDT"])
     with pytest.raises(ValueError, match="is served at"):
         OkexWS([TRADES, "spot/trade:BTC-USDT"], url="ws://127.0.0.1:1/same")
+
+
+def test_a_drop_of_a_hundred_channels_is_a_handful_of_lines(exchange, connect, impatient, monkeypatch, caplog):
+    monkeypatch.setattr(okex_ws.FILL_PACE, "spacing", 0.0)
+    caplog.set_level(logging.INFO, "okex_ws")
+    exchange.more_coins = 100
+    client = connect("trades:C0*-USDT")
+
+    def told(what):
+        return sum(1 + int(more or 0) for more in re.findall(rf"{what}(?:.*and (\d+) more like it)?", caplog.text))
+
+    for turn in range(3):
+        client.rows.clear()
+        wait_for(lambda: len({channel for channel, _ in client.rows}) == 100)
+        exchange.lost, before = dict.fromkeys(client.channels, 1), client.counts["holes"]
+        wait_for(lambda: client.counts["holes"] >= before + 90, case=turn)  # noqa: B023
+        exchange.sessions[-1].drop()
+    wait_for(lambda: told("missing trades") == told("missing rows? restored") == client.counts["holes"])
+    assert len([message for message in caplog.messages if not re.match("Ping|Pong", message)]) <= 3 + 3 * 9
+    exchange.rest_status, exchange.lost = 403, dict.fromkeys(client.channels, 1)
+    wait_for(lambda: len(re.findall("stay missing", caplog.text)) == 100, within=60)  # each by its name
+
+
+def test_many_gaps_are_a_line_with_a_count_and_one_when_all_are_right_again(exchange, connect, caplog):
+    exchange.more_coins = 30
+    client = connect("books:C0*-USDT")
+    wait_for(lambda: client.books and all(book.ready for book in client.books.values()))
+    exchange.lost = dict.fromkeys(client.books, 1)
+    wait_for(lambda: "All 30 books that had a gap are in sync again." in caplog.text)
+    wait_for(lambda: "(and 28 more like it)" in caplog.text)
+    assert caplog.text.count("is not valid until") == 2 and caplog.text.count("in sync again") == 1
+    exchange.lost = {"books:C0007-USDT": 1}
+    wait_for(lambda: "books:C0007-USDT is in sync again." in caplog.text)
 
 
 # -- The heartbeat
@@ -881,14 +926,17 @@ def test_says_in_words_what_failed():
         (ConnectionRefusedError(111, "Connection refused"), "refused the connection"),
         (TimeoutError("timed out"), "did not answer"),
         (websocket.WebSocketTimeoutException("timed out"), "did not answer"),
-        (ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number"), "TLS with"),
+        (ssl.SSLError(1, "[SSL: WRONG] wrong number (_ssl.c:1)"), "TLS with ws.okx.com failed: wrong number"),
         (websocket.WebSocketBadStatusException("Handshake status 403 Forbidden", 403), "HTTP 403"),
         (websocket.WebSocketProxyException("failed CONNECT via proxy status: 407"), "the proxy failed"),
         (ConnectionResetError(104, "Connection reset by peer"), "reset by peer"),
         (ValueError(), "ValueError"),
     ):
         line = explain(error, "wss://me:secret@ws.okx.com/ws/v5/public")
-        assert words in line and "secret" not in line, repr(error)
+        assert words in line and "secret" not in line and "ws://" not in line, repr(error)
+        assert len(line) <= 35 or re.match("TLS|the proxy", line), f"{line} makes a line of more than 80 columns"
+    line = explain(ssl.SSLError(1, "wrong version number"), "wss://127.0.0.1:8000/ws/v5/public")
+    assert line == "TLS with 127.0.0.1:8000 failed: wrong version number; does it speak ws://?"
 
 
 def test_names_the_proxy_that_failed(kept_port, connect, monkeypatch):
