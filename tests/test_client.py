@@ -499,8 +499,12 @@ def test_a_drop_of_a_hundred_channels_is_a_handful_of_lines(exchange, connect, i
         exchange.sessions[-1].drop()
     wait_for(lambda: told("missing trades") == told("missing rows? restored") == client.counts["holes"])
     assert len([message for message in caplog.messages if not re.match("Ping|Pong", message)]) <= 3 + 3 * 9
-    exchange.rest_status, exchange.lost = 403, dict.fromkeys(client.channels, 1)
-    wait_for(lambda: len(re.findall("stay missing", caplog.text)) == 100, within=60)  # each by its name
+    client.close()
+    unfilled = connect("trades:C0*-USDT", fill=0)
+    wait_for(lambda: len({channel for channel, _ in unfilled.rows}) == 100)
+    exchange.lost = dict.fromkeys(unfilled.channels, 1)
+    named = r"(trades:C0\d+-USDT): trades .* stay missing: filling is off"
+    wait_for(lambda: len({*re.findall(named, caplog.text)}) == 100)
 
 
 def test_many_gaps_are_a_line_with_a_count_and_one_when_all_are_right_again(exchange, connect, caplog):

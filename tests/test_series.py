@@ -555,6 +555,7 @@ def test_bars_are_asked_for_where_rest_has_all_of_them_and_not_at_all_where_it_h
             asked = rest.answer(lambda before, listed=listed: page(listed, before))
             assert asked.startswith(f"/api/v5/market/{path}&bar={length}&after="), kind
         rest.fill(series, pytest.fail)
+        okex_ws.CHORUS.sum_up(0.0)
         said = [line for line in caplog.messages if line.startswith(f"{kind}:A-B: ")]
         assert said[0].endswith("Asking REST." if path else "(2) stay missing: REST has no such candles."), kind
         assert len(said) == 1 + bool(path), kind
