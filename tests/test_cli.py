@@ -406,6 +406,14 @@ def test_wrong_usage_is_told_in_a_line_that_names_it(tmp_path):
         assert okex_ws.parse_arguments(["--seconds", text]).seconds == seconds, text
 
 
+def test_options_and_channels_may_stand_in_a_file(tmp_path, exchange):
+    (tmp_path / "okex.conf").write_text(f"# mine\n--url '{exchange.url}' --count 3  # rows\n\ntrades:ETH-USDT\n")
+    status, out, err = finish(f"@{tmp_path / 'okex.conf'}", "--quiet")
+    assert (status, len(out.splitlines()), out.count(" ETH-USDT ")) == (0, 3, 3), (out, err)
+    status, _, err = finish("@" + str(tmp_path / "nowhere.conf"))
+    assert status == 2 and "nowhere.conf" in err
+
+
 def test_the_list_shows_the_usual_kinds_and_says_how_to_see_the_others():
     usual = "trades tickers books books5 bbo-tbt candle<bar> funding-rate mark-price orders positions".split()
     lists = {words[-1]: out for words, _, out, _ in finish_all([["--list"], ["--list", "all"], ["--list", "v1"]])}
