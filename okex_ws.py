@@ -80,7 +80,8 @@ except ImportError as error:  # PyPI has another package called websocket, which
 
 __all__ = [
     "OkexWS", "Credentials", "LoginError", "OrderError", "OrderBook", "BookOutOfSync", "RedisFeed", "Sink", "SINKS",
-    "V1", "V3", "V5", "dialect_of", "endpoint", "fields", "find_channels", "inflate", "print_rows", "main",
+    "V1", "V3", "V5", "dialect_of", "endpoint", "fields", "find_channels", "instrument", "inflate", "print_rows",
+    "main",
 ]  # fmt: skip
 __version__ = "1.2.0"
 
@@ -3512,6 +3513,31 @@ def find_channels(
     return list(dict.fromkeys(name for pattern in patterns for name in finder.matching(pattern)))
 
 
+def instrument(
+    id: str, *, url: str | None = None, region: str = "global", simulated: bool = False, proxy: str | None = None
+) -> dict[str, Any]:
+    """An instrument as the exchange lists it, for who sizes orders; looked up once by REST.
+
+    {"instId":"BTC-USDT-SWAP","instIdCode":7,"state":"live","tickSz":"0.1","lotSz":"1","minSz":"1","ctVal":"0.01",…}
+
+    Raises LookupError if there is none of this name, OSError or ValueError without an answer.
+    """
+    return dict(listed_instrument(id, url, region, simulated, proxy))
+
+
+@functools.cache
+def listed_instrument(id: str, url: str | None, region: str, simulated: bool, proxy: str | None) -> dict[str, Any]:
+    server = endpoint_of(f"trades:{id}", url, region, simulated)
+    try:
+        for row in Rest(server, simulated, proxy_options(proxy, server)).instruments(id):
+            if row["instId"] == id:
+                return dict(row)
+    except ValueError as error:
+        if not str(error).startswith("51001 "):
+            raise
+    raise LookupError(f"the exchange lists no {id}")
+
+
 # ---------------------------------------------------------------------------------------------------------------
 # Lines: what a row looks like to a person. Every channel is a row of LINE_FORMATS.
 
@@ -4764,6 +4790,7 @@ examples:
   python okex_ws.py tickers:ETH-USDT candle1m:ETH-USDT  several channels
   python okex_ws.py 'tickers:*-USDT-SWAP'               all that match
   python okex_ws.py --jsonl - --count 100 > rows.jsonl  a hundred rows as JSON
+  python okex_ws.py @okex.conf                          all of it from a file
 """
 
 LIST_LEGEND = """
@@ -4792,11 +4819,15 @@ def option_like(word: str, options: Iterable[str]) -> str:
 def parse_arguments(argv: Sequence[str] | None) -> Any:
     """The options of HELP and SINKS, and the channels. Wrong ones exit with status 2."""
     from argparse import ArgumentParser
+    from shlex import split as shell_words
 
     sinks = {f"{option} TARGET": sink.__doc__ or "-" for option, sink in SINKS.items()}
     text = HELP % "\n".join(f"  --{option:<17} {what.splitlines()[0]}" for option, what in sinks.items())
-    parser = ArgumentParser(prog="okex_ws.py", usage="%(prog)s [options] [CHANNEL ...]", allow_abbrev=False)
+    parser = ArgumentParser(
+        prog="okex_ws.py", usage="%(prog)s [options] [CHANNEL ...]", allow_abbrev=False, fromfile_prefix_chars="@"
+    )
     parser.format_help = lambda: text  # type: ignore[method-assign]
+    parser.convert_arg_line_to_args = lambda arg_line: shell_words(arg_line, comments=True)  # type: ignore[method-assign]
     parser.add_argument("channels", nargs="*")
     parser.add_argument("--version", action="version", version=f"okex_ws {__version__}")
     kinds: dict[str, Any] = {"": {"action": "store_true"}, "[PART]": {"nargs": "?", "const": ""}}

@@ -14,7 +14,19 @@ from conftest import wait_for
 from exchange import Exchange, ServerV5, channel_of
 
 import okex_ws
-from okex_ws import DISCONNECTED, REFUSED, V1, V3, V5, Finder, OkexWS, find_channels, misnomer, todays_channel
+from okex_ws import (
+    DISCONNECTED,
+    REFUSED,
+    V1,
+    V3,
+    V5,
+    Finder,
+    OkexWS,
+    find_channels,
+    instrument,
+    misnomer,
+    todays_channel,
+)
 
 SCRIPT = Path(okex_ws.__file__)
 
@@ -533,6 +545,18 @@ def test_what_is_suggested_for_an_instrument_that_is_not_listed_has_the_same_mar
         "trades:ETH-USD_UM_XPERP-310405 was refused. Did you mean trades:ETH-USD_UM_XPERP-310404"
         " or trades:BTC-USD_UM_XPERP-310404?",
     ]
+
+
+def test_an_instrument_is_looked_up_once_and_never_another_one(exchange):
+    row = instrument("BTC-USDT-SWAP", url=exchange.url)
+    assert (row["instId"], row["state"], row["ctVal"]) == ("BTC-USDT-SWAP", "live", "0.01")
+    assert {"tickSz", "lotSz", "minSz", "instIdCode"} <= set(row)
+    row["tickSz"] = "mine"
+    assert instrument("BTC-USDT-SWAP", url=exchange.url)["tickSz"] != "mine" and len(exchange.fetched) == 1
+    exchange.rest_rows = lambda path, query, rows: [r | {"instId": "ETH-USDT"} for r in rows]
+    for name in ("NOPE-USDT", "BTC-USDT"):
+        with pytest.raises(LookupError, match=f"lists no {name}"):
+            instrument(name, url=exchange.url)
 
 
 def test_hostile_names_in_a_list_are_left_out(exchange, caplog):

@@ -287,8 +287,9 @@ def test_each_command_of_the_readme_runs_and_ends_on_ctrl_c(desk, redis_url):
 
 
 def test_the_service_of_the_readme_runs(desk, redis_url):
-    assert service()[:2] == ["/opt/okex_ws/.venv/bin/python", "/opt/okex_ws/okex_ws.py"]
-    run_command(desk, ["okex_ws.py", *service()[2:]], redis_url)
+    assert service() == ["/opt/okex_ws/.venv/bin/python", "/opt/okex_ws/okex_ws.py", "@/opt/okex_ws/okex.conf"]
+    ((_, options),) = blocks("conf")
+    run_command(desk, ["okex_ws.py", *shlex.split(options, comments=True)], redis_url)
 
 
 def run_command(desk, arguments, redis_url):
