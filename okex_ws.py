@@ -22,7 +22,7 @@ Threads: `run()` connects, reads and calls the handler on its caller's thread, `
 `send_heartbeat`, pings. Any thread, the handler's too, may use `subscribe`, `unsubscribe`, `close` and order books.
 
 Sections, each below a line of dashes: at a glance, client, subscriptions, frames, wire, order books, series, account,
-network, finding, lines, sinks, board, command line.
+network, finding, lines, sinks, board, replay, command line.
 """
 
 from signal import SIG_DFL, SIGINT
@@ -81,7 +81,7 @@ except ImportError as error:  # PyPI has another package called websocket, which
 __all__ = [
     "OkexWS", "Credentials", "LoginError", "OrderError", "OrderBook", "BookOutOfSync", "RedisFeed", "Sink", "SINKS",
     "V1", "V3", "V5", "dialect_of", "endpoint", "fields", "find_channels", "instrument", "inflate", "print_rows",
-    "main",
+    "replay", "main",
 ]  # fmt: skip
 __version__ = "1.2.0"
 
@@ -329,6 +329,7 @@ class OkexWS(Connection):
     tracing = False  # whether messages are logged; looked up once for each chunk of them
     ping_level = logging.INFO  # of the log lines about pings, but for the first pong's
     ways = ("proxy=.", 'region="eea".', "url= of tests/exchange.py.")  # out, where nothing connects
+    replayed_at = 0.0  # epoch seconds: when the rows that are replayed now were received; 0 while live
 
     def __init__(
         self,
@@ -454,6 +455,10 @@ class OkexWS(Connection):
                 self.run()
 
         threading.Thread(target=run, name="okex_ws reader", daemon=True).start()
+
+    def replay(self, path: str, speed: float = 1.0) -> None:
+        """Instead of `run()`, take the rows of a file that --sqlite or --jsonl wrote, see play_recording."""
+        play_recording([self], path, speed)
 
     def close(self, **_: Any) -> None:
         """End `run()`: at once if it reads or waits, after the attempt if it connects. From any thread."""
@@ -874,7 +879,7 @@ class Freshness:
     def _slept(self, follow: bool = True) -> str:
         """How one clock jumped against the other, or "". The reading thread follows their slow drift."""
         jump = wall_clock() - monotonic() - self._clock_offset
-        if abs(jump) > 3.0:
+        if self.heard and abs(jump) > 3.0:  # without a connection, as in a replay, nothing ages
             return f"the clock jumped by {jump:+.0f} s: was this machine asleep?"
         if follow:
             self._clock_offset += jump
@@ -3849,9 +3854,9 @@ def plural(number: int, things: str) -> str:
     return f"{number} {things}" if number != 1 else "1 " + re.sub(r"s\b", "", things, count=1)
 
 
-def print_rows(channel: str, rows: list[Any], ladder: int = 1) -> None:
+def print_rows(channel: str, rows: list[Any], ladder: int = 1, received: float | None = None) -> None:
     """Print rows: local time, instrument, what matters; on a terminal in colour, with headings, and wrapped."""
-    terminal, colourful, now = sys.stdout.isatty(), is_colourful(), wall_clock()
+    terminal, colourful, now = sys.stdout.isatty(), is_colourful(), received or wall_clock()
     clock = f"{strftime('%H:%M:%S', localtime(now))}.{int(now % 1 * 1000):03d}"
     width = get_terminal_size().columns if terminal else 0
     lines = []
@@ -3871,9 +3876,8 @@ def json_line(received: float, channel: str, row: Any) -> str:
     return to_json({"received": received, "channel": channel, "row": row}) + "\n"
 
 
-def json_rows(channel: str, rows: list[Any]) -> None:
+def json_rows(channel: str, rows: list[Any], received: float) -> None:
     """Print a JSON line per row: {"received": epoch seconds, "channel": …, "row": …}."""
-    received = wall_clock()
     sys.stdout.write("".join(json_line(received, channel, row) for row in rows))
     sys.stdout.flush()
 
@@ -4609,7 +4613,7 @@ class Board:
         self.histories: dict[str, deque[float]] = {}  # by instrument: prices, 25 pictures apart
         self.counted: deque[tuple[float, int]] = deque(maxlen=10)  # seconds, messages until then
 
-    def note(self, channel: str, rows: list[Any]) -> None:
+    def note(self, channel: str, rows: list[Any], received: float = 0.0) -> None:
         if rows[-1].__class__ is dict and "restored" in rows[-1]:  # so are all of them, and old
             return
         self.latest[channel] = wall_clock(), rows[-1]
@@ -4669,10 +4673,12 @@ class Board:
     def status(self) -> tuple[str, str]:
         """The first line, and its colour: where the clients are connected to, and how well."""
         living = [client for client in self.clients if not client._subscriptions.hopeless]
-        connected = all(getattr(client.sock, "connected", False) for client in living)
+        replayed = self.clients[0].replayed_at
+        connected = replayed or all(getattr(client.sock, "connected", False) for client in living)
         up = monotonic() - self.began
         minutes, seconds = divmod(int(up), 60)
-        parts = [str(urlsplit(self.clients[0].url).hostname)]
+        server = str(urlsplit(self.clients[0].url).hostname)
+        parts = [strftime("replay of %Y-%m-%d %H:%M:%S", localtime(replayed)) if replayed else server]
         parts += [] if connected else ["NOT CONNECTED"]
         parts.append(f"up {minutes // 60}:{minutes % 60:02d}:{seconds:02d}")
         connects = sum(client.counts["connects"] for client in self.clients)
@@ -4682,7 +4688,7 @@ class Board:
         rows = [(at, row) for at, row in self.latest.copy().values() if row.__class__ is dict]
         times = [(at, str(row.get("ts", ""))) for at, row in rows if "o" not in row]  # no candle's
         at, sent = max(times, default=(0.0, ""))
-        if sent.isdecimal():  # of v5; by this machine's clock
+        if sent.isdecimal() and not replayed:  # of v5; by this machine's clock
             parts.append(f"delay {at * 1000 - int(sent):.0f} ms")
         self.counted.append((up, sum(client.counts["messages"] for client in self.clients)))
         (begin, before), (end, after) = self.counted[0], self.counted[-1]
@@ -4758,6 +4764,117 @@ def write_out(stream: Any, text: str) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------
+# Replay: what was recorded comes once more, to the same books and handlers, without a connection.
+
+
+def play_recording(clients: Sequence[OkexWS], path: str, speed: float = 1.0) -> None:
+    """Give clients the rows of a file that --sqlite or --jsonl wrote, in its order, until its end.
+
+    Each client gets its channels, or all of them if it has none. `speed` is 1 for the pace of the recording, 10 for
+    ten times that, 0 for no waiting. Rows come as they were recorded, and order books of v5 follow them. `close()`
+    ends it for a client. Raises ValueError for a file that is no recording.
+    """
+    if not 0 <= speed < inf or any(ws._reader for ws in clients):
+        raise ValueError("a speed is 0 or more, and each client runs once")
+    wanted = {ws: [*ws.channels] or ["*"] for ws in clients}
+
+    @functools.cache  # a channel is subscribed to when it first comes
+    def key(ws: OkexWS, channel: str) -> str:
+        if any(fnmatchcase(channel, each) for each in wanted[ws]):
+            ws._subscriptions.want(channel)
+            ws._finder.patterns = [each for each in ws._finder.patterns if not fnmatchcase(channel, each)]
+        return ws.dialect.key(channel)
+
+    began, first = monotonic(), 0.0
+    try:
+        for (received, channel), records in itertools.groupby(recorded_rows(path), lambda record: record[:2]):
+            first = first or received
+            due = began + (received - first) / (speed or inf)
+            if all(ws._stop.wait(due - monotonic()) for ws in clients):
+                return
+            rows = [row for *_, row in records]
+            for ws in clients:
+                own = rows if ws is clients[-1] else from_json(to_json(rows))
+                replay_rows(ws, key(ws, channel), own, received)
+        for ws in clients:
+            for channel in [channel for channel, state in ws.channels.items() if state == "wanted"]:
+                okex_log.warning("%s is not in %s.", channel, path)
+    except ValueError as error:
+        okex_log.error("Stopped: %s.", error)
+        raise
+    finally:
+        for ws in clients:
+            ws.close()
+            ws.ended.set()
+            ws._notify(EXIT, "closed")
+
+
+replay = play_recording  # a public name, which a pasting script may redefine
+
+
+def replay_rows(ws: OkexWS, key: str, rows: list[Any], received: float) -> None:
+    """Take the rows of one message; every request counts as granted."""
+    table = ws._subscriptions
+    if key in table.by_key and table.by_key[key].state == "leaving":
+        table.ended(key)
+    entry = table.by_key.get(key)
+    if entry is None or ws._stop.is_set():
+        return
+    if entry.state != "confirmed":
+        with table._lock:
+            table._enter(entry, "confirmed")
+        ws._notify(SUBSCRIBED, entry.channel)
+    ws._reader, ws.replayed_at = threading.current_thread(), received
+    ws.counts["messages"] += 1
+    if isinstance(entry.keeper, OrderBook):
+        rows = [shown for row in rows for shown in replay_book(ws, entry, entry.keeper, row)]
+    try:
+        if rows:
+            ws.handler(entry.channel, rows)
+    except Exception as error:
+        ws._handler_failed(entry.channel, error)
+
+
+def replay_book(ws: OkexWS, entry: Subscription, book: OrderBook, row: Any) -> list[Any]:
+    """Keep a book. Returns its row, or with `depth` what that made of it."""
+    if "seqId" not in row:  # it is of v1 or v3, or was recorded with a depth
+        return [row]
+    action = {-1: "snapshot", None: ""}.get(row.get("prevSeqId"), "update")
+    views = list[Any]()
+    try:
+        views = book.take([row], action)
+    except BookOutOfSync as error:
+        ws._resubscribe(entry, str(error))
+    return views if ws.depth else [row]
+
+
+def recorded_rows(path: str) -> Iterator[tuple[float, str, Any]]:
+    """When each row of a recording was received, its channel, and the row."""
+    import sqlite3
+
+    try:
+        with open(path, "rb") as file:
+            if file.read(16) == b"SQLite format 3\0":
+                with closed_after(sqlite3.connect(path)) as db:
+                    for received, channel, text in db.execute("SELECT * FROM rows ORDER BY rowid"):
+                        yield float(received), str(channel), from_json(text)
+                return
+            file.seek(0)
+            for number, line in enumerate(file, 1):
+                try:
+                    record = from_json(line.decode().rstrip())
+                    row = float(record["received"]), str(record["channel"]), record["row"]
+                except ODD_ROW:
+                    if number == 1:
+                        raise
+                    okex_log.warning("Line %d of %s is torn, and left out.", number, path)
+                    continue
+                yield row
+    except (OSError, sqlite3.Error, *ODD_ROW) as error:
+        raise ValueError(f"{path} is no recording: {error}") from None
+
+
+# ---------------------------------------------------------------------------------------------------------------
 # Command line.
 
 HELP = """\
@@ -4767,6 +4884,8 @@ Print OKEx/OKX market data as it happens; all else goes to stderr.
 
   --list [PART]       what there is to receive
   --offline           the stand-in exchange of the tests folder
+  --replay FILE       what --sqlite or --jsonl recorded, instead of an exchange
+  --speed N           of a replay: 10 is ten times as fast, 0 does not wait (1)
   --url URL           connect here; wss://host gets the exchange's own path
   --region REGION     global (default), eea (my.okx.com) or us (app.okx.com)
   --simulated         the exchange's hosts for simulated trading
@@ -4835,7 +4954,7 @@ def parse_arguments(argv: Sequence[str] | None) -> Any:
     options = dict(re.findall(r"^  (--[\w-]+) (\S*) ", text, re.M))
     for option, value in options.items():
         parser.add_argument(option, **kinds.get(value, {}))
-    parser.set_defaults(region="global", fill=3600.0, name="default", history=1000, credentials=None)
+    parser.set_defaults(region="global", speed=1, fill=3600.0, name="default", history=1000, credentials=None)
     args, unknown = parser.parse_known_intermixed_args(argv)  # channels may stand between options
     if unknown:
         meant = option_like(unknown[0].partition("=")[0], options)
@@ -4850,12 +4969,12 @@ def parse_arguments(argv: Sequence[str] | None) -> Any:
         usual += " books:BTC-USDT tickers:BTC-USDT tickers:ETH-USDT tickers:SOL-USDT tickers:XRP-USDT tickers:DOGE-USDT"
         if args.jsonl == "-" or not sys.stdout.isatty():
             parser.error("--board draws on a terminal: stdout has to be one")
-    args.channels = list(dict.fromkeys(args.channels or usual.split()))
+    args.channels = list(dict.fromkeys(args.channels or (usual.split() if args.replay is None else [])))
     for file in (args.jsonl, args.sqlite):
         if re.match(r"[a-z][\w-]*:\w+-\w|ok_sub_|\w+/\w+:", file or ""):
             parser.error(f"{file} reads like a channel: --jsonl and --sqlite want a FILE first")
-    if min(args.count or 1, args.depth or 1, args.history) < 1:
-        parser.error("--count, --depth and --history want a number of 1 or more")
+    if min(args.count or 1, args.depth or 1, args.history) < 1 or args.speed < 0:
+        parser.error("--count, --depth and --history want a number of 1 or more, --speed one of 0 or more")
     return args
 
 
@@ -4959,15 +5078,18 @@ class Run:
         self.board = Board(self.clients, self.writers, console.kept)
         self.screen = threading.Thread(target=self.show_board, name="okex_ws board", daemon=True)
         targets = {option: vars(args)[option] for option in SINKS if vars(args)[option] is not None}
-        self.output: Handler | None = self.board.note if args.board else None
+        self.output: Callable[..., None] | None = self.board.note if args.board else None
         if args.jsonl == "-":
             self.output = json_rows
             del targets["jsonl"]
         elif not targets and not args.board:
             args.depth = args.depth or 1  # the changes of a book are nothing to print
             self.output = functools.partial(print_rows, ladder=args.depth)
-        self.subscribe(args.channels)
-        if (args.depth or 1) > 1 and not any(client.books for client in self.clients):
+        if args.replay is None:
+            self.subscribe(args.channels)
+        else:
+            self.clients.append(self.replaying(targets))
+        if (args.depth or 1) > 1 and args.replay is None and not any(client.books for client in self.clients):
             raise ValueError("--depth has no effect without an order book")
         if args.final and all(client.dialect.retired for client in self.clients):
             raise ValueError("--final has no effect: v1 and v3 do not say that a candle is final")
@@ -4977,6 +5099,18 @@ class Run:
             self.writers.append(Writer(option, sink))
         self.recording = bool(self.writers) and sys.stderr.isatty()
         self.recall(args.channels)
+
+    def replaying(self, targets: dict[str, str]) -> OkexWS:
+        """The one client of a replay, which takes channels of all endpoints, and needs no keys."""
+        next(recorded_rows(self.args.replay), None)  # ValueError if it is no recording
+        for option, target in targets.items():
+            if os.path.exists(target) and os.path.samefile(target, self.args.replay):
+                raise ValueError(f"--{option} would write into what is replayed")
+        client = OkexWS([], self.handle, depth=self.args.depth)
+        client._finder.patterns = self.args.channels  # a name is a pattern that stands for itself
+        run = functools.partial(client.replay, self.args.replay, self.args.speed)
+        vars(client).update(on_status=functools.partial(self.on_status, client), run=run)
+        return client
 
     def run(self) -> int:
         """Receive until something ends that. Returns the exit status."""
@@ -4996,6 +5130,7 @@ class Run:
                 client.start()
             with suppress(BaseException):  # it is logged
                 first.run()
+                self.end(0)  # a recording has an end
             self.idle.set()
             self.over.wait()
         return self.status
@@ -5041,6 +5176,8 @@ class Run:
 
         Raises ValueError for channels that cannot exist, or that OKX gave up, with what exists.
         """
+        if self.args.replay is not None:
+            raise ValueError("this is a replay: its channels were chosen at the start")
         names = "url credentials region simulated proxy depth ping_every fill final".split()
         options = {name: getattr(self.args, name) for name in names}
         for channel in channels:
@@ -5127,15 +5264,15 @@ class Run:
                 writer.put(wall_clock(), "", (status, detail))
         if status in (DISCONNECTED, EXIT) and detail != "closed":
             self.reason = detail
-        if status == EXIT:
-            self.end(1)
+            if status == EXIT:
+                self.end(1)
 
     def on_refused(self, channels: list[str], why: str) -> None:
         self.refusals |= dict.fromkeys(channels, why)
 
     def handle(self, channel: str, rows: list[Any]) -> None:
         """Queue rows for the sinks, and print them."""
-        received = wall_clock()
+        received = self.clients[0].replayed_at or wall_clock()
         with self.lock:
             if self.ending.is_set():
                 return
@@ -5145,7 +5282,7 @@ class Run:
                 writer.put(received, channel, rows)
             try:
                 if self.output:
-                    self.output(channel, rows)
+                    self.output(channel, rows, received=received)
             except OSError as error:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the exit's flush
                 failed = not isinstance(error, BrokenPipeError)  # | head
@@ -5192,7 +5329,7 @@ class Run:
                     okex_log.error("--%s: %s could not be written: lost.", writer.option, lost)
                     self.status = self.status or 1
             self.sum_up()
-            if not any(client.counts["connects"] for client in self.clients):
+            if not (self.args.replay or any(client.counts["connects"] for client in self.clients)):
                 okex_log.error("Never connected: %s.", self.reason or "the first try did not end")
                 self.status = self.status or 1
         finally:

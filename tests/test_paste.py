@@ -30,7 +30,8 @@ NAMES = """
     Strategy Bot Trader Exchange Account Config Status State API_KEY SECRET_KEY PASSPHRASE INTERVAL WINDOW LEVERAGE
     FEE QTY LIMIT MARKET DEPTH CHANNELS SYMBOLS WS_URL MAX_RETRIES
 """.split()
-FUNCTIONS = "on_open on_message on_error on_close inflate send_heartbeat main".split()  # the file's own names, too
+# The file's own names, too.
+FUNCTIONS = "on_open on_message on_error on_close inflate send_heartbeat main replay".split()
 IMPORTS = [
     "import datetime",
     "from datetime import datetime",

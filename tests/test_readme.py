@@ -187,6 +187,7 @@ SHOWN = {  # what a program prints, by a text that is in no other one
     "book.best_bid, book.best_ask": r"^\('[\d.]+', '[\d.]+'\) \('[\d.]+', '[\d.]+'\) [\d.]+ [\d.]+ \(\[\[",
     "account.request": r"(?s)placed: \[{.ordId.: .1000.",
     "okex_ws.SINKS": r"",
+    "def orders(path)": r"^the same orders twice: True$",
     "for row in RedisFeed(": r"^[\d.]+ [\d.]+$",
     "print(RedisFeed(": r"'last': '[\d.]+'",
     "pandas": r"^ts +o +h +l +c +vol|^ +o +h +l +c +vol",
@@ -247,6 +248,10 @@ def test_the_pandas_program_of_the_readme_reads_what_its_command_recorded(desk):
     run_example(desk, "pandas", ends=True)
 
 
+def test_the_strategy_of_the_readme_orders_the_same_twice(desk):
+    run_example(desk, "def orders(path)", ends=True)
+
+
 def test_the_alert_of_the_readme_tells_of_a_jump(desk):
     def jump():
         with desk.exchange.lock:
@@ -295,7 +300,7 @@ def test_the_service_of_the_readme_runs(desk, redis_url):
 def run_command(desk, arguments, redis_url):
     if "--board" in arguments:
         return run_board(desk, arguments)
-    ends = bool({"--count", "--list", "tests/bench_book.py"} & set(arguments))
+    ends = bool({"--count", "--list", "--replay", "tests/bench_book.py"} & set(arguments))
     shows = bool  # something on stdout
     if "--redis" in arguments:
         feed = RedisFeed(redis_url)
