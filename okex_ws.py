@@ -163,7 +163,7 @@ def on_error(ws: "OkexWS", error: BaseException) -> None:
     untrusted = isinstance(error, ssl.SSLCertVerificationError) and not ws.counts["connects"]
     if untrusted or isinstance(error, LoginError | KeyboardInterrupt | SystemExit):
         ws._fatal = error  # or websocket-client would swallow it
-    ws._hang_up(explain(error, ws.url, ws._proxy))
+    ws._hang_up(explain(error, ws.url, ws._proxies[ws.url]))
 
 
 def on_close(ws: "OkexWS", code: int | None, reason: str | None) -> None:
@@ -293,7 +293,7 @@ class OkexWS(Connection):
     channels    names of one generation and one endpoint, e.g. ["trades:BTC-USDT", "tickers:ETH-USDT"]
     handler     called as handler(channel, rows) for each message, in order, on the reading thread; a row
                 has the exchange's own names (see `fields` for those that the exchange sends as lists)
-    url         another host, or another URL altogether, see `endpoint`
+    url         another host, or another URL altogether, see `endpoint`; of several, the one that answers fastest
     credentials for private channels, if not those of the environment, see Credentials; with credentials
                 and no channels, it connects to where orders go, see `request`
     region, simulated   which of OKX's hosts, see REGIONS
@@ -321,7 +321,7 @@ class OkexWS(Connection):
         channels: str | Iterable[str],
         handler: Handler | None = None,
         *,
-        url: str | None = None,
+        url: str | Sequence[str] | None = None,
         credentials: "Credentials | None" = None,
         region: str = "global",
         simulated: bool = False,
@@ -340,15 +340,16 @@ class OkexWS(Connection):
         self._warned: set[str] = set()  # what is said only once
 
         self._endpoint_of = functools.partial(endpoint_of, url=url, region=region, simulated=simulated)
-        server = self._endpoint_of(first)
-        self._proxy = proxy_options(proxy, server)
-        rest = Rest(server, simulated, self._proxy)
+        self._lines = lines = lines_of(first, url, region, simulated)  # the first is the one in use
+        self._moved = -inf  # monotonic: when another one became the first
+        self._proxies = {line: proxy_options(proxy, line) for line in lines}
+        self._rest = rest = Rest(lines[0], simulated, self._proxies[lines[0]])
         self._stop = threading.Event()  # set by close(): run() ends
         self.ended = threading.Event()  # run() is over, and what is missing is told
         self._subscriptions = Subscriptions(self.dialect, functools.partial(make_keeper, self))
         self.books = self._subscriptions.books  # by channel, as its user wrote it
         self._freshness = Freshness(self.ping_every, self.books if self.dialect is V5 else {})
-        self._login = Login(self.dialect, credentials, server, proxy is None, bool(credentials) and not wanted)
+        self._login = Login(self.dialect, credentials, lines, proxy is None, bool(credentials) and not wanted)
         self._orders = Orders(self, rest)
         self._finder = Finder(rest)
         self._filler = Filler(self, rest, fill)
@@ -356,11 +357,12 @@ class OkexWS(Connection):
         self._connected = False  # from on_open to the end of the connection; under _sending
         self._tries = 0  # to connect, since a channel was last confirmed, or a pong arrived
         self._leaving = False  # whether the exchange will close this connection
+        self._faster = ""  # the line to leave it for
         self._leave_at = inf  # monotonic: when this client may leave it, and has its turn to connect
         self._reader = 0  # ident of the thread that runs run()
         self._fatal: BaseException | None = None  # what no retry can mend; run() raises it
         callbacks: Any = {"on_open": OkexWS._on_open, "on_error": OkexWS._on_error, "on_close": OkexWS._on_close}
-        super().__init__(server, header=self._before_connect, **callbacks)
+        super().__init__(lines[0], header=self._before_connect, **callbacks)
         self.subscribe(*wanted)
         if self.dialect.retired and url is None:
             gone = f"{self.dialect.name} in {self.dialect.retired}"
@@ -390,6 +392,8 @@ class OkexWS(Connection):
             raise RuntimeError("this client ran before: make another one")
         self._reader = threading.get_ident()
         try:
+            if len(self._lines) > 1:
+                self._use(LINES.by_speed(self))
             for why in self._finder.look_up(self.found):
                 self._reason = why
                 self._wait_to_reconnect(False)
@@ -399,9 +403,9 @@ class OkexWS(Connection):
                 okex_log.info("Connecting to %s.", passwordless(self.url))
             threading.Thread(target=self._send_heartbeat, name="okex_ws heartbeat", daemon=True).start()
             while not self._stop.wait(CONNECT_PACE.turn() if self._leave_at == inf else 0.0):
-                self._leaving, self._leave_at = False, inf
+                self._leaving, self._leave_at, self._faster = False, inf, ""
                 connects, self._reason = self.counts["connects"], ""
-                self.run_forever(**self._proxy)
+                self.run_forever(**self._proxies[self.url])
                 if self._fatal:
                     raise self._fatal
                 if not self._stop.is_set():
@@ -442,7 +446,7 @@ class OkexWS(Connection):
         """
         for channel in channels:
             where = self._endpoint_of(channel)
-            if where != self.url or dialect_of(channel) is not self.dialect:
+            if where not in self._proxies or dialect_of(channel) is not self.dialect:
                 here, there = passwordless(self.url), passwordless(where)
                 raise ValueError(f"{channel} is served at {there}, this client connects to {here}: use another one")
             if self.dialect.private(channel):
@@ -544,23 +548,21 @@ class OkexWS(Connection):
         self._login.check(now)
         for subscription, why in self._subscriptions.check(now):
             self._resubscribe(subscription, why, late=True)
-        self._leave(now)
+        LEAVING.check(self, now)
         self._send_due()
 
-    def _leave(self, now: float) -> None:
-        """Once the exchange will close this connection, raise Reconnect when it is this client's turn."""
-        if self._leaving and self._leave_at == inf and LEAVING.turn(self):
-            self._leave_at = now + CONNECT_PACE.turn()
-        ordering = self._orders._answers and now < self._leave_at + 5.0
-        if now >= self._leave_at and not ordering:
-            raise Reconnect("64008: the exchange announced a service upgrade")
+    def _use(self, lines: list[str]) -> None:
+        """Connect to the first of these lines, and have its REST asked."""
+        self._lines, self.url = lines, lines[0]
+        self._rest.use(self.url, self._proxies[self.url])
 
     def _wait_to_reconnect(self, connected: bool) -> None:
         reason = self._reason
         if not connected and port_of(self.url) == 8443 and not self.dialect.retired:
             reason += " (OKX closed port 8443 on 2026-10-31: leave the port out)"
-        longest = min(MAX_RETRY, 2.0 ** min(self._tries, 5))  # 1, 2, 4, … 30
-        delay = 0.0 if self._leave_at < inf and not self._tries else uniform(0, longest)
+        rounds, untried = divmod(self._tries + 1, len(self._lines))
+        longest = min(MAX_RETRY, 2.0 ** min(rounds - 1, 5))  # 1, 2, 4, … 30
+        delay = 0.0 if untried or (self._leave_at < inf and not self._tries) else uniform(0, longest)
         self._tries += 1
         what = "Disconnected from" if connected else "Cannot connect to"
         okex_log.warning("%s %s: %s. Next try in %.1f s.", what, passwordless(self.url), reason, delay)
@@ -568,6 +570,14 @@ class OkexWS(Connection):
             ways = "--offline needs no network, --proxy URL and --region eea or us lead other ways"
             okex_log.warning("There was no connection yet: %s.", ways)
         self._notify(DISCONNECTED, reason)
+        here, *others = self._lines
+        if self._faster:
+            line, times = passwordless(origin_of(self._faster)), [LINES.last(self._faster), LINES.last(here)]
+            okex_log.info("Changing to %s (%.0f ms, here %.0f ms).", line, *(time * 1000 for time in times))
+            others.sort(key=lambda line: line != self._faster)
+        if self._faster or not self._leaving:
+            self._use([*others, here])
+            self._moved = monotonic()
         self._stop.wait(delay)
 
     def _tell_lag(self) -> None:
@@ -694,26 +704,101 @@ class Pace:
 
 
 class Leaving:
-    """Turns to leave servers that will close: of all the process's clients, one at a time has no books."""
+    """Turns to leave a server: of all the process's clients, one at a time has no books."""
 
     def __init__(self) -> None:
         self._last: OkexWS | None = None  # who had the last turn
         self._until = 0.0  # monotonic: when that ends at the latest
         self._lock = threading.Lock()  # guards both
 
-    def turn(self, ws: OkexWS) -> bool:
+    def check(self, ws: OkexWS, now: float) -> None:
+        """Raise Reconnect if it is this client's turn to leave a server that will close, or is slow.
+
+        An order that waits for its answer may do so for 5 s where the server will close, and else for ever.
+        """
+        ws._faster = "" if ws._orders._answers else LINES.faster(ws._lines, now - ws._moved)
+        if not ws._leaving and not ws._faster:
+            ws._leave_at = inf
+        elif ws._leave_at == inf:
+            self._turn(ws, now)
+        if now >= ws._leave_at:
+            ws._login.complete.clear()  # so that no order follows
+            if not ws._orders._answers or (ws._leaving and now >= ws._leave_at + 5.0):
+                why = "64008: the exchange announced a service upgrade"
+                raise Reconnect(why if ws._leaving else "another line is faster")
+            ws._login.complete.set()
+
+    def _turn(self, ws: OkexWS, now: float) -> None:
         """Take the next turn, once the last client is subscribed again, or had 1.5 s."""
         with self._lock:
-            last, now = self._last, monotonic()
+            last = self._last
             if last and now < self._until:
                 states = {entry.state for entry in last._subscriptions}
-                if last._leaving or not last._connected or {"wanted", "sent"} & states:
-                    return False
+                if last._leave_at < inf or not last._connected or {"wanted", "sent"} & states:
+                    return
             self._last, self._until = ws, now + 1.5
-            return True
+            ws._leave_at = now + CONNECT_PACE.turn()
+
+
+class Lines:
+    """How long it takes to connect to each line, TCP and TLS: measured once a minute for all clients."""
+
+    def __init__(self) -> None:
+        self.every = 60.0  # seconds
+        self.rounds: tuple[dict[str, float], ...] = ({}, {}, {})  # seconds by line; inf if it did not answer
+        self._clients: list[OkexWS] = []  # those that have several lines
+        self._lock = threading.Lock()  # guards _clients; held while a round is measured
+        self._thread = threading.Thread(target=self._run, name="okex_ws lines", daemon=True)
+
+    def last(self, line: str) -> float:
+        return self.rounds[-1].get(origin_of(line), inf)
+
+    def by_speed(self, ws: OkexWS) -> list[str]:
+        """The lines of a client, the fastest first. From now on they are measured."""
+        with self._lock:
+            self._clients.append(ws)
+            if not {*map(origin_of, ws._lines)} <= self.rounds[-1].keys():
+                self._measure()
+            if not self._thread.ident:
+                self._thread.start()
+        return sorted(ws._lines, key=self.last)
+
+    def faster(self, lines: list[str], since: float) -> str:
+        """A line that was twice as fast as the first of these, and 20 ms faster, three times in a row; "" if none was.
+
+        Nor is there one for ten minutes after the last change, which was `since` seconds ago.
+        """
+        if since < 600.0:
+            return ""
+        rounds, own = self.rounds, origin_of(lines[0])
+        for line in sorted(lines[1:], key=self.last):
+            times = [(seconds.get(own, inf), seconds.get(origin_of(line), inf)) for seconds in rounds]
+            if all(max(2 * there, there + 0.02) <= here < inf for here, there in times):
+                return line
+        return ""
+
+    def _run(self) -> None:
+        while True:
+            pause(self.every)
+            with self._lock:
+                self._measure()
+
+    def _measure(self) -> None:
+        """Connect to each line, all in the same way: a round."""
+        self._clients = [ws for ws in self._clients if not ws._stop.is_set()]
+        proxies = {origin_of(line): proxy for ws in self._clients for line, proxy in ws._proxies.items()}
+        seconds = dict.fromkeys(proxies, inf)
+        for line, proxy in proxies.items():
+            pause(CONNECT_PACE.turn())
+            began = monotonic()
+            with suppress(Exception):
+                connect_as_websocket(line, proxy, 3.0)[0].close()
+                seconds[line] = monotonic() - began
+        self.rounds = (*self.rounds[1:], seconds)
 
 
 LEAVING = Leaving()
+LINES = Lines()
 CONNECT_PACE = Pace(0.34)  # OKX accepts 3 connects a second per IP (docs-v5 overview, 2026)
 FILL_PACE = Pace(0.125)  # OKX takes 10 of each of these requests a second per IP (docs-v5, 2026)
 
@@ -1894,11 +1979,28 @@ def port_of(url: str, default: int = 0) -> int:
     return default if number is None else number
 
 
-def endpoint_of(channel: str, url: str | None = None, region: str = "global", simulated: bool = False) -> str:
-    """The URL to connect to for a channel; a `url` without a path gets the exchange's."""
+def lines_of(channel: str, url: str | Sequence[str] | None, region: str, simulated: bool) -> list[str]:
+    """The URLs of all lines to the endpoint of a channel. Raises ValueError if that is not one path on all hosts."""
+    urls = [url] if url is None or isinstance(url, str) else url
+    lines = dict.fromkeys(endpoint_of(channel, each, region, simulated) for each in urls)
+    if len({urlsplit(line).path for line in lines}) > 1:
+        raise ValueError(f"the same path on all hosts, please: {', '.join(map(passwordless, lines))}")
+    return list(lines)
+
+
+def origin_of(url: str) -> str:
+    """wss://host:port of wss://host:port/path."""
+    return "{}://{}".format(*urlsplit(url))
+
+
+def endpoint_of(
+    channel: str, url: str | Sequence[str] | None = None, region: str = "global", simulated: bool = False
+) -> str:
+    """The URL to connect to for a channel; a `url` without a path gets the exchange's. Of several, the first."""
     own = dialect_of(channel).url(channel, region, simulated)
     if url is None:
         return own
+    url = url if isinstance(url, str) else url[0]
     parts = urlsplit(url)
     if parts.scheme not in ("ws", "wss") or not parts.hostname or not port_of(url, 443):
         raise ValueError(f"{passwordless(url)} is not a WebSocket URL, like wss://HOST")
@@ -2687,18 +2789,19 @@ class Login:
     """The login of a client, once on each connection: asked for, then accepted or refused. It knows no socket."""
 
     def __init__(
-        self, dialect: Dialect, credentials: Credentials | None, url: str, direct: bool, for_orders: bool = False
+        self, dialect: Dialect, credentials: Credentials | None, urls: list[str], direct: bool, for_orders: bool = False
     ) -> None:
         self.dialect = dialect
         self.credentials = credentials or Credentials.from_environment()
-        self.url = url
         self.for_orders = for_orders  # whether to log in though no channel needs it
         self.done = False  # accepted on this connection
         self.complete = threading.Event()  # accepted, and the channels are asked for: orders may go
         self.due = 0.0  # monotonic: when the login under way should have been answered; 0 if none is
         self.server_clock = ("", 0.0)  # when the connection was made: by the server's handshake, and by this clock
-        self._safe = url.startswith("wss:") or (direct and is_loopback(urlsplit(url).hostname or ""))
-        hide_secret(urlsplit(url).password or "")
+        safe = (url.startswith("wss:") or (direct and is_loopback(urlsplit(url).hostname or "")) for url in urls)
+        self._unsafe = [url for url, safe in zip(urls, safe) if not safe]
+        for url in urls:
+            hide_secret(urlsplit(url).password or "")
 
     @property
     def pending(self) -> bool:
@@ -2711,8 +2814,8 @@ class Login:
         missing = [name for name, value in zip(Credentials.VARIABLES[:needed], values) if not value]
         if missing:
             raise ValueError(f"{what} needs an API key: set {', '.join(missing)}")
-        if not self._safe:
-            raise ValueError(f"{what} needs an API key, which is not sent over {passwordless(self.url)}: use wss://")
+        for url in self._unsafe:
+            raise ValueError(f"{what} needs an API key, which is not sent over {passwordless(url)}: use wss://")
 
     def reset(self, server_date: str = "") -> None:
         """Another connection, or none: nothing is asked for."""
@@ -2772,6 +2875,8 @@ class Orders:
         with self._lock:
             self._answers[id] = waiting
         try:
+            if not self._ws._login.complete.is_set():
+                raise websocket.WebSocketConnectionClosedException("leaving this connection")
             self._ws.send(to_json({"id": id, "op": op, "args": orders}))
             answer = waiting.get(timeout=max(0.0, end - monotonic()))
         except Empty:
@@ -2907,18 +3012,29 @@ def proxy_options(proxy: str | None, url: str) -> dict[str, Any]:
     }
 
 
+def connect_as_websocket(url: str, proxy: dict[str, Any], timeout: float) -> Any:
+    """A socket that is connected as the WebSocket's: same proxy, same certificates; and host, port and path."""
+    from websocket._http import connect, proxy_info
+
+    options = websocket.sock_opt([], {})
+    options.timeout = timeout  # for each step
+    return connect(url, options, proxy_info(**proxy), None)  # type: ignore[no-untyped-call]
+
+
 class Rest:
     """The public REST API of the exchange that a client is connected to."""
 
     def __init__(self, url: str, simulated: bool, proxy: dict[str, Any]) -> None:
-        parts = urlsplit(url)
-        host = f"{parts.scheme}://{parts.netloc}"
-        known = (rest for *hosts, rest in REGIONS.values() if host in hosts)
-        self.server = next(known, f"http{host[2:]}")  # of another host than the exchange's: the same
+        self.use(url, proxy)
         self.headers = {"User-Agent": f"okex_ws/{__version__}"}  # the exchange refuses clients without one
         if simulated:
             self.headers["x-simulated-trading"] = "1"
-        self.proxy = proxy
+
+    def use(self, url: str, proxy: dict[str, Any]) -> None:
+        """Ask the server that belongs to a WebSocket's URL."""
+        host, self.proxy = origin_of(url), proxy
+        known = (rest for *hosts, rest in REGIONS.values() if host in hosts)
+        self.server = next(known, f"http{host[2:]}")  # of another host than the exchange's: the same
 
     def get(self, path: str, timeout: float = CONNECT_TIMEOUT) -> Any:
         """GET a resource: its data. Raises OSError, ValueError, or what websocket-client raises on connecting."""
@@ -2932,15 +3048,10 @@ class Rest:
         raise ValueError(refusal)
 
     def _fetch(self, path: str, timeout: float) -> Any:
-        """A JSON document. The connection is made as the WebSocket's is: same proxy, same certificates."""
+        """A JSON document."""
         from http.client import HTTPConnection, HTTPException  # slow to import, and most runs never need it
 
-        from websocket._http import connect, proxy_info
-
-        options = websocket.sock_opt([], {})
-        options.timeout = timeout  # for each step
-        url = f"ws{self.server[4:]}{path}"
-        sock, (host, port, path) = connect(url, options, proxy_info(**self.proxy), None)  # type: ignore[no-untyped-call]
+        sock, (host, port, path) = connect_as_websocket(f"ws{self.server[4:]}{path}", self.proxy, timeout)
         connection = HTTPConnection(host, port)
         connection.sock = sock
         try:
@@ -4212,7 +4323,8 @@ class Board:
         living = [client for client in self.clients if not client._subscriptions.hopeless]
         connected = all(getattr(client.sock, "connected", False) for client in living)
         up = monotonic() - self.began
-        parts = [str(urlsplit(self.clients[0].url).hostname)]
+        url = urlsplit(passwordless(self.clients[0].url))
+        parts = [url.netloc if len(self.clients[0]._lines) > 1 else str(url.hostname)]
         parts += [] if connected else ["NOT CONNECTED"]
         parts.append(f"up {int(up) // 3600}:{int(up) // 60 % 60:02d}:{int(up) % 60:02d}")
         connects = sum(client.counts["connects"] for client in self.clients)
@@ -4290,7 +4402,7 @@ Print OKEx/OKX market data as it happens; all else goes to stderr.
 
   --list [PART]       what there is to receive
   --offline           the stand-in exchange of the tests folder
-  --url URL           connect here; wss://host gets the exchange's own path
+  --url URL           connect to wss://host[/path]; of several, to the fastest
   --region REGION     global (default), eea (my.okx.com) or us (app.okx.com)
   --simulated         the exchange's hosts for simulated trading
   --proxy URL         http://, socks5:// or socks5h://[user:password@]host:port
@@ -4341,8 +4453,9 @@ def parse_arguments(argv: Sequence[str] | None) -> Any:
     parser.add_argument("--version", action="version", version=f"okex_ws {__version__}")
     kinds: dict[str, dict[str, Any]] = {"": {"action": "store_true"}, "[PART]": {"nargs": "?", "const": ""}}
     kinds |= {"N": {"type": int}, "TIME": {"type": length_of_time}, "REGION": {"choices": REGIONS}}
+    kinds["--url"] = {"action": "append"}
     for option, value in re.findall(r"^  (--[\w-]+) (\S*) ", text, re.M):
-        parser.add_argument(option, **kinds.get(value, {}))
+        parser.add_argument(option, **kinds.get(option, kinds.get(value, {})))
     parser.set_defaults(region="global", fill=3600.0, name="default", history=1000, credentials=None)
     args = parser.parse_intermixed_args(argv)  # channels may stand between options
     usual = "trades:BTC-USDT"
@@ -4554,7 +4667,7 @@ class Run:
                 raise ValueError(f"{channel}: OKX gave up {dialect.name} in {dialect.retired}. Today: {today}")
             url = endpoint_of(channel, self.args.url, self.args.region, self.args.simulated)
             with self.clients_lock:
-                fit = [client for client in self.clients if client.url == url and client.dialect is dialect]
+                fit = [client for client in self.clients if url in client._proxies and client.dialect is dialect]
                 fit = [client for client in fit if not client._subscriptions.hopeless]  # it ends
                 if dialect.book(channel) == "changes" and not is_pattern(channel):
                     has = [client for client in fit if channel in client.books]
@@ -4704,6 +4817,8 @@ class Run:
                 told |= {f"rows refused by --{option}": refused, f"waits for --{option}": writer.waits}
         received = f"{plural(self.rows, 'rows')} in {plural(messages, 'messages')}"
         parts = ", ".join(plural(n, what) for what, n in told.items())
+        lines = sorted({origin_of(client.url) for client in self.clients if len(client._lines) > 1})
+        parts += "".join(f", line {passwordless(line)}" for line in lines)
         okex_log.info("%s over %.1f s, %s.", received, monotonic() - self.board.began, parts)
 
 
