@@ -41,7 +41,7 @@ import sys
 import threading
 import zlib
 from bisect import insort
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing as closed_after
 from contextlib import contextmanager, suppress
@@ -293,7 +293,7 @@ class OkexWS(Connection):
     channels    names of one generation and one endpoint, e.g. ["trades:BTC-USDT", "tickers:ETH-USDT"]
     handler     called as handler(channel, rows) for each message, in order, on the reading thread; a row
                 has the exchange's own names (see `fields` for those that the exchange sends as lists)
-    url         another host, or another URL altogether, see `endpoint`; of several, the one that answers fastest
+    url         another host, or another URL altogether, see `endpoint`; of a list of several, the fastest
     credentials for private channels, if not those of the environment, see Credentials; with credentials
                 and no channels, it connects to where orders go, see `request`
     region, simulated   which of OKX's hosts, see REGIONS
@@ -393,7 +393,7 @@ class OkexWS(Connection):
         self._reader = threading.get_ident()
         try:
             if len(self._lines) > 1:
-                self._use(LINES.by_speed(self))
+                self._use(LINE_TIMES.by_speed(self))
             for why in self._finder.look_up(self.found):
                 self._reason = why
                 self._wait_to_reconnect(False)
@@ -552,7 +552,7 @@ class OkexWS(Connection):
         self._send_due()
 
     def _use(self, lines: list[str]) -> None:
-        """Connect to the first of these lines, and have its REST asked."""
+        """The first of these lines is the one to connect to, and to ask for what REST has."""
         self._lines, self.url = lines, lines[0]
         self._rest.use(self.url, self._proxies[self.url])
 
@@ -572,7 +572,7 @@ class OkexWS(Connection):
         self._notify(DISCONNECTED, reason)
         here, *others = self._lines
         if self._faster:
-            line, times = passwordless(origin_of(self._faster)), [LINES.last(self._faster), LINES.last(here)]
+            line, times = passwordless(origin_of(self._faster)), [LINE_TIMES.last(self._faster), LINE_TIMES.last(here)]
             okex_log.info("Changing to %s (%.0f ms, here %.0f ms).", line, *(time * 1000 for time in times))
             others.sort(key=lambda line: line != self._faster)
         if self._faster or not self._leaving:
@@ -716,7 +716,7 @@ class Leaving:
 
         An order that waits for its answer may do so for 5 s where the server will close, and else for ever.
         """
-        ws._faster = "" if ws._orders._answers else LINES.faster(ws._lines, now - ws._moved)
+        ws._faster = "" if ws._orders._answers else LINE_TIMES.faster(ws._lines, now - ws._moved)
         if not ws._leaving and not ws._faster:
             ws._leave_at = inf
         elif ws._leave_at == inf:
@@ -745,22 +745,18 @@ class Lines:
 
     def __init__(self) -> None:
         self.every = 60.0  # seconds
-        self.rounds: tuple[dict[str, float], ...] = ({}, {}, {})  # seconds by line; inf if it did not answer
-        self._clients: list[OkexWS] = []  # those that have several lines
-        self._lock = threading.Lock()  # guards _clients; held while a round is measured
-        self._thread = threading.Thread(target=self._run, name="okex_ws lines", daemon=True)
+        # By line, the seconds of the last three times; inf where it did not answer.
+        self.times = defaultdict[str, tuple[float, ...]](lambda: (inf, inf, inf))
+        self._due: dict[str, float] = {}  # by line, monotonic: when it may be measured again
+        self._lock = threading.Lock()  # held while lines are measured; guards _due
 
     def last(self, line: str) -> float:
-        return self.rounds[-1].get(origin_of(line), inf)
+        return self.times[origin_of(line)][-1]
 
     def by_speed(self, ws: OkexWS) -> list[str]:
-        """The lines of a client, the fastest first. From now on they are measured."""
-        with self._lock:
-            self._clients.append(ws)
-            if not {*map(origin_of, ws._lines)} <= self.rounds[-1].keys():
-                self._measure()
-            if not self._thread.ident:
-                self._thread.start()
+        """The lines of a client, the fastest first. They are measured now, and from now on until it ends."""
+        self._measure(ws._proxies)
+        threading.Thread(target=self._follow, args=[ws], name="okex_ws lines", daemon=True).start()
         return sorted(ws._lines, key=self.last)
 
     def faster(self, lines: list[str], since: float) -> str:
@@ -770,35 +766,38 @@ class Lines:
         """
         if since < 600.0:
             return ""
-        rounds, own = self.rounds, origin_of(lines[0])
+        here = self.times[origin_of(lines[0])]
         for line in sorted(lines[1:], key=self.last):
-            times = [(seconds.get(own, inf), seconds.get(origin_of(line), inf)) for seconds in rounds]
-            if all(max(2 * there, there + 0.02) <= here < inf for here, there in times):
+            there = self.times[origin_of(line)]
+            if all(max(2 * b, b + 0.02) <= a < inf for a, b in zip(here, there)):
                 return line
         return ""
 
-    def _run(self) -> None:
-        while True:
-            pause(self.every)
-            with self._lock:
-                self._measure()
+    def _follow(self, ws: OkexWS) -> None:
+        while not ws._stop.wait(self.every):
+            self._measure(ws._proxies)
 
-    def _measure(self) -> None:
-        """Connect to each line, all in the same way: a round."""
-        self._clients = [ws for ws in self._clients if not ws._stop.is_set()]
-        proxies = {origin_of(line): proxy for ws in self._clients for line, proxy in ws._proxies.items()}
-        seconds = dict.fromkeys(proxies, inf)
-        for line, proxy in proxies.items():
-            pause(CONNECT_PACE.turn())
-            began = monotonic()
-            with suppress(Exception):
-                connect_as_websocket(line, proxy, 3.0)[0].close()
-                seconds[line] = monotonic() - began
-        self.rounds = (*self.rounds[1:], seconds)
+    def _measure(self, proxies: dict[str, dict[str, Any]]) -> None:
+        """Connect to each of these lines in the same way, unless another client did so within a minute."""
+        for url, proxy in proxies.items():
+            line, seconds = origin_of(url), inf
+            with self._lock:
+                if monotonic() < self._due.get(line, 0.0):
+                    continue
+                with suppress(Exception):
+                    if not proxy or proxy is DIRECT:  # neither looking the name up nor loading certificates is to count
+                        socket.getaddrinfo(urlsplit(line).hostname, None)
+                    context = ssl.create_default_context(cafile=os.environ.get("WEBSOCKET_CLIENT_CA_BUNDLE"))
+                    pause(CONNECT_PACE.turn())
+                    began = monotonic()
+                    connect_as_websocket(line, proxy, 3.0, {"context": context})[0].close()
+                    seconds = monotonic() - began
+                self.times[line] = (*self.times[line][1:], seconds)
+                self._due[line] = monotonic() + self.every
 
 
 LEAVING = Leaving()
-LINES = Lines()
+LINE_TIMES = Lines()
 CONNECT_PACE = Pace(0.34)  # OKX accepts 3 connects a second per IP (docs-v5 overview, 2026)
 FILL_PACE = Pace(0.125)  # OKX takes 10 of each of these requests a second per IP (docs-v5, 2026)
 
@@ -3012,11 +3011,11 @@ def proxy_options(proxy: str | None, url: str) -> dict[str, Any]:
     }
 
 
-def connect_as_websocket(url: str, proxy: dict[str, Any], timeout: float) -> Any:
+def connect_as_websocket(url: str, proxy: dict[str, Any], timeout: float, tls: dict[str, Any]) -> Any:
     """A socket that is connected as the WebSocket's: same proxy, same certificates; and host, port and path."""
     from websocket._http import connect, proxy_info
 
-    options = websocket.sock_opt([], {})
+    options = websocket.sock_opt([], tls)
     options.timeout = timeout  # for each step
     return connect(url, options, proxy_info(**proxy), None)  # type: ignore[no-untyped-call]
 
@@ -3051,7 +3050,7 @@ class Rest:
         """A JSON document."""
         from http.client import HTTPConnection, HTTPException  # slow to import, and most runs never need it
 
-        sock, (host, port, path) = connect_as_websocket(f"ws{self.server[4:]}{path}", self.proxy, timeout)
+        sock, (host, port, path) = connect_as_websocket(f"ws{self.server[4:]}{path}", self.proxy, timeout, {})
         connection = HTTPConnection(host, port)
         connection.sock = sock
         try:

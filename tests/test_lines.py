@@ -67,7 +67,7 @@ def relays(tmp_path, monkeypatch):
     authority.issue_cert("127.0.0.1").configure_cert(context)
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    monkeypatch.setattr(okex_ws, "LINES", lines := Lines())
+    monkeypatch.setattr(okex_ws, "LINE_TIMES", lines := Lines())
     with Exchange(every=0.02, tls=context) as exchange:
         yield (relays := [Relay(exchange) for _ in range(3)])
         lines.every = 3600.0
@@ -101,7 +101,8 @@ def test_an_hour_of_noise_changes_the_line_seldom(hour, right):
         for minute, usual in enumerate(hour):
             # Now and then one of them hangs for a moment.
             times = [ms * noise.uniform(0.95, 1.1) / 1000 + 0.3 * (noise.random() < 0.05) for ms in usual]
-            lines.rounds = (*lines.rounds[1:], dict(zip(["wss://a", "wss://b"], times)))
+            for line, seconds in zip(["wss://a", "wss://b"], times):
+                lines.times[line] = (*lines.times[line][1:], seconds)
             if lines.faster(order, minute * 60.0 - changes[-1]):
                 order.reverse()
                 changes.append(minute * 60.0)
@@ -143,12 +144,13 @@ def test_the_fastest_line_is_used_and_one_that_fails_goes_to_the_end(relays, con
     relays[1].silent = False
     relays[2].kill()
     wait_for(lambda: client.saw(CONNECTED, 4) and client.url.startswith(relays[1].url))
+    assert okex_ws.Board([client], [], []).status()[0].startswith(f"{relays[1].url[6:]}  up")
     assert any("refused the connection" in why for status, why in client.statuses if status == DISCONNECTED)
 
 
 def test_clients_change_to_a_faster_line_one_after_another_when_no_order_waits(relays, connect, caplog):
     caplog.set_level(logging.INFO, "okex_ws")
-    okex_ws.LINES.every = 0.1
+    okex_ws.LINE_TIMES.every = 0.1
     slow, fast, _ = relays
     fast.delay, exchange, urls = 0.1, slow.exchange, [slow.url, fast.url]
     clients = [connect(TRADES, f"books:{coin}-USDT", url=urls) for coin in ("BTC", "ETH", "LTC")]
@@ -170,13 +172,13 @@ def test_clients_change_to_a_faster_line_one_after_another_when_no_order_waits(r
     wait_for(lambda: trader.saw(CONNECTED, 2) and all(map(without_a_hole, clients)))
     said = re.findall(rf"Changing to {fast.url} \((\d+) ms, here (\d+) ms\)\.", caplog.text)
     assert len(said) == 4 and all(int(there) * 2 <= int(here) for there, here in said)
-    slow.delay, fast.delay, rounds = 0.0, 0.1, okex_ws.LINES.rounds
-    wait_for(lambda: not {*map(id, rounds)} & {*map(id, okex_ws.LINES.rounds)})
-    okex_ws.LINES.every = 3600.0
-    seen, before = len(slow.taken), [client.counts["rows restored"] for client in clients]
+    slow.delay, fast.delay = 0.0, 0.1
+    wait_for(lambda: min(okex_ws.LINE_TIMES.times[fast.url]) > 2 * max(okex_ws.LINE_TIMES.times[slow.url]))
+    okex_ws.LINE_TIMES.every = 3600.0
+    taken, asked = len(slow.taken), len(exchange.fetched)
     exchange.lost[TRADES] = len(clients)
-    wait_for(lambda: before != [client.counts["rows restored"] for client in clients])
-    assert len(slow.taken) <= seen + 1  # by a round that was under way: REST is asked by the new line
+    wait_for(lambda: len(exchange.fetched) >= asked + len(clients))
+    assert len(slow.taken) <= taken + 1  # measured once more: REST is asked by the new line
     assert not any(client.saw(CONNECTED, 3) for client in clients)  # nor back within ten minutes
 
 
