@@ -45,7 +45,7 @@ import sys
 import threading
 import zlib
 from bisect import insort
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing as closed_after
 from contextlib import contextmanager, suppress
@@ -174,7 +174,7 @@ def on_error(ws: "OkexWS", error: BaseException) -> None:
     untrusted = isinstance(error, ssl.SSLCertVerificationError) and not ws.counts["connects"]
     if untrusted or isinstance(error, LoginError | KeyboardInterrupt | SystemExit):
         ws._fatal = error  # or websocket-client would swallow it
-    ws._hang_up(explain(error, ws.url, ws._proxy))
+    ws._hang_up(explain(error, ws.url, ws._proxies[ws.url]))
 
 
 def on_close(ws: "OkexWS", code: int | None, reason: str | None) -> None:
@@ -304,7 +304,7 @@ class OkexWS(Connection):
     channels    names of one generation and one endpoint, e.g. ["trades:BTC-USDT", "tickers:ETH-USDT"]
     handler     called as handler(channel, rows) for each message, in order, on the reading thread; a row
                 has the exchange's own names (see `fields` for those that the exchange sends as lists)
-    url         another host, or another URL altogether, see `endpoint`
+    url         another host, or another URL altogether, see `endpoint`; of a list of several, the fastest
     credentials for private channels, if not those of the environment, see Credentials; with credentials
                 and no channels, it connects to where orders go, see `request`
     region, simulated   which of OKX's hosts, see REGIONS
@@ -336,7 +336,7 @@ class OkexWS(Connection):
         channels: str | Iterable[str],
         handler: Handler | None = None,
         *,
-        url: str | None = None,
+        url: str | Sequence[str] | None = None,
         credentials: "Credentials | None" = None,
         region: str = "global",
         simulated: bool = False,
@@ -358,15 +358,16 @@ class OkexWS(Connection):
         self._broken: set[str] = set()  # channels of books that had a gap, until all are in sync again
 
         self._endpoint_of = functools.partial(endpoint_of, url=url, region=region, simulated=simulated)
-        server = self._endpoint_of(first)
-        self._proxy = proxy_options(proxy, server)
-        rest = Rest(server, simulated, self._proxy)
+        self._lines = lines = lines_of(first, url, region, simulated)  # the first is the one in use
+        self._moved = -inf  # monotonic: when another one became the first
+        self._proxies = {line: proxy_options(proxy, line) for line in lines}
+        self._rest = rest = Rest(lines[0], simulated, self._proxies[lines[0]])
         self._stop = threading.Event()  # set by close(): run() ends
         self.ended = threading.Event()  # run() is over, and what is missing is told
         self._subscriptions = Subscriptions(self.dialect, functools.partial(make_keeper, self))
         self.books = self._subscriptions.books  # by channel, as its user wrote it
         self._freshness = Freshness(self.ping_every, self.books if self.dialect is V5 else {})
-        self._login = Login(self.dialect, credentials, server, proxy is None, bool(credentials) and not wanted)
+        self._login = Login(self.dialect, credentials, lines, proxy is None, bool(credentials) and not wanted)
         self._orders = Orders(self, rest)
         self._finder = Finder(rest)
         self._filler = Filler(self, rest, fill)
@@ -374,11 +375,12 @@ class OkexWS(Connection):
         self._connected = False  # from on_open to the end of the connection; under _sending
         self._tries = 0  # to connect, since a channel was last confirmed, or a pong arrived
         self._leaving = False  # whether the exchange will close this connection
+        self._faster = ""  # the line to leave it for
         self._leave_at = inf  # monotonic: when this client may leave it, and has its turn to connect
         self._reader: threading.Thread | None = None  # the thread that runs run()
         self._fatal: BaseException | None = None  # what no retry can mend; run() raises it
         callbacks: Any = {"on_open": OkexWS._on_open, "on_error": OkexWS._on_error, "on_close": OkexWS._on_close}
-        super().__init__(server, header=self._before_connect, **callbacks)
+        super().__init__(lines[0], header=self._before_connect, **callbacks)
         self.subscribe(*wanted)
         if self.dialect.retired and url is None:
             gone = f"{self.dialect.name} in {self.dialect.retired}"
@@ -416,6 +418,8 @@ class OkexWS(Connection):
             raise RuntimeError("this client ran before: make another one")
         self._reader = threading.current_thread()
         try:
+            if len(self._lines) > 1:
+                self._use(LINE_TIMES.by_speed(self))
             for why in self._finder.look_up(self.found):
                 self._reason = why
                 self._wait_to_reconnect("No list yet")
@@ -425,9 +429,9 @@ class OkexWS(Connection):
                 okex_log.info("Connecting to %s.", passwordless(self.url))
             threading.Thread(target=self._send_heartbeat, name="okex_ws heartbeat", daemon=True).start()
             while not self._stop.wait(CONNECT_PACE.turn() if self._leave_at == inf else 0.0):
-                self._leaving, self._leave_at = False, inf
+                self._leaving, self._leave_at, self._faster = False, inf, ""
                 connects, self._reason = self.counts["connects"], ""
-                self.run_forever(**self._proxy)
+                self.run_forever(**self._proxies[self.url])
                 if self._fatal:
                     raise self._fatal
                 if not self._stop.is_set():
@@ -473,7 +477,7 @@ class OkexWS(Connection):
         """
         for channel in channels:
             where = self._endpoint_of(channel)
-            if where != self.url or dialect_of(channel) is not self.dialect:
+            if where not in self._proxies or dialect_of(channel) is not self.dialect:
                 here, there = passwordless(self.url), passwordless(where)
                 raise ValueError(f"{channel} is served at {there}, this client connects to {here}: use another one")
             if self.dialect.private(channel):
@@ -594,7 +598,7 @@ class OkexWS(Connection):
         for subscription, why in self._subscriptions.check(now):
             self._resubscribe(subscription, why, late=True)
         self._filler.check()
-        self._leave(now)
+        LEAVING.check(self, now)
         self._send_due()
         broken = [channel for channel in self._broken if channel in self.books]
         if broken and all(self.books[channel].ready for channel in broken):
@@ -602,20 +606,18 @@ class OkexWS(Connection):
             what = f"All {len(broken)} books that had a gap are" if broken[1:] else f"{broken[0]} is"
             CHORUS.log("in sync", logging.WARNING, f"{what} in sync again.")
 
-    def _leave(self, now: float) -> None:
-        """Once the exchange will close this connection, raise Reconnect when it is this client's turn."""
-        if self._leaving and self._leave_at == inf and LEAVING.turn(self):
-            self._leave_at = now + CONNECT_PACE.turn()
-        ordering = self._orders._answers and now < self._leave_at + 5.0
-        if now >= self._leave_at and not ordering:
-            raise Reconnect("64008: the exchange announced a service upgrade")
+    def _use(self, lines: list[str]) -> None:
+        """The first of these lines is the one to connect to, and to ask for what REST has."""
+        self._lines, self.url = lines, lines[0]
+        self._rest.use(self.url, self._proxies[self.url])
 
     def _wait_to_reconnect(self, what: str) -> None:
         reason = self._reason
         if what == "No connection" and port_of(self.url) == 8443 and not self.dialect.retired:
             reason += " (OKX closed port 8443 on 2026-10-31: leave the port out)"
-        longest = min(MAX_RETRY, 2.0 ** min(self._tries, 5))  # 1, 2, 4, … 30
-        delay = 0.0 if self._leave_at < inf and not self._tries else uniform(0, longest)
+        rounds, untried = divmod(self._tries + 1, len(self._lines))
+        longest = min(MAX_RETRY, 2.0 ** min(rounds - 1, 5))  # 1, 2, 4, … 30
+        delay = 0.0 if untried or (self._leave_at < inf and not self._tries) else uniform(0, longest)
         if what == "Disconnected":
             delay = self._login.wait or delay
         self._tries += 1
@@ -624,6 +626,14 @@ class OkexWS(Connection):
         if self._tries == 3 and not self.counts["connects"]:
             okex_log.warning("Blocked? %s Account of my.okx.com? %s Just looking? %s", *self.ways)
         self._notify(DISCONNECTED, reason)
+        here, *others = self._lines
+        if self._faster:
+            line, times = passwordless(origin_of(self._faster)), [LINE_TIMES.last(self._faster), LINE_TIMES.last(here)]
+            okex_log.info("Changing to %s (%.0f ms, here %.0f ms).", line, *(time * 1000 for time in times))
+            others.sort(key=lambda line: line != self._faster)
+        if self._faster or not self._leaving:
+            self._use([*others, here])
+            self._moved = monotonic()
         self._stop.wait(delay)
 
     def _tell_lag(self) -> None:
@@ -753,26 +763,100 @@ class Pace:
 
 
 class Leaving:
-    """Turns to leave servers that will close: of all the process's clients, one at a time has no books."""
+    """Turns to leave a server: of all the process's clients, one at a time has no books."""
 
     def __init__(self) -> None:
         self._last: OkexWS | None = None  # who had the last turn
         self._until = 0.0  # monotonic: when that ends at the latest
         self._lock = threading.Lock()  # guards both
 
-    def turn(self, ws: OkexWS) -> bool:
+    def check(self, ws: OkexWS, now: float) -> None:
+        """Raise Reconnect if it is this client's turn to leave a server that will close, or is slow.
+
+        An order that waits for its answer may do so for 5 s where the server will close, and else for ever.
+        """
+        ws._faster = "" if ws._orders._answers else LINE_TIMES.faster(ws._lines, now - ws._moved)
+        if not ws._leaving and not ws._faster:
+            ws._leave_at = inf
+        elif ws._leave_at == inf:
+            self._turn(ws, now)
+        if now >= ws._leave_at:
+            ws._login.complete.clear()  # so that no order follows
+            if not ws._orders._answers or (ws._leaving and now >= ws._leave_at + 5.0):
+                why = "64008: the exchange announced a service upgrade"
+                raise Reconnect(why if ws._leaving else "another line is faster")
+            ws._login.complete.set()
+
+    def _turn(self, ws: OkexWS, now: float) -> None:
         """Take the next turn, once the last client is subscribed again, or had 1.5 s."""
         with self._lock:
-            last, now = self._last, monotonic()
+            last = self._last
             if last and now < self._until:
                 states = {entry.state for entry in last._subscriptions}
-                if last._leaving or not last._connected or {"wanted", "sent"} & states:
-                    return False
+                if last._leave_at < inf or not last._connected or {"wanted", "sent"} & states:
+                    return
             self._last, self._until = ws, now + 1.5
-            return True
+            ws._leave_at = now + CONNECT_PACE.turn()
+
+
+class Lines:
+    """How long it takes to connect to each line, TCP and TLS: measured once a minute for all clients."""
+
+    def __init__(self) -> None:
+        self.every = 60.0  # seconds
+        # By line, the seconds of the last three times; inf where it did not answer.
+        self.times = defaultdict[str, tuple[float, ...]](lambda: (inf, inf, inf))
+        self._due: dict[str, float] = {}  # by line, monotonic: when it may be measured again
+        self._lock = threading.Lock()  # held while lines are measured; guards _due
+
+    def last(self, line: str) -> float:
+        return self.times[origin_of(line)][-1]
+
+    def by_speed(self, ws: OkexWS) -> list[str]:
+        """The lines of a client, the fastest first. They are measured now, and from now on until it ends."""
+        self._measure(ws._proxies)
+        threading.Thread(target=self._follow, args=[ws], name="okex_ws lines", daemon=True).start()
+        return sorted(ws._lines, key=self.last)
+
+    def faster(self, lines: list[str], since: float) -> str:
+        """A line that was twice as fast as the first of these, and 20 ms faster, three times in a row; "" if none was.
+
+        Nor is there one for ten minutes after the last change, which was `since` seconds ago.
+        """
+        if since < 600.0:
+            return ""
+        here = self.times[origin_of(lines[0])]
+        for line in sorted(lines[1:], key=self.last):
+            there = self.times[origin_of(line)]
+            if all(max(2 * b, b + 0.02) <= a < inf for a, b in zip(here, there)):
+                return line
+        return ""
+
+    def _follow(self, ws: OkexWS) -> None:
+        while not ws._stop.wait(self.every):
+            self._measure(ws._proxies)
+
+    def _measure(self, proxies: dict[str, dict[str, Any]]) -> None:
+        """Connect to each of these lines in the same way, unless another client did so within a minute."""
+        for url, proxy in proxies.items():
+            line, seconds = origin_of(url), inf
+            with self._lock:
+                if monotonic() < self._due.get(line, 0.0):
+                    continue
+                with suppress(Exception):
+                    if not proxy or proxy is DIRECT:  # neither looking the name up nor loading certificates is to count
+                        socket.getaddrinfo(urlsplit(line).hostname, None)
+                    context = ssl.create_default_context(cafile=os.environ.get("WEBSOCKET_CLIENT_CA_BUNDLE"))
+                    pause(CONNECT_PACE.turn())
+                    began = monotonic()
+                    connect_as_websocket(line, proxy, 3.0, {"context": context})[0].close()
+                    seconds = monotonic() - began
+                self.times[line] = (*self.times[line][1:], seconds)
+                self._due[line] = monotonic() + self.every
 
 
 LEAVING = Leaving()
+LINE_TIMES = Lines()
 CONNECT_PACE = Pace(0.34)  # OKX accepts 3 connects a second per IP (docs-v5 overview, 2026)
 FILL_PACE = Pace(0.125)  # OKX takes 10 of each of these requests a second per IP (docs-v5, 2026)
 
@@ -2010,11 +2094,28 @@ def port_of(url: str, default: int = 0) -> int:
     return default if number is None else number
 
 
-def endpoint_of(channel: str, url: str | None = None, region: str = "global", simulated: bool = False) -> str:
-    """The URL to connect to for a channel; a `url` without a path gets the exchange's."""
+def lines_of(channel: str, url: str | Sequence[str] | None, region: str, simulated: bool) -> list[str]:
+    """The URLs of all lines to the endpoint of a channel. Raises ValueError if that is not one path on all hosts."""
+    urls = [url] if url is None or isinstance(url, str) else url
+    lines = dict.fromkeys(endpoint_of(channel, each, region, simulated) for each in urls)
+    if len({urlsplit(line).path for line in lines}) > 1:
+        raise ValueError(f"the same path on all hosts, please: {', '.join(map(passwordless, lines))}")
+    return list(lines)
+
+
+def origin_of(url: str) -> str:
+    """wss://host:port of wss://host:port/path."""
+    return "{}://{}".format(*urlsplit(url))
+
+
+def endpoint_of(
+    channel: str, url: str | Sequence[str] | None = None, region: str = "global", simulated: bool = False
+) -> str:
+    """The URL to connect to for a channel; a `url` without a path gets the exchange's. Of several, the first."""
     own = dialect_of(channel).url(channel, region, simulated)
     if url is None:
         return own
+    url = url if isinstance(url, str) else url[0]
     parts = urlsplit(url)
     if parts.scheme not in ("ws", "wss") or not parts.hostname or not port_of(url, 443):
         raise ValueError(f"{passwordless(url)} is not a WebSocket URL, like wss://HOST")
@@ -2902,11 +3003,10 @@ class Login:
     """The login of a client, once on each connection: asked for, then accepted or refused."""
 
     def __init__(
-        self, dialect: Dialect, credentials: Credentials | None, url: str, direct: bool, for_orders: bool = False
+        self, dialect: Dialect, credentials: Credentials | None, urls: list[str], direct: bool, for_orders: bool = False
     ) -> None:
         self.dialect = dialect
         self.credentials = credentials or Credentials.from_environment()
-        self.url = url
         self.for_orders = for_orders  # whether to log in though no channel needs it
         self.complete = threading.Event()  # accepted, and the channels are asked for: orders may go
         self.worked = self.done = False  # accepted on an earlier connection; on this one
@@ -2914,8 +3014,10 @@ class Login:
         self.wait = 0.0  # seconds from the latest refusal to the next try
         self.ahead = 0.0  # seconds that the exchange's clock is ahead of this one
         self.reset()
-        self._safe = url.startswith("wss:") or (direct and is_loopback(urlsplit(url).hostname or ""))
-        hide_secret(urlsplit(url).password or "")
+        safe = (url.startswith("wss:") or (direct and is_loopback(urlsplit(url).hostname or "")) for url in urls)
+        self._unsafe = [url for url, safe in zip(urls, safe) if not safe]
+        for url in urls:
+            hide_secret(urlsplit(url).password or "")
 
     def demand(self, what: str) -> None:
         """Raise ValueError unless there are keys, and a way to send them that nobody can read."""
@@ -2924,8 +3026,8 @@ class Login:
         missing = [name for name, value in zip(Credentials.VARIABLES, values) if not value]
         if missing:
             raise ValueError(f"{what} needs an API key: set {', '.join(missing)}")
-        if not self._safe:
-            raise ValueError(f"{what}: keys are not sent over {passwordless(self.url)}, use wss://")
+        for url in self._unsafe:
+            raise ValueError(f"{what}: keys are not sent over {passwordless(url)}, use wss://")
 
     def reset(self) -> None:
         """Another connection, or none: nothing is asked for."""
@@ -3024,6 +3126,8 @@ class Orders:
             message["expTime"] = f"{1000 * (self._ws.exchange_time() + left):.0f}"
         waiting = self._answers.setdefault(id, SimpleQueue())
         try:
+            if not self._ws._login.complete.is_set():
+                raise websocket.WebSocketConnectionClosedException("leaving this connection")
             self._ws.send(to_json(message))
             answer = waiting.get(timeout=max(0.0, began + timeout - monotonic()))
         except Empty:
@@ -3152,30 +3256,36 @@ def proxy_options(proxy: str | None, url: str) -> dict[str, Any]:
     }
 
 
+def connect_as_websocket(url: str, proxy: dict[str, Any], timeout: float, tls: dict[str, Any]) -> Any:
+    """A socket that is connected as the WebSocket's: same proxy, same certificates; and host, port and path."""
+    from websocket._http import connect, proxy_info
+
+    options = websocket.sock_opt([], tls)
+    options.timeout = timeout  # for each step
+    return connect(url, options, proxy_info(**proxy), None)  # type: ignore[no-untyped-call]
+
+
 class Rest:
     """The public REST API of the exchange that a client is connected to."""
 
     def __init__(self, url: str, simulated: bool, proxy: dict[str, Any]) -> None:
-        host = "/".join(url.split("/")[:3])
-        known = (rest for *hosts, rest in REGIONS.values() if host in hosts)
-        self.server = next(known, f"http{host[2:]}")  # a host that is not the exchange's has both
+        self.use(url, proxy)
         self.headers = {"User-Agent": f"okex_ws/{__version__}"}  # or the exchange refuses
         if simulated:
             self.headers["x-simulated-trading"] = "1"
-        self.proxy = proxy
+
+    def use(self, url: str, proxy: dict[str, Any]) -> None:
+        """Ask the server that belongs to a WebSocket's URL."""
+        host, self.proxy = origin_of(url), proxy
+        known = (rest for *hosts, rest in REGIONS.values() if host in hosts)
+        self.server = next(known, f"http{host[2:]}")  # of another host than the exchange's: the same
 
     def get(self, path: str, timeout: float = CONNECT_TIMEOUT) -> Any:
         """GET a resource: its data. Raises OSError, ValueError, or what websocket-client raises."""
         from http.client import HTTPConnection, HTTPException  # slow to import
 
-        from websocket._http import connect, proxy_info
-
-        options = websocket.sock_opt([], {})
-        options.timeout = min(timeout, CONNECT_TIMEOUT)  # for each step
-        url = f"ws{self.server[4:]}{path}"
-        proxy = proxy_info(**self.proxy)  # type: ignore[no-untyped-call]
-        # As the WebSocket connects: the same proxy, the same certificates.
-        sock, (host, port, path) = connect(url, options, proxy, None)
+        url, timeout = f"ws{self.server[4:]}{path}", min(timeout, CONNECT_TIMEOUT)
+        sock, (host, port, path) = connect_as_websocket(url, self.proxy, timeout, {})
         connection = HTTPConnection(host, port)
         connection.sock = sock
         try:
@@ -4677,7 +4787,8 @@ class Board:
         connected = replayed or all(getattr(client.sock, "connected", False) for client in living)
         up = monotonic() - self.began
         minutes, seconds = divmod(int(up), 60)
-        server = str(urlsplit(self.clients[0].url).hostname)
+        url = urlsplit(passwordless(self.clients[0].url))
+        server = url.netloc if len(self.clients[0]._lines) > 1 else str(url.hostname)
         parts = [strftime("replay of %Y-%m-%d %H:%M:%S", localtime(replayed)) if replayed else server]
         parts += [] if connected else ["NOT CONNECTED"]
         parts.append(f"up {minutes // 60}:{minutes % 60:02d}:{seconds:02d}")
@@ -4886,7 +4997,7 @@ Print OKEx/OKX market data as it happens; all else goes to stderr.
   --offline           the stand-in exchange of the tests folder
   --replay FILE       what --sqlite or --jsonl recorded, instead of an exchange
   --speed N           of a replay: 10 is ten times as fast, 0 does not wait (1)
-  --url URL           connect here; wss://host gets the exchange's own path
+  --url URL           connect to wss://host[/path]; of several, to the fastest
   --region REGION     global (default), eea (my.okx.com) or us (app.okx.com)
   --simulated         the exchange's hosts for simulated trading
   --proxy URL         http://, socks5:// or socks5h://[user:password@]host:port
@@ -4951,9 +5062,10 @@ def parse_arguments(argv: Sequence[str] | None) -> Any:
     parser.add_argument("--version", action="version", version=f"okex_ws {__version__}")
     kinds: dict[str, Any] = {"": {"action": "store_true"}, "[PART]": {"nargs": "?", "const": ""}}
     kinds |= {"N": {"type": int}, "TIME": {"type": length_of_time}}
+    kinds["--url"] = {"action": "append"}
     options = dict(re.findall(r"^  (--[\w-]+) (\S*) ", text, re.M))
     for option, value in options.items():
-        parser.add_argument(option, **kinds.get(value, {}))
+        parser.add_argument(option, **kinds.get(option, kinds.get(value, {})))
     parser.set_defaults(region="global", speed=1, fill=3600.0, name="default", history=1000, credentials=None)
     args, unknown = parser.parse_known_intermixed_args(argv)  # channels may stand between options
     if unknown:
@@ -5191,7 +5303,7 @@ class Run:
                 raise ValueError(f"{channel}: its latest row would be a change, and no book: say --depth 20")
             url = endpoint_of(channel, self.args.url, self.args.region, self.args.simulated)
             with self.clients_lock:
-                fit = [client for client in self.clients if client.url == url and client.dialect is dialect]
+                fit = [client for client in self.clients if url in client._proxies and client.dialect is dialect]
                 fit = [client for client in fit if not client._subscriptions.hopeless]  # it ends
                 if dialect.book(channel) == "changes" and not is_pattern(channel):
                     has = [client for client in fit if channel in client.books]
@@ -5358,6 +5470,8 @@ class Run:
             if refused or waits:
                 told |= {f"rows refused by {option}": refused, f"waits for {option}": waits}
         parts = ", ".join(plural(n, what) for what, n in told.items())
+        lines = sorted({origin_of(client.url) for client in self.clients if len(client._lines) > 1})
+        parts += "".join(f", line {passwordless(line)}" for line in lines)
         level = logging.WARNING if self.recording else logging.INFO  # with --quiet, too
         okex_log.log(level, "%s over %.1f s, %s.", received, monotonic() - self.board.began, parts)
 
