@@ -60,6 +60,7 @@ from math import ceil, inf, isfinite
 from queue import Empty, SimpleQueue
 from queue import Queue as LogQueue
 from random import uniform  # here and below: no modules, and no names that a script has for something else
+from select import select
 from shutil import get_terminal_size
 from textwrap import wrap
 from time import localtime, monotonic, strftime
@@ -206,6 +207,7 @@ class Connection(WebSocketApp):
     """A WebSocketApp that connects within limits, and ends at once. It knows nothing of channels."""
 
     _reason = ""  # why the connection ended: the first reason that was given
+    _tls: threading.Lock  # one for each connection: OpenSSL loses it if one thread reads while another writes
 
     def send(self, data: bytes | str, opcode: int = ABNF.OPCODE_TEXT) -> None:
         """Send one message. Raises WebSocketConnectionClosedException while there is no connection."""
@@ -214,7 +216,8 @@ class Connection(WebSocketApp):
             raise websocket.WebSocketConnectionClosedException("not connected")
         okex_log.debug("> %s", data)
         try:
-            connection.send(data, opcode)
+            with self._tls:
+                connection.send(data, opcode)
         except Exception:
             self._hang_up("sending failed")  # half a frame may have left: nothing can follow it
             raise
@@ -223,6 +226,7 @@ class Connection(WebSocketApp):
         """No headers: called right before connecting, to set limits. A login would follow a redirect."""
         connection: Any = self.sock
         connection.settimeout(CONNECT_TIMEOUT)
+        self._tls = threading.Lock()
         connection.connect = functools.partial(connection.connect, redirect_limit=0)
         return []
 
@@ -1418,7 +1422,13 @@ class Reader:
         """Receive something, if it comes within a second, and pass its messages on."""
         ws = self.ws
         try:
-            chunk = self.sock.recv(CHUNK)
+            if isinstance(self.sock, ssl.SSLSocket):
+                if not self.sock.pending() and not select([self.sock], [], [], 1.0)[0]:
+                    return
+                with ws._tls:
+                    chunk = self.sock.recv(CHUNK)
+            else:
+                chunk = self.sock.recv(CHUNK)
         except TimeoutError:
             return
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -1456,8 +1466,6 @@ def bytes_waiting(sock: Any) -> int:
         from fcntl import ioctl
         from termios import FIONREAD
     except ImportError:  # Windows: nothing, or as much as may be read at once
-        from select import select
-
         return CHUNK if select([sock], [], [], 0)[0] else 0
     return int.from_bytes(ioctl(sock.fileno(), FIONREAD, b"\0\0\0\0"), sys.byteorder)
 

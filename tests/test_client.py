@@ -836,6 +836,20 @@ def test_streams_over_tls(tls_exchange, connect, impatient, monkeypatch, tmp_pat
     wait_for(client.more_rows())
 
 
+def test_sending_while_reading_over_tls_costs_no_connection(tls_exchange, connect, monkeypatch, tmp_path):
+    exchange, authority = tls_exchange
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    exchange.every = 0.005
+    client = connect(TRADES, "books:BTC-USDT", url=exchange.url)
+    wait_for(lambda: client.rows)
+    with suppress(websocket.WebSocketException):
+        for _ in range(15_000):
+            client.send("ping")
+    wait_for(client.more_rows())
+    assert client.counts["connects"] == 1, reasons(client)
+
+
 def test_a_certificate_that_is_not_valid_ends_the_first_connect(tls_exchange, connect):
     client = connect(TRADES, url=tls_exchange[0].url)
     client.thread.join(10)
