@@ -825,7 +825,7 @@ def test_an_incremental_book_goes_into_redis_with_a_depth_alone(exchange, redis_
 def kept_by(option, target):
     """The rows of each channel that a sink has, of candles the final ones."""
     if option == "redis":
-        found = [(channel, row) for channel in (TRADES, BARS) for row in RedisFeed(target).get(channel, 10**6)]
+        found = [(channel, row) for channel in (TRADES, BARS) for row in target.get(channel, 10**6)]
     else:
         lines = ((line["channel"], line["row"]) for line in whole_lines(target)) if option == "jsonl" else ()
         found = [*lines] or [(channel, row) for _, channel, row in table(target)]
@@ -835,9 +835,8 @@ def kept_by(option, target):
 def lose(option, target, n):
     """Take away some of the last rows, as if the kill had come before they were written."""
     if option == "redis":
-        for key in (f"okex/default/@history/{channel}" for channel in (TRADES, BARS)):
-            redis = RedisFeed(target).redis
-            redis.xdel(key, *(id for id, _ in redis.xrevrange(key, count=n)))
+        for key in (f"{target.prefix}@history/{channel}" for channel in (TRADES, BARS)):
+            target.redis.xdel(key, *(id for id, _ in target.redis.xrevrange(key, count=n)))
     elif option == "sqlite":
         with sqlite3.connect(target) as db:
             db.execute("DELETE FROM rows WHERE rowid > (SELECT max(rowid) FROM rows) - ?", [n])
@@ -848,35 +847,38 @@ def lose(option, target, n):
 
 @pytest.mark.timeout(240)
 def test_after_kills_each_sink_of_every_set_holds_everything_once(tmp_path, redis_server):
-    rng = random.Random(19)
-    for n, options in enumerate((["jsonl"], ["redis"], ["jsonl", "sqlite", "redis"])):
-        targets = {option: tmp_path / f"{n}.{option}" for option in options}
-        targets |= {"redis": redis_server.url} if "redis" in targets else {}
-        RedisFeed(redis_server.url).clear()
-        arguments = [text for option, target in targets.items() for text in (f"--{option}", target)]
-        with Exchange(every=0.01) as exchange:
-            exchange.hurry = 0.05
-            for life in range(3):
-                process = program(TRADES, BARS, "--url", exchange.url, "--history", "99999", *arguments)
-                wait_for(lambda: sum(len(session.feeds) for session in list(exchange.sessions)) == 2)
-                seen = exchange.instruments["BTC-USDT"].trade_id
-                wait_for(lambda: exchange.instruments["BTC-USDT"].trade_id > seen + 150)  # noqa: B023
-                if life < 2:
+    rng, runs = random.Random(19), []
+    for name in ("jsonl", "redis", "jsonl-sqlite-redis"):
+        targets = {option: tmp_path / f"{name}.{option}" for option in name.split("-")}
+        where = [text for item in targets.items() for text in (f"--{item[0]}", item[1])]
+        if "redis" in targets:
+            where[-1:], targets["redis"] = [redis_server.url, "--name", name], RedisFeed(redis_server.url, name)
+        runs.append((targets, where))
+    with Exchange(every=0.01) as exchange:
+        exchange.hurry, market = 0.05, exchange.instrument("BTC-USDT")
+        for life in range(3):
+            options = (TRADES, BARS, "--url", exchange.url, "--history", "99999")
+            processes = [program(*options, *where) for _, where in runs]
+            wait_for(lambda: sum(len(session.feeds) for session in list(exchange.sessions)) == 2 * len(runs))
+            seen = market.trade_id
+            wait_for(lambda: market.trade_id > seen + 150)  # noqa: B023
+            if life < 2:
+                for process, (targets, _) in zip(processes, runs):
                     process.kill()
                     process.communicate(timeout=10)
                     for option, target in targets.items():
                         lose(option, target, rng.randint(1, 6))
-                    walk(exchange, rng.randint(0, 100))
-            exchange.every = None
-            market = exchange.instruments["BTC-USDT"]
-            newest = {TRADES: market.trade_id, BARS: market.bars["1s"][-2][0]}
+                walk(exchange, rng.randint(0, 100))
+        exchange.every = None
+        newest = {TRADES: market.trade_id, BARS: market.bars["1s"][-2][0]}
+        for (targets, _), process in zip(runs, processes):
             for case in itertools.product(targets.items(), newest.items()):
                 (option, target), (name, last) = case
                 wait_for(lambda: whole(name, kept_by(option, target)[name], last), case=case)  # noqa: B023
             process.terminate()
             _, err = process.communicate(timeout=20)
-        told = re.findall(r"--(\w+) goes on: it ends with trades:BTC-USDT \d+", err)
-        assert told == options and ", 0 missing" in err, err
+            told = re.findall(r"--(\w+) goes on: it ends with trades:BTC-USDT \d+", err)
+            assert told == [*targets] and ", 0 missing" in err, err
 
 
 def test_no_key_of_ours_can_be_a_channels(sink, feed):
