@@ -3813,7 +3813,7 @@ class JsonLines(Sink):
         self.waiting += "".join([json_line(received, channel, row) for row in rows]).encode()
 
     def flush(self) -> None:
-        """Append what waits. A torn line, of a full disk or a kill, is ended, and ours is written again."""
+        """Append what waits. A torn line, of a full disk or a kill, is ended, and ours begun anew."""
         if monotonic() - self.read > 60.0:
             self.earlier = {}
         begin = b""
@@ -3824,8 +3824,7 @@ class JsonLines(Sink):
                 self.file.seek(-1, os.SEEK_END)
                 begin = b"\n" * (self.file.read(1) != b"\n")
             written = self.file.write(begin + self.waiting) - len(begin)
-            whole = self.waiting.rfind(b"\n", 0, written + 1) + 1  # but its end is not needed
-            del self.waiting[:whole]
+            del self.waiting[: self.waiting.rfind(b"\n", 0, written + 1) + 1]  # but an end is not needed
             begin = b"\n"
 
     def close(self) -> None:
@@ -3878,9 +3877,8 @@ class SQLite(Sink):
 class RedisSink(Sink):
     """keep rows in Redis, redis://host:6379/0, see RedisFeed
 
-    okex/NAME/CHANNEL           latest row as JSON; if the channel is about many positions, orders or instruments,
-                                a hash of those that stand, and of "", so that it is there without any
-                                publishes every row as JSON, but v5's candles only when they are final
+    okex/NAME/CHANNEL           latest row as JSON; of many positions, orders or instruments, a hash of those that
+                                stand, and of "". Publishes every row, but v5's candles only when they are final
     okex/NAME/@history/CHANNEL  stream of {received, row, n}, trimmed; of v5's candles, the final ones
     okex/NAME/@status           the connection's last change, or GAP while a book is not ready, as JSON
     okex/NAME/@event            publishes all: confirmations, refusals, gaps, disconnections
@@ -3900,10 +3898,9 @@ class RedisSink(Sink):
         self.history, self.command, self.clients = history, command, clients
         self.batch = list[tuple[Any, ...]]()  # Redis commands for the next flush
         self.mark = ""  # of a batch whose answer may be lost: once applied, it is under @batch
-        self.appended = Counter[str]()  # rows of this run, by channel
-        self.final = dict[str, int]()  # by channel, when the last final candle began, in ms
-        self.pages = dict[str, list[Any]]()  # by channel: of a snapshot whose last page is still to come
-        self.books = dict[str, Any]()  # by channel: the latest row
+        # By channel: rows of this run, ms when the last final candle began, pages of a snapshot, rows of books.
+        self.appended, self.final = Counter[str](), dict[str, int]()
+        self.pages, self.books = dict[str, list[Any]](), dict[str, Any]()
         self.status(wall_clock(), DISCONNECTED, "starting")
         self.readable = False
         with suppress(Exception):  # if Redis is not there, the writer will say so
@@ -3915,9 +3912,9 @@ class RedisSink(Sink):
     def recall(self, channel: str, seconds: float) -> Iterable[Any]:
         """Its whole history; nothing if Redis was not there at the start."""
         with suppress(Exception):  # of another type, say
-            history = f"{self.prefix}@history/{channel}"
-            entries = self.redis.xrange(history) if self.readable else ()
-            return (from_json(values["row"]) for _, values in entries)
+            if self.readable:
+                entries = self.redis.xrange(f"{self.prefix}@history/{channel}")
+                return (from_json(values["row"]) for _, values in entries)
         return ()
 
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
@@ -3957,22 +3954,23 @@ class RedisSink(Sink):
         books = [client.books[channel] for client in self.clients if channel in client.books]
         if books:
             self.books[channel] = rows[-1]
-            if books[0].ready:
-                self.batch.append(("SET", channel, to_json(rows[-1]), "EX", 10))
-            return
+            if not books[0].ready:
+                return
         if row_subject(channel, rows[0]) is None:
             self.batch.append(("SET", channel, to_json(rows[-1])))
-            return
-        if rows[0].get("eventType") == "snapshot" or not self.appended[channel]:
-            self.batch.append(("DEL", channel))  # it may be of another type, as 1.1.0 left it
-        self.batch.append(("HSET", channel, "", ""))
-        ends = "filled canceled mmp_canceled effective order_failed partially_failed stopped".split()
-        for row in rows:
-            if subject := row_subject(channel, row):
+        else:
+            if rows[0].get("eventType") == "snapshot" or not self.appended[channel]:
+                self.batch.append(("DEL", channel))  # it may be of another type, as 1.1.0 left it
+            self.batch.append(("HSET", channel, "", ""))
+            ends = "filled canceled mmp_canceled effective order_failed partially_failed stopped".split()
+            for row in rows:
+                subject = row_subject(channel, row)
                 ended = row.get("state") in ends or not str(row.get("pos", 1)).strip("-0.")
-                kept = ("HSET", channel, subject, to_json(row))
-                self.batch.append(("HDEL", channel, subject) if ended else kept)
-        if V5.ORDERS.match(channel):
+                if subject and ended:
+                    self.batch.append(("HDEL", channel, subject))
+                elif subject:
+                    self.batch.append(("HSET", channel, subject, to_json(row)))
+        if books or V5.ORDERS.match(channel):
             self.batch.append(("EXPIRE", channel, 10))
 
     def status(self, received: float, status: str, detail: str) -> None:
@@ -3991,8 +3989,8 @@ class RedisSink(Sink):
             for channel, state in client.channels.items():
                 if V5.ORDERS.match(channel):
                     commands.append(("EXPIRE", channel, 10) if state == "confirmed" else ("DEL", channel))
+                book, row = client.books.get(channel), self.books.get(channel)
                 try:
-                    book, row = client.books.get(channel), self.books.get(channel)
                     best = [*book.top(1)] if book else None
                     if row and best == [[level[:2] for level in row[side][:1]] for side in ("bids", "asks")]:
                         commands.append(("SET", channel, to_json(row), "EX", 10))  # or its row is on the way
@@ -4203,9 +4201,9 @@ class Writer:
     def put(self, received: float, channel: str, content: Any) -> None:
         """Queue rows, or (status, detail) without a channel. Waits while the queue is full."""
         if self.queue.qsize() >= MAX_QUEUE:
-            self.waits += 1
-            if self.waits == 1:
+            if not self.waits:
                 okex_log.warning("--%s is too slow: receiving waits. Said once.", self.option)
+            self.waits += 1
             while self.queue.qsize() >= MAX_QUEUE and not self.ending.wait(0.01):
                 pass
         if had := self.had.get(channel):
@@ -4259,7 +4257,7 @@ class Writer:
         self.failing = False
 
     def end(self) -> None:
-        """Nothing more comes: have all written, and the sink closed."""
+        """Have all written, and the sink closed."""
         self.ending.set()
         self.queue.put(None)
 
@@ -4282,20 +4280,17 @@ def common_rows(series: TradeSeries, writers: Iterable[Writer], seconds: float) 
 
     What one of them lacks is a hole, and fetched; the others leave it out when it comes.
     """
-    kept = dict[Writer, dict[int, None]]()  # numbers, in their order
-    for writer in writers:
-        if had := {n: None for numbers, _ in writer.recall(series, seconds) for n in numbers}:
-            kept[writer] = had
-    if not kept:
+    kept = {writer: {n: None for numbers, _ in writer.recall(series, seconds) for n in numbers} for writer in writers}
+    begins = {writer: next(iter(had)) for writer, had in kept.items() if had}
+    if not begins:
         return []
-    begins = {writer: next(iter(had)) for writer, had in kept.items()}
     longest = min(begins, key=begins.__getitem__)
-    lacked = {n for n in kept[longest] for writer in kept if n >= begins[writer] and n not in kept[writer]}
+    lacked = {n for n in kept[longest] for writer, first in begins.items() if n >= first and n not in kept[writer]}
     rows = [(numbers, row) for numbers, row in longest.recall(series, seconds) if lacked.isdisjoint(numbers)]
     common = {n for numbers, _ in rows for n in numbers}
-    for writer, had in kept.items():
-        writer.had[series.channel] = had.keys() - common
-        last = max(had)
+    for writer in begins:
+        writer.had[series.channel] = kept[writer].keys() - common
+        last = max(kept[writer])
         writer.ends.append(f"{series.channel} {last if series.step == 1 else moment_text(last)}")
     return [row for _, row in rows]
 
