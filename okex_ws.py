@@ -3755,7 +3755,7 @@ MAX_QUEUE = 50_000  # messages that wait for a sink before receiving does
 
 
 class Sink:
-    """Where rows go, on a thread of its own. Derive from it; __init__ gets what RedisSink's does."""
+    """Where rows go, on its own thread. Derive from it; __init__ gets what RedisSink's does."""
 
     linger = 0.25  # seconds that rows may wait for more
     refused = 0  # rows that could not be kept
@@ -3763,7 +3763,7 @@ class Sink:
     def __init__(self, target: str, **_: Any) -> None: ...
 
     def recall(self, channel: str, seconds: float) -> Iterable[Any]:
-        """Rows that it keeps of a channel, of so many seconds and some from before, as they came."""
+        """Rows kept of a channel, of so many seconds and some from before, as they came."""
         return ()
 
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
@@ -3813,7 +3813,7 @@ class JsonLines(Sink):
         self.waiting += "".join([json_line(received, channel, row) for row in rows]).encode()
 
     def flush(self) -> None:
-        """Append what waits. A torn line, of a full disk or a kill, is ended, and ours begun anew."""
+        """Append what waits. A line torn by a full disk or a kill is ended, and ours begun anew."""
         if monotonic() - self.read > 60.0:
             self.earlier = {}
         begin = b""
@@ -3824,7 +3824,7 @@ class JsonLines(Sink):
                 self.file.seek(-1, os.SEEK_END)
                 begin = b"\n" * (self.file.read(1) != b"\n")
             written = self.file.write(begin + self.waiting) - len(begin)
-            del self.waiting[: self.waiting.rfind(b"\n", 0, written + 1) + 1]  # but an end is not needed
+            del self.waiting[: self.waiting.rfind(b"\n", 0, written + 1) + 1]  # an end may lack
             begin = b"\n"
 
     def close(self) -> None:
@@ -3839,7 +3839,7 @@ class SQLite(Sink):
         self._open().close()
 
     def _open(self) -> Any:
-        """Open the database anew, since it may have been moved. ValueError for another table `rows`."""
+        """The database, which may have been moved. ValueError for another table `rows`."""
         import sqlite3
 
         try:
@@ -3848,7 +3848,7 @@ class SQLite(Sink):
             if columns not in ([], ["received", "channel", "row"]):
                 raise ValueError(f"{self.target} has another table rows: {', '.join(columns)}")
             with suppress(sqlite3.OperationalError):  # another program writes to a new file
-                # With a WAL, readers hold up no writer. Once it is closed, all is in the one file again.
+                # Readers hold up no writer then. Once it is closed, all is in the one file again.
                 db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")
             db.execute("CREATE TABLE IF NOT EXISTS rows (received REAL, channel TEXT, row TEXT)")
             db.execute("CREATE INDEX IF NOT EXISTS rows_by_channel ON rows (channel, received)")
@@ -3898,7 +3898,7 @@ class RedisSink(Sink):
         self.history, self.command, self.clients = history, command, clients
         self.batch = list[tuple[Any, ...]]()  # Redis commands for the next flush
         self.mark = ""  # of a batch whose answer may be lost: once applied, it is under @batch
-        # By channel: rows of this run, ms when the last final candle began, pages of a snapshot, rows of books.
+        # By channel: rows so far, ms when the last final candle began, pages of a snapshot, books.
         self.appended, self.final = Counter[str](), dict[str, int]()
         self.pages, self.books = dict[str, list[Any]](), dict[str, Any]()
         self.status(wall_clock(), DISCONNECTED, "starting")
@@ -3938,7 +3938,7 @@ class RedisSink(Sink):
             self.batch.append(("PUBLISH", channel, text))
 
     def _whole(self, channel: str, rows: list[Any]) -> list[Any]:
-        """These rows; of a snapshot all, once its last page has come, and of an account as one row."""
+        """These rows; of a snapshot all, once its last page is here, and an account as one."""
         snapshot = rows[0].get("eventType") == "snapshot"
         if snapshot and rows[0].get("curPage", 1) == 1:
             self.pages[channel] = []
@@ -3950,7 +3950,7 @@ class RedisSink(Sink):
         return rows
 
     def _keep(self, channel: str, rows: list[Any]) -> None:
-        """Keep what stands after these rows: the last one, or a hash of one each; of a snapshot, they alone."""
+        """Keep what stands: the last row, or a hash of them; after a snapshot its rows alone."""
         books = [client.books[channel] for client in self.clients if channel in client.books]
         if books:
             self.books[channel] = rows[-1]
@@ -3977,13 +3977,13 @@ class RedisSink(Sink):
         change = {"received": received, "status": status, "detail": detail}
         if status != GAP:
             self.state = change
-        if status == SUBSCRIBED and V5.ORDERS.match(detail):  # what was heard of may have ended since
+        if status == SUBSCRIBED and V5.ORDERS.match(detail):  # others may have ended
             self.batch.append(("DEL", detail))
         self.batch.append(("PUBLISH", "@event", to_json(change)))
         self.looked = -inf  # monotonic: when it was last seen what is known
 
     def _known_now(self) -> list[tuple[Any, ...]]:
-        """Commands that let Redis have known books and orders, for 10 s more; and the status to show."""
+        """Commands that keep known books and orders for 10 s more; and learn the status to show."""
         self.looked, self.shown, commands = monotonic(), self.state, list[tuple[Any, ...]]()
         for client in [*self.clients]:
             for channel, state in client.channels.items():
@@ -4047,13 +4047,13 @@ class RedisSink(Sink):
 
 
 def row_subject(channel: str, row: dict[str, Any]) -> str | None:
-    """Which position, order or instrument a row is about; None if its channel is about one thing."""
+    """Which position, order or instrument a row is about; None if its channel has one alone."""
     kind = channel.partition(":")[0]
     if kind in ("positions", "grid-positions", "liquidation-warning"):
         names = (str(row.get(name, "")) for name in ("instId", "mgnMode", "posSide"))
         return row.get("posId") or " ".join(names).strip()
     if V5.ORDERS.match(channel):
-        order = "" if "algo" in kind else row.get("ordId")  # an algo order gets one when it is triggered
+        order = "" if "algo" in kind else row.get("ordId")  # which an algo order gets later
         return order or row.get("algoId") or ""
     if re.match("account|balance_and_position|[^:]+:([^=]+$|.*(inst|sprd)Id=)", channel):
         return None
@@ -4091,8 +4091,8 @@ class RedisFeed:
     def get(self, channel: str, n: int | None = None) -> Any:
         """The latest row or None; or a list of the last n rows of the history, oldest first.
 
-        Of a channel about many things, such as positions:instType=ANY, all rows that stand: [] if none does, None
-        while nothing is known; of orders, those heard of on this connection. The latest candle may still form.
+        Of many things, as with positions:instType=ANY, all rows that stand: [] if none does, None while that is
+        not known; of orders, those heard of on this connection. The latest candle may still form.
         Rows of the history have an `id`, see listen.
         """
         if n is not None:
@@ -4125,7 +4125,7 @@ class RedisFeed:
                 yield RedisRow(last, values["row"])
 
     def subscribe(self, channel: str) -> str:
-        """Have it subscribed to. Returns "confirmed", or "sent" or "wanted"; ValueError if refused."""
+        """Have it subscribed to: "confirmed", or yet "sent" or "wanted". ValueError if refused."""
         return str(self._command("subscribe", channel)[channel])
 
     def unsubscribe(self, channel: str) -> None:
@@ -4169,7 +4169,7 @@ SINKS: dict[str, Any] = {"jsonl": JsonLines, "sqlite": SQLite, "redis": RedisSin
 
 
 class Writer:
-    """A sink behind a bounded queue, on its own thread: no reading thread waits for a disk or a server."""
+    """A sink behind a bounded queue, on its own thread: no reader waits for a disk or a server."""
 
     def __init__(self, option: str, sink: Sink) -> None:
         if not isinstance(sink, Sink):
@@ -4189,7 +4189,7 @@ class Writer:
         return self.put_rows - self.written
 
     def recall(self, series: TradeSeries, seconds: float) -> Iterator[tuple[range, Any]]:
-        """Rows that the sink has of a channel, and their numbers, from the first that was live."""
+        """Rows that the sink has of a channel, with their numbers, from the first live one."""
         live = False
         for row in self.sink.recall(series.channel, seconds):
             with suppress(*ODD_ROW):
@@ -4269,8 +4269,8 @@ class Writer:
             if left < 0:
                 break
             if monotonic() - told > 2.0:
-                told, what = monotonic(), f"--{self.option}: writing {plural(self.waiting, 'more rows')}"
-                okex_log.warning("%s, for %.0f s. Ctrl-C again gives up.", what, left)
+                told, more = monotonic(), plural(self.waiting, "more rows")
+                okex_log.warning("--%s: writing %s, for %.0f s. Ctrl-C again gives up.", self.option, more, left)
             self.thread.join(0.05)
         return not self.thread.is_alive()
 
