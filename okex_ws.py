@@ -4007,7 +4007,7 @@ MAX_QUEUE = 50_000  # messages that wait for a sink before receiving does
 
 
 class Sink:
-    """Where rows go, on the sink's own thread. Derive from it; __init__ gets what RedisSink's does."""
+    """Where rows go, on its own thread. Derive from it; __init__ gets what RedisSink's does."""
 
     linger = 0.25  # seconds that rows may wait for more
     refused = 0  # rows that could not be kept
@@ -4015,7 +4015,7 @@ class Sink:
     def __init__(self, target: str, **_: Any) -> None: ...
 
     def recall(self, channel: str, seconds: float) -> Iterable[Any]:
-        """Rows of a channel that it keeps, of so many seconds and some from before, as they came."""
+        """Rows kept of a channel, of so many seconds and some from before, as they came."""
         return ()
 
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
@@ -4040,40 +4040,35 @@ class JsonLines(Sink):
     def __init__(self, target: str, **_: Any) -> None:
         self.target, self.file = target, FileIO(target, "a+")
         self.waiting = bytearray()  # whole lines
-        self.earlier = dict[str, list[bytes]]()  # by channel: lines of earlier runs, for a minute
+        self.earlier = dict[str, list[bytes]]()  # of series, by channel, kept for a minute
         self.read = -inf  # monotonic: when
 
     def recall(self, channel: str, seconds: float) -> Iterable[Any]:
         if monotonic() - self.read > 60.0 and os.path.isfile(self.target):  # no pipe
-            self.earlier, self.read = self._read_back(wall_clock() - seconds), monotonic()
+            self.earlier, self.read = {}, monotonic()
+            with open(self.target, "rb") as file:
+                at, received = file.seek(0, os.SEEK_END), inf
+                while at > 0 and received > wall_clock() - seconds:
+                    at = file.seek(max(0, at - (1 << 20)))
+                    file.readline()  # it may be the end of one
+                    with suppress(*ODD_ROW):
+                        received = float(from_json(file.readline().decode())["received"])
+                file.seek(at)
+                for line in file:
+                    with suppress(*ODD_ROW):  # torn, or a note
+                        name = from_json(line.decode())["channel"]
+                        if series_of(name):
+                            self.earlier.setdefault(name, []).append(line)
         return (from_json(line.decode())["row"] for line in self.earlier.get(channel, ()))
-
-    def _read_back(self, since: float) -> dict[str, list[bytes]]:
-        """The lines of series that were received since then, and those of a megabyte from before."""
-        found = dict[str, list[bytes]]()
-        with open(self.target, "rb") as file:
-            at, received = file.seek(0, os.SEEK_END), inf
-            while at > 0 and received > since:
-                at = file.seek(max(0, at - (1 << 20)))
-                file.readline()  # it may be the end of one
-                with suppress(*ODD_ROW):
-                    received = float(from_json(file.readline().decode())["received"])
-            file.seek(at)
-            for line in file:
-                with suppress(*ODD_ROW):  # torn, or a note
-                    channel = from_json(line.decode())["channel"]
-                    if series_of(channel):
-                        found.setdefault(channel, []).append(line)
-        return found
 
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
         self.waiting += "".join([json_line(received, channel, row) for row in rows]).encode()
 
     def flush(self) -> None:
-        """Append what waits. A torn line, of a full disk or a kill, is ended, and ours is written again."""
-        begin = b""
+        """Append what waits. A line torn by a full disk or a kill is ended, and ours begun anew."""
         if monotonic() - self.read > 60.0:
             self.earlier = {}
+        begin = b""
         while self.waiting:
             old, self.file = self.file, FileIO(self.target, "a+")  # it may have been moved
             old.close()  # not before: for a named pipe's reader it would be the end
@@ -4081,8 +4076,7 @@ class JsonLines(Sink):
                 self.file.seek(-1, os.SEEK_END)
                 begin = b"\n" * (self.file.read(1) != b"\n")
             written = self.file.write(begin + self.waiting) - len(begin)
-            whole = self.waiting.rfind(b"\n", 0, written + 1) + 1  # but its end is not needed
-            del self.waiting[:whole]
+            del self.waiting[: self.waiting.rfind(b"\n", 0, written + 1) + 1]  # an end may lack
             begin = b"\n"
 
     def close(self) -> None:
@@ -4097,7 +4091,7 @@ class SQLite(Sink):
         self._open().close()
 
     def _open(self) -> Any:
-        """The database, opened anew: it may have been moved. ValueError for another table `rows`."""
+        """The database, which may have been moved. ValueError for another table `rows`."""
         import sqlite3
 
         try:
@@ -4106,7 +4100,7 @@ class SQLite(Sink):
             if columns not in ([], ["received", "channel", "row"]):
                 raise ValueError(f"{self.target} has another table rows: {', '.join(columns)}")
             with suppress(sqlite3.OperationalError):  # another program writes to a new file
-                # With a WAL, readers hold up no writer. Once it is closed, all is in the one file again.
+                # Readers hold up no writer then. Once it is closed, all is in the one file again.
                 db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")
             db.execute("CREATE TABLE IF NOT EXISTS rows (received REAL, channel TEXT, row TEXT)")
             db.execute("CREATE INDEX IF NOT EXISTS rows_by_channel ON rows (channel, received)")
@@ -4135,9 +4129,8 @@ class SQLite(Sink):
 class RedisSink(Sink):
     """keep rows in Redis, redis://host:6379/0, see RedisFeed
 
-    okex/NAME/CHANNEL           latest row as JSON; if the channel is about many positions, orders or instruments,
-                                a hash of those that stand, and of "", so that it is there without any
-                                publishes every row as JSON, but v5's candles only when they are final
+    okex/NAME/CHANNEL           latest row as JSON; of many positions, orders or instruments, a hash of those that
+                                stand, and of "". Publishes every row, but v5's candles only when they are final
     okex/NAME/@history/CHANNEL  stream of {received, row, n}, trimmed; of v5's candles, the final ones
     okex/NAME/@status           the connection's last change, or GAP while a book is not ready, as JSON
     okex/NAME/@event            publishes all: confirmations, refusals, gaps, disconnections
@@ -4157,13 +4150,9 @@ class RedisSink(Sink):
         self.history, self.command, self.clients = history, command, clients
         self.batch = list[tuple[Any, ...]]()  # Redis commands for the next flush
         self.mark = ""  # of a batch whose answer may be lost: once applied, it is under @batch
-        self.appended = Counter[str]()  # rows, by key
-        self.final = dict[str, int]()  # by channel, when the last final candle began, in ms
-        self.pages = dict[str, list[Any]]()  # by channel: of a snapshot whose last page is still to come
-        self.begun = set[str]()  # channels whose hash is of this run
-        self.books = dict[str, Any]()  # by channel: the latest row of a book
-        self.state = self.gap = ""  # the last status, and the one while a book is not ready
-        self.looked = -inf  # monotonic: when it was last seen which are
+        # By channel: rows so far, ms when the last final candle began, pages of a snapshot, books.
+        self.appended, self.final = Counter[str](), dict[str, int]()
+        self.pages, self.books = dict[str, list[Any]](), dict[str, Any]()
         self.status(wall_clock(), DISCONNECTED, "starting")
         self.readable = False
         with suppress(Exception):  # if Redis is not there, the writer will say so
@@ -4172,20 +4161,21 @@ class RedisSink(Sink):
             self.redis.delete(f"{self.prefix}@commands")  # of earlier times
             self.readable = True
 
+    def recall(self, channel: str, seconds: float) -> Iterable[Any]:
+        """Its whole history; nothing if Redis was not there at the start."""
+        with suppress(Exception):  # of another type, say
+            if self.readable:
+                entries = self.redis.xrange(f"{self.prefix}@history/{channel}")
+                return (from_json(values["row"]) for _, values in entries)
+        return ()
+
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
         rows = self._whole(channel, [row if isinstance(row, dict) else {"value": row} for row in rows])
-        live = [row for row in rows if "restored" not in row]  # the others are older than the latest
-        book = next((client.books[channel] for client in self.clients if channel in client.books), None)
-        if book:
-            self.books[channel] = live[-1]
-            if book.ready:
-                self.batch.append(self._expiring(channel))
-        elif live and row_subject(channel, live[0]) is None:
-            self.batch.append(("SET", f"{self.prefix}{channel}", to_json(live[-1])))
-        elif live:
-            self._keep(channel, live)
+        live = bool(rows) and "restored" not in rows[0]  # others are older than the latest
+        if live:
+            self._keep(channel, rows)
         for row in rows:
-            if "confirm" in row and "restored" not in row:
+            if live and "confirm" in row:
                 if channel not in self.final:  # an earlier run may have had it
                     latest = from_json(self.redis.mget(f"{self.prefix}{channel}")[0] or "{}")
                     self.final[channel] = int(latest.get("ts", 0)) - (latest.get("confirm") == "0")
@@ -4196,91 +4186,85 @@ class RedisSink(Sink):
             text = to_json(row)
             self.appended[channel] += 1
             entry = "received", received, "row", text, "n", self.appended[channel]
-            self.batch.append(("XADD", f"{self.prefix}@history/{channel}", "MAXLEN", self.history, "*", *entry))
-            self.batch.append(("PUBLISH", f"{self.prefix}{channel}", text))
-
-    def recall(self, channel: str, seconds: float) -> Iterable[Any]:
-        """Its whole history; nothing if Redis was not there at the start."""
-        entries: Any = ()
-        with suppress(Exception):  # of another type, say
-            entries = self.readable and self.redis.xrange(f"{self.prefix}@history/{channel}")
-        return (from_json(values["row"]) for _, values in entries or ())
+            self.batch.append(("XADD", f"@history/{channel}", "MAXLEN", self.history, "*", *entry))
+            self.batch.append(("PUBLISH", channel, text))
 
     def _whole(self, channel: str, rows: list[Any]) -> list[Any]:
-        """These rows; of a snapshot all together when its last page has come, and an account as one row."""
+        """These rows; of a snapshot all, once its last page is here, and an account as one."""
         snapshot = rows[0].get("eventType") == "snapshot"
         if snapshot and rows[0].get("curPage", 1) == 1:
             self.pages[channel] = []
-        if channel not in self.pages:
-            return rows
-        self.pages[channel] += rows
-        if not snapshot or not rows[-1].get("lastPage", True):
-            return []
-        rows = self.pages.pop(channel)
+        if channel in self.pages:
+            self.pages[channel] += rows
+            rows = self.pages.pop(channel) if snapshot and rows[-1].get("lastPage", True) else []
         if len(rows) > 1 and channel.startswith("account"):
             rows = [{**rows[-1], "details": [each for row in rows for each in row.get("details", [])]}]
         return rows
 
     def _keep(self, channel: str, rows: list[Any]) -> None:
-        """Keep in the channel's hash what stands after these rows: of a snapshot, they alone."""
-        key = f"{self.prefix}{channel}"
-        if rows[0].get("eventType") == "snapshot" or channel not in self.begun:
-            self.begun.add(channel)
-            self.batch.append(("DEL", key))  # it may be of another type, as 1.1.0 left it
-        self.batch.append(("HSET", key, "", ""))
-        if V5.ORDERS.match(channel):
-            self.looked = -inf  # they have to expire
-        for row in rows:
-            if subject := row_subject(channel, row):
-                self.batch.append(("HDEL", key, subject) if has_ended(row) else ("HSET", key, subject, to_json(row)))
+        """Keep what stands: the last row, or a hash of them; after a snapshot its rows alone."""
+        books = [client.books[channel] for client in self.clients if channel in client.books]
+        if books:
+            self.books[channel] = rows[-1]
+            if not books[0].ready:
+                return
+        if row_subject(channel, rows[0]) is None:
+            self.batch.append(("SET", channel, to_json(rows[-1])))
+        else:
+            if rows[0].get("eventType") == "snapshot" or not self.appended[channel]:
+                self.batch.append(("DEL", channel))  # it may be of another type, as 1.1.0 left it
+            self.batch.append(("HSET", channel, "", ""))
+            ends = "filled canceled mmp_canceled effective order_failed partially_failed stopped".split()
+            for row in rows:
+                subject = row_subject(channel, row)
+                ended = row.get("state") in ends or not str(row.get("pos", 1)).strip("-0.")
+                if subject and ended:
+                    self.batch.append(("HDEL", channel, subject))
+                elif subject:
+                    self.batch.append(("HSET", channel, subject, to_json(row)))
+        if books or V5.ORDERS.match(channel):
+            self.batch.append(("EXPIRE", channel, 10))
 
     def status(self, received: float, status: str, detail: str) -> None:
-        state = to_json({"received": received, "status": status, "detail": detail})
-        self.looked = -inf
+        change = {"received": received, "status": status, "detail": detail}
         if status != GAP:
-            self.state, self.down = state, status in (DISCONNECTED, EXIT)
-        if status == SUBSCRIBED and V5.ORDERS.match(detail):  # what was heard of before may have ended since
-            self.batch.append(("DEL", f"{self.prefix}{detail}"))
-        self.batch.append(("PUBLISH", f"{self.prefix}@event", state))
-
-    def _expiring(self, channel: str) -> tuple[Any, ...]:
-        return ("SET", f"{self.prefix}{channel}", to_json(self.books[channel]), "EX", 10)
+            self.state = change
+        if status == SUBSCRIBED and V5.ORDERS.match(detail):  # others may have ended
+            self.batch.append(("DEL", detail))
+        self.batch.append(("PUBLISH", "@event", to_json(change)))
+        self.looked = -inf  # monotonic: when it was last seen what is known
 
     def _known_now(self) -> list[tuple[Any, ...]]:
-        """What to tell Redis, so that it has books and orders while they are known, and no longer."""
-        commands, states, self.gap, self.looked = list[tuple[Any, ...]](), dict[str, str](), "", monotonic()
+        """Commands that keep known books and orders for 10 s more; and learn the status to show."""
+        self.looked, self.shown, commands = monotonic(), self.state, list[tuple[Any, ...]]()
         for client in [*self.clients]:
-            states |= client.channels
-            for channel, book in client.books.copy().items():
-                row = self.books.get(channel, {"bids": (), "asks": ()})
-                sides = [[level[:2] for level in row[side]] for side in ("bids", "asks")]
+            for channel, state in client.channels.items():
+                if V5.ORDERS.match(channel):
+                    commands.append(("EXPIRE", channel, 10) if state == "confirmed" else ("DEL", channel))
+                book, row = client.books.get(channel), self.books.get(channel)
                 try:
-                    same = [*book.top(max(map(len, sides)))] == sides  # or its row is on the way
-                    if same and channel in self.books:
-                        commands.append(self._expiring(channel))
+                    best = [*book.top(1)] if book else None
+                    if row and best == [[level[:2] for level in row[side][:1]] for side in ("bids", "asks")]:
+                        commands.append(("SET", channel, to_json(row), "EX", 10))  # or its row is on the way
                 except BookOutOfSync as error:
-                    commands.append(("DEL", f"{self.prefix}{channel}"))
-                    gap = {"received": wall_clock(), "status": GAP, "detail": f"{channel}: {error}"}
-                    self.gap = self.gap or to_json(gap)
-        for channel in filter(V5.ORDERS.match, self.begun if self.clients else ()):
-            known = states.get(channel) == "confirmed"
-            commands.append(("EXPIRE" if known else "DEL", f"{self.prefix}{channel}", *[10] * known))
+                    commands.append(("DEL", channel))
+                    if self.shown["status"] not in (GAP, DISCONNECTED, EXIT):
+                        self.shown = {"received": wall_clock(), "status": GAP, "detail": f"{channel}: {error}"}
         return commands
 
     def flush(self) -> None:
         """Give Redis the batch, applied once and whole, and our status; take commands."""
         if not self.mark or self.redis.get(f"{self.prefix}@batch") != self.mark:
-            self.mark = os.urandom(8).hex()
-            pipeline = self.redis.pipeline().set(f"{self.prefix}@batch", self.mark)
-            for words in self.batch + (self._known_now() if monotonic() - self.looked > 1.0 else []):
-                pipeline.execute_command(*words)
-            state = self.state if self.down else self.gap or self.state
-            pipeline.set(f"{self.prefix}@status", state, ex=10)
-            pipeline.lrange(f"{self.prefix}@commands", 0, -1).delete(f"{self.prefix}@commands")
+            self.mark, pipeline = os.urandom(8).hex(), self.redis.pipeline()
+            known = self._known_now() if monotonic() - self.looked > 1.0 else []
+            known += [("SET", "@batch", self.mark), ("SET", "@status", to_json(self.shown), "EX", 10)]
+            known += [("LRANGE", "@commands", 0, -1), ("DEL", "@commands")]
+            for op, name, *words in self.batch + known:
+                pipeline.execute_command(op, f"{self.prefix}{name}", *words)
             # Raises what concerns all of it (Redis is full, say): then nothing was applied.
-            _, *results, requests, _ = pipeline.execute(raise_on_error=False)
+            *results, requests, _ = pipeline.execute(raise_on_error=False)
             pairs = zip(self.batch, results)
-            errors = [f"{key}: {error}" for (_, key, *_), error in pairs if isinstance(error, Exception)]
+            errors = [f"{words[1]}: {error}" for words, error in pairs if isinstance(error, Exception)]
             if errors and not self.refused:  # these keys are of another type
                 okex_log.warning("--redis: such rows are lost. Said once: %s", printable_text(errors[0]))
             self.refused += len(errors)
@@ -4309,30 +4293,23 @@ class RedisSink(Sink):
 
     def close(self) -> None:
         with suppress(Exception):  # it expires anyway
-            gone = ["@status", *self.books, *filter(V5.ORDERS.match, self.begun)]
+            gone = ["@status", *self.books, *filter(V5.ORDERS.match, self.appended)]
             self.redis.delete(*(f"{self.prefix}{key}" for key in gone))
         self.redis.close()
 
 
 def row_subject(channel: str, row: dict[str, Any]) -> str | None:
-    """Which of many positions, orders or instruments a row is about; None if its channel is about one thing."""
-    kind, _, argument = channel.partition(":")
+    """Which position, order or instrument a row is about; None if its channel has one alone."""
+    kind = channel.partition(":")[0]
     if kind in ("positions", "grid-positions", "liquidation-warning"):
         names = (str(row.get(name, "")) for name in ("instId", "mgnMode", "posSide"))
         return row.get("posId") or " ".join(names).strip()
     if V5.ORDERS.match(channel):
-        order = "" if "algo" in kind else row.get("ordId")  # an algo order gets one when it is triggered
+        order = "" if "algo" in kind else row.get("ordId")  # which an algo order gets later
         return order or row.get("algoId") or ""
-    one = "instId=" in argument or "sprdId=" in argument or (argument and "=" not in argument)
-    if one or kind in ("account", "balance_and_position"):
+    if re.match("account|balance_and_position|[^:]+:([^=]+$|.*(inst|sprd)Id=)", channel):
         return None
     return row.get("instId") or row.get("instrument_id") or row.get("sprdId") or row.get("instFamily")
-
-
-def has_ended(row: dict[str, Any]) -> bool:
-    """Whether a row of v5 tells the end of an order, or of a position."""
-    ends = "filled canceled mmp_canceled effective order_failed partially_failed stopped"
-    return row.get("state") in ends.split() or ("pos" in row and not str(row["pos"]).strip("-0."))
 
 
 class RedisRow(dict[str, Any]):
@@ -4366,17 +4343,18 @@ class RedisFeed:
     def get(self, channel: str, n: int | None = None) -> Any:
         """The latest row or None; or a list of the last n rows of the history, oldest first.
 
-        Of a channel about many things, positions:instType=ANY say, a list of the rows that stand: [] if there are
-        none, None while nothing is known. Orders are those that were heard of since the last connection began.
-        Rows of the history have an `id`, see listen. The latest candle may still form.
+        Of many things, as with positions:instType=ANY, all rows that stand: [] if none does, None while that is
+        not known; of orders, those heard of on this connection. The latest candle may still form.
+        Rows of the history have an `id`, see listen.
         """
-        if n is None and self.redis.type(f"{self.prefix}{channel}") == "hash":
-            rows = self.redis.hgetall(f"{self.prefix}{channel}")
-            return [from_json(text) for _, text in sorted(rows.items()) if text] if rows else None
-        if n is None:
-            return from_json(self.redis.get(f"{self.prefix}{channel}") or "null")
-        entries = self.redis.xrevrange(f"{self.prefix}@history/{channel}", count=n)
-        return [RedisRow(id, values["row"]) for id, values in reversed(entries)]
+        if n is not None:
+            entries = self.redis.xrevrange(f"{self.prefix}@history/{channel}", count=n)
+            return [RedisRow(id, values["row"]) for id, values in reversed(entries)]
+        key = f"{self.prefix}{channel}"
+        if self.redis.type(key) == "hash":
+            rows = sorted(self.redis.hgetall(key).items())
+            return [from_json(text) for _, text in rows if text] if rows else None
+        return from_json(self.redis.get(key) or "null")
 
     def listen(self, channel: str, after: str | None = None) -> Iterator[RedisRow]:
         """Rows from now on, or after this `id`, "0" for all. LookupError for what was trimmed away unread."""
@@ -4399,7 +4377,7 @@ class RedisFeed:
                 yield RedisRow(last, values["row"])
 
     def subscribe(self, channel: str) -> str:
-        """Have it subscribed to: "confirmed"; or "sent" or "wanted", if not yet. ValueError if refused."""
+        """Have it subscribed to: "confirmed", or yet "sent" or "wanted". ValueError if refused."""
         return str(self._command("subscribe", channel)[channel])
 
     def unsubscribe(self, channel: str) -> None:
@@ -4414,7 +4392,7 @@ class RedisFeed:
         self._command("quit")
 
     def status(self) -> Any:
-        """The connection's last change: {"received", "status", "detail"}; None if nothing runs."""
+        """The last change, {"received", "status", "detail"}; None if nothing runs."""
         return self.get("@status")
 
     def servers(self) -> list[str]:
@@ -4443,19 +4421,17 @@ SINKS: dict[str, Any] = {"jsonl": JsonLines, "sqlite": SQLite, "redis": RedisSin
 
 
 class Writer:
-    """A sink behind a bounded queue, on its own thread: no reading thread waits for a disk or a server."""
+    """A sink behind a bounded queue, on its own thread: no reader waits for a disk or a server."""
 
     def __init__(self, option: str, sink: Sink) -> None:
         if not isinstance(sink, Sink):
             raise TypeError(f"--{option}: {type(sink).__name__} must derive from okex_ws.Sink")
         self.option, self.sink = option, sink
         self.queue = SimpleQueue[Any]()  # arguments for _insist; None at the end
-        self.put_rows = 0  # changed by reading threads, under their lock
-        self.written = 0  # rows, refused ones too; changed by the writer's thread
-        self.waits = 0  # how often the queue was full
+        self.put_rows = self.written = self.waits = 0  # written, or refused; the queue was full
         self.failing = self.given_up = False  # given up: nobody waits for it any longer
-        self.had = dict[str, set[int]]()  # by channel: numbers that it has, and other sinks lack
-        self.ends = list[str]()  # of each channel, the last of what earlier runs kept; to be told
+        self.had = dict[str, set[int]]()  # by channel: numbers that other sinks lack
+        self.ends = list[str]()  # by which earlier runs ended, to be told
         self.ending = threading.Event()
         self.thread = threading.Thread(target=self._run, name=f"okex_ws {option}", daemon=True)
         self.thread.start()
@@ -4469,7 +4445,7 @@ class Writer:
         return f"--{self.option}: {written} written, {self.waiting} waiting"
 
     def recall(self, series: TradeSeries, seconds: float) -> Iterator[tuple[range, Any]]:
-        """Rows that the sink has of a channel, and their numbers, from the first that was live."""
+        """Rows that the sink has of a channel, with their numbers, from the first live one."""
         live = False
         for row in self.sink.recall(series.channel, seconds):
             with suppress(*ODD_ROW):
@@ -4481,9 +4457,9 @@ class Writer:
     def put(self, received: float, channel: str, content: Any) -> None:
         """Queue rows, or (status, detail) without a channel. Waits while the queue is full."""
         if self.queue.qsize() >= MAX_QUEUE:
-            self.waits += 1
-            if self.waits == 1:
+            if not self.waits:
                 okex_log.warning("--%s is too slow: receiving waits. Said once.", self.option)
+            self.waits += 1
             while self.queue.qsize() >= MAX_QUEUE and not self.ending.wait(0.01):
                 pass
         if had := self.had.get(channel):
@@ -4491,10 +4467,11 @@ class Writer:
             content = [row for row in content if "restored" not in row or int(row[number]) not in had]
             if not content:
                 return
-        rows = len(content) if channel else 0
-        self.put_rows += rows
-        call, message = (self.sink.write, (channel, content)) if channel else (self.sink.status, content)
-        self.queue.put((rows, call, received, *message))
+        if channel:
+            self.put_rows += len(content)
+            self.queue.put((len(content), self.sink.write, received, channel, content))
+        else:
+            self.queue.put((0, self.sink.status, received, *content))
 
     def _run(self) -> None:
         batch: list[Any] = []
@@ -4520,8 +4497,8 @@ class Writer:
                 call(*message)
                 break
             except Exception as error:
-                again = isinstance(error, (*ODD_ROW, AssertionError, NameError, RuntimeError))
-                if message and again and not isinstance(error, OSError):  # some are both
+                odd = isinstance(error, (*ODD_ROW, AssertionError, NameError, RuntimeError))
+                if message and odd and not isinstance(error, OSError):  # some are both
                     if not self.sink.refused:
                         okex_log.exception("--%s cannot take a message: dropped. Said once.", self.option)
                     self.sink.refused += rows
@@ -4536,7 +4513,7 @@ class Writer:
         self.failing = False
 
     def end(self) -> None:
-        """Nothing more comes: have all written, and the sink closed."""
+        """Have all written, and the sink closed."""
         self.ending.set()
         self.queue.put(None)
 
