@@ -2742,9 +2742,8 @@ def hide_secret(secret: str) -> None:
     """Keep a secret out of what is printed: as it is, in JSON, in JSON in JSON, and in a URL."""
     if len(secret) >= 4:  # no key of the exchange is as short, and every "a" would become ***
         in_json = to_json(secret)[1:-1]
-        spellings = {secret, in_json, to_json(in_json)[1:-1], quote_url(secret, safe="")}
-        known_secrets.extend(spellings - {*known_secrets})
-        known_secrets.sort(key=len, reverse=True)  # or a part of one could be left
+        spellings = {*known_secrets, secret, in_json, to_json(in_json)[1:-1], quote_url(secret, safe="")}
+        known_secrets[:] = sorted(spellings, key=len, reverse=True)  # or a part of one could be left
 
 
 def mask_secrets(text: str) -> str:
@@ -2753,15 +2752,7 @@ def mask_secrets(text: str) -> str:
     return text
 
 
-def mask_echo(text: str) -> str:
-    """What the exchange says against a login, without what it echoes of it, be that a piece of a secret."""
-    said = re.split(r"[{\[]", text)[0]  # an echo of the whole request begins here
-    secrets = "\n".join((*known_secrets, *recent_signatures))
-    return re.sub(r"[\w+/]{4,}", lambda word: "***" if word[0] in secrets else word[0], mask_secrets(said))
-
-
 def mask_record(record: logging.LogRecord) -> bool:
-    """A filter that keeps secrets out of whatever this program logs."""
     if known_secrets or recent_signatures:
         record.msg, record.args = mask_secrets(record.getMessage()), None
         if record.exc_info:
@@ -2796,39 +2787,35 @@ class LoginError(Exception):
 
 
 class OrderError(Exception):
-    """An order request failed, wholly or in part.
+    """An order request failed, wholly or in part; `data` has the exchange's answer for each order.
 
-    `code` and `message` are the exchange's: those of the request, or else of the first order that failed.
-    `data` is its answer for each order, with sCode and sMsg.
+    `code` and `message` are those of the request, or of the first order that failed.
     `unknown`: nobody knows what became of the order; ask the exchange before you send it again.
     """
 
     def __init__(self, code: str, message: str, data: Sequence[Any] = (), unknown: bool = False) -> None:
         self.code, self.message, self.data, self.unknown = code, message, list(data), unknown
         texts = [reason_of(code, message).strip() if code else message]
-        legs = [leg for leg in data if isinstance(leg, dict)]
-        for leg in legs:
+        for leg in (leg for leg in data if isinstance(leg, dict)):
+            leg_code, leg_message = str(leg.get("sCode", "0")), str(leg.get("sMsg", ""))
             more = f" (subCode {leg['subCode']})" if leg.get("subCode") else ""
-            texts.append(reason_of(str(leg.get("sCode")), str(leg.get("sMsg"))) + more)
-        if unknown and (code or data):  # our own reasons have neither, and say so themselves
-            texts.append("its fate is unknown: ask the exchange before you send it again")
-        failed = [leg for leg in legs if str(leg.get("sCode", "0")) != "0"]
-        if failed and code in ("", "0", "1", "2"):  # which only say that some failed
-            self.code, self.message = str(failed[0]["sCode"]), str(failed[0].get("sMsg"))
-        super().__init__(mask_secrets("; ".join(filter(None, texts))))
+            texts.append(reason_of(leg_code, leg_message) + more)
+            if leg_code != "0" and self.code in ("", "0", "1", "2"):  # which say that some failed
+                self.code, self.message = leg_code, leg_message
+        fate = ": its fate is unknown, ask the exchange before sending it again" if unknown else ""
+        super().__init__(mask_secrets("; ".join(filter(None, texts)) + fate))
 
 
 class Login:
-    """The login of a client, once on each connection: asked for, then accepted or refused."""
+    """A client's login, once on each connection."""
 
     def __init__(
         self, dialect: Dialect, credentials: Credentials | None, url: str, direct: bool, for_orders: bool = False
     ) -> None:
-        self.dialect = dialect
+        self.dialect, self.url = dialect, url
         self.credentials = credentials or Credentials.from_environment()
-        self.url = url
         self.for_orders = for_orders  # whether to log in though no channel needs it
-        self.complete = threading.Event()  # accepted, and the channels are asked for: orders may go
+        self.complete = threading.Event()  # the channels are asked for, too: orders may go
         self.worked = self.done = False  # accepted on an earlier connection; on this one
         self.why = "not logged in"  # why no order can leave, if none can
         self.wait = 0.0  # seconds from the latest refusal to the next try
@@ -2838,24 +2825,23 @@ class Login:
         hide_secret(urlsplit(url).password or "")
 
     def demand(self, what: str) -> None:
-        """Raise ValueError unless there are keys, and a way to send them that nobody can read."""
+        """Raise ValueError without keys, or where others could read them on their way."""
         keys = self.credentials
         values = (keys.api_key, keys.secret_key, keys.passphrase or not self.dialect.passphrase)
-        missing = [name for name, value in zip(Credentials.VARIABLES, values) if not value]
+        missing = [name for name, value in zip(keys.VARIABLES, values) if not value]
         if missing:
             raise ValueError(f"{what} needs an API key: set {', '.join(missing)}")
         if not self._safe:
             raise ValueError(f"{what}: keys are not sent over {passwordless(self.url)}, use wss://")
 
     def reset(self) -> None:
-        """Another connection, or none: nothing is asked for."""
         self.worked = self.worked or self.done
         self.done = False
         self.complete.clear()
         self.pending = 0.0  # monotonic: when the login under way is late; 0 if none is
 
     def learn_time(self, date: str) -> None:
-        """Learn from a handshake's Date, in whole seconds, how far this clock is off. Without one it counts."""
+        """Learn from a handshake's Date, in whole seconds, how far this clock is off."""
         from email.utils import parsedate_to_datetime  # slow to import
 
         ahead = 0.0
@@ -2864,8 +2850,8 @@ class Login:
         if abs(ahead) < 5.0:
             ahead = 0.0
         elif abs(ahead - self.ahead) > 2.0:
-            off = f"{abs(ahead):.0f} s {'behind' if ahead > 0 else 'ahead of'} the exchange's"
-            okex_log.warning("This clock is %s: logins and expiry go by the exchange's.", off)
+            where = "behind" if ahead > 0 else "ahead of"
+            okex_log.warning("This clock is %.0f s %s the exchange's, which counts.", abs(ahead), where)
         self.ahead = ahead
 
     def request(self, now: float, exchange_time: float) -> str:
@@ -2884,9 +2870,12 @@ class Login:
 
     def refused(self, event: WireEvent) -> Exception:
         """What a refusal means: an error that no retry can mend, or a reason to wait and try again."""
-        why = reason_of(event.code, printable_text(mask_echo(event.message), 70))
-        key = f"…{self.credentials.api_key[-4:]}"
-        self.why = mask_secrets(f"the exchange refused the login with the key {key}: {why}")
+        sent = "\n".join((*known_secrets, *recent_signatures))
+        said = mask_secrets(re.split(r"[{\[]", event.message)[0])  # an echo of the whole login goes
+        said = re.sub(r"[\w+/]{4,}", lambda word: "***" if word[0] in sent else word[0], said)
+        why = reason_of(event.code, printable_text(said, 70))
+        key = self.credentials.api_key[-4:]
+        self.why = mask_secrets(f"the exchange refused the login with the key …{key}: {why}")
         passes = event.code in TRANSIENT
         if not passes and not self.worked:
             return LoginError(self.why)
@@ -2895,7 +2884,6 @@ class Login:
 
 
 def decimal_digits(value: Any) -> str:
-    """A Decimal as its digits, since JSON has no Decimals. Raises ValueError for anything else."""
     if isinstance(value, Decimal) and value.is_finite():
         return f"{value:f}"  # and not 1E-8
     raise ValueError(f"an order cannot hold {printable_text(repr(value))}")
@@ -2905,13 +2893,13 @@ def sendable_orders(op: str, args: Any, expires: float | None) -> list[dict[str,
     """A copy of the orders of a request. Raises ValueError for what must not be sent."""
     if op in ("order-algo", "cancel-algos"):
         raise ValueError(f"{op}: the exchange documents it for REST alone")
-    expiring = op in ("order", "batch-orders", "amend-order", "batch-amend-orders")
-    if expires is not None and not (expiring and 2.0 <= expires < inf):
+    may_expire = op in ("order", "batch-orders", "amend-order", "batch-amend-orders")
+    if expires is not None and not (may_expire and 2.0 <= expires < inf):
         raise ValueError("expires is for orders and amendments, and at least 2 seconds")
     strict = JSONEncoder(allow_nan=False, default=decimal_digits)
     try:
         orders: list[Any] = json_loads(strict.encode([args] if isinstance(args, dict) else list(args)))
-        if any({"instId", "instIdCode"} <= {*order} for order in orders):
+        if any({"instId", "instIdCode"} <= {**order}.keys() for order in orders):
             raise ValueError("an order has instId or instIdCode, not both")
     except TypeError as error:
         raise ValueError(f"an order is a dict that JSON can hold: {error}") from None
@@ -2933,7 +2921,9 @@ class Orders:
         orders, began = sendable_orders(op, args, expires), monotonic()
         leave_by = began + min(timeout, expires or timeout)
         self._wait_for_login(leave_by)
-        orders = [self._with_code(order, leave_by) for order in orders]
+        for order in orders:
+            if "instId" in order:
+                order["instIdCode"] = self._code(str(order.pop("instId")), leave_by)
         self._wait_for_login(leave_by)  # it may have gone meanwhile
         if monotonic() >= leave_by:
             raise OrderError("", f"the instIdCode took all of {leave_by - began:g} s: nothing was sent")
@@ -2947,13 +2937,11 @@ class Orders:
             self._ws.send(to_json(message))
             answer = waiting.get(timeout=max(0.0, began + timeout - monotonic()))
         except Empty:
-            why = f"no answer within {timeout:g} s: its fate is unknown"
-            raise OrderError("", why, unknown=True) from None
+            answer = OrderError("", f"no answer within {timeout:g} s", unknown=True)
         except websocket.WebSocketConnectionClosedException as error:
-            raise OrderError("", f"{error}: nothing was sent") from None
+            answer = OrderError("", f"{error}: nothing was sent")
         except (OSError, websocket.WebSocketException) as error:
-            why = explain(error, self._rest.server)
-            raise OrderError("", f"{why}: its fate is unknown", unknown=True) from None
+            answer = OrderError("", explain(error, self._rest.server), unknown=True)
         finally:
             self._answers.pop(id, None)
         if isinstance(answer, OrderError):
@@ -2965,32 +2953,27 @@ class Orders:
         waiting = self._answers.pop(event.id, None)
         if waiting is None:
             return False
-        legs = [leg for leg in event.rows if isinstance(leg, dict)]
-        codes = {event.code, *(str(leg.get("sCode", "0")) for leg in legs)}
+        codes = {str(leg.get("sCode", "0")) for leg in event.rows if isinstance(leg, dict)}
+        codes.add(event.code)
         if "51001" in codes:  # an instIdCode may change: the next order looks it up again
             self._codes.clear()
-        unsure = {"50004", "51149", "64007"}  # they say neither success nor failure
-        failure = OrderError(event.code, event.message, event.rows, unknown=bool(codes & unsure))
+        unsure = not codes.isdisjoint({"50004", "51149", "64007"})  # neither success nor failure
+        failure = OrderError(event.code, event.message, event.rows, unsure)
         waiting.put(event.rows if codes == {"0"} else failure)
         return True
 
     def lost(self, reason: str) -> None:
-        """The connection is gone: nobody knows what became of the orders without an answer."""
         for waiting in list(self._answers.values()):
-            waiting.put(OrderError("", f"{reason}: its fate is unknown", unknown=True))
+            waiting.put(OrderError("", reason, unknown=True))
 
     def _wait_for_login(self, end: float) -> None:
-        """Wait for the client's first login. After that one, an order leaves at once or not at all."""
+        """Wait for the client's first login; after that, an order leaves at once or not at all."""
         login = self._ws._login
         if not login.complete.wait(0.0 if login.worked else end - monotonic()) or not login.done:
             raise OrderError("", f"{login.why}: nothing was sent")
 
-    def _with_code(self, order: dict[str, Any], end: float) -> dict[str, Any]:
-        """An order with what the exchange wants for instId since 2026. Raises OrderError."""
-        if "instId" not in order:
-            return order
-        others = dict(order)
-        instrument = str(others.pop("instId"))
+    def _code(self, instrument: str, end: float) -> int:
+        """What an order has instead of instId since 2026. Raises OrderError."""
         if instrument not in self._codes:
             try:
                 rows = self._rest.instruments(instrument, max(0.1, end - monotonic())) or []
@@ -3001,7 +2984,7 @@ class Orders:
             except Exception as error:
                 why = f"no instIdCode for {instrument}: {explain(error, self._rest.server)}"
                 raise OrderError("", f"{why}: nothing was sent") from None
-        return {"instIdCode": self._codes[instrument], **others}
+        return self._codes[instrument]
 
 
 # ---------------------------------------------------------------------------------------------------------------
