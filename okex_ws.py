@@ -3399,30 +3399,26 @@ ROW_COLOURS = dict.fromkeys(("buy", "bid", "▲"), "32") | dict.fromkeys(("sell"
 ROW_COLOURS |= {"dim": "2", "bold": "1", "alarm": "1;31"}
 shown_headings: set[str] = set()  # that print_rows has printed
 
-# What a value is called in v5, v3 and v1; the first name that a row has a value for counts.
+# What a value is called in v5, v3 and v1, before its own name; the first that has a value counts.
 ROW_NAMES = dict(
     cell.split(": ")
     for cells in table_rows("""
-price: px price fillPx bkPx eqPx trade_px tradeUnitPrice | time: time ts timestamp
+price: px fillPx bkPx eqPx trade_px tradeUnitPrice | size: sz qty amount fillSz matchedSz tradeAmount
 trigger: triggerPx slTriggerPx tpTriggerPx moveTriggerPx ordPx trigger_price algo_price
-size: sz size qty amount fillSz matchedSz tradeAmount | bid: bid bidPx best_bid buy
-ask: ask askPx best_ask sell | open: o open | high: h high | low: l low | close: c close
-volume: vol volume | last 24h ago: open24h open_24h | index: idxPx last futureIndex
-mark: markPx mark_price | estimate: settlePx settlement_price estimated_price data
-highest: buyLmt highest | lowest: sellLmt lowest | rate: fundingRate funding_rate
-next: nextFundingRate estimated_rate | funded: fundingTime funding_time
-volatility: markVol mark_vol | bid_vol: bidVol bid_vol | ask_vol: askVol ask_vol
+bid: bidPx best_bid buy | ask: askPx best_ask sell | open: o | high: h | low: l | close: c
+volume: vol | before: open24h open_24h | index: idxPx last futureIndex | mark: markPx mark_price
+estimate: settlePx settlement_price estimated_price data | highest: buyLmt | lowest: sellLmt
+rate: fundingRate funding_rate | next: nextFundingRate estimated_rate | bid_vol: bidVol
+funded: fundingTime funding_time | volatility: markVol mark_vol | ask_vol: askVol
 tick: tickSz tick_size | lot: lotSz size_increment trade_increment | expires: expTime delivery
-status: status state | begin: begin start_time | end: end end_time
 filled: accFillSz filled_size filled_qty deal_amount completedTradeAmount actualSz
-position: pos position | average: avgPx avg_cost avgprice fillPx | delta: delta deltaBS deltaPA
-pnl: upl unrealized_pnl realized_pnl realized profitreal totalPnl
-liquidation: liqPx liquidation_price forcedprice | equity: eq equity totalEq
-balance: cashBal balance | available: availBal availEq available total_avail_balance avail_margin
-frozen: frozenBal hold freeze bondfreez | profit: profit_real profit | deposit: keep_deposit bond
-side: side posSide type tradeType | state: status state | direction: position
-id: clOrdId ordId order_id orderid orderId algoClOrdId algoId | code: code failCode
-auction: state | final: confirm
+position: pos | average: avgPx avg_cost avgprice fillPx | delta: delta deltaBS deltaPA
+pnl: upl unrealized_pnl realized_pnl realized profitreal totalPnl | equity: eq totalEq
+liquidation: liqPx liquidation_price forcedprice | balance: cashBal | profit: profit_real
+available: availBal availEq total_avail_balance avail_margin | deposit: keep_deposit bond
+frozen: frozenBal hold freeze bondfreez | side: side posSide type tradeType | direction: position
+id: clOrdId ordId order_id orderid orderId algoClOrdId algoId | code: code failCode | final: confirm
+status: state | state: status | auction: state | time: ts timestamp | begin: start_time | end: end_time
 """)
     for cell in cells
 )
@@ -3443,7 +3439,6 @@ auction | call_auction auction | continuous_trading open
 """)
 }
 ROW_ABOUT = "instId instrument_id sprdId contract_name ccy currency symbol instFamily underlying uly instType".split()
-TIME_NAMES = re.compile(r".*(time|date|until|_at).*|ts|begin|end|delivery|listing", re.IGNORECASE)
 
 # A channel's lines: a pattern for its name without the argument, and the columns. `price:12` is a column
 # 12 wide with a heading, `next=rate` a value behind its label, if there is one, `=mark` a word.
@@ -3483,11 +3478,10 @@ economic-calendar | actual:12 forecast:9 previous:9 at=date event
 futures/position | long_qty:12 long_avg_cost:14 =long short=short_qty at=short_avg_cost
 swap/position | margin_mode:12 =margin
 account | equity:12 =dollars =in =all
-account\.details | equity:12 =equity available=available frozen=frozen
+account\.details|(swap|option)/account|futures/account\.[A-Z-]+ |
+    equity:12 =equity available=available frozen=frozen margin=margin_mode
 account-greeks | delta:12 =delta gamma=gammaBS theta=thetaBS vega=vegaBS
 .*\.balData|spot/account|.*\.currency | balance:12 =balance available=available hold=frozen
-(swap|option)/account|futures/account\.[A-Z-]+ |
-    equity:12 =equity available=available margin=margin_mode
 balance_and_position | eventType:12
 spot/margin_account | liquidation:12 =liquidation risk=risk_rate
 .*_userinfo(\.contracts)? | balance:12 =balance profit=profit deposit=deposit
@@ -3502,9 +3496,7 @@ copytrading-\S+ | infoType:12 =notice position=subPosId
 
 
 class LineFormat(NamedTuple):
-    """How the lines of one channel look."""
-
-    name: str  # its instrument, where a row does not say it
+    name: str  # a channel's instrument, where a row does not say it
     bar: str  # of candles: 1m
     parts: list[tuple[str, str, int]]  # label= or =, value or word, width; [] if not in the table
     headings: str
@@ -3574,10 +3566,10 @@ def row_lines(channel: str, row: Any, clock: str = "", ladder: int = 1) -> list[
                 if known or not format.parts:
                     lines += row_lines(inside, entry, clock)
     cells = row_cells(format, row, in_contracts(channel, name))
-    clock = (format.bar and row_value(row, "time")) or clock  # when a candle begins
     if cells or not lines:
         cells = cells or [("(nothing)", 0)]
         cells += [("restored", 0)] * (row.get("restored") is True)  # it comes late, see Filler
+        clock = (format.bar and row_value(row, "time")) or clock  # when a candle begins
         text = line_text(clock, f"{name} {format.bar}".rstrip(), cells)
         lines.insert(0, ShownLine(format, text, row_value(row, "side")))
     return lines
@@ -3650,10 +3642,10 @@ def row_value(row: dict[str, Any], what: str) -> str:
     """A value of a row, by the first of its names that has one, or ""; `change` is of 24 h."""
     if what == "change":
         with suppress(ArithmeticError):
-            now, before = (Decimal(row_value(row, name)) for name in ("index", "last 24h ago"))
+            now, before = Decimal(row_value(row, "index")), Decimal(row_value(row, "before"))
             return f"{now / before - 1:+.2%}" if before > 0 else ""  # a spread may be negative
         return ""
-    for name in ROW_NAMES.get(what, what).split():
+    for name in (*ROW_NAMES.get(what, "").split(), what):
         value = row.get(name)
         if value not in ("", None) and value.__class__ not in (list, dict):
             text = moment_text(value, name)
@@ -3664,7 +3656,7 @@ def row_value(row: dict[str, Any], what: str) -> str:
 
 
 def order_state(row: dict[str, Any], state: str) -> str:
-    """How an order stands: `canceled by the system, 13` for {"state":"canceled","cancelSource":"13",…}."""
+    """How an order stands: `canceled by the system, 13` where cancelSource is 13."""
     words = ("reduceOnly", "cancelSource", "amendResult", "code", "msg")
     reduce, source, amend, code, message = (row_value(row, what) for what in words)
     state += f" by the system, {source}" if source else ""
@@ -3677,7 +3669,8 @@ def order_state(row: dict[str, Any], state: str) -> str:
 def moment_text(value: Any, name: str = "ts") -> str:
     """A time in ms or ISO 8601 as a time of day, with the date if it is another; all else as it is."""
     text = str(value)
-    if not TIME_NAMES.fullmatch(name) or not re.match(r"1\d{12}$|\d{4}-\d\d-\d\dT", text):
+    is_time = re.fullmatch("(?i).*(time|date|until|_at).*|ts|begin|end|delivery|listing", name)
+    if not is_time or not re.match(r"1\d{12}$|\d{4}-\d\d-\d\dT", text):
         return text
     try:
         iso = "T" in text and date_and_time.fromisoformat(text.replace("Z", "+00:00"))
@@ -3703,7 +3696,7 @@ def plural(number: int, things: str) -> str:
 
 
 def print_rows(channel: str, rows: list[Any], ladder: int = 1) -> None:
-    """Print rows: local time, instrument, what matters; on a terminal in colour, with headings, and wrapped."""
+    """Print rows: local time, instrument, what matters; on a terminal with headings, in colour, wrapped."""
     terminal, colourful, now = sys.stdout.isatty(), is_colourful(), wall_clock()
     clock = f"{strftime('%H:%M:%S', localtime(now))}.{int(now % 1 * 1000):03d}"
     width = get_terminal_size().columns if terminal else 0
