@@ -1383,7 +1383,7 @@ def table_rows(text: str) -> Iterator[list[str]]:
 
 
 class Dialect:
-    """A generation of the exchange's protocol, with its table of channels. All methods are pure."""
+    """A generation of the exchange's protocol, with its channels. All methods are pure."""
 
     name: str
     retired = ""  # when the exchange gave it up
@@ -1393,11 +1393,11 @@ class Dialect:
     max_request = 4096  # bytes of arguments in one request
     passphrase = True  # whether its login takes one
     snapshots = True  # whether a book's first message can be told from a change
-    BOOKS: re.Pattern[str]  # channels that are order books
+    BOOKS: re.Pattern[str]
     PLACES: dict[str, str]  # the words that may stand in a place of a kind's name, any if ""
     orders = False  # whether it takes orders over WebSocket
-    login: Callable[["Credentials", float], str]  # the login request, signed for this epoch second
-    _read: Callable[[Any], list[WireEvent]]  # the events in a message
+    login: Callable[["Credentials", float], str]  # the request, signed for this epoch second
+    _read: Callable[[Any], list[WireEvent]]
 
     def __init__(self, table: str) -> None:
         self.known: list[ChannelKind] = []
@@ -1421,7 +1421,6 @@ class Dialect:
         return None, {}
 
     def kind(self, channel: str) -> ChannelKind | None:
-        """The row of the table for a channel, None if it has none."""
         return self._find(channel.partition(":")[0])[0]
 
     def places(self, channel: str) -> dict[str, str]:
@@ -1437,11 +1436,9 @@ class Dialect:
         return iter(names)
 
     def url(self, channel: str, region: str, simulated: bool) -> str:
-        """The exchange's own URL for a channel."""
         return self.URL
 
     def subscribe(self, channels: Sequence[str], id: str = "", credentials: "Credentials | None" = None) -> str:
-        """The request for these channels; v1 signs it for each private one."""
         return self._request("subscribe", channels, id)
 
     def unsubscribe(self, channels: Sequence[str], id: str = "") -> str:
@@ -1451,12 +1448,11 @@ class Dialect:
         return to_json({"op": op, "args": channels})
 
     def private(self, channel: str) -> bool:
-        """Whether a channel needs a login."""
         kind = self.kind(channel)
         return bool(kind and kind.where.endswith("login"))
 
     def _signed_values(self, credentials: "Credentials", now: float) -> list[str]:
-        """What a login of v3 or v5 has, signed by base64 of HMAC-SHA256 over a fixed request."""
+        """What a login of v3 or v5 has, signed by HMAC-SHA256 over a fixed request."""
         text = f"{int(now)}GET/users/self/verify".encode()
         sign = base64.b64encode(hmac.digest(credentials.secret_key.encode(), text, "sha256")).decode()
         return [credentials.api_key, credentials.passphrase, str(int(now)), sign]
@@ -1535,7 +1531,7 @@ class OkexV1(Dialect):
 
     def sign(self, parameters: dict[str, str], secret_key: str) -> str:
         """MD5 over the parameters in order and the secret, in upper case."""
-        pairs = [f"{name}={parameters[name]}" for name in sorted(parameters)]
+        pairs = [f"{name}={value}" for name, value in sorted(parameters.items())]
         return hashlib.md5("&".join([*pairs, f"secret_key={secret_key}"]).encode()).hexdigest().upper()
 
     def login(self, credentials: "Credentials", now: float) -> str:
@@ -1561,17 +1557,12 @@ class OkexV1(Dialect):
         if "data" not in item:
             event = item.get("event")
             return WireEvent(event) if event in ("ping", "pong") else unknown_event(item)
-        if str(item.get("success", True)).lower() == "false":  # as documented
-            name = "" if channel == "login" else str(channel)
-            return WireEvent("refused", name, code=str(item.get("errorcode", "")))
-        if isinstance(rows, dict) and str(rows.get("result", True)).lower() == "false":
+        answer = rows if isinstance(rows, dict) else {}
+        if "false" in f"{item.get('success')} {answer.get('result')}".lower():  # documented, and sent
             # [{"channel":"ok_sub_spot_usd_btc_depth","data":{"result":false,"error_msg":"…","error_code":20103}}]
-            code, message = str(rows.get("error_code", "")), str(rows.get("error_msg", ""))
-            if channel == "login":
-                return WireEvent("refused", "", "", code, message)
-            if channel in ("addChannel", "removeChannel"):
-                channel = rows.get("channel", channel)
-            return WireEvent("refused", str(channel), "", code, message)
+            name = "" if channel == "login" else answer.get("channel", channel)
+            code = item.get("errorcode", answer.get("error_code", ""))
+            return WireEvent("refused", str(name), "", str(code), str(answer.get("error_msg", "")))
         if channel in ("addChannel", "removeChannel"):
             return WireEvent("confirmed" if channel == "addChannel" else "ended", str(rows["channel"]))
         if channel == "login":
@@ -1629,17 +1620,15 @@ class OkexV3(Dialect):
                 return WireEvent("confirmed", str(item["channel"]))
             case "unsubscribe":
                 return WireEvent("ended", str(item["channel"]))
-            case "login" if str(item["success"]).lower() == "true":
-                return WireEvent("login")
             case "login":
-                return WireEvent("refused", "", "", code, message)
+                accepted = str(item["success"]).lower() == "true"
+                return WireEvent("login") if accepted else WireEvent("refused", "", "", code, message)
             case "error":
                 named = re.search(r"Channel\s*:?\s+(\S+)", message)
                 return refusal_event(str(item["errorCode"]), message, named[1] if named else "")
         return unknown_event(item)
 
     def _channel(self, table: str, row: Any) -> str:
-        """The channel that a row answers: which key has its filter depends on the table."""
         if table in self.UNFILTERED:
             return table
         keys = ("instrument_id", "currency", "underlying")
@@ -1767,14 +1756,13 @@ class OkxV5(Dialect):
             case "channel-conn-count":
                 message = f"{item['connCount']} connections are subscribed to {item['channel']}"
                 return WireEvent("notice", code=event, message=message)
-            case "channel-conn-count-error":  # confirmed before, now dead (docs-v5 overview)
+            case "channel-conn-count-error":  # confirmed before, now dead (docs-v5)
                 message = f"{item['connCount']} connections are subscribed"
                 return WireEvent("refused", str(item["channel"]), code=event, message=message)
         return unknown_event(item)
 
 
 # Every documented kind of channel (v5: as of November 2026), by endpoint, with the cells of ChannelKind.
-# Futures count in contracts, and then in coins.
 V5 = OkxV5("""
 # public
 trades:BTC-USDT | trades; those of one order at one price are one row | tradeId px sz side count ts
@@ -1795,7 +1783,7 @@ opt-summary:instFamily=BTC-USD | greeks, volatilities of options | instId markVo
 option-trades:instType=OPTION,instFamily=BTC-USD | trades of options | instId px sz side fillVol idxPx ts
 instruments:instType=SPOT | instruments that change | instId state tickSz lotSz
 call-auction-details:BTC-USDT | a call auction | eqPx matchedSz unmatchedSz auctionEndTime
-event-contract-markets | event contracts that change | instId state expTime outcome floorStrike capStrike settleValue
+event-contract-markets | event contracts that change | instId state outcome floorStrike capStrike settleValue
 status | maintenance | title state begin end
 # business
 trades-all:BTC-USDT | trades, each by itself | tradeId px sz side ts
@@ -1839,8 +1827,7 @@ withdrawal-info | your withdrawals | ccy amt state txId
 rfqs | your requests for quotes | rfqId state legs
 quotes | quotes for them | quoteId rfqId state quoteSide legs
 struc-block-trades | your block trades | blockTdId legs ts
-sprd-orders | your orders in spreads |
-    ordId sprdId side px sz state accFillSz pendingFillSz pendingSettleSz canceledSz
+sprd-orders | your orders in spreads | ordId sprdId side px sz state accFillSz canceledSz
 sprd-trades | your trades of spreads | sprdId tradeId ordId fillPx fillSz side ts
 economic-calendar | economic events (VIP 1) | event region date actual forecast previous
 """)
@@ -1983,7 +1970,7 @@ the request lacks something | 50014
 no such instrument, or a new instIdCode, which the next order looks up | 51001
 log in once with one key on each connection | 60023 60026
 the contract cools off: reduce-only orders alone | 54094
-open USDC pairs for this account first: in the app, or by POST /api/v5/account/activate-feature | 54109
+open USDC pairs first: in the app, or by POST /api/v5/account/activate-feature | 54109
 an event contract's order needs outcome yes or no, and speedBump 1 unless post-only | 54086
 this needs identity verification of level 2 | 59113
 the limit of open interest is reached | 54031
@@ -3127,10 +3114,8 @@ books: depth orderbook level2 l2 | books5: depth5 depth10 depth20
 
 
 class Misnomer(NamedTuple):
-    """What is wrong with a channel, and what may have been meant, the nearest first."""
-
-    problem: str
-    meant: list[str]
+    problem: str  # what is wrong with a channel
+    meant: list[str]  # the nearest first
 
     def __str__(self) -> str:
         question = f" Did you mean {' or '.join(self.meant)}?" if self.meant else ""
@@ -3165,7 +3150,7 @@ def misnomer(channel: str) -> Misnomer | None:
 
 def nearest_names(name: str) -> list[str]:
     """The kinds with names most like this one, of its generation; the usual ones for ""."""
-    from difflib import get_close_matches  # slow to import, and most runs never need it
+    from difflib import get_close_matches  # slow to import
 
     if not name:
         return ["trades", "tickers", "candle1m", "books"]
@@ -3198,10 +3183,9 @@ def channel_about(name: str, argument: str) -> str:
     if kind is None or dialect is V1:
         return name
     argument = re.sub(".*=|,.*", "", argument).upper()
-    pair = usual_spelling(argument)
+    pair, example = usual_spelling(argument), f"{name}:{kind.argument}"
     if not kind.argument:  # it may have a filter all the same: fills:BTC-USDT-SWAP
         return f"{name}:{pair or argument}" if INSTRUMENT.fullmatch(pair or argument) else name
-    example = f"{name}:{kind.argument}"
     if kind.argument == "instType=ANY" and pair:
         return f"{name}:instType={V5.instrument_type(pair)},instId={pair}"
     if "=" in kind.argument:
@@ -3227,7 +3211,7 @@ def is_pattern(text: str) -> bool:
 
 
 def family_of(instrument: str) -> str:
-    """BTC-USD for BTC-USD-SWAP, BTC-USD_UM for BTC-USD_UM_XPERP-310404: what futures are named by."""
+    """BTC-USD for BTC-USD-SWAP, BTC-USD_UM for BTC-USD_UM_XPERP-310404."""
     return "-".join(instrument.split("-")[:2]).removesuffix("_XPERP")
 
 
@@ -3257,10 +3241,7 @@ def bar_of(text: str) -> str:
 
 
 def todays_channel(channel: str) -> str:
-    """What carries today what a channel of v1 or v3 did; "" for a channel that never was.
-
-    Futures end on other dates today: theirs are left to be filled in.
-    """
+    """What carries today what a channel of v1 or v3 did, dates left open; "" if it never was."""
     dialect = dialect_of(channel)
     kind, places = dialect.kind(channel), dialect.places(channel)
     if kind is None:
@@ -3277,10 +3258,7 @@ def todays_channel(channel: str) -> str:
 
 
 class Finder:
-    """The exchange's lists of what it trades, each fetched when it is first needed, and kept.
-
-    That may take seconds, and raises OSError, ValueError or what websocket-client raises.
-    """
+    """The exchange's lists of what it trades, each fetched when first needed: see Rest.get."""
 
     def __init__(self, rest: Rest) -> None:
         self.patterns: list[str] = []  # what a client begins with
@@ -3290,7 +3268,7 @@ class Finder:
         self._thread = threading.Thread(target=self._run, name="okex_ws finder", daemon=True)
 
     def _fetch(self, type: str) -> dict[str, str]:
-        """What is traded of SWAP or OPTION&instFamily=BTC-USD, and its index: {"BTC-USD-SWAP": "BTC-USD"}."""
+        """What is traded, of SWAP say, and its index: {"BTC-USD-SWAP": "BTC-USD"}."""
         live = {}
         try:
             for row in self._rest.get(f"/api/v5/public/instruments?instType={type}"):
@@ -3306,8 +3284,7 @@ class Finder:
     def names(self, types: str, like: str) -> list[str]:
         """All of these types; options of the family that `like`, a name or a pattern, is of."""
         if types == "INDEX":
-            futures = self.live("SWAP") | self.live("FUTURES")
-            indices = {*self.live("SPOT"), *futures.values()}
+            indices = {*self.live("SPOT"), *self.live("SWAP").values(), *self.live("FUTURES").values()}
             return sorted(filter(INSTRUMENT.fullmatch, indices))
         if "OPTION" in types and (option := OPTIONS.fullmatch(like)):
             return list(self.live(f"OPTION&instFamily={option[1]}"))
@@ -3325,8 +3302,8 @@ class Finder:
         names = self.names(kind.more, pattern)
         found = [f"{name}:{other}" for other in names if fnmatchcase(other, pattern)]
         if not found:
-            hint = "options by family: BTC-USD-*-C"
-            raise LookupError(f"no instrument that is traded now matches {channel} ({hint})")
+            why = f"no instrument that is traded now matches {channel}"
+            raise LookupError(f"{why} (options by family: BTC-USD-*-C)")
         okex_log.info("%s matches %d instruments; later ones are not followed.", channel, len(found))
         return found
 
@@ -3350,7 +3327,7 @@ class Finder:
         return [name for name in known if fnmatchcase(name, channel)] if is_pattern(channel) else [channel]
 
     def suggest(self, channel: str) -> None:
-        """Say what may have been meant by a channel that was refused, as soon as it is known."""
+        """Have it said what may have been meant by a channel that was refused."""
         self._refused.put(channel)
         if not self._thread.ident:
             self._thread.start()
@@ -3374,10 +3351,9 @@ class Finder:
                     okex_log.warning("%s", Misnomer(f"{channel} was refused", meant))
 
     def finish(self) -> None:
-        """Give what is being looked up a little time."""
         if self._thread.ident:
             self._refused.put("")
-            self._thread.join(3.0)
+            self._thread.join(3.0)  # for what is being looked up
 
 
 def find_channels(
@@ -3673,8 +3649,8 @@ def moment_text(value: Any, name: str = "ts") -> str:
     if not is_time or not re.match(r"1\d{12}$|\d{4}-\d\d-\d\dT", text):
         return text
     try:
-        iso = "T" in text and date_and_time.fromisoformat(text.replace("Z", "+00:00"))
-        at = iso.timestamp() if iso else int(text) / 1000
+        iso = text.replace("Z", "+00:00")
+        at = date_and_time.fromisoformat(iso).timestamp() if "T" in text else int(text) / 1000
     except (OverflowError, ValueError):
         return text
     near = abs(at - wall_clock()) < 86400 / 2
