@@ -1327,7 +1327,7 @@ except ImportError:
 
 
 def printable_text(text: str | bytes, most: int = 200) -> str:
-    """Text from outside, fit for a terminal or a log: no secrets, no control characters, not too long."""
+    """Text from outside, fit for a terminal: no secrets, no control characters, not too long."""
     if isinstance(text, bytes):
         text = text.decode("utf-8", "backslashreplace")
     text = mask_secrets(text[: most + 10_000])  # the cut leaves no part of a secret in front
@@ -1345,8 +1345,8 @@ class WireEvent(NamedTuple):
     data       channel, rows, action: "snapshot", "update", or "" where the exchange sends none
     confirmed  channel, id of the request: it will be sent; the channel may lack its filters
     ended      channel, id: it will not be sent any more
-    refused    code, message; channel or id, as far as the exchange says what it refuses: a login has neither
-    reply      id, code, message, rows, action: the answer to the order request `action`, a row an order
+    refused    code, message; channel or id, as far as the exchange says: a login has neither
+    reply      id, code, message, rows, action: the answer to a request `action`, a row an order
     unknown    message: well-formed, but of no known kind
     malformed  message: why it cannot be read
     notice     code, message
@@ -1383,7 +1383,7 @@ def table_rows(text: str) -> Iterator[list[str]]:
 
 
 class Dialect:
-    """A generation of the exchange's protocol, with its channels. All methods are pure."""
+    """A generation of the exchange's protocol, with its channels. All is pure."""
 
     name: str
     retired = ""  # when the exchange gave it up
@@ -1454,8 +1454,8 @@ class Dialect:
     def _signed_values(self, credentials: "Credentials", now: float) -> list[str]:
         """What a login of v3 or v5 has, signed by HMAC-SHA256 over a fixed request."""
         text = f"{int(now)}GET/users/self/verify".encode()
-        sign = base64.b64encode(hmac.digest(credentials.secret_key.encode(), text, "sha256")).decode()
-        return [credentials.api_key, credentials.passphrase, str(int(now)), sign]
+        digest = hmac.digest(credentials.secret_key.encode(), text, "sha256")
+        return [credentials.api_key, credentials.passphrase, str(int(now)), base64.b64encode(digest).decode()]
 
     def key(self, channel: str) -> str:
         """The name of a channel in events, however its user spells it."""
@@ -1485,12 +1485,11 @@ def malformed_event(error: Exception) -> WireEvent:
 
 
 def unknown_event(item: dict[str, Any]) -> WireEvent:
-    event = item.get("event")
-    return WireEvent("unknown", message=f"event {event}" if event else f"object with {', '.join(item)}")
+    event = f"event {item['event']}" if item.get("event") else f"object with {', '.join(item)}"
+    return WireEvent("unknown", message=event)
 
 
-def refusal_event(code: str, message: str, channel: str, id: str = "") -> WireEvent:
-    """An error of v3 or v5."""
+def refusal_event(code: str, message: str, channel: str = "", id: str = "") -> WireEvent:
     if not id and code in ALREADY:
         return WireEvent("login")
     return WireEvent("refused", channel, id, code, message)
@@ -1531,8 +1530,8 @@ class OkexV1(Dialect):
 
     def sign(self, parameters: dict[str, str], secret_key: str) -> str:
         """MD5 over the parameters in order and the secret, in upper case."""
-        pairs = [f"{name}={value}" for name, value in sorted(parameters.items())]
-        return hashlib.md5("&".join([*pairs, f"secret_key={secret_key}"]).encode()).hexdigest().upper()
+        pairs = [*map("=".join, sorted(parameters.items())), f"secret_key={secret_key}"]
+        return hashlib.md5("&".join(pairs).encode()).hexdigest().upper()
 
     def login(self, credentials: "Credentials", now: float) -> str:
         return to_json({"event": "login", "parameters": self._signed(credentials)})
@@ -1558,11 +1557,11 @@ class OkexV1(Dialect):
             event = item.get("event")
             return WireEvent(event) if event in ("ping", "pong") else unknown_event(item)
         answer = rows if isinstance(rows, dict) else {}
-        if "false" in f"{item.get('success')} {answer.get('result')}".lower():  # documented, and sent
-            # [{"channel":"ok_sub_spot_usd_btc_depth","data":{"result":false,"error_msg":"…","error_code":20103}}]
+        if "false" in f"{item.get('success')} {answer.get('result')}".lower():
+            # {"channel":"ok_sub_spot_usd_btc_depth","data":{"result":false,"error_msg":"…","error_code":20103}}
             name = "" if channel == "login" else answer.get("channel", channel)
             code = item.get("errorcode", answer.get("error_code", ""))
-            return WireEvent("refused", str(name), "", str(code), str(answer.get("error_msg", "")))
+            return refusal_event(str(code), str(answer.get("error_msg", "")), str(name))
         if channel in ("addChannel", "removeChannel"):
             return WireEvent("confirmed" if channel == "addChannel" else "ended", str(rows["channel"]))
         if channel == "login":
@@ -1571,7 +1570,7 @@ class OkexV1(Dialect):
             raise ValueError("data without a channel")
         if not isinstance(rows, dict):
             # {"channel":"btc_forecast_price","timestamp":"1490341322021","data":"998.8"}: unasked for
-            rows = {name: value for name, value in item.items() if name not in ("channel", "binary")}
+            rows = {name: item[name] for name in item if name not in ("channel", "binary")}
         for side in ("bids", "asks"):
             levels = rows.get(side)
             if levels and levels[0][0].__class__ is not str:  # JSON numbers, in August 2018
@@ -1609,7 +1608,7 @@ class OkexV3(Dialect):
             by_channel: dict[str, list[Any]] = {}
             for row in item["data"]:
                 by_channel.setdefault(self._channel(item["table"], row), []).append(row)
-            return [WireEvent("data", name, "", "", "", rows, action) for name, rows in by_channel.items()]
+            return [WireEvent("data", name, rows=rows, action=action) for name, rows in by_channel.items()]
         return [self._read_event(item)]
 
     def _read_event(self, item: dict[str, Any]) -> WireEvent:
@@ -1622,7 +1621,7 @@ class OkexV3(Dialect):
                 return WireEvent("ended", str(item["channel"]))
             case "login":
                 accepted = str(item["success"]).lower() == "true"
-                return WireEvent("login") if accepted else WireEvent("refused", "", "", code, message)
+                return WireEvent("login") if accepted else refusal_event(code, message)
             case "error":
                 named = re.search(r"Channel\s*:?\s+(\S+)", message)
                 return refusal_event(str(item["errorCode"]), message, named[1] if named else "")
@@ -1652,19 +1651,20 @@ class OkxV5(Dialect):
     max_request = 64 << 10
     BOOKS = re.compile(r"(sprd-)?(books(50)?(-l2-tbt|-elp|-rpi(-tbt)?)?(-all)?|(?P<whole>books5|bbo-tbt)):.+")
     PLACES = {
-        "bar": "1m 1s 3m 5m 15m 30m 1H 2H 4H 6H 12H 1D 2D 3D 5D 1W 1M 3M 6Hutc 12Hutc 1Dutc 2Dutc 3Dutc 5Dutc 1Wutc"
-        " 1Mutc 3Mutc"
+        "bar": "1m 1s 3m 5m 15m 30m 1H 2H 4H 6H 12H 1D 2D 3D 5D 1W 1M 3M"
+        " 6Hutc 12Hutc 1Dutc 2Dutc 3Dutc 5Dutc 1Wutc 1Mutc 3Mutc"
     }
     ORDERS = re.compile(r"((sprd-|grid-sub-)?orders(-algo)?|grid-orders-\w+|algo-[\w-]+)(:|$)")
     PLACES["longer"] = PLACES["bar"].replace("1s ", "")  # bars
-    NOT_IDENTITY = ("channel", "uid", "connId", "extraParams")  # a push has a uid, and may lack extraParams
+    NOT_IDENTITY = ("channel", "uid", "connId", "extraParams")  # which no push or each may have
     orders = True
 
     def url(self, channel: str, region: str, simulated: bool) -> str:
         if region not in REGIONS:
             raise ValueError(f"no region {region!r}: choose one of {', '.join(REGIONS)}")
         kind = self.kind(channel)
-        return f"{REGIONS[region][simulated]}/ws/v5/{kind.where.split(',')[0] if kind else 'public'}"
+        path = kind.where.partition(",")[0] if kind else "public"
+        return f"{REGIONS[region][simulated]}/ws/v5/{path}"
 
     def argument(self, channel: str) -> dict[str, str]:
         """The object that the exchange takes for a channel like orders:instType=ANY."""
@@ -1696,7 +1696,8 @@ class OkxV5(Dialect):
 
     def login(self, credentials: "Credentials", now: float) -> str:
         names = ("apiKey", "passphrase", "timestamp", "sign")
-        return to_json({"op": "login", "args": [dict(zip(names, self._signed_values(credentials, now)))]})
+        values = self._signed_values(credentials, now)
+        return to_json({"op": "login", "args": [dict(zip(names, values))]})
 
     def instrument_type(self, id: str) -> str:
         """SPOT, SWAP, FUTURES, OPTION or EVENTS, by the form of a name."""
@@ -1721,16 +1722,16 @@ class OkxV5(Dialect):
                     # {"arg":{"channel":"block-tickers"},"data":[{"instId":"LTC-USD-SWAP", …}]}
                     return [WireEvent("data", f"{channel}:{row['instId']}", rows=[row]) for row in rows]
             if len(item) > 2 and "action" not in item:
-                # The handler gets rows alone: those of account and positions say what they are part of.
                 # {"arg":{…},"eventType":"snapshot","curPage":1,"lastPage":true,"data":[{…}]}
                 beside = {name: item[name] for name in ("eventType", "curPage", "lastPage") if name in item}
                 if not rows and item.get("eventType") == "snapshot":
-                    rows = [{}]  # nothing stands: the handler is told by a row of what is beside them
+                    rows = [{}]  # nothing stands, and a row says so
                 rows = [{**beside, **row} if isinstance(row, dict) else row for row in rows]
             return [new_event(("data", channel, "", "", "", rows, item.get("action", "")))]
         if "op" in item and "event" not in item:
             answer = str(item["id"]), str(item["code"]), str(item.get("msg", ""))
-            return [WireEvent("reply", "", *answer, rows if isinstance(rows, list) else [], str(item["op"]))]
+            rows = rows if isinstance(rows, list) else []
+            return [WireEvent("reply", "", *answer, rows, str(item["op"]))]
         return [self._read_event(item)]
 
     def _read_event(self, item: Any) -> WireEvent:
@@ -1742,15 +1743,17 @@ class OkxV5(Dialect):
             case "unsubscribe":
                 return WireEvent("ended", self.channel(item["arg"]), id)
             case "login":
-                return WireEvent("login") if code == "0" else WireEvent("refused", "", "", code, message)
+                return WireEvent("login") if code == "0" else refusal_event(code, message)
             case "error":
-                # {"event":"error","code":"60018","msg":"… channel:books,instId:NOPE doesn't exist.","id":"o1"}
+                # {"event":"error","code":"60018","msg":"… channel:books,instId:NOPE doesn't exist."}
                 # … channel:tickers, instType:SWAP doesn't exist.
-                # It may echo the request, and have its id there alone: Invalid request: {\"id\":\"o1\", …}
+                # It may echo the request, and its id there alone: Invalid request: {\"id\":\"o1\", …}
                 echoed = re.search(r'"id\\*"\s*:\s*\\*"([A-Za-z0-9]{1,32})\\*"', item.get("msg", ""))
                 named = re.search(r"channel: ?[\w-]+.*?(?= doesn't exist)", message)
-                channel = self.channel(dict(re.findall(r"(\w+): ?([^\s,]+)", named[0]))) if named else ""
-                return refusal_event(str(item["code"]), message, channel, id or (echoed[1] if echoed else ""))
+                pairs = re.findall(r"(\w+): ?([^\s,]+)", named[0]) if named else ()
+                channel = self.channel(dict(pairs)) if pairs else ""
+                id = id or (echoed[1] if echoed else "")
+                return refusal_event(str(item["code"]), message, channel, id)
             case "notice":
                 return WireEvent("notice", code=code, message=message)
             case "channel-conn-count":
@@ -1762,7 +1765,7 @@ class OkxV5(Dialect):
         return unknown_event(item)
 
 
-# Every documented kind of channel (v5: as of November 2026), by endpoint, with the cells of ChannelKind.
+# Every documented kind of channel (v5: November 2026), by endpoint, with the cells of ChannelKind.
 V5 = OkxV5("""
 # public
 trades:BTC-USDT | trades; those of one order at one price are one row | tradeId px sz side count ts
@@ -1770,24 +1773,24 @@ tickers:BTC-USDT | last price, best bid and ask, 24 hours | last bidPx bidSz ask
 books:BTC-USDT | order book, 400 levels, every 100 ms | bids asks ts seqId prevSeqId
 books5:BTC-USDT | its best five levels, every 100 ms | bids asks ts seqId
 bbo-tbt:BTC-USDT | its best bid and ask, every 10 ms | bids asks ts seqId
-books-rpi:BTC-USDT | order book with retail orders; levels: price, all, without them, orders | bids asks
+books-rpi:BTC-USDT | order book with retail orders; price, all, without them, orders | bids asks
 index-tickers:BTC-USDT | index price | idxPx high24h low24h ts | INDEX
 mark-price:BTC-USDT-SWAP | mark price | markPx ts
 price-limit:BTC-USDT-SWAP | price limits | buyLmt sellLmt ts
 funding-rate:BTC-USDT-SWAP | funding rate | fundingRate fundingTime nextFundingTime | SWAP XPERP
 open-interest:BTC-USDT-SWAP | open interest | oi oiCcy ts | SWAP FUTURES OPTION
 liquidation-orders:instType=SWAP | liquidations | instId details (side sz bkPx ts)
-adl-warning:instType=SWAP | auto-deleveraging, when it is near: the insurance fund | instFamily state bal ts
-estimated-price:instType=FUTURES,instFamily=BTC-USD | estimated delivery price, shortly before | settlePx ts
-opt-summary:instFamily=BTC-USD | greeks, volatilities of options | instId markVol delta gamma theta vega
-option-trades:instType=OPTION,instFamily=BTC-USD | trades of options | instId px sz side fillVol idxPx ts
+adl-warning:instType=SWAP | auto-deleveraging is near: the insurance fund | instFamily state bal ts
+estimated-price:instType=FUTURES,instFamily=BTC-USD | delivery price, shortly before | settlePx ts
+opt-summary:instFamily=BTC-USD | greeks, volatilities of options | instId markVol delta gamma vega
+option-trades:instType=OPTION,instFamily=BTC-USD | trades of options | instId px sz side fillVol ts
 instruments:instType=SPOT | instruments that change | instId state tickSz lotSz
 call-auction-details:BTC-USDT | a call auction | eqPx matchedSz unmatchedSz auctionEndTime
-event-contract-markets | event contracts that change | instId state outcome floorStrike capStrike settleValue
+event-contract-markets | event contracts that change | instId state outcome floorStrike settleValue
 status | maintenance | title state begin end
 # business
 trades-all:BTC-USDT | trades, each by itself | tradeId px sz side ts
-candle<bar>:BTC-USDT | candles; final where `confirm` is 1 | [ts o h l c vol volCcy volCcyQuote confirm]
+candle<bar>:BTC-USDT | candles; final if `confirm` is 1 | [ts o h l c vol volCcy volCcyQuote confirm]
 mark-price-candle<longer>:BTC-USDT-SWAP | candles of the mark price | [ts o h l c confirm]
 mark-price-candle1s:BTC-USDT-SWAP | gone | [ts o h l c confirm]
 index-candle<longer>:BTC-USDT | candles of an index | [ts o h l c confirm] | INDEX
@@ -1836,7 +1839,7 @@ V3 = OkexV3("""
 # public
 <market>/trade:BTC-USDT | trades; not spot: `qty` | trade_id price size side timestamp | trades:{id}
 index/ticker:BTC-USD | index price | last high_24h low_24h | index-tickers:{id}
-<market>/ticker:BTC-USDT | last price, best bid and ask, 24 hours | last best_bid best_ask | tickers:{id}
+<market>/ticker:BTC-USDT | last price, best bid, ask, 24 hours | last best_bid best_ask | tickers:{id}
 index/candle<seconds>s:BTC-USD | candles of an index | candle (time o h l c) | index-candle{bar}:{id}
 <linear>/candle<seconds>s:BTC-USDT | candles | candle (time o h l c volume) | candle{bar}:{id}
 <market>/depth:BTC-USDT | order book | bids asks checksum | books:{id}
@@ -1848,17 +1851,17 @@ swap/funding_rate:BTC-USD-SWAP | funding rate | funding_rate funding_time | fund
 futures/estimated_price:BTC-USD-191227 | estimated delivery price | settlement_price timestamp |
     estimated-price:instType=FUTURES,instId={id}
 futures/instruments | futures that change | instrument_id tick_size | instruments:instType=FUTURES
-<contract>/liquidation:BTC-USD-SWAP | liquidations | price size type | liquidation-orders:instType={type}
+<contract>/liquidation:BTC-USD-SWAP | liquidations | price size | liquidation-orders:instType={type}
 option/instruments | options that change | instrument_id tick_size | instruments:instType=OPTION
-option/summary:BTC-USD | greeks, volatilities of options | mark_vol delta gamma | opt-summary:instFamily={id}
+option/summary:BTC-USD | greeks, volatilities | mark_vol delta gamma | opt-summary:instFamily={id}
 system/status | maintenance | title status start_time end_time | status
 # login
 spot/account:USDT | your balances | currency balance available hold | account:ccy={id}
 spot/margin_account:BTC-USDT | your margin balances | instrument_id currency:BTC | account
 <held>/account:BTC-USD | your balances | equity margin_mode | account
 <held>/position:BTC-USD-191227 | your positions | holding | positions:instType={type},instId={id}
-<market>/order:BTC-USDT | your orders | order_id side price size state | orders:instType={type},instId={id}
-<market>/order_algo:BTC-USDT | your algo orders | algo_id size status | orders-algo:instType={type},instId={id}
+<market>/order:BTC-USDT | your orders | order_id side price size | orders:instType={type},instId={id}
+<market>/order_algo:BTC-USDT | your algo orders | size status | orders-algo:instType={type},instId={id}
 """)
 
 V1 = OkexV1("""
@@ -1877,7 +1880,7 @@ ok_sub_futureusd_<coin>_depth_<when>_<levels> | its best levels | bids asks | bo
 ok_sub_spot_<coin>_<quote>_depth | order book | bids asks | books:{id}
 ok_sub_spot_<coin>_<quote>_depth_<levels> | its best levels | bids asks | books5:{id}
 ok_sub_futureusd_<coin>_index | index price | futureIndex | index-tickers:{index}
-<coin>_forecast_price | delivery price, unasked for | data | estimated-price:instType=FUTURES,instFamily={index}
+<coin>_forecast_price | delivery price | data | estimated-price:instType=FUTURES,instFamily={index}
 # login
 ok_sub_futureusd_trades | your orders in futures | orderid type price amount | orders:instType=FUTURES
 ok_sub_futureusd_userinfo | your balances in futures | balance profit_real | account
@@ -2977,12 +2980,12 @@ class Orders:
 # ---------------------------------------------------------------------------------------------------------------
 # Network: what went wrong in words, proxies, and the exchange's REST API.
 
-# websocket-client would ask the environment once more; and no_proxy=* does not count unless a proxy is named.
+# Or websocket-client would ask the environment; no_proxy=* does not count unless a proxy is named.
 DIRECT = {"http_proxy_host": "none", "http_proxy_port": 0, "http_no_proxy": ["*"], "proxy_type": "http"}
 
 
 def explain(error: BaseException, url: str, proxy: dict[str, Any] | None = None) -> str:
-    """Why a connection failed, in words that tell DNS, TCP, TLS, proxy and HTTP apart."""
+    """Why a connection failed: by DNS, TCP, TLS, proxy or HTTP."""
     host = next_hop = urlsplit(url).netloc.rpartition("@")[2]
     if proxy and proxy is not DIRECT:
         next_hop = f"the proxy {proxy['http_proxy_host']}:{proxy['http_proxy_port']}"
@@ -3047,8 +3050,7 @@ class Rest:
         known = (rest for *hosts, rest in REGIONS.values() if host in hosts)
         self.server = next(known, f"http{host[2:]}")  # a host that is not the exchange's has both
         self.headers = {"User-Agent": f"okex_ws/{__version__}"}  # or the exchange refuses
-        if simulated:
-            self.headers["x-simulated-trading"] = "1"
+        self.headers |= {"x-simulated-trading": "1"} if simulated else {}
         self.proxy = proxy
 
     def get(self, path: str, timeout: float = CONNECT_TIMEOUT) -> Any:
@@ -3059,10 +3061,9 @@ class Rest:
 
         options = websocket.sock_opt([], {})
         options.timeout = min(timeout, CONNECT_TIMEOUT)  # for each step
-        url = f"ws{self.server[4:]}{path}"
         proxy = proxy_info(**self.proxy)  # type: ignore[no-untyped-call]
         # As the WebSocket connects: the same proxy, the same certificates.
-        sock, (host, port, path) = connect(url, options, proxy, None)
+        sock, (host, port, path) = connect(f"ws{self.server[4:]}{path}", options, proxy, None)
         connection = HTTPConnection(host, port)
         connection.sock = sock
         try:
@@ -3078,8 +3079,8 @@ class Rest:
             answer = from_json(body.decode())
             code, message, data = answer["code"], answer["msg"], answer["data"]
             if status == 429 or status >= 500:
-                raise ValueError(message)
-        except (LookupError, RecursionError, TypeError, ValueError):  # often a web page, of whoever is in between
+                raise ValueError
+        except (LookupError, RecursionError, TypeError, ValueError):  # often a web page
             what = f"HTTP {status}" if status != 200 else "something that is not the exchange's"
             raise OSError(f"{host} answered {what}") from None
         if code != "0":
@@ -3089,10 +3090,12 @@ class Rest:
     def instruments(self, id: str, timeout: float = CONNECT_TIMEOUT) -> Any:
         """What the exchange says about one instrument: a list of one row."""
         type = V5.instrument_type(id)
-        family = f"&instFamily={family_of(id)}" if type == "OPTION" else ""
+        query = type
+        if type == "OPTION":
+            query += f"&instFamily={family_of(id)}"
         if type == "EVENTS":  # BTC-ABOVE-DAILY of BTC-ABOVE-DAILY-260428-1600-64000
-            family = f"&seriesId={re.split(r'-[0-9]{6}-', id)[0]}"
-        return self.get(f"/api/v5/public/instruments?instType={type}{family}&instId={id}", timeout)
+            query += f"&seriesId={re.split(r'-[0-9]{6}-', id)[0]}"
+        return self.get(f"/api/v5/public/instruments?instType={query}&instId={id}", timeout)
 
 
 # ---------------------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ import json
 import os
 import pty
 import re
-import select
 import shlex
 import signal
 import socket
@@ -19,44 +18,12 @@ from pathlib import Path
 
 import pytest
 import trustme
-from conftest import wait_for
+from conftest import SCRIPT, finish, program, until, wait_for
 from exchange import Exchange
 
 import okex_ws
 
-SCRIPT = Path(okex_ws.__file__)
 BTC = "trades:BTC-USDT"
-
-
-def program(*arguments, code=None, **options):
-    """Start okex_ws.py as a user does, or code that does; stdout and stderr are pipes unless the options differ."""
-    environment = {k: v for k, v in os.environ.items() if "proxy" not in k.lower()} | options.pop("env", {})
-    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-    command = ["-c", code] if code else [SCRIPT]
-    where = SCRIPT.parent if code else None
-    return subprocess.Popen([sys.executable, *command, *arguments], env=environment, text=True, cwd=where, **streams)
-
-
-def finish(*arguments, **options):
-    """Run okex_ws.py to its end: (exit status, stdout, stderr)."""
-    process = program(*arguments, **options)
-    try:
-        out, err = process.communicate(timeout=50)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise
-    return process.returncode, out, err
-
-
-def until(stream, *texts, within=30.0):
-    """Read what has been printed until it holds all these texts, in any order; return it."""
-    end, read = time.monotonic() + within, ""
-    while not all(text in read for text in texts):
-        assert time.monotonic() < end and select.select([stream], [], [], within)[0], f"not all {texts} in {read!r}"
-        data = os.read(stream.fileno(), 65536)  # not readline, whose buffer select knows nothing of
-        assert data, f"the stream ended without all of {texts}: {read!r}"
-        read += data.decode()
-    return read
 
 
 def finish_all(commands, **options):
