@@ -3089,13 +3089,9 @@ class Rest:
 
     def instruments(self, id: str, timeout: float = CONNECT_TIMEOUT) -> Any:
         """What the exchange says about one instrument: a list of one row."""
-        type = V5.instrument_type(id)
-        query = type
-        if type == "OPTION":
-            query += f"&instFamily={family_of(id)}"
-        if type == "EVENTS":  # BTC-ABOVE-DAILY of BTC-ABOVE-DAILY-260428-1600-64000
-            query += f"&seriesId={re.split(r'-[0-9]{6}-', id)[0]}"
-        return self.get(f"/api/v5/public/instruments?instType={query}&instId={id}", timeout)
+        type, series = V5.instrument_type(id), re.split(r"-\d{6}-", id)[0]  # BTC-ABOVE-DAILY
+        more = {"OPTION": f"&instFamily={family_of(id)}", "EVENTS": f"&seriesId={series}"}.get(type, "")
+        return self.get(f"/api/v5/public/instruments?instType={type}{more}&instId={id}", timeout)
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -3287,11 +3283,12 @@ class Finder:
     def names(self, types: str, like: str) -> list[str]:
         """All of these types; options of the family that `like`, a name or a pattern, is of."""
         if types == "INDEX":
-            indices = {*self.live("SPOT"), *self.live("SWAP").values(), *self.live("FUTURES").values()}
-            return sorted(filter(INSTRUMENT.fullmatch, indices))
+            futures = self.live("SWAP") | self.live("FUTURES")
+            return sorted(filter(INSTRUMENT.fullmatch, {*self.live("SPOT"), *futures.values()}))
         if "OPTION" in types and (option := OPTIONS.fullmatch(like)):
             return list(self.live(f"OPTION&instFamily={option[1]}"))
-        names = [name for type in ("SPOT", "SWAP", "FUTURES") if type in types for name in self.live(type)]
+        plain = [type for type in types.split() if type in ("SPOT", "SWAP", "FUTURES")]
+        names = [name for type in plain for name in self.live(type)]
         if "XPERP" in types:  # perpetuals that are listed as futures
             names += [name for name in self.live("FUTURES") if "_XPERP-" in name]
         return names
@@ -3327,7 +3324,9 @@ class Finder:
     def drop(self, channel: str, known: Iterable[str]) -> list[str]:
         """Forget a pattern: what it matches of the known channels; any other channel itself."""
         self.patterns = [pattern for pattern in self.patterns if pattern != channel]
-        return [name for name in known if fnmatchcase(name, channel)] if is_pattern(channel) else [channel]
+        if not is_pattern(channel):
+            return [channel]
+        return [name for name in known if fnmatchcase(name, channel)]
 
     def suggest(self, channel: str) -> None:
         """Have it said what may have been meant by a channel that was refused."""
@@ -3362,7 +3361,7 @@ class Finder:
 def find_channels(
     *patterns: str, url: str | None = None, region: str = "global", simulated: bool = False, proxy: str | None = None
 ) -> list[str]:
-    """The channels that patterns such as tickers:*-USDT-SWAP stand for now, in the exchange's order.
+    """The channels that patterns (tickers:*-USDT-SWAP) stand for now, in the exchange's order.
 
     Raises LookupError if one matches nothing, ValueError if it cannot, OSError without a list.
     """
@@ -3419,9 +3418,9 @@ auction | call_auction auction | continuous_trading open
 }
 ROW_ABOUT = "instId instrument_id sprdId contract_name ccy currency symbol instFamily underlying uly instType".split()
 
-# A channel's lines: a pattern for its name without the argument, and the columns. `price:12` is a column
-# 12 wide with a heading, `next=rate` a value behind its label, if there is one, `=mark` a word.
-# A list or an object in a row has lines of its own where its name after a dot is here: `account.details`.
+# A pattern for a channel's name, and its columns: `price:12` is 12 wide and has a heading,
+# `next=rate` a value behind its label, if there is one, `=mark` a word.
+# Lists and objects in a row have lines of their own where their names are here: `account.details`.
 LINE_FORMATS = list(
     table_rows(r"""
 option-trades | price:12 size:14 side vol=fillVol
@@ -3501,8 +3500,8 @@ def line_format(channel: str) -> LineFormat:
     found = re.findall(r"(\w*=)?(\w+)(?::(\d+))?", next(columns, ""))
     parts = [(label, what, int(width or 0)) for label, what, width in found]
     unit = dict.fromkeys(("size", "volume"), "contracts") if in_contracts(channel, name) else {}
-    headings = [(unit.get(what, what.replace("_", " ")), width) for label, what, width in parts if not label]
-    return LineFormat(name, bar, parts, line_text("begins" if bar else "time", "instrument", headings))
+    heads = [(unit.get(what, what.replace("_", " ")), width) for label, what, width in parts if not label]
+    return LineFormat(name, bar, parts, line_text("begins" if bar else "time", "instrument", heads))
 
 
 def in_contracts(channel: str, name: str) -> bool:
@@ -3524,14 +3523,11 @@ def line_text(clock: str, name: str, cells: Iterable[tuple[str, int]]) -> str:
 
 
 def row_lines(channel: str, row: Any, clock: str = "", ladder: int = 1) -> list[ShownLine]:
-    """The lines of a row, at this time of day; of order books up to `ladder` levels a side.
-
-    Objects in it have their own lines: those in the table, or all if the row is not there.
-    """
+    """The lines of a row, and of the objects in it that the table has, or of all if it has not the row."""
     format, row = line_format(channel), named_row(channel, row)
     name = str(next(filter(None, map(row.get, ROW_ABOUT)), format.name))
     if row.get("eventType") == "snapshot" and row.keys() <= {"eventType", "curPage", "lastPage"}:
-        return [ShownLine(format, line_text(clock, channel, [(" none", 0)]))]  # of your positions, say
+        return [ShownLine(format, line_text(clock, channel, [(" none", 0)]))]
     if row.get("bids").__class__ is row.get("asks").__class__ is list:
         return book_lines(channel, name, row, clock, ladder)
     lines: list[ShownLine] = []
@@ -3575,18 +3571,18 @@ def book_lines(channel: str, name: str, row: dict[str, Any], clock: str, ladder:
     best = book_best(bids, asks)
     if ladder == 1:
         return [ShownLine(format, line_text(clock, name, zip(best, (12, 10, 10, 10, 6))))]
+    format, lines = line_format(f"trades:{format.name}"), []
     levels = [(*level[:2], "ask") for level in asks[:ladder][::-1]]
     levels += [(best[-1], "", "spread"), *((*level[:2], "bid") for level in bids[:ladder])]
-    lines = []
     for price, size, side in levels:
         text = line_text(clock, name, [(str(price), 12), (str(size), 14), (side, 0)])
-        lines.append(ShownLine(line_format(f"trades:{format.name}"), text, side))
+        lines.append(ShownLine(format, text, side))
         clock = name = ""
     return lines
 
 
 def book_best(bids: Sequence[Sequence[Any]], asks: Sequence[Sequence[Any]]) -> list[str]:
-    """Bid, its size, ask, its size, and what lies between them, of a whole order book."""
+    """Bid, its size, ask, its size, and the spread."""
     best = []
     for side in (bids, asks):
         best += [*map(str, side[0] if side else ()), "-", "-"][:2]
@@ -3635,7 +3631,7 @@ def row_value(row: dict[str, Any], what: str) -> str:
 
 
 def order_state(row: dict[str, Any], state: str) -> str:
-    """How an order stands: `canceled by the system, 13` where cancelSource is 13."""
+    """How an order stands: `canceled by the system, 13`, by its cancelSource."""
     words = ("reduceOnly", "cancelSource", "amendResult", "code", "msg")
     reduce, source, amend, code, message = (row_value(row, what) for what in words)
     state += f" by the system, {source}" if source else ""
@@ -3646,7 +3642,7 @@ def order_state(row: dict[str, Any], state: str) -> str:
 
 
 def moment_text(value: Any, name: str = "ts") -> str:
-    """A time in ms or ISO 8601 as a time of day, with the date if it is another; all else as it is."""
+    """A time in ms or ISO 8601 as one of today, or with its date; all else as it is."""
     text = str(value)
     is_time = re.fullmatch("(?i).*(time|date|until|_at).*|ts|begin|end|delivery|listing", name)
     if not is_time or not re.match(r"1\d{12}$|\d{4}-\d\d-\d\dT", text):
@@ -3661,8 +3657,8 @@ def moment_text(value: Any, name: str = "ts") -> str:
 
 
 def is_colourful() -> bool:
-    """Whether stdout is a terminal that shows colours, and its owner wants them."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    unwanted = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return sys.stdout.isatty() and not unwanted
 
 
 def coloured(text: str, what: str, colourful: bool) -> str:
@@ -3675,7 +3671,7 @@ def plural(number: int, things: str) -> str:
 
 
 def print_rows(channel: str, rows: list[Any], ladder: int = 1) -> None:
-    """Print rows: local time, instrument, what matters; on a terminal with headings, in colour, wrapped."""
+    """Print rows: local time, instrument, what matters; on a terminal wrapped, in colour, with headings."""
     terminal, colourful, now = sys.stdout.isatty(), is_colourful(), wall_clock()
     clock = f"{strftime('%H:%M:%S', localtime(now))}.{int(now % 1 * 1000):03d}"
     width = get_terminal_size().columns if terminal else 0

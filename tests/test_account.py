@@ -605,18 +605,6 @@ def test_a_signature_is_hidden_after_many_logins_and_though_the_keys_are_too_sho
     assert caplog.text.count("***") >= 4 and not any(secret in caplog.text for secret in exchange.keys)
 
 
-def test_a_trace_shows_no_passphrase_when_the_exchange_echoes_the_login(exchange, connect, caplog):
-    caplog.set_level(logging.DEBUG)
-    exchange.keys = (*exchange.keys[:2], 'with"mark')
-    exchange.ignored = '"op":"login"'
-    connect("account", credentials=Credentials(*exchange.keys))
-    wait_for(lambda: spoken(exchange))
-    echo = {"event": "error", "code": "60012", "msg": f"Invalid request: {exchange.requests[0][1]}"}
-    exchange.sessions[-1].send(json.dumps(echo))
-    wait_for(lambda: "60012" in caplog.text)
-    assert "passphrase" in caplog.text and "mark" not in caplog.text
-
-
 def test_no_piece_of_what_a_login_sent_is_quoted(exchange, in_login, caplog):
     client, session = in_login("account")
     for text in ("nonsense with a piece of the key", '{"event":"a piece of the key"}'):
@@ -681,6 +669,7 @@ def test_a_program_or_script_that_cannot_log_in_ends_and_says_why(exchange):
 
 
 def test_no_secret_is_printed_whatever_is_asked_for(exchange, tmp_path):
+    exchange.keys = (*exchange.keys[:2], 'with"quirk')  # which is spelled in another way in JSON
     environment = dict(zip(Credentials.VARIABLES, exchange.keys))
     arguments = ("account", "orders:instType=ANY", "--url", exchange.url, "--trace", "--jsonl", tmp_path / "rows")
     process = program(*arguments, env=environment)
@@ -695,5 +684,5 @@ def test_no_secret_is_printed_whatever_is_asked_for(exchange, tmp_path):
     out, err = process.communicate(timeout=10)
     said += out + err + (tmp_path / "rows").read_text()
     assert said.count("***") >= 8
-    for secret in (*exchange.keys, json.loads(login)["args"][0]["sign"]):
+    for secret in (*exchange.keys, "quirk", json.loads(login)["args"][0]["sign"]):
         assert secret not in said

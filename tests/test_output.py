@@ -30,8 +30,6 @@ SAMPLES = [
     ("trades:BTC-USDT", {"instId": "BTC-USDT", "tradeId": "1067468269", "px": "83000.3", "sz": "4.6943", "side": "buy",
      "ts": "1791369376364", "count": "1", "source": "0", "seqId": 82083114838},
      "BTC-USDT            83000.3         4.6943 buy"),
-    ("trades-all:BTC-USDT", {"instId": "BTC-USDT", "tradeId": "1", "px": "83000.3", "sz": "1E-8", "side": "sell",
-     "ts": NOW}, "BTC-USDT            83000.3           1E-8 sell"),
     ("option-trades:instType=OPTION,instFamily=BTC-USD", {"fillVol": "0.5", "fwdPx": "26233", "idxPx": "26201.3",
      "instFamily": "BTC-USD", "instId": "BTC-USD-230224-18000-C", "markPx": "0.04", "optType": "C", "px": "0.0495",
      "side": "sell", "sz": "1", "tradeId": "1", "ts": NOW},
@@ -138,9 +136,6 @@ SAMPLES = [
      "errorCode": "0", "legs": LEGS}]}, "struc-block-trades   180184 block\n" + LEG_LINES),
     ("public-struc-block-trades", {"cTime": NOW, "blockTdId": "180289", "strategy": "CALL_CALENDAR_SPREAD",
      "legs": LEGS}, "public-struc-block-trades 180289 block CALL_CALENDAR_SPREAD\n" + LEG_LINES),
-    ("public-block-trades:BTC-USD-231020-5000-P", {"fillVol": "5", "fwdPx": "26808.16", "idxPx": "27222.5",
-     "instId": "BTC-USD-231020-5000-P", "markPx": "0.002", "px": "0.0048", "side": "buy", "sz": "1",
-     "tradeId": "633971452580106242", "ts": NOW}, "BTC-USD-231020-5000-P 0.0048             1 contracts buy"),
     ("block-tickers:LTC-USD-SWAP", {"instType": "SWAP", "instId": "LTC-USD-SWAP", "volCcy24h": "7", "vol24h": "30",
      "ts": NOW}, "LTC-USD-SWAP             30 in blocks  coins 7"),
     ("algo-advance:instType=SPOT", {"algoId": "355056228680335360", "instId": "BTC-USDT", "ordType": "move_order_stop",
@@ -156,34 +151,19 @@ SAMPLES = [
      "minPx": "10", "state": "running", "sz": "10000", "totalPnl": "129.419829",
      "triggerParams": [{"triggerAction": "start", "triggerStrategy": "instant"}]},
      "BTC-USDT-SWAP    129.419829 pnl running  from 10  to 100000"),
-    ("grid-positions:algoId=449327675342323712", {"algoId": "449327675342323712", "avgPx": "29181.46",
-     "instId": "BTC-USDT-SWAP", "liqPx": "604.76", "pos": "35", "markPx": "29849.7", "mgnMode": "cross",
-     "posSide": "net", "upl": "232.8", "uTime": NOW},
-     "BTC-USDT-SWAP 35 contracts 29181.46 net  pnl 232.8  liq 604.76"),
-    ("grid-sub-orders:algoId=449327675342323712", {"accFillSz": "0", "algoId": "449327675342323712",
-     "instId": "BTC-USDT-SWAP", "ordId": "449518234142904321", "ordType": "limit", "posSide": "net", "px": "28007.2",
-     "side": "buy", "state": "live", "sz": "1", "uTime": NOW},
-     "BTC-USDT-SWAP       28007.2        1 contracts buy 904321 live"),
     ("withdrawal-info", {"addrEx": None, "amt": "2", "ccy": "USDT", "chain": "USDT-TRC20", "fee": "0.8",
      "nonTradableAsset": False, "state": "0", "to": "TN8CKTQMnpWfT", "ts": NOW, "txId": "", "uid": "289333",
      "wdId": "63754560"}, "USDT                      2 withdrawal  status 0 USDT-TRC20"),
-    ("copytrading-notification:instType=SWAP", {"infoType": "2", "instId": "", "instType": "SWAP",
-     "subPosId": "667695035433385984", "uniqueCode": "3AF72F63"},
-     "SWAP                      2 notice  position 667695035433385984"),
     ("copytrading-lead-notification:instType=SWAP", {"infoType": "3", "instId": "BTC-USDT-SWAP",
      "maxLeadTraderNum": "3", "minLeadEq": "", "subPosId": "6676950354"},
      "BTC-USDT-SWAP             3 notice  position 6676950354"),
     ("economic-calendar", {"actual": "49.2", "calendarId": "319275", "category": "PMI", "date": NOW,
      "event": "Manufacturing PMI", "forecast": "49.3", "importance": "2", "previous": "47.3", "refDate": NOW,
      "region": "US", "ts": NOW}, "economic-calendar 49.2 49.3 47.3  at MOMENT Manufacturing PMI"),
-    ("sprd-public-trades:A_B", {"sprdId": "A_B", "px": "-10", "sz": "0.1", "side": "sell", "tradeId": "1", "ts": NOW},
-     "A_B                     -10            0.1 sell"),
     ("sprd-tickers:A_B", {"sprdId": "A_B", "last": "4", "bidPx": "3", "askPx": "5", "open24h": "-7"},
      "A_B                       4              3              5"),
     ("sprd-books5:A_B", {"asks": [["19", "2", "1"]], "bids": [["5", "3", "1"]], "ts": NOW, "seqId": 1},
      "A_B                       5          3         19          2     14"),
-    ("sprd-candle1m:A_B", [NOW, "8", "9", "7", "8.5", "45", "0"],
-     "A_B 1m                    8       9       7     8.5        45"),
     ("index-candle1D:BTC-USDT", [NOW, "3811.31", "3811.32", "3811.30", "3811.31", "0"],
      "BTC-USDT index 1D   3811.31 3811.32 3811.30 3811.31"),
     ("candle1m:BTC-USDT", dict(zip(okex_ws.fields("candle1m"), [NOW, "1", "2", "0", "1", "9", "9", "9", "1"])),
@@ -324,7 +304,8 @@ def test_each_channel_has_a_line_that_a_person_reads(shown):
 
 
 # What looks like another but for a number or a market, and what is shown as `key value` or by the objects in it.
-LIKE_OTHERS = """books-rpi books-l2-tbt books50-l2-tbt sprd-bbo-tbt sprd-books-l2-tbt grid-orders-spot
+LIKE_OTHERS = """trades-all sprd-public-trades public-block-trades sprd-candle<bar> grid-sub-orders grid-positions
+    books-rpi books-l2-tbt books50-l2-tbt sprd-bbo-tbt sprd-books-l2-tbt grid-orders-spot
     index/candle<seconds>s <market>/depth_l2_tbt ok_sub_spot_<coin>_<quote>_trades ok_sub_spot_<coin>_<quote>_depth"""
 PLAIN = """liquidation-orders <held>/account
     ok_sub_futureusd_positions ok_sub_spot_<coin>_<quote>_balance"""
