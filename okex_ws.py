@@ -2773,7 +2773,7 @@ class Credentials:
 
 
 class LoginError(Exception):
-    """The exchange refused the first login. Trying again would not help, and could lock the key out."""
+    """The exchange refused the first login. Trying again could lock the key out."""
 
 
 class OrderError(Exception):
@@ -2786,7 +2786,7 @@ class OrderError(Exception):
     def __init__(self, code: str, message: str, data: Sequence[Any] = (), unknown: bool = False) -> None:
         self.code, self.message, self.data, self.unknown = code, message, list(data), unknown
         texts = [reason_of(code, message).strip() if code else message]
-        for leg in (leg for leg in data if isinstance(leg, dict)):
+        for leg in [leg for leg in data if isinstance(leg, dict)]:
             leg_code, leg_message = str(leg.get("sCode", "0")), str(leg.get("sMsg", ""))
             more = f" (subCode {leg['subCode']})" if leg.get("subCode") else ""
             texts.append(reason_of(leg_code, leg_message) + more)
@@ -2859,7 +2859,7 @@ class Login:
         self.why = "not connected"  # from when this connection ends
 
     def refused(self, event: WireEvent) -> Exception:
-        """What a refusal means: an error that no retry can mend, or a reason to wait and try again."""
+        """An error that no retry can mend, or a reason to wait and try again."""
         sent = "\n".join((*known_secrets, *recent_signatures))
         said = mask_secrets(re.split(r"[{\[]", event.message)[0])  # an echo of the whole login goes
         said = re.sub(r"[\w+/]{4,}", lambda word: "***" if word[0] in sent else word[0], said)
@@ -2941,10 +2941,9 @@ class Orders:
     def answered(self, event: WireEvent) -> bool:
         """Pass an answer, or an error with its id, on to who waits for it. False if nobody does."""
         waiting = self._answers.pop(event.id, None)
-        if waiting is None:
+        if not waiting:
             return False
-        codes = {str(leg.get("sCode", "0")) for leg in event.rows if isinstance(leg, dict)}
-        codes.add(event.code)
+        codes = {str(leg.get("sCode", "0")) for leg in event.rows if isinstance(leg, dict)} | {event.code}
         if "51001" in codes:  # an instIdCode may change: the next order looks it up again
             self._codes.clear()
         unsure = not codes.isdisjoint({"50004", "51149", "64007"})  # neither success nor failure
@@ -3287,8 +3286,7 @@ class Finder:
             return sorted(filter(INSTRUMENT.fullmatch, {*self.live("SPOT"), *futures.values()}))
         if "OPTION" in types and (option := OPTIONS.fullmatch(like)):
             return list(self.live(f"OPTION&instFamily={option[1]}"))
-        plain = [type for type in types.split() if type in ("SPOT", "SWAP", "FUTURES")]
-        names = [name for type in plain for name in self.live(type)]
+        names = [name for type in ("SPOT", "SWAP", "FUTURES") if type in types for name in self.live(type)]
         if "XPERP" in types:  # perpetuals that are listed as futures
             names += [name for name in self.live("FUTURES") if "_XPERP-" in name]
         return names
@@ -3324,9 +3322,7 @@ class Finder:
     def drop(self, channel: str, known: Iterable[str]) -> list[str]:
         """Forget a pattern: what it matches of the known channels; any other channel itself."""
         self.patterns = [pattern for pattern in self.patterns if pattern != channel]
-        if not is_pattern(channel):
-            return [channel]
-        return [name for name in known if fnmatchcase(name, channel)]
+        return [name for name in known if fnmatchcase(name, channel)] if is_pattern(channel) else [channel]
 
     def suggest(self, channel: str) -> None:
         """Have it said what may have been meant by a channel that was refused."""
@@ -3505,7 +3501,7 @@ def line_format(channel: str) -> LineFormat:
 
 
 def in_contracts(channel: str, name: str) -> bool:
-    """Whether sizes are in contracts, not in coins: those of swaps, futures and options."""
+    """Whether sizes are in contracts, not in coins."""
     types = {V5.instrument_type(name), *re.split("[=,]", channel)}
     return "futureusd" in channel or bool(types & {"SWAP", "FUTURES", "OPTION"})
 
@@ -3551,7 +3547,7 @@ def row_lines(channel: str, row: Any, clock: str = "", ladder: int = 1) -> list[
 
 
 def named_row(channel: str, row: Any) -> dict[str, Any]:
-    """A row with names for its values, where they are known; what has none at all is called ""."""
+    """A row with names for its values, where they are known, else ""."""
     if row.__class__ is not dict:
         columns = columns_of(channel) if row.__class__ is list else ()
         return dict(zip(columns, row)) if columns else {"": row}
@@ -3562,7 +3558,7 @@ def named_row(channel: str, row: Any) -> dict[str, Any]:
 
 
 def book_lines(channel: str, name: str, row: dict[str, Any], clock: str, ladder: int) -> list[ShownLine]:
-    """An order book: a line with the best of both sides, or a ladder with them in the middle."""
+    """A line with the best of both sides, or a ladder with them in the middle."""
     format, bids, asks = line_format(channel), row["bids"], row["asks"]
     view = row.keys() == {"bids", "asks", "ts"} or row.get("prevSeqId") == -1  # see OkexWS, depth
     if not view and (likely_dialect(channel) or V5).book(channel) != "whole":
@@ -3693,7 +3689,7 @@ def json_line(received: float, channel: str, row: Any) -> str:
 
 
 def json_rows(channel: str, rows: list[Any]) -> None:
-    """Print a JSON line per row: {"received": epoch seconds, "channel": …, "row": …}."""
+    """Print a line per row: {"received": epoch seconds, "channel": …, "row": …}."""
     received = wall_clock()
     sys.stdout.write("".join(json_line(received, channel, row) for row in rows))
     sys.stdout.flush()
