@@ -1608,7 +1608,7 @@ class OkexV3(Dialect):
             by_channel: dict[str, list[Any]] = {}
             for row in item["data"]:
                 by_channel.setdefault(self._channel(item["table"], row), []).append(row)
-            return [WireEvent("data", name, rows=rows, action=action) for name, rows in by_channel.items()]
+            return [WireEvent("data", name, "", "", "", rows, action) for name, rows in by_channel.items()]
         return [self._read_event(item)]
 
     def _read_event(self, item: dict[str, Any]) -> WireEvent:
