@@ -1497,7 +1497,7 @@ except ImportError:
 
 
 def printable_text(text: str | bytes, most: int = 200) -> str:
-    """Text from outside, fit for a terminal or a log: no secrets, no control characters, not too long."""
+    """Text from outside, fit for a terminal: no secrets, no control characters, not too long."""
     if isinstance(text, bytes):
         text = text.decode("utf-8", "backslashreplace")
     text = mask_secrets(text[: most + 10_000])  # the cut leaves no part of a secret in front
@@ -1515,8 +1515,8 @@ class WireEvent(NamedTuple):
     data       channel, rows, action: "snapshot", "update", or "" where the exchange sends none
     confirmed  channel, id of the request: it will be sent; the channel may lack its filters
     ended      channel, id: it will not be sent any more
-    refused    code, message; channel or id, as far as the exchange says what it refuses: a login has neither
-    reply      id, code, message, rows, action: the answer to the order request `action`, a row an order
+    refused    code, message; channel or id, as far as the exchange says: a login has neither
+    reply      id, code, message, rows, action: the answer to a request `action`, a row an order
     unknown    message: well-formed, but of no known kind
     malformed  message: why it cannot be read
     notice     code, message
@@ -1553,7 +1553,7 @@ def table_rows(text: str) -> Iterator[list[str]]:
 
 
 class Dialect:
-    """A generation of the exchange's protocol, with its table of channels. All methods are pure."""
+    """A generation of the exchange's protocol, with its channels. All is pure."""
 
     name: str
     retired = ""  # when the exchange gave it up
@@ -1563,11 +1563,11 @@ class Dialect:
     max_request = 4096  # bytes of arguments in one request
     passphrase = True  # whether its login takes one
     snapshots = True  # whether a book's first message can be told from a change
-    BOOKS: re.Pattern[str]  # channels that are order books
+    BOOKS: re.Pattern[str]
     PLACES: dict[str, str]  # the words that may stand in a place of a kind's name, any if ""
     orders = False  # whether it takes orders over WebSocket
-    login: Callable[["Credentials", float], str]  # the login request, signed for this epoch second
-    _read: Callable[[Any], list[WireEvent]]  # the events in a message
+    login: Callable[["Credentials", float], str]  # the request, signed for this epoch second
+    _read: Callable[[Any], list[WireEvent]]
 
     def __init__(self, table: str) -> None:
         self.known: list[ChannelKind] = []
@@ -1591,7 +1591,6 @@ class Dialect:
         return None, {}
 
     def kind(self, channel: str) -> ChannelKind | None:
-        """The row of the table for a channel, None if it has none."""
         return self._find(channel.partition(":")[0])[0]
 
     def places(self, channel: str) -> dict[str, str]:
@@ -1607,11 +1606,9 @@ class Dialect:
         return iter(names)
 
     def url(self, channel: str, region: str, simulated: bool) -> str:
-        """The exchange's own URL for a channel."""
         return self.URL
 
     def subscribe(self, channels: Sequence[str], id: str = "", credentials: "Credentials | None" = None) -> str:
-        """The request for these channels; v1 signs it for each private one."""
         return self._request("subscribe", channels, id)
 
     def unsubscribe(self, channels: Sequence[str], id: str = "") -> str:
@@ -1621,15 +1618,14 @@ class Dialect:
         return to_json({"op": op, "args": channels})
 
     def private(self, channel: str) -> bool:
-        """Whether a channel needs a login."""
         kind = self.kind(channel)
         return bool(kind and kind.where.endswith("login"))
 
     def _signed_values(self, credentials: "Credentials", now: float) -> list[str]:
-        """What a login of v3 or v5 has, signed by base64 of HMAC-SHA256 over a fixed request."""
+        """What a login of v3 or v5 has, signed by HMAC-SHA256 over a fixed request."""
         text = f"{int(now)}GET/users/self/verify".encode()
-        sign = base64.b64encode(hmac.digest(credentials.secret_key.encode(), text, "sha256")).decode()
-        return [credentials.api_key, credentials.passphrase, str(int(now)), sign]
+        digest = hmac.digest(credentials.secret_key.encode(), text, "sha256")
+        return [credentials.api_key, credentials.passphrase, str(int(now)), base64.b64encode(digest).decode()]
 
     def key(self, channel: str) -> str:
         """The name of a channel in events, however its user spells it."""
@@ -1659,12 +1655,11 @@ def malformed_event(error: Exception) -> WireEvent:
 
 
 def unknown_event(item: dict[str, Any]) -> WireEvent:
-    event = item.get("event")
-    return WireEvent("unknown", message=f"event {event}" if event else f"object with {', '.join(item)}")
+    event = f"event {item['event']}" if item.get("event") else f"object with {', '.join(item)}"
+    return WireEvent("unknown", message=event)
 
 
-def refusal_event(code: str, message: str, channel: str, id: str = "") -> WireEvent:
-    """An error of v3 or v5."""
+def refusal_event(code: str, message: str, channel: str = "", id: str = "") -> WireEvent:
     if not id and code in ALREADY:
         return WireEvent("login")
     return WireEvent("refused", channel, id, code, message)
@@ -1705,8 +1700,8 @@ class OkexV1(Dialect):
 
     def sign(self, parameters: dict[str, str], secret_key: str) -> str:
         """MD5 over the parameters in order and the secret, in upper case."""
-        pairs = [f"{name}={parameters[name]}" for name in sorted(parameters)]
-        return hashlib.md5("&".join([*pairs, f"secret_key={secret_key}"]).encode()).hexdigest().upper()
+        pairs = [*map("=".join, sorted(parameters.items())), f"secret_key={secret_key}"]
+        return hashlib.md5("&".join(pairs).encode()).hexdigest().upper()
 
     def login(self, credentials: "Credentials", now: float) -> str:
         return to_json({"event": "login", "parameters": self._signed(credentials)})
@@ -1731,17 +1726,12 @@ class OkexV1(Dialect):
         if "data" not in item:
             event = item.get("event")
             return WireEvent(event) if event in ("ping", "pong") else unknown_event(item)
-        if str(item.get("success", True)).lower() == "false":  # as documented
-            name = "" if channel == "login" else str(channel)
-            return WireEvent("refused", name, code=str(item.get("errorcode", "")))
-        if isinstance(rows, dict) and str(rows.get("result", True)).lower() == "false":
-            # [{"channel":"ok_sub_spot_usd_btc_depth","data":{"result":false,"error_msg":"…","error_code":20103}}]
-            code, message = str(rows.get("error_code", "")), str(rows.get("error_msg", ""))
-            if channel == "login":
-                return WireEvent("refused", "", "", code, message)
-            if channel in ("addChannel", "removeChannel"):
-                channel = rows.get("channel", channel)
-            return WireEvent("refused", str(channel), "", code, message)
+        answer = rows if isinstance(rows, dict) else {}
+        if "false" in f"{item.get('success')} {answer.get('result')}".lower():
+            # {"channel":"ok_sub_spot_usd_btc_depth","data":{"result":false,"error_msg":"…","error_code":20103}}
+            name = "" if channel == "login" else answer.get("channel", channel)
+            code = item.get("errorcode", answer.get("error_code", ""))
+            return refusal_event(str(code), str(answer.get("error_msg", "")), str(name))
         if channel in ("addChannel", "removeChannel"):
             return WireEvent("confirmed" if channel == "addChannel" else "ended", str(rows["channel"]))
         if channel == "login":
@@ -1750,7 +1740,7 @@ class OkexV1(Dialect):
             raise ValueError("data without a channel")
         if not isinstance(rows, dict):
             # {"channel":"btc_forecast_price","timestamp":"1490341322021","data":"998.8"}: unasked for
-            rows = {name: value for name, value in item.items() if name not in ("channel", "binary")}
+            rows = {name: item[name] for name in item if name not in ("channel", "binary")}
         for side in ("bids", "asks"):
             levels = rows.get(side)
             if levels and levels[0][0].__class__ is not str:  # JSON numbers, in August 2018
@@ -1799,17 +1789,15 @@ class OkexV3(Dialect):
                 return WireEvent("confirmed", str(item["channel"]))
             case "unsubscribe":
                 return WireEvent("ended", str(item["channel"]))
-            case "login" if str(item["success"]).lower() == "true":
-                return WireEvent("login")
             case "login":
-                return WireEvent("refused", "", "", code, message)
+                accepted = str(item["success"]).lower() == "true"
+                return WireEvent("login") if accepted else refusal_event(code, message)
             case "error":
                 named = re.search(r"Channel\s*:?\s+(\S+)", message)
                 return refusal_event(str(item["errorCode"]), message, named[1] if named else "")
         return unknown_event(item)
 
     def _channel(self, table: str, row: Any) -> str:
-        """The channel that a row answers: which key has its filter depends on the table."""
         if table in self.UNFILTERED:
             return table
         keys = ("instrument_id", "currency", "underlying")
@@ -1833,19 +1821,20 @@ class OkxV5(Dialect):
     max_request = 64 << 10
     BOOKS = re.compile(r"(sprd-)?(books(50)?(-l2-tbt|-elp|-rpi(-tbt)?)?(-all)?|(?P<whole>books5|bbo-tbt)):.+")
     PLACES = {
-        "bar": "1m 1s 3m 5m 15m 30m 1H 2H 4H 6H 12H 1D 2D 3D 5D 1W 1M 3M 6Hutc 12Hutc 1Dutc 2Dutc 3Dutc 5Dutc 1Wutc"
-        " 1Mutc 3Mutc"
+        "bar": "1m 1s 3m 5m 15m 30m 1H 2H 4H 6H 12H 1D 2D 3D 5D 1W 1M 3M"
+        " 6Hutc 12Hutc 1Dutc 2Dutc 3Dutc 5Dutc 1Wutc 1Mutc 3Mutc"
     }
     ORDERS = re.compile(r"((sprd-|grid-sub-)?orders(-algo)?|grid-orders-\w+|algo-[\w-]+)(:|$)")
     PLACES["longer"] = PLACES["bar"].replace("1s ", "")  # bars
-    NOT_IDENTITY = ("channel", "uid", "connId", "extraParams")  # a push has a uid, and may lack extraParams
+    NOT_IDENTITY = ("channel", "uid", "connId", "extraParams")  # which no push or each may have
     orders = True
 
     def url(self, channel: str, region: str, simulated: bool) -> str:
         if region not in REGIONS:
             raise ValueError(f"no region {region!r}: choose one of {', '.join(REGIONS)}")
         kind = self.kind(channel)
-        return f"{REGIONS[region][simulated]}/ws/v5/{kind.where.split(',')[0] if kind else 'public'}"
+        path = kind.where.partition(",")[0] if kind else "public"
+        return f"{REGIONS[region][simulated]}/ws/v5/{path}"
 
     def argument(self, channel: str) -> dict[str, str]:
         """The object that the exchange takes for a channel like orders:instType=ANY."""
@@ -1877,7 +1866,8 @@ class OkxV5(Dialect):
 
     def login(self, credentials: "Credentials", now: float) -> str:
         names = ("apiKey", "passphrase", "timestamp", "sign")
-        return to_json({"op": "login", "args": [dict(zip(names, self._signed_values(credentials, now)))]})
+        values = self._signed_values(credentials, now)
+        return to_json({"op": "login", "args": [dict(zip(names, values))]})
 
     def instrument_type(self, id: str) -> str:
         """SPOT, SWAP, FUTURES, OPTION or EVENTS, by the form of a name."""
@@ -1902,16 +1892,16 @@ class OkxV5(Dialect):
                     # {"arg":{"channel":"block-tickers"},"data":[{"instId":"LTC-USD-SWAP", …}]}
                     return [WireEvent("data", f"{channel}:{row['instId']}", rows=[row]) for row in rows]
             if len(item) > 2 and "action" not in item:
-                # The handler gets rows alone: those of account and positions say what they are part of.
                 # {"arg":{…},"eventType":"snapshot","curPage":1,"lastPage":true,"data":[{…}]}
                 beside = {name: item[name] for name in ("eventType", "curPage", "lastPage") if name in item}
                 if not rows and item.get("eventType") == "snapshot":
-                    rows = [{}]  # nothing stands: the handler is told by a row of what is beside them
+                    rows = [{}]  # nothing stands, and a row says so
                 rows = [{**beside, **row} if isinstance(row, dict) else row for row in rows]
             return [new_event(("data", channel, "", "", "", rows, item.get("action", "")))]
         if "op" in item and "event" not in item:
             answer = str(item["id"]), str(item["code"]), str(item.get("msg", ""))
-            return [WireEvent("reply", "", *answer, rows if isinstance(rows, list) else [], str(item["op"]))]
+            rows = rows if isinstance(rows, list) else []
+            return [WireEvent("reply", "", *answer, rows, str(item["op"]))]
         return [self._read_event(item)]
 
     def _read_event(self, item: Any) -> WireEvent:
@@ -1923,28 +1913,29 @@ class OkxV5(Dialect):
             case "unsubscribe":
                 return WireEvent("ended", self.channel(item["arg"]), id)
             case "login":
-                return WireEvent("login") if code == "0" else WireEvent("refused", "", "", code, message)
+                return WireEvent("login") if code == "0" else refusal_event(code, message)
             case "error":
-                # {"event":"error","code":"60018","msg":"… channel:books,instId:NOPE doesn't exist.","id":"o1"}
+                # {"event":"error","code":"60018","msg":"… channel:books,instId:NOPE doesn't exist."}
                 # … channel:tickers, instType:SWAP doesn't exist.
-                # It may echo the request, and have its id there alone: Invalid request: {\"id\":\"o1\", …}
+                # It may echo the request, and its id there alone: Invalid request: {\"id\":\"o1\", …}
                 echoed = re.search(r'"id\\*"\s*:\s*\\*"([A-Za-z0-9]{1,32})\\*"', item.get("msg", ""))
                 named = re.search(r"channel: ?[\w-]+.*?(?= doesn't exist)", message)
-                channel = self.channel(dict(re.findall(r"(\w+): ?([^\s,]+)", named[0]))) if named else ""
-                return refusal_event(str(item["code"]), message, channel, id or (echoed[1] if echoed else ""))
+                pairs = re.findall(r"(\w+): ?([^\s,]+)", named[0]) if named else ()
+                channel = self.channel(dict(pairs)) if pairs else ""
+                id = id or (echoed[1] if echoed else "")
+                return refusal_event(str(item["code"]), message, channel, id)
             case "notice":
                 return WireEvent("notice", code=code, message=message)
             case "channel-conn-count":
                 message = f"{item['connCount']} connections are subscribed to {item['channel']}"
                 return WireEvent("notice", code=event, message=message)
-            case "channel-conn-count-error":  # confirmed before, now dead (docs-v5 overview)
+            case "channel-conn-count-error":  # confirmed before, now dead (docs-v5)
                 message = f"{item['connCount']} connections are subscribed"
                 return WireEvent("refused", str(item["channel"]), code=event, message=message)
         return unknown_event(item)
 
 
-# Every documented kind of channel (v5: as of November 2026), by endpoint, with the cells of ChannelKind.
-# Futures count in contracts, and then in coins.
+# Every documented kind of channel (v5: November 2026), by endpoint, with the cells of ChannelKind.
 V5 = OkxV5("""
 # public
 trades:BTC-USDT | trades; those of one order at one price are one row | tradeId px sz side count ts
@@ -1952,24 +1943,24 @@ tickers:BTC-USDT | last price, best bid and ask, 24 hours | last bidPx bidSz ask
 books:BTC-USDT | order book, 400 levels, every 100 ms | bids asks ts seqId prevSeqId
 books5:BTC-USDT | its best five levels, every 100 ms | bids asks ts seqId
 bbo-tbt:BTC-USDT | its best bid and ask, every 10 ms | bids asks ts seqId
-books-rpi:BTC-USDT | order book with retail orders; levels: price, all, without them, orders | bids asks
+books-rpi:BTC-USDT | order book with retail orders; price, all, without them, orders | bids asks
 index-tickers:BTC-USDT | index price | idxPx high24h low24h ts | INDEX
 mark-price:BTC-USDT-SWAP | mark price | markPx ts
 price-limit:BTC-USDT-SWAP | price limits | buyLmt sellLmt ts
 funding-rate:BTC-USDT-SWAP | funding rate | fundingRate fundingTime nextFundingTime | SWAP XPERP
 open-interest:BTC-USDT-SWAP | open interest | oi oiCcy ts | SWAP FUTURES OPTION
 liquidation-orders:instType=SWAP | liquidations | instId details (side sz bkPx ts)
-adl-warning:instType=SWAP | auto-deleveraging, when it is near: the insurance fund | instFamily state bal ts
-estimated-price:instType=FUTURES,instFamily=BTC-USD | estimated delivery price, shortly before | settlePx ts
-opt-summary:instFamily=BTC-USD | greeks, volatilities of options | instId markVol delta gamma theta vega
-option-trades:instType=OPTION,instFamily=BTC-USD | trades of options | instId px sz side fillVol idxPx ts
+adl-warning:instType=SWAP | auto-deleveraging is near: the insurance fund | instFamily state bal ts
+estimated-price:instType=FUTURES,instFamily=BTC-USD | delivery price, shortly before | settlePx ts
+opt-summary:instFamily=BTC-USD | greeks, volatilities of options | instId markVol delta gamma vega
+option-trades:instType=OPTION,instFamily=BTC-USD | trades of options | instId px sz side fillVol ts
 instruments:instType=SPOT | instruments that change | instId state tickSz lotSz
 call-auction-details:BTC-USDT | a call auction | eqPx matchedSz unmatchedSz auctionEndTime
-event-contract-markets | event contracts that change | instId state expTime outcome floorStrike capStrike settleValue
+event-contract-markets | event contracts that change | instId state outcome floorStrike settleValue
 status | maintenance | title state begin end
 # business
 trades-all:BTC-USDT | trades, each by itself | tradeId px sz side ts
-candle<bar>:BTC-USDT | candles; final where `confirm` is 1 | [ts o h l c vol volCcy volCcyQuote confirm]
+candle<bar>:BTC-USDT | candles; final if `confirm` is 1 | [ts o h l c vol volCcy volCcyQuote confirm]
 mark-price-candle<longer>:BTC-USDT-SWAP | candles of the mark price | [ts o h l c confirm]
 mark-price-candle1s:BTC-USDT-SWAP | gone | [ts o h l c confirm]
 index-candle<longer>:BTC-USDT | candles of an index | [ts o h l c confirm] | INDEX
@@ -2009,8 +2000,7 @@ withdrawal-info | your withdrawals | ccy amt state txId
 rfqs | your requests for quotes | rfqId state legs
 quotes | quotes for them | quoteId rfqId state quoteSide legs
 struc-block-trades | your block trades | blockTdId legs ts
-sprd-orders | your orders in spreads |
-    ordId sprdId side px sz state accFillSz pendingFillSz pendingSettleSz canceledSz
+sprd-orders | your orders in spreads | ordId sprdId side px sz state accFillSz canceledSz
 sprd-trades | your trades of spreads | sprdId tradeId ordId fillPx fillSz side ts
 economic-calendar | economic events (VIP 1) | event region date actual forecast previous
 """)
@@ -2019,7 +2009,7 @@ V3 = OkexV3("""
 # public
 <market>/trade:BTC-USDT | trades; not spot: `qty` | trade_id price size side timestamp | trades:{id}
 index/ticker:BTC-USD | index price | last high_24h low_24h | index-tickers:{id}
-<market>/ticker:BTC-USDT | last price, best bid and ask, 24 hours | last best_bid best_ask | tickers:{id}
+<market>/ticker:BTC-USDT | last price, best bid, ask, 24 hours | last best_bid best_ask | tickers:{id}
 index/candle<seconds>s:BTC-USD | candles of an index | candle (time o h l c) | index-candle{bar}:{id}
 <linear>/candle<seconds>s:BTC-USDT | candles | candle (time o h l c volume) | candle{bar}:{id}
 <market>/depth:BTC-USDT | order book | bids asks checksum | books:{id}
@@ -2031,17 +2021,17 @@ swap/funding_rate:BTC-USD-SWAP | funding rate | funding_rate funding_time | fund
 futures/estimated_price:BTC-USD-191227 | estimated delivery price | settlement_price timestamp |
     estimated-price:instType=FUTURES,instId={id}
 futures/instruments | futures that change | instrument_id tick_size | instruments:instType=FUTURES
-<contract>/liquidation:BTC-USD-SWAP | liquidations | price size type | liquidation-orders:instType={type}
+<contract>/liquidation:BTC-USD-SWAP | liquidations | price size | liquidation-orders:instType={type}
 option/instruments | options that change | instrument_id tick_size | instruments:instType=OPTION
-option/summary:BTC-USD | greeks, volatilities of options | mark_vol delta gamma | opt-summary:instFamily={id}
+option/summary:BTC-USD | greeks, volatilities | mark_vol delta gamma | opt-summary:instFamily={id}
 system/status | maintenance | title status start_time end_time | status
 # login
 spot/account:USDT | your balances | currency balance available hold | account:ccy={id}
 spot/margin_account:BTC-USDT | your margin balances | instrument_id currency:BTC | account
 <held>/account:BTC-USD | your balances | equity margin_mode | account
 <held>/position:BTC-USD-191227 | your positions | holding | positions:instType={type},instId={id}
-<market>/order:BTC-USDT | your orders | order_id side price size state | orders:instType={type},instId={id}
-<market>/order_algo:BTC-USDT | your algo orders | algo_id size status | orders-algo:instType={type},instId={id}
+<market>/order:BTC-USDT | your orders | order_id side price size | orders:instType={type},instId={id}
+<market>/order_algo:BTC-USDT | your algo orders | size status | orders-algo:instType={type},instId={id}
 """)
 
 V1 = OkexV1("""
@@ -2060,7 +2050,7 @@ ok_sub_futureusd_<coin>_depth_<when>_<levels> | its best levels | bids asks | bo
 ok_sub_spot_<coin>_<quote>_depth | order book | bids asks | books:{id}
 ok_sub_spot_<coin>_<quote>_depth_<levels> | its best levels | bids asks | books5:{id}
 ok_sub_futureusd_<coin>_index | index price | futureIndex | index-tickers:{index}
-<coin>_forecast_price | delivery price, unasked for | data | estimated-price:instType=FUTURES,instFamily={index}
+<coin>_forecast_price | delivery price | data | estimated-price:instType=FUTURES,instFamily={index}
 # login
 ok_sub_futureusd_trades | your orders in futures | orderid type price amount | orders:instType=FUTURES
 ok_sub_futureusd_userinfo | your balances in futures | balance profit_real | account
@@ -2170,7 +2160,7 @@ the request lacks something | 50014
 no such instrument, or a new instIdCode, which the next order looks up | 51001
 log in once with one key on each connection | 60023 60026
 the contract cools off: reduce-only orders alone | 54094
-open USDC pairs for this account first: in the app, or by POST /api/v5/account/activate-feature | 54109
+open USDC pairs first: in the app, or by POST /api/v5/account/activate-feature | 54109
 an event contract's order needs outcome yes or no, and speedBump 1 unless post-only | 54086
 this needs identity verification of level 2 | 59113
 the limit of open interest is reached | 54031
@@ -2931,9 +2921,8 @@ def hide_secret(secret: str) -> None:
     """Keep a secret out of what is printed: as it is, in JSON, in JSON in JSON, and in a URL."""
     if len(secret) >= 4:  # no key of the exchange is as short, and every "a" would become ***
         in_json = to_json(secret)[1:-1]
-        spellings = {secret, in_json, to_json(in_json)[1:-1], quote_url(secret, safe="")}
-        known_secrets.extend(spellings - {*known_secrets})
-        known_secrets.sort(key=len, reverse=True)  # or a part of one could be left
+        spellings = {*known_secrets, secret, in_json, to_json(in_json)[1:-1], quote_url(secret, safe="")}
+        known_secrets[:] = sorted(spellings, key=len, reverse=True)  # or a part of one could be left
 
 
 def mask_secrets(text: str) -> str:
@@ -2942,15 +2931,7 @@ def mask_secrets(text: str) -> str:
     return text
 
 
-def mask_echo(text: str) -> str:
-    """What the exchange says against a login, without what it echoes of it, be that a piece of a secret."""
-    said = re.split(r"[{\[]", text)[0]  # an echo of the whole request begins here
-    secrets = "\n".join((*known_secrets, *recent_signatures))
-    return re.sub(r"[\w+/]{4,}", lambda word: "***" if word[0] in secrets else word[0], mask_secrets(said))
-
-
 def mask_record(record: logging.LogRecord) -> bool:
-    """A filter that keeps secrets out of whatever this program logs."""
     if known_secrets or recent_signatures:
         record.msg, record.args = mask_secrets(record.getMessage()), None
         if record.exc_info:
@@ -2981,34 +2962,31 @@ class Credentials:
 
 
 class LoginError(Exception):
-    """The exchange refused the first login. Trying again would not help, and could lock the key out."""
+    """The exchange refused the first login. Trying again could lock the key out."""
 
 
 class OrderError(Exception):
-    """An order request failed, wholly or in part.
+    """An order request failed, wholly or in part; `data` has the exchange's answer for each order.
 
-    `code` and `message` are the exchange's: those of the request, or else of the first order that failed.
-    `data` is its answer for each order, with sCode and sMsg.
+    `code` and `message` are those of the request, or of the first order that failed.
     `unknown`: nobody knows what became of the order; ask the exchange before you send it again.
     """
 
     def __init__(self, code: str, message: str, data: Sequence[Any] = (), unknown: bool = False) -> None:
         self.code, self.message, self.data, self.unknown = code, message, list(data), unknown
         texts = [reason_of(code, message).strip() if code else message]
-        legs = [leg for leg in data if isinstance(leg, dict)]
-        for leg in legs:
+        for leg in [leg for leg in data if isinstance(leg, dict)]:
+            leg_code, leg_message = str(leg.get("sCode", "0")), str(leg.get("sMsg", ""))
             more = f" (subCode {leg['subCode']})" if leg.get("subCode") else ""
-            texts.append(reason_of(str(leg.get("sCode")), str(leg.get("sMsg"))) + more)
-        if unknown and (code or data):  # our own reasons have neither, and say so themselves
-            texts.append("its fate is unknown: ask the exchange before you send it again")
-        failed = [leg for leg in legs if str(leg.get("sCode", "0")) != "0"]
-        if failed and code in ("", "0", "1", "2"):  # which only say that some failed
-            self.code, self.message = str(failed[0]["sCode"]), str(failed[0].get("sMsg"))
-        super().__init__(mask_secrets("; ".join(filter(None, texts))))
+            texts.append(reason_of(leg_code, leg_message) + more)
+            if leg_code != "0" and self.code in ("", "0", "1", "2"):  # which say that some failed
+                self.code, self.message = leg_code, leg_message
+        fate = ": its fate is unknown, ask the exchange before sending it again" if unknown else ""
+        super().__init__(mask_secrets("; ".join(filter(None, texts)) + fate))
 
 
 class Login:
-    """The login of a client, once on each connection: asked for, then accepted or refused."""
+    """A client's login, once on each connection."""
 
     def __init__(
         self, dialect: Dialect, credentials: Credentials | None, urls: list[str], direct: bool, for_orders: bool = False
@@ -3016,7 +2994,7 @@ class Login:
         self.dialect = dialect
         self.credentials = credentials or Credentials.from_environment()
         self.for_orders = for_orders  # whether to log in though no channel needs it
-        self.complete = threading.Event()  # accepted, and the channels are asked for: orders may go
+        self.complete = threading.Event()  # the channels are asked for, too: orders may go
         self.worked = self.done = False  # accepted on an earlier connection; on this one
         self.why = "not logged in"  # why no order can leave, if none can
         self.wait = 0.0  # seconds from the latest refusal to the next try
@@ -3028,24 +3006,23 @@ class Login:
             hide_secret(urlsplit(url).password or "")
 
     def demand(self, what: str) -> None:
-        """Raise ValueError unless there are keys, and a way to send them that nobody can read."""
+        """Raise ValueError without keys, or where others could read them on their way."""
         keys = self.credentials
         values = (keys.api_key, keys.secret_key, keys.passphrase or not self.dialect.passphrase)
-        missing = [name for name, value in zip(Credentials.VARIABLES, values) if not value]
+        missing = [name for name, value in zip(keys.VARIABLES, values) if not value]
         if missing:
             raise ValueError(f"{what} needs an API key: set {', '.join(missing)}")
         for url in self._unsafe:
             raise ValueError(f"{what}: keys are not sent over {passwordless(url)}, use wss://")
 
     def reset(self) -> None:
-        """Another connection, or none: nothing is asked for."""
         self.worked = self.worked or self.done
         self.done = False
         self.complete.clear()
         self.pending = 0.0  # monotonic: when the login under way is late; 0 if none is
 
     def learn_time(self, date: str) -> None:
-        """Learn from a handshake's Date, in whole seconds, how far this clock is off. Without one it counts."""
+        """Learn from a handshake's Date, in whole seconds, how far this clock is off."""
         from email.utils import parsedate_to_datetime  # slow to import
 
         ahead = 0.0
@@ -3054,8 +3031,8 @@ class Login:
         if abs(ahead) < 5.0:
             ahead = 0.0
         elif abs(ahead - self.ahead) > 2.0:
-            off = f"{abs(ahead):.0f} s {'behind' if ahead > 0 else 'ahead of'} the exchange's"
-            okex_log.warning("This clock is %s: logins and expiry go by the exchange's.", off)
+            where = "behind" if ahead > 0 else "ahead of"
+            okex_log.warning("This clock is %.0f s %s the exchange's, which counts.", abs(ahead), where)
         self.ahead = ahead
 
     def request(self, now: float, exchange_time: float) -> str:
@@ -3073,10 +3050,13 @@ class Login:
         self.why = "not connected"  # from when this connection ends
 
     def refused(self, event: WireEvent) -> Exception:
-        """What a refusal means: an error that no retry can mend, or a reason to wait and try again."""
-        why = reason_of(event.code, printable_text(mask_echo(event.message), 70))
-        key = f"…{self.credentials.api_key[-4:]}"
-        self.why = mask_secrets(f"the exchange refused the login with the key {key}: {why}")
+        """An error that no retry can mend, or a reason to wait and try again."""
+        sent = "\n".join((*known_secrets, *recent_signatures))
+        said = mask_secrets(re.split(r"[{\[]", event.message)[0])  # an echo of the whole login goes
+        said = re.sub(r"[\w+/]{4,}", lambda word: "***" if word[0] in sent else word[0], said)
+        why = reason_of(event.code, printable_text(said, 70))
+        key = self.credentials.api_key[-4:]
+        self.why = mask_secrets(f"the exchange refused the login with the key …{key}: {why}")
         passes = event.code in TRANSIENT
         if not passes and not self.worked:
             return LoginError(self.why)
@@ -3085,7 +3065,6 @@ class Login:
 
 
 def decimal_digits(value: Any) -> str:
-    """A Decimal as its digits, since JSON has no Decimals. Raises ValueError for anything else."""
     if isinstance(value, Decimal) and value.is_finite():
         return f"{value:f}"  # and not 1E-8
     raise ValueError(f"an order cannot hold {printable_text(repr(value))}")
@@ -3095,13 +3074,13 @@ def sendable_orders(op: str, args: Any, expires: float | None) -> list[dict[str,
     """A copy of the orders of a request. Raises ValueError for what must not be sent."""
     if op in ("order-algo", "cancel-algos"):
         raise ValueError(f"{op}: the exchange documents it for REST alone")
-    expiring = op in ("order", "batch-orders", "amend-order", "batch-amend-orders")
-    if expires is not None and not (expiring and 2.0 <= expires < inf):
+    may_expire = op in ("order", "batch-orders", "amend-order", "batch-amend-orders")
+    if expires is not None and not (may_expire and 2.0 <= expires < inf):
         raise ValueError("expires is for orders and amendments, and at least 2 seconds")
     strict = JSONEncoder(allow_nan=False, default=decimal_digits)
     try:
         orders: list[Any] = json_loads(strict.encode([args] if isinstance(args, dict) else list(args)))
-        if any({"instId", "instIdCode"} <= {*order} for order in orders):
+        if any({"instId", "instIdCode"} <= {**order}.keys() for order in orders):
             raise ValueError("an order has instId or instIdCode, not both")
     except TypeError as error:
         raise ValueError(f"an order is a dict that JSON can hold: {error}") from None
@@ -3123,7 +3102,9 @@ class Orders:
         orders, began = sendable_orders(op, args, expires), monotonic()
         leave_by = began + min(timeout, expires or timeout)
         self._wait_for_login(leave_by)
-        orders = [self._with_code(order, leave_by) for order in orders]
+        for order in orders:
+            if "instId" in order:
+                order["instIdCode"] = self._code(str(order.pop("instId")), leave_by)
         self._wait_for_login(leave_by)  # it may have gone meanwhile
         if monotonic() >= leave_by:
             raise OrderError("", f"the instIdCode took all of {leave_by - began:g} s: nothing was sent")
@@ -3139,13 +3120,11 @@ class Orders:
             self._ws.send(to_json(message))
             answer = waiting.get(timeout=max(0.0, began + timeout - monotonic()))
         except Empty:
-            why = f"no answer within {timeout:g} s: its fate is unknown"
-            raise OrderError("", why, unknown=True) from None
+            answer = OrderError("", f"no answer within {timeout:g} s", unknown=True)
         except websocket.WebSocketConnectionClosedException as error:
-            raise OrderError("", f"{error}: nothing was sent") from None
+            answer = OrderError("", f"{error}: nothing was sent")
         except (OSError, websocket.WebSocketException) as error:
-            why = explain(error, self._rest.server)
-            raise OrderError("", f"{why}: its fate is unknown", unknown=True) from None
+            answer = OrderError("", explain(error, self._rest.server), unknown=True)
         finally:
             self._answers.pop(id, None)
         if isinstance(answer, OrderError):
@@ -3155,34 +3134,28 @@ class Orders:
     def answered(self, event: WireEvent) -> bool:
         """Pass an answer, or an error with its id, on to who waits for it. False if nobody does."""
         waiting = self._answers.pop(event.id, None)
-        if waiting is None:
+        if not waiting:
             return False
-        legs = [leg for leg in event.rows if isinstance(leg, dict)]
-        codes = {event.code, *(str(leg.get("sCode", "0")) for leg in legs)}
+        codes = {str(leg.get("sCode", "0")) for leg in event.rows if isinstance(leg, dict)} | {event.code}
         if "51001" in codes:  # an instIdCode may change: the next order looks it up again
             self._codes.clear()
-        unsure = {"50004", "51149", "64007"}  # they say neither success nor failure
-        failure = OrderError(event.code, event.message, event.rows, unknown=bool(codes & unsure))
+        unsure = not codes.isdisjoint({"50004", "51149", "64007"})  # neither success nor failure
+        failure = OrderError(event.code, event.message, event.rows, unsure)
         waiting.put(event.rows if codes == {"0"} else failure)
         return True
 
     def lost(self, reason: str) -> None:
-        """The connection is gone: nobody knows what became of the orders without an answer."""
         for waiting in list(self._answers.values()):
-            waiting.put(OrderError("", f"{reason}: its fate is unknown", unknown=True))
+            waiting.put(OrderError("", reason, unknown=True))
 
     def _wait_for_login(self, end: float) -> None:
-        """Wait for the client's first login. After that one, an order leaves at once or not at all."""
+        """Wait for the client's first login; after that, an order leaves at once or not at all."""
         login = self._ws._login
         if not login.complete.wait(0.0 if login.worked else end - monotonic()) or not login.done:
             raise OrderError("", f"{login.why}: nothing was sent")
 
-    def _with_code(self, order: dict[str, Any], end: float) -> dict[str, Any]:
-        """An order with what the exchange wants for instId since 2026. Raises OrderError."""
-        if "instId" not in order:
-            return order
-        others = dict(order)
-        instrument = str(others.pop("instId"))
+    def _code(self, instrument: str, end: float) -> int:
+        """What an order has instead of instId since 2026. Raises OrderError."""
         if instrument not in self._codes:
             try:
                 rows = self._rest.instruments(instrument, max(0.1, end - monotonic())) or []
@@ -3193,18 +3166,18 @@ class Orders:
             except Exception as error:
                 why = f"no instIdCode for {instrument}: {explain(error, self._rest.server)}"
                 raise OrderError("", f"{why}: nothing was sent") from None
-        return {"instIdCode": self._codes[instrument], **others}
+        return self._codes[instrument]
 
 
 # ---------------------------------------------------------------------------------------------------------------
 # Network: what went wrong in words, proxies, and the exchange's REST API.
 
-# websocket-client would ask the environment once more; and no_proxy=* does not count unless a proxy is named.
+# Or websocket-client would ask the environment; no_proxy=* does not count unless a proxy is named.
 DIRECT = {"http_proxy_host": "none", "http_proxy_port": 0, "http_no_proxy": ["*"], "proxy_type": "http"}
 
 
 def explain(error: BaseException, url: str, proxy: dict[str, Any] | None = None) -> str:
-    """Why a connection failed, in few words that tell DNS, TCP, TLS, proxy and HTTP apart."""
+    """Why a connection failed: by DNS, TCP, TLS, proxy or HTTP."""
     host = next_hop = urlsplit(url).netloc.rpartition("@")[2]
     if proxy and proxy is not DIRECT:
         next_hop = f"the proxy {proxy['http_proxy_host']}:{proxy['http_proxy_port']}"
@@ -3279,8 +3252,7 @@ class Rest:
     def __init__(self, url: str, simulated: bool, proxy: dict[str, Any]) -> None:
         self.use(url, proxy)
         self.headers = {"User-Agent": f"okex_ws/{__version__}"}  # or the exchange refuses
-        if simulated:
-            self.headers["x-simulated-trading"] = "1"
+        self.headers |= {"x-simulated-trading": "1"} if simulated else {}
 
     def use(self, url: str, proxy: dict[str, Any]) -> None:
         """Ask the server that belongs to a WebSocket's URL."""
@@ -3309,8 +3281,8 @@ class Rest:
             answer = from_json(body.decode())
             code, message, data = answer["code"], answer["msg"], answer["data"]
             if status == 429 or status >= 500:
-                raise ValueError(message)
-        except (LookupError, RecursionError, TypeError, ValueError):  # often a web page, of whoever is in between
+                raise ValueError
+        except (LookupError, RecursionError, TypeError, ValueError):  # often a web page
             what = f"HTTP {status}" if status != 200 else "something that is not the exchange's"
             raise OSError(f"{host} answered {what}") from None
         if code != "0":
@@ -3319,11 +3291,9 @@ class Rest:
 
     def instruments(self, id: str, timeout: float = CONNECT_TIMEOUT) -> Any:
         """What the exchange says about one instrument: a list of one row."""
-        type = V5.instrument_type(id)
-        family = f"&instFamily={family_of(id)}" if type == "OPTION" else ""
-        if type == "EVENTS":  # BTC-ABOVE-DAILY of BTC-ABOVE-DAILY-260428-1600-64000
-            family = f"&seriesId={re.split(r'-[0-9]{6}-', id)[0]}"
-        return self.get(f"/api/v5/public/instruments?instType={type}{family}&instId={id}", timeout)
+        type, series = V5.instrument_type(id), re.split(r"-\d{6}-", id)[0]  # BTC-ABOVE-DAILY
+        more = {"OPTION": f"&instFamily={family_of(id)}", "EVENTS": f"&seriesId={series}"}.get(type, "")
+        return self.get(f"/api/v5/public/instruments?instType={type}{more}&instId={id}", timeout)
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -3345,10 +3315,8 @@ books: depth orderbook level2 l2 | books5: depth5 depth10 depth20
 
 
 class Misnomer(NamedTuple):
-    """What is wrong with a channel, and what may have been meant, the nearest first."""
-
-    problem: str
-    meant: list[str]
+    problem: str  # what is wrong with a channel
+    meant: list[str]  # the nearest first
 
     def __str__(self) -> str:
         question = f" Did you mean {' or '.join(self.meant)}?" if self.meant else ""
@@ -3383,7 +3351,7 @@ def misnomer(channel: str) -> Misnomer | None:
 
 def nearest_names(name: str) -> list[str]:
     """The kinds with names most like this one, of its generation; the usual ones for ""."""
-    from difflib import get_close_matches  # slow to import, and most runs never need it
+    from difflib import get_close_matches  # slow to import
 
     if not name:
         return ["trades", "tickers", "candle1m", "books"]
@@ -3416,10 +3384,9 @@ def channel_about(name: str, argument: str) -> str:
     if kind is None or dialect is V1:
         return name
     argument = re.sub(".*=|,.*", "", argument).upper()
-    pair = usual_spelling(argument)
+    pair, example = usual_spelling(argument), f"{name}:{kind.argument}"
     if not kind.argument:  # it may have a filter all the same: fills:BTC-USDT-SWAP
         return f"{name}:{pair or argument}" if INSTRUMENT.fullmatch(pair or argument) else name
-    example = f"{name}:{kind.argument}"
     if kind.argument == "instType=ANY" and pair:
         return f"{name}:instType={V5.instrument_type(pair)},instId={pair}"
     if "=" in kind.argument:
@@ -3463,7 +3430,7 @@ def is_pattern(text: str) -> bool:
 
 
 def family_of(instrument: str) -> str:
-    """BTC-USD for BTC-USD-SWAP, BTC-USD_UM for BTC-USD_UM_XPERP-310404: what futures are named by."""
+    """BTC-USD for BTC-USD-SWAP, BTC-USD_UM for BTC-USD_UM_XPERP-310404."""
     return "-".join(instrument.split("-")[:2]).removesuffix("_XPERP")
 
 
@@ -3493,10 +3460,7 @@ def bar_of(text: str) -> str:
 
 
 def todays_channel(channel: str) -> str:
-    """What carries today what a channel of v1 or v3 did; "" for a channel that never was.
-
-    Futures end on other dates today: theirs are left to be filled in.
-    """
+    """What carries today what a channel of v1 or v3 did, dates left open; "" if it never was."""
     dialect = dialect_of(channel)
     kind, places = dialect.kind(channel), dialect.places(channel)
     if kind is None:
@@ -3513,10 +3477,7 @@ def todays_channel(channel: str) -> str:
 
 
 class Finder:
-    """The exchange's lists of what it trades, each fetched when it is first needed, and kept.
-
-    That may take seconds, and raises OSError, ValueError or what websocket-client raises.
-    """
+    """The exchange's lists of what it trades, each fetched when first needed: see Rest.get."""
 
     def __init__(self, rest: Rest) -> None:
         self.patterns: list[str] = []  # what a client begins with
@@ -3527,7 +3488,7 @@ class Finder:
         self._thread = threading.Thread(target=self._run, name="okex_ws finder", daemon=True)
 
     def _fetch(self, type: str) -> dict[str, str]:
-        """What is traded of SWAP or OPTION&instFamily=BTC-USD, and its index: {"BTC-USD-SWAP": "BTC-USD"}."""
+        """What is traded, of SWAP say, and its index: {"BTC-USD-SWAP": "BTC-USD"}."""
         live = {}
         try:
             for row in self._rest.get(f"/api/v5/public/instruments?instType={type}"):
@@ -3544,8 +3505,7 @@ class Finder:
         """All of these types; options of the family that `like`, a name or a pattern, is of."""
         if types == "INDEX":
             futures = self.live("SWAP") | self.live("FUTURES")
-            indices = {*self.live("SPOT"), *futures.values()}
-            return sorted(filter(INSTRUMENT.fullmatch, indices))
+            return sorted(filter(INSTRUMENT.fullmatch, {*self.live("SPOT"), *futures.values()}))
         if "OPTION" in types and (option := OPTIONS.fullmatch(like)):
             return list(self.live(f"OPTION&instFamily={option[1]}"))
         names = [name for type in ("SPOT", "SWAP", "FUTURES") if type in types for name in self.live(type)]
@@ -3562,8 +3522,8 @@ class Finder:
         names = self.names(kind.more, pattern)
         found = [f"{name}:{other}" for other in names if fnmatchcase(other, pattern)]
         if not found:
-            hint = "options by family: BTC-USD-*-C"
-            raise LookupError(f"no instrument that is traded now matches {channel} ({hint})")
+            why = f"no instrument that is traded now matches {channel}"
+            raise LookupError(f"{why} (options by family: BTC-USD-*-C)")
         okex_log.info("%s matches %d instruments; later ones are not followed.", channel, len(found))
         return found
 
@@ -3627,7 +3587,7 @@ class Finder:
 def find_channels(
     *patterns: str, url: str | None = None, region: str = "global", simulated: bool = False, proxy: str | None = None
 ) -> list[str]:
-    """The channels that patterns such as tickers:*-USDT-SWAP stand for now, in the exchange's order.
+    """The channels that patterns (tickers:*-USDT-SWAP) stand for now, in the exchange's order.
 
     Raises LookupError if one matches nothing, ValueError if it cannot, OSError without a list.
     """
@@ -3668,31 +3628,27 @@ ROW_COLOURS = dict.fromkeys(("buy", "bid", "▲"), "32") | dict.fromkeys(("sell"
 ROW_COLOURS |= {"dim": "2", "bold": "1", "alarm": "1;31"}
 shown_headings: set[str] = set()  # that print_rows has printed
 
-# What a value is called in v5, v3 and v1; the first name that a row has a value for counts.
+# What a value is called in v5, v3 and v1, before its own name; the first that has a value counts.
 ROW_NAMES = dict(
     cell.split(": ")
     for cells in table_rows("""
-price: px price fillPx bkPx eqPx trade_px tradeUnitPrice | time: time ts timestamp
+price: px fillPx bkPx eqPx trade_px tradeUnitPrice | size: sz qty amount fillSz matchedSz tradeAmount
 trigger: triggerPx slTriggerPx tpTriggerPx moveTriggerPx ordPx trigger_price algo_price
-size: sz size qty amount fillSz matchedSz tradeAmount | bid: bid bidPx best_bid buy
-ask: ask askPx best_ask sell | open: o open | high: h high | low: l low | close: c close
-volume: vol volume | 24 h volume: vol24h base_volume_24h volume_24h vol
-last 24h ago: open24h open_24h | index: idxPx last futureIndex
-mark: markPx mark_price | estimate: settlePx settlement_price estimated_price data
-highest: buyLmt highest | lowest: sellLmt lowest | rate: fundingRate funding_rate
-next: nextFundingRate estimated_rate | funded: fundingTime funding_time
-volatility: markVol mark_vol | bid_vol: bidVol bid_vol | ask_vol: askVol ask_vol
+bid: bidPx best_bid buy | ask: askPx best_ask sell | open: o | high: h | low: l | close: c
+volume: vol | 24 h volume: vol24h base_volume_24h volume_24h vol | mark: markPx mark_price
+before: open24h open_24h | index: idxPx last futureIndex
+estimate: settlePx settlement_price estimated_price data | highest: buyLmt | lowest: sellLmt
+rate: fundingRate funding_rate | next: nextFundingRate estimated_rate | bid_vol: bidVol
+funded: fundingTime funding_time | volatility: markVol mark_vol | ask_vol: askVol
 tick: tickSz tick_size | lot: lotSz size_increment trade_increment | expires: expTime delivery
-status: status state | begin: begin start_time | end: end end_time
 filled: accFillSz filled_size filled_qty deal_amount completedTradeAmount actualSz
-position: pos position | average: avgPx avg_cost avgprice fillPx | delta: delta deltaBS deltaPA
-pnl: upl unrealized_pnl realized_pnl realized profitreal totalPnl
-liquidation: liqPx liquidation_price forcedprice | equity: eq equity totalEq
-balance: cashBal balance | available: availBal availEq available total_avail_balance avail_margin
-frozen: frozenBal hold freeze bondfreez | profit: profit_real profit | deposit: keep_deposit bond
-side: side posSide type tradeType | state: status state | direction: position
-id: clOrdId ordId order_id orderid orderId algoClOrdId algoId | code: code failCode
-auction: state | final: confirm
+position: pos | average: avgPx avg_cost avgprice fillPx | delta: delta deltaBS deltaPA
+pnl: upl unrealized_pnl realized_pnl realized profitreal totalPnl | equity: eq totalEq
+liquidation: liqPx liquidation_price forcedprice | balance: cashBal | profit: profit_real
+available: availBal availEq total_avail_balance avail_margin | deposit: keep_deposit bond
+frozen: frozenBal hold freeze bondfreez | side: side posSide type tradeType | direction: position
+id: clOrdId ordId order_id orderid orderId algoClOrdId algoId | code: code failCode | final: confirm
+status: state | state: status | auction: state | time: ts timestamp | begin: start_time | end: end_time
 """)
     for cell in cells
 )
@@ -3713,11 +3669,10 @@ auction | call_auction auction | continuous_trading open
 """)
 }
 ROW_ABOUT = "instId instrument_id sprdId contract_name ccy currency symbol instFamily underlying uly instType".split()
-TIME_NAMES = re.compile(r".*(time|date|until|_at).*|ts|begin|end|delivery|listing", re.IGNORECASE)
 
-# A channel's lines: a pattern for its name without the argument, and the columns. `price:12` is a column
-# 12 wide with a heading, `next=rate` a value behind its label, if there is one, `=mark` a word.
-# A list or an object in a row has lines of its own where its name after a dot is here: `account.details`.
+# A pattern for a channel's name, and its columns: `price:12` is 12 wide and has a heading,
+# `next=rate` a value behind its label, if there is one, `=mark` a word.
+# Lists and objects in a row have lines of their own where their names are here: `account.details`.
 LINE_FORMATS = list(
     table_rows(r"""
 option-trades | price:12 size:14 side vol=fillVol
@@ -3753,11 +3708,10 @@ economic-calendar | actual:12 forecast:9 previous:9 at=date event
 futures/position | long_qty:12 long_avg_cost:14 =long short=short_qty at=short_avg_cost
 swap/position | margin_mode:12 =margin
 account | equity:12 =dollars =in =all
-account\.details | equity:12 =equity available=available frozen=frozen
+account\.details|(swap|option)/account|futures/account\.[A-Z-]+ |
+    equity:12 =equity available=available frozen=frozen margin=margin_mode
 account-greeks | delta:12 =delta gamma=gammaBS theta=thetaBS vega=vegaBS
 .*\.balData|spot/account|.*\.currency | balance:12 =balance available=available hold=frozen
-(swap|option)/account|futures/account\.[A-Z-]+ |
-    equity:12 =equity available=available margin=margin_mode
 balance_and_position | eventType:12
 spot/margin_account | liquidation:12 =liquidation risk=risk_rate
 .*_userinfo(\.contracts)? | balance:12 =balance profit=profit deposit=deposit
@@ -3772,9 +3726,7 @@ copytrading-\S+ | infoType:12 =notice position=subPosId
 
 
 class LineFormat(NamedTuple):
-    """How the lines of one channel look."""
-
-    name: str  # its instrument, where a row does not say it
+    name: str  # a channel's instrument, where a row does not say it
     bar: str  # of candles: 1m
     parts: list[tuple[str, str, int]]  # label= or =, value or word, width; [] if not in the table
     headings: str
@@ -3800,12 +3752,12 @@ def line_format(channel: str) -> LineFormat:
     found = re.findall(r"(\w*=)?(\w+)(?::(\d+))?", next(columns, ""))
     parts = [(label, what, int(width or 0)) for label, what, width in found]
     unit = dict.fromkeys(("size", "volume"), "contracts") if in_contracts(channel, name) else {}
-    headings = [(unit.get(what, what.replace("_", " ")), width) for label, what, width in parts if not label]
-    return LineFormat(name, bar, parts, line_text("begins" if bar else "time", "instrument", headings))
+    heads = [(unit.get(what, what.replace("_", " ")), width) for label, what, width in parts if not label]
+    return LineFormat(name, bar, parts, line_text("begins" if bar else "time", "instrument", heads))
 
 
 def in_contracts(channel: str, name: str) -> bool:
-    """Whether sizes are in contracts, not in coins: those of swaps, futures and options."""
+    """Whether sizes are in contracts, not in coins."""
     types = {V5.instrument_type(name), *re.split("[=,]", channel)}
     return "futureusd" in channel or bool(types & {"SWAP", "FUTURES", "OPTION"})
 
@@ -3823,14 +3775,11 @@ def line_text(clock: str, name: str, cells: Iterable[tuple[str, int]]) -> str:
 
 
 def row_lines(channel: str, row: Any, clock: str = "", ladder: int = 1) -> list[ShownLine]:
-    """The lines of a row, at this time of day; of order books up to `ladder` levels a side.
-
-    Objects in it have their own lines: those in the table, or all if the row is not there.
-    """
+    """The lines of a row, and of the objects in it that the table has, or of all if it has not the row."""
     format, row = line_format(channel), named_row(channel, row)
     name = str(next(filter(None, map(row.get, ROW_ABOUT)), format.name))
     if row.get("eventType") == "snapshot" and row.keys() <= {"eventType", "curPage", "lastPage"}:
-        return [ShownLine(format, line_text(clock, channel, [(" none", 0)]))]  # of your positions, say
+        return [ShownLine(format, line_text(clock, channel, [(" none", 0)]))]
     if row.get("bids").__class__ is row.get("asks").__class__ is list:
         return book_lines(channel, name, row, clock, ladder)
     lines: list[ShownLine] = []
@@ -3844,17 +3793,17 @@ def row_lines(channel: str, row: Any, clock: str = "", ladder: int = 1) -> list[
                 if known or not format.parts:
                     lines += row_lines(inside, entry, clock)
     cells = row_cells(format, row, in_contracts(channel, name))
-    clock = (format.bar and row_value(row, "time")) or clock  # when a candle begins
     if cells or not lines:
         cells = cells or [("(nothing)", 0)]
         cells += [("restored", 0)] * (row.get("restored") is True)  # it comes late, see Filler
+        clock = (format.bar and row_value(row, "time")) or clock  # when a candle begins
         text = line_text(clock, f"{name} {format.bar}".rstrip(), cells)
         lines.insert(0, ShownLine(format, text, row_value(row, "side")))
     return lines
 
 
 def named_row(channel: str, row: Any) -> dict[str, Any]:
-    """A row with names for its values, where they are known; what has none at all is called ""."""
+    """A row with names for its values, where they are known, else ""."""
     if row.__class__ is not dict:
         columns = columns_of(channel) if row.__class__ is list else ()
         return dict(zip(columns, row)) if columns else {"": row}
@@ -3865,7 +3814,7 @@ def named_row(channel: str, row: Any) -> dict[str, Any]:
 
 
 def book_lines(channel: str, name: str, row: dict[str, Any], clock: str, ladder: int) -> list[ShownLine]:
-    """An order book: a line with the best of both sides, or a ladder with them in the middle."""
+    """A line with the best of both sides, or a ladder with them in the middle."""
     format, bids, asks = line_format(channel), row["bids"], row["asks"]
     view = row.keys() == {"bids", "asks", "ts"} or row.get("prevSeqId") == -1  # see OkexWS, depth
     if not view and (likely_dialect(channel) or V5).book(channel) != "whole":
@@ -3874,18 +3823,18 @@ def book_lines(channel: str, name: str, row: dict[str, Any], clock: str, ladder:
     best = book_best(bids, asks)
     if ladder == 1:
         return [ShownLine(format, line_text(clock, name, zip(best, (12, 10, 10, 10, 6))))]
+    format, lines = line_format(f"trades:{format.name}"), []
     levels = [(*level[:2], "ask") for level in asks[:ladder][::-1]]
     levels += [(best[-1], "", "spread"), *((*level[:2], "bid") for level in bids[:ladder])]
-    lines = []
     for price, size, side in levels:
         text = line_text(clock, name, [(str(price), 12), (str(size), 14), (side, 0)])
-        lines.append(ShownLine(line_format(f"trades:{format.name}"), text, side))
+        lines.append(ShownLine(format, text, side))
         clock = name = ""
     return lines
 
 
 def book_best(bids: Sequence[Sequence[Any]], asks: Sequence[Sequence[Any]]) -> list[str]:
-    """Bid, its size, ask, its size, and what lies between them, of a whole order book."""
+    """Bid, its size, ask, its size, and the spread."""
     best = []
     for side in (bids, asks):
         best += [*map(str, side[0] if side else ()), "-", "-"][:2]
@@ -3920,10 +3869,10 @@ def row_value(row: dict[str, Any], what: str) -> str:
     """A value of a row, by the first of its names that has one, or ""; `change` is of 24 h."""
     if what == "change":
         with suppress(ArithmeticError):
-            now, before = (Decimal(row_value(row, name)) for name in ("index", "last 24h ago"))
+            now, before = Decimal(row_value(row, "index")), Decimal(row_value(row, "before"))
             return f"{now / before - 1:+.2%}" if before > 0 else ""  # a spread may be negative
         return ""
-    for name in ROW_NAMES.get(what, what).split():
+    for name in (*ROW_NAMES.get(what, "").split(), what):
         value = row.get(name)
         if value not in ("", None) and value.__class__ not in (list, dict):
             text = moment_text(value, name)
@@ -3934,7 +3883,7 @@ def row_value(row: dict[str, Any], what: str) -> str:
 
 
 def order_state(row: dict[str, Any], state: str) -> str:
-    """How an order stands: `canceled by the system, 13` for {"state":"canceled","cancelSource":"13",…}."""
+    """How an order stands: `canceled by the system, 13`, by its cancelSource."""
     words = ("reduceOnly", "cancelSource", "amendResult", "code", "msg")
     reduce, source, amend, code, message = (row_value(row, what) for what in words)
     state += f" by the system, {source}" if source else ""
@@ -3945,13 +3894,14 @@ def order_state(row: dict[str, Any], state: str) -> str:
 
 
 def moment_text(value: Any, name: str = "ts") -> str:
-    """A time in ms or ISO 8601 as a time of day, with the date if it is another; all else as it is."""
+    """A time in ms or ISO 8601 as one of today, or with its date; all else as it is."""
     text = str(value)
-    if not TIME_NAMES.fullmatch(name) or not re.match(r"1\d{12}$|\d{4}-\d\d-\d\dT", text):
+    is_time = re.fullmatch("(?i).*(time|date|until|_at).*|ts|begin|end|delivery|listing", name)
+    if not is_time or not re.match(r"1\d{12}$|\d{4}-\d\d-\d\dT", text):
         return text
     try:
-        iso = "T" in text and date_and_time.fromisoformat(text.replace("Z", "+00:00"))
-        at = iso.timestamp() if iso else int(text) / 1000
+        iso = text.replace("Z", "+00:00")
+        at = date_and_time.fromisoformat(iso).timestamp() if "T" in text else int(text) / 1000
     except (OverflowError, ValueError):
         return text
     near = abs(at - wall_clock()) < 86400 / 2
@@ -3959,8 +3909,8 @@ def moment_text(value: Any, name: str = "ts") -> str:
 
 
 def is_colourful() -> bool:
-    """Whether stdout is a terminal that shows colours, and its owner wants them."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    unwanted = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return sys.stdout.isatty() and not unwanted
 
 
 def coloured(text: str, what: str, colourful: bool) -> str:
@@ -3973,7 +3923,7 @@ def plural(number: int, things: str) -> str:
 
 
 def print_rows(channel: str, rows: list[Any], ladder: int = 1, received: float | None = None) -> None:
-    """Print rows: local time, instrument, what matters; on a terminal in colour, with headings, and wrapped."""
+    """Print rows: local time, instrument, what matters; on a terminal wrapped, in colour, with headings."""
     terminal, colourful, now = sys.stdout.isatty(), is_colourful(), received or wall_clock()
     clock = f"{strftime('%H:%M:%S', localtime(now))}.{int(now % 1 * 1000):03d}"
     width = get_terminal_size().columns if terminal else 0
@@ -3995,7 +3945,7 @@ def json_line(received: float, channel: str, row: Any) -> str:
 
 
 def json_rows(channel: str, rows: list[Any], received: float) -> None:
-    """Print a JSON line per row: {"received": epoch seconds, "channel": …, "row": …}."""
+    """Print a line per row: {"received": epoch seconds, "channel": …, "row": …}."""
     sys.stdout.write("".join(json_line(received, channel, row) for row in rows))
     sys.stdout.flush()
 

@@ -18,12 +18,11 @@ from pathlib import Path
 
 import pytest
 import trustme
-from conftest import finish, program, until, wait_for
+from conftest import SCRIPT, finish, program, until, wait_for
 from exchange import Exchange
 
 import okex_ws
 
-SCRIPT = Path(okex_ws.__file__)
 BTC = "trades:BTC-USDT"
 
 

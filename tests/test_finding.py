@@ -1,5 +1,6 @@
 """Who mistypes a channel, remembers another name of it, or wants all of a kind, gets what exists."""
 
+import functools
 import re
 import shlex
 import socket
@@ -7,10 +8,9 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
-from conftest import wait_for
+from conftest import SCRIPT, finish, program, wait_for
 from exchange import Exchange, ServerV5, channel_of
 
 import okex_ws
@@ -28,13 +28,6 @@ from okex_ws import (
     todays_channel,
 )
 
-SCRIPT = Path(okex_ws.__file__)
-
-
-def run(*arguments, offline=True):
-    command = [sys.executable, SCRIPT, *(["--offline"] if offline else []), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=50, stdin=subprocess.DEVNULL)
-
 
 @pytest.fixture
 def start(exchange):
@@ -42,8 +35,7 @@ def start(exchange):
     processes = []
 
     def start(*arguments, **streams):
-        streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL) | streams
-        processes.append(subprocess.Popen([sys.executable, SCRIPT, "--url", exchange.url, *arguments], **streams))
+        processes.append(program("--url", exchange.url, *arguments, **streams))
         return processes[-1]
 
     yield start
@@ -177,10 +169,8 @@ HOSTILE_ARGUMENTS = [
 
 
 def test_what_is_suggested_can_exist_is_short_and_is_named_once():
-    kinds = (
-        "trades trade depth50 orders sprd-ticker sprd-tickers index-candle1m spot/tick ok_sub_spot_btc_depth x".split()
-    )
-    channels = [f"{kind}:{argument}" for kind in kinds for argument in HOSTILE_ARGUMENTS] + HOSTILE_ARGUMENTS
+    kinds = "trades trade depth50 orders sprd-ticker sprd-tickers index-candle1m spot/tick ok_sub_spot_btc_depth x"
+    channels = [f"{kind}:{argument}" for kind in kinds.split() for argument in HOSTILE_ARGUMENTS] + HOSTILE_ARGUMENTS
     for channel in channels:
         wrong = misnomer(channel)
         meant = wrong.meant if wrong else []
@@ -206,10 +196,10 @@ def test_what_the_tables_show_is_taken_by_the_exchange():
 
 
 def test_a_channel_that_cannot_exist_ends_the_program_before_it_connects(exchange):
-    told = run("--url", exchange.url, "ticker:btcusdt", "trades:ETH-USDT", offline=False)
-    assert told.returncode == 2 and exchange.handshakes == 0
+    status, _, told = finish("--url", exchange.url, "ticker:btcusdt", "trades:ETH-USDT")
+    assert status == 2 and exchange.handshakes == 0
     problem = "ticker is no kind of channel: --list shows them all"
-    assert told.stderr == f"okex_ws.py: {problem}. Did you mean tickers:BTC-USDT?\n"
+    assert told == f"okex_ws.py: {problem}. Did you mean tickers:BTC-USDT?\n"
 
 
 def test_in_code_it_is_told_once_and_asked_for_all_the_same(exchange, connect, caplog):
@@ -229,9 +219,9 @@ def test_what_is_listed_though_it_was_refused_is_not_suggested(finder, caplog):
 
 
 def test_an_instrument_that_is_merely_unknown_is_answered_from_the_list_of_instruments(exchange):
-    told = run("--url", exchange.url, "trades:BTC-USTD", offline=False)
-    assert told.returncode == 1 and exchange.handshakes == 1
-    (line,) = [line for line in told.stderr.splitlines() if "BTC-USTD" in line]
+    status, _, told = finish("--url", exchange.url, "trades:BTC-USTD")
+    assert status == 1 and exchange.handshakes == 1
+    (line,) = [line for line in told.splitlines() if "BTC-USTD" in line]
     assert re.search(r" The exchange refused trades:BTC-USTD: 60018 .*\. Did you mean .*trades:BTC-USDT", line)
 
 
@@ -286,10 +276,8 @@ def test_a_channel_of_yesterday_has_one_of_today_that_exists():
 
 
 def test_a_channel_of_yesterday_is_answered_with_that_of_today_and_not_replaced():
-    told = run("spot/candle60s:BTC-USDT", offline=False)
-    assert told.returncode == 2 and told.stderr.splitlines() == [
-        "okex_ws.py: spot/candle60s:BTC-USDT: OKX gave up v3 in 2021. Today: candle1m:BTC-USDT"
-    ]
+    told = "okex_ws.py: spot/candle60s:BTC-USDT: OKX gave up v3 in 2021. Today: candle1m:BTC-USDT\n"
+    assert finish("spot/candle60s:BTC-USDT") == (2, "", told)
 
 
 # -- Lists
@@ -297,13 +285,13 @@ def test_a_channel_of_yesterday_is_answered_with_that_of_today_and_not_replaced(
 
 def test_the_list_of_kinds_fits_a_terminal_and_names_them_all():
     for dialect, word in ((V5, "all"), (V3, "v3"), (V1, "v1")):
-        told = run("--list", word, offline=False)
-        assert told.returncode == 0 and max(map(len, told.stdout.splitlines())) <= 80, word
-        listed = [line.split()[-1] for line in told.stdout.splitlines() if line[0] != " "]
+        status, told, _ = finish("--list", word)
+        assert status == 0 and max(map(len, told.splitlines())) <= 80, word
+        listed = [line.split()[-1] for line in told.splitlines() if line[0] != " "]
         assert listed == [f"{kind.name}:{kind.argument}".rstrip(":") for kind in dialect.kinds]
-    usual = run("--list", offline=False).stdout.splitlines()
+    usual = finish("--list")[1].splitlines()
     assert {"public           trades:BTC-USDT", "private, login   orders:instType=ANY"} <= set(usual)
-    everything = run("--list", "all", offline=False).stdout
+    everything = finish("--list", "all")[1]
     seconds = re.findall(r"candle<(\w+)>.*\n.*\n +<\w+>: 1m (1s)?", everything)
     assert seconds == [("bar", "1s"), ("longer", ""), ("longer", ""), ("bar", "1s")]
     assert "copytrading-lead-notification" in everything and "copytrading-notification" not in everything
@@ -324,24 +312,16 @@ def test_a_list_takes_instruments_as_a_channel_does(finder):
 
 
 def test_a_list_has_a_line_each_or_a_line_that_says_why_there_is_none(exchange):
-    def listed(pattern):
-        told = run("--url", exchange.url, "--list", pattern, offline=False)
-        return told.returncode, told.stdout.splitlines(), told.stderr
-
+    listed = functools.partial(finish, "--url", exchange.url, "--list")
     status, lines, _ = listed("*-USDT-SWAP")
-    assert status == 0 and "BTC-USDT-SWAP" in lines
+    assert status == 0 and "BTC-USDT-SWAP" in lines.splitlines()
     status, lines, trouble = listed("\x1b[2J")
-    assert (status, lines) == (1, []) and "Nothing that is traded" in trouble and "\x1b" not in trouble
+    assert (status, lines) == (1, "") and "Nothing that is traded" in trouble and "\x1b" not in trouble
     exchange.rest_status = 503
     status, lines, trouble = listed("btc")
-    assert (status, lines) == (1, []) and trouble.count("\n") == 1 and "HTTP 503" in trouble
+    assert (status, lines) == (1, "") and trouble.count("\n") == 1 and "HTTP 503" in trouble
     status, lines, _ = listed("funding")  # a kind, for which nobody needs to be asked
-    assert status == 0 and "public           funding-rate:BTC-USDT-SWAP" in lines
-
-
-def shell(arguments, where):
-    command = shlex.join([sys.executable, str(SCRIPT), *arguments])
-    return subprocess.run(f"{command} {where}", shell=True, capture_output=True, text=True, timeout=30)
+    assert status == 0 and "public           funding-rate:BTC-USDT-SWAP" in lines.splitlines()
 
 
 def test_what_keeps_a_list_from_being_shown_is_told_in_a_line():
@@ -350,7 +330,8 @@ def test_what_keeps_a_list_from_being_shown_is_told_in_a_line():
         (["--list"], ">&-", ""),
         (["--list", "btc", "--proxy", "http://127.0.0.1:1"], "", "the proxy 127.0.0.1:1 refused"),
     ):
-        told = shell(arguments, where)
+        command = f"{shlex.join([sys.executable, str(SCRIPT), *arguments])} {where}"
+        told = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=30)
         assert told.returncode and words in told.stderr and told.stderr.count("\n") == 1, arguments
 
 
@@ -407,13 +388,13 @@ def test_a_thousand_instruments_are_subscribed_to_within_the_limits(exchange, co
 
 def test_order_books_are_split_over_connections(exchange, start):
     exchange.more_coins = 70
-    start("--depth", "1", "books:C*-USDT")
+    start("--depth", "1", "books:C*-USDT", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(lambda: sorted(usage.books for usage in list(exchange.usage.values())) == [10, 30, 30])
 
 
 def test_a_pattern_that_matches_nothing_is_an_end_with_a_reason(exchange):
-    told = run("--url", exchange.url, "tickers:NOPE-*", offline=False)
-    assert told.returncode == 1 and "no instrument that is traded now matches tickers:NOPE-*" in told.stderr
+    status, _, told = finish("--url", exchange.url, "tickers:NOPE-*")
+    assert status == 1 and "no instrument that is traded now matches tickers:NOPE-*" in told
     for pattern in ("tickers:NOPE-USD-*-C", "trades:*-C", "funding-rate:BTC-USD-*-C"):
         with pytest.raises(LookupError, match=rf"matches {re.escape(pattern)} \(options by family: BTC-USD-\*-C\)"):
             OkexWS([pattern], url=exchange.url).run()
@@ -458,8 +439,7 @@ def test_patterns_can_be_given_up_before_and_after_they_are_looked_up(exchange, 
 
 def test_a_refusal_ends_no_run_whose_patterns_are_still_looked_up(exchange, start):
     exchange.rest_status = 503
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    process = start("trades:NOPE-USDT", "candle1m:BTC-*", **streams)
+    process = start("trades:NOPE-USDT", "candle1m:BTC-*", stderr=subprocess.STDOUT)
     assert next(line for line in process.stdout if "refused trades:NOPE-USDT" in line)
     exchange.rest_status = 0
     assert next(line for line in process.stdout if re.search(r"BTC-\w+ 1m", line))

@@ -7,6 +7,7 @@ import pytest
 from exchange import deflate
 from hypothesis import example, given
 from hypothesis import strategies as st
+from test_output import SAMPLES
 
 import okex_ws
 from okex_ws import V1, V3, V5, Keeper, WireEvent, dialect_of, endpoint, fields, inflate, printable_text
@@ -157,96 +158,32 @@ def test_no_message_of_the_exchange_is_taken_for_something_else():
         assert dialect.parse(text) == events, f"{dialect.name}: {text}"
 
 
-# A channel, and the data of a message of it.
-DATA_V1 = [
-    ("ok_sub_futureusd_btc_ticker_this_week", {"limitHigh": "1030.3", "vol": 276406, "last": 998.05}),
-    ("ok_sub_futureusd_btc_kline_this_week_1min", [["1490340480000", "998.96", "998.9", "998.9", "998.9", "12.0"]]),
-    ("ok_sub_futureusd_btc_depth_this_week", {"timestamp": 1, "asks": [["996.72", "20.0", "2.0", "85.6", "8"]]}),
-    ("ok_sub_futureusd_btc_depth_this_week_20", {"timestamp": 1, "bids": [["991.67", "6.0", "0.605", "0.605", "6.0"]]}),
-    ("ok_sub_futureusd_btc_trade_quarter", [["732916869", "999.49", "12.0", "15:25:03", "ask", "1.2006"]]),
-    ("ok_sub_futureusd_btc_index", {"timestamp": "1490341322021", "futureIndex": "998.0"}),
-    ("ok_sub_futureusd_trades", {"orderid": 1, "contract_name": "LTC0331", "status": 2}),
-    ("ok_sub_futureusd_userinfo", {"balance": 0.2567, "symbol": "btc_usd", "profit_real": -0.0013}),
-    ("ok_sub_futureusd_userinfo", {"contracts": [{"bond": 0.1, "contract_id": 20170630013}], "symbol": "btc_usd"}),
-    ("ok_sub_futureusd_positions", {"positions": [{"position": "1", "margin": 0}], "symbol": "btc_usd"}),
-    ("ok_sub_spot_bch_btc_ticker", {"high": "10000", "last": "111", "timestamp": 1500444626000}),
-    ("ok_sub_spot_bch_btc_depth", {"asks": [], "bids": [["115", "1"], ["1E-8", "0.0008792"]], "timestamp": 1}),
-    ("ok_sub_spot_bch_btc_depth_5", {"asks": [["115", "1"]], "bids": [], "timestamp": 1504529236946}),
-    ("ok_sub_spot_bch_btc_deals", [["1001", "2463.86", "0.052", "16:34:07", "ask"], ["1002", "1", "2", "", "bid"]]),
-    ("ok_sub_spot_bch_btc_kline_1min", [["1490337840000", "995.37", "996.75", "995.36", "996.75", "9.112"]]),
-    ("ok_sub_spot_bch_btc_order", {"orderId": 1, "symbol": "bch_btc", "status": 2}),
-    ("ok_sub_spot_bch_btc_balance", {"info": {"free": {"btc": 1}}}),
-]  # fmt: skip
-# A channel, and a row of a table.
-ROWS_V3 = [
-    ("spot/ticker:ETH-USDT", {"instrument_id": "ETH-USDT", "last": "146.24", "timestamp": "2019-12-11T02:31:40.436Z"}),
-    ("futures/ticker:BTC-USD-191227", {"instrument_id": "BTC-USD-191227", "volume_24h": 1, "open_interest": "2"}),
-    ("spot/trade:BCH-USDT", {"instrument_id": "BCH-USDT", "price": "328.74", "size": "0.12", "trade_id": "423886239"}),
-    ("swap/trade:BTC-USD-SWAP", {"instrument_id": "BTC-USD-SWAP", "price": 328.74, "qty": 3}),
-    ("option/trade:BTC-USD-190927-12500-C", OPTION_3),
-    ("spot/depth5:ETH-USDT", {"asks": [["161.96", "7.37567", 3]], "bids": [], "instrument_id": "ETH-USDT"}),
-    ("swap/depth_l2_tbt:X-USD-SWAP", {"asks": [["11.749", "0", "0", "0"]], "bids": [], "instrument_id": "X-USD-SWAP"}),
-    ("spot/candle60s:ETH-USDT", {"candle": ["2019-04-16T10:49:00.000Z", "162.03"], "instrument_id": "ETH-USDT"}),
-    ("index/candle60s:BTC-USD", {"candle": ["2019-04-16T10:49:00.000Z", "162.03"], "instrument_id": "BTC-USD"}),
-    ("swap/funding_rate:BCH-USD-SWAP", {"estimated_rate": "0.00037", "instrument_id": "BCH-USD-SWAP"}),
-    ("swap/mark_price:BCH-USD-SWAP", {"instrument_id": "BCH-USD-SWAP", "mark_price": "1"}),
-    ("futures/price_range:BTC-USD-191227", {"highest": "1", "instrument_id": "BTC-USD-191227", "lowest": "1"}),
-    ("futures/instruments", {"instrument_id": "BTC-USD-191227", "underlying": "BTC-USD"}),
-    ("option/instruments:BTC-USD", OPTION_3),
-    ("option/summary:BTC-USD", OPTION_3),
-    ("system/status", {"title": "x", "status": "1"}),
-    ("spot/account:USDT", {"balance": "2.21", "available": "1.63", "currency": "USDT", "id": "", "hold": "0.5826"}),
-    ("spot/margin_account:BTC-USDT", {"currency:BTC": {"available": "1"}, "instrument_id": "BTC-USDT"}),
-    ("spot/order:ETH-USDT", {"order_id": "1", "instrument_id": "ETH-USDT", "state": "0", "status": "open"}),
-    ("spot/order_algo:LTC-USDT", {"instrument_id": "ltc_usdt"}),
-    ("futures/account:BTC", {"BTC": {"equity": "997.4", "margin_mode": "fixed"}}),
-    ("futures/position:BTC-USD-191227", {"long_qty": "1", "instrument_id": "BTC-USD-191227", "margin_mode": "crossed"}),
-    ("swap/position:BTC-USD-SWAP", {"holding": [{"side": "long"}], "instrument_id": "BTC-USD-SWAP", "timestamp": "1"}),
-    ("option/position:BTC-USD", {"instrument_id": "BTC-USD-190927-12500-C"}),
-    ("option/order:BTC-USD", {"instrument_id": "X-USD-1-2-C", "underlying": "BTC-USD"}),
-]  # fmt: skip
-# A channel, what its argument has beside the name, and a row.
-ROWS_V5 = [
-    ("tickers:BTC-USDT", {"instId": "BTC-USDT"}, {"instType": "SPOT", "instId": "BTC-USDT", "last": "63707.3"}),
-    ("trades:BTC-USDT", {"instId": "BTC-USDT"}, {"tradeId": "1", "px": "83753", "count": "1", "seqId": 82083114838}),
-    ("trades-all:BTC-USDT", {"instId": "BTC-USDT"}, {"tradeId": "1067468269", "px": "83753", "source": "0"}),
-    ("bbo-tbt:BCH-USDT-SWAP", {"instId": "BCH-USDT-SWAP"}, {"asks": [["111.06", "55154", "0", "2"]], "bids": []}),
-    ("books5:BTC-USDT", {"instId": "BTC-USDT"}, {"asks": [["1", "2", "0", "2"]], "bids": [], "instId": "BTC-USDT"}),
-    ("books-rpi:BTC-USDT", {"instId": "BTC-USDT"}, {"asks": [["1", "3", "2", "1"]], "bids": [], "seqId": 1}),
-    ("candle1D:BTC-USDT", {"instId": "BTC-USDT"}, ["1597026383085", "8533.02", "8553.74", "8527.17", "8548.26", "4"]),
-    ("mark-price-candle1m:BTC-USDT", {"instId": "BTC-USDT"}, ["1597026383085", "3.721", "3.743", "3.677", "3.708"]),
-    ("index-tickers:BTC-USDT", {"instId": "BTC-USDT"}, {"instId": "BTC-USDT", "idxPx": "0.1"}),
-    ("mark-price:LTC-USD-190628", {"instId": "LTC-USD-190628"}, {"instType": "FUTURES", "markPx": "0.1"}),
-    ("price-limit:LTC-USD-190628", {"instId": "LTC-USD-190628"}, {"buyLmt": "200", "sellLmt": "300"}),
-    ("funding-rate:BTC-USD-SWAP", {"instId": "BTC-USD-SWAP"}, {"fundingRate": "0.018", "nextFundingRate": ""}),
-    ("open-interest:LTC-USD-SWAP", {"instId": "LTC-USD-SWAP"}, {"oi": "5000", "oiCcy": "555.55"}),
-    ("instruments:instType=SWAP", {"instType": "SWAP"}, {"instId": "BTC-USDT-SWAP", "instIdCode": None}),
-    ("liquidation-orders:instType=SWAP", {"instType": "SWAP"}, {"details": [{"bkPx": "0.01968"}], "uly": "BTC-USDT"}),
-    ("status", {}, {"title": "Spot System Upgrade", "state": "scheduled"}),
-    ("option-trades:instId=X,instType=OPTION", {"instType": "OPTION", "instId": "X"}, {"px": "1"}),
-    ("opt-summary:instFamily=BTC-USD", {"instFamily": "BTC-USD"}, {"markVol": "1"}),
-    ("estimated-price:instFamily=A,instType=FUTURES", {"instType": "FUTURES", "instFamily": "A"}, {"settlePx": "1"}),
-    ("account:ccy=BTC", {"ccy": "BTC"}, {"totalEq": "41624.32", "details": [{"ccy": "BTC"}]}),
-    ("orders:instType=ANY", {"instType": "ANY"}, {"ordId": "1", "state": "live"}),
-    ("balance_and_position", {}, {"pTime": "1", "eventType": "snapshot", "balData": [], "posData": []}),
-    ("liquidation-warning:instType=ANY", {"instType": "ANY"}, {"instId": "BTC-USDT-SWAP", "mgnRatio": "1"}),
-    ("orders-algo:instType=ANY", {"instType": "ANY"}, {"algoId": "1"}),
-    ("grid-positions:algoId=1", {"algoId": "1"}, {"algoId": "1", "pos": "1"}),
-    ("sprd-books5:A_B", {"sprdId": "A_B"}, {"asks": [["1", "2", "1"]], "bids": []}),
-]  # fmt: skip
+# A channel, and its argument as it is sent.
+ARGUMENTS_V5 = {
+    "tickers:BTC-USDT": {"channel": "tickers", "instId": "BTC-USDT"},
+    "status": {"channel": "status"},
+    "option-trades:instId=X,instType=OPTION": {"channel": "option-trades", "instType": "OPTION", "instId": "X"},
+    "account:ccy=BTC": {"channel": "account", "ccy": "BTC"},
+    "sprd-books5:A_B": {"channel": "sprd-books5", "sprdId": "A_B"},
+}
 
 
 def test_the_rows_of_no_channel_are_lost_changed_or_given_to_another_one():
-    for channel, sent in DATA_V1:
-        rows = sent if isinstance(sent, list) else [sent]
-        assert V1.parse(json.dumps([v1(channel, sent)])) == [data(channel, *rows)], channel
-    for channel, row in ROWS_V3:
-        message = {"table": channel.partition(":")[0], "data": [row]}
-        assert V3.parse(json.dumps(message)) == [data(channel, row)], channel
-    for channel, argument, row in ROWS_V5:
-        argument = {"channel": channel.partition(":")[0], **argument}
-        for arg in (argument, {**argument, "uid": "77982378738415879"}):
-            assert V5.parse(json.dumps({"arg": arg, "data": [row]})) == [data(channel, row)], (channel, arg)
+    more = [("option/trade:BTC-USD-190927-12500-C", OPTION_3), ("option/summary:BTC-USD", OPTION_3)]
+    more.append(("option/order:BTC-USD", {"instrument_id": "X-USD-1-2-C", "underlying": "BTC-USD"}))
+    for channel, row, *_ in [*SAMPLES, *more]:
+        dialect, rows = dialect_of(channel), [row, row]
+        arg = V5.argument(channel)
+        messages = [{"arg": arg, "data": rows}, {"arg": arg | {"uid": "77982378738415879"}, "data": rows}]
+        if dialect is V3:
+            messages = [{"table": channel.partition(":")[0], "data": rows}]
+        elif dialect is V1 and isinstance(row, list):
+            messages = [[v1(channel, rows)]]
+        elif dialect is V1:
+            messages, rows = [[v1(channel, row)]], [row]
+        for message in messages:
+            assert dialect.parse(json.dumps(message)) == [data(dialect.key(channel), *rows)], channel
+    for channel, argument in ARGUMENTS_V5.items():
         assert V5.argument(channel) == argument and V5.key(channel) == channel, channel
 
 
