@@ -497,7 +497,7 @@ def test_a_drop_of_a_hundred_channels_is_a_handful_of_lines(exchange, connect, i
         exchange.lost, before = dict.fromkeys(client.channels, 1), client.counts["holes"]
         wait_for(lambda: client.counts["holes"] >= before + 90, case=turn)  # noqa: B023
         exchange.sessions[-1].drop()
-    wait_for(lambda: told("missing trades") == told("missing rows? restored") == client.counts["holes"])
+    wait_for(lambda: told("missing trades") == told("missing rows? restored") >= 200)
     assert len([message for message in caplog.messages if not re.match("Ping|Pong", message)]) <= 3 + 3 * 9
     client.close()
     unfilled = connect("trades:C0*-USDT", fill=0)
