@@ -81,8 +81,8 @@ except ImportError as error:  # PyPI has another package called websocket, which
 
 __all__ = [
     "OkexWS", "Credentials", "LoginError", "OrderError", "OrderBook", "BookOutOfSync", "RedisFeed", "Sink", "SINKS",
-    "V1", "V3", "V5", "dialect_of", "endpoint", "fields", "find_channels", "instrument", "inflate", "print_rows",
-    "replay", "main",
+    "V1", "V3", "V5", "clients", "dialect_of", "endpoint", "fields", "find_channels", "instrument", "inflate",
+    "print_rows", "replay", "main",
 ]  # fmt: skip
 __version__ = "1.2.0"
 
@@ -319,6 +319,8 @@ class OkexWS(Connection):
     fill        seconds back, at most, that missing trades and candles of v5 are fetched by REST; 0: not.
                 Their rows come late, and have "restored": true
     final       of v5's candles, give the handler the final ones alone
+    sinks       what stores rows, too, {"sqlite": "rows.db", "redis": "redis://localhost"}, or a Sink of your own;
+                the end of `run()`, and `close()`, write what is queued. Without a handler nothing is printed
 
     `books[channel]` is the live OrderBook of a book channel, `counts` counts messages and what went wrong.
     Override `on_status(status, detail)` to hear CONNECTED, SUBSCRIBED, DISCONNECTED, GAP, REFUSED and EXIT.
@@ -349,12 +351,13 @@ class OkexWS(Connection):
         ping_every: float | None = None,
         fill: float = 3600.0,
         final: bool = False,
+        sinks: dict[str, Any] | None = None,
     ) -> None:
         wanted = [channels] if isinstance(channels, str) else list(channels)
         first = (*wanted, "account" if credentials else "status")[0]  # it tells the endpoint
         self.dialect = dialect_of(first)
-        self.handler = handler or print_rows
-        self.depth = depth if handler or depth else 1  # a change of a book is nothing to print
+        self.handler = handler or (print_rows if sinks is None else lambda *_: None)
+        self.depth = depth if handler or depth or sinks is not None else 1  # a change of a book is nothing to print
         self.ping_every = ping_every or self.dialect.ping_every
         self.final = final
         self.counts: Counter[str] = Counter()  # written by the reading thread, but for what is rare
@@ -386,6 +389,7 @@ class OkexWS(Connection):
         callbacks: Any = {"on_open": OkexWS._on_open, "on_error": OkexWS._on_error, "on_close": OkexWS._on_close}
         super().__init__(lines[0], header=self._before_connect, **callbacks)
         self.subscribe(*wanted)
+        self._recorder = Recorder([self], sinks)
         if self.dialect.retired and url is None:
             gone = f"{self.dialect.name} in {self.dialect.retired}"
             okex_log.warning("The exchange gave up %s: use v5, or the URL of another server.", gone)
@@ -430,6 +434,7 @@ class OkexWS(Connection):
                 if self._stop.is_set():
                     break
             else:
+                self._recorder.recall(self.channels, self._filler.fill)
                 okex_log.info("Connecting to %s.", passwordless(self.url))
             threading.Thread(target=self._send_heartbeat, name="okex_ws heartbeat", daemon=True).start()
             while not self._stop.wait(CONNECT_PACE.turn() if self._leave_at == inf else 0.0):
@@ -454,6 +459,7 @@ class OkexWS(Connection):
             self.ended.set()
             self._login.complete.set()  # no order has to wait for it any longer
             self._notify(EXIT, explain(self._fatal, self.url) if self._fatal else "closed")
+            self._recorder.leave(self)
 
     def start(self) -> None:
         """`run()` on a daemon thread: for scripts whose main thread is busy with a strategy."""
@@ -472,6 +478,7 @@ class OkexWS(Connection):
         """End `run()`: at once if it reads or waits, after the attempt if it connects. From any thread."""
         self._stop.set()
         self._hang_up()
+        self._recorder.leave(self)
 
     def subscribe(self, *channels: str) -> None:
         """Want these channels, now and after every reconnect. One that was refused is asked for again.
@@ -483,7 +490,7 @@ class OkexWS(Connection):
             where = self._endpoint_of(channel)
             if where not in self._proxies or dialect_of(channel) is not self.dialect:
                 here, there = passwordless(self.url), passwordless(where)
-                raise ValueError(f"{channel} is served at {there}, this client connects to {here}: use another one")
+                raise ValueError(f"{channel} is served at {there}, this client connects to {here}: use clients()")
             if self.dialect.private(channel):
                 self._login.demand(channel)
             if is_pattern(channel) and self._reader:
@@ -654,9 +661,12 @@ class OkexWS(Connection):
             threading.Thread(target=self._notify, args=(GAP, why), daemon=True).start()
 
     def _notify(self, status: str, detail: str) -> None:
-        """Call the user's on_status, with no lock held: it may call anything here."""
+        """Tell the sinks, and the user's on_status, with no lock held: it may call anything here."""
+        detail = mask_secrets(detail)
+        if status != EXIT:
+            self._recorder.record(wall_clock(), "", (status, detail))
         try:
-            self.on_status(status, mask_secrets(detail))
+            self.on_status(status, detail)
         except Exception:
             okex_log.exception("on_status failed on %s.", status)
 
@@ -706,6 +716,8 @@ class OkexWS(Connection):
             channel = printable_text(channel)
         if rows:
             try:
+                if self._recorder.writers:  # they get rows as they came: the handler may change its own
+                    self._recorder.record(wall_clock(), channel, from_json(to_json(rows)))
                 self.handler(channel, rows)
             except Exception as error:
                 self._handler_failed(channel, error)
@@ -734,6 +746,42 @@ class OkexWS(Connection):
     def _quote(self, text: str | bytes) -> str:
         """What the exchange says, for the log. During a login it may echo that in ways no mask knows."""
         return "(not quoted during a login)" if self._login.pending else printable_text(text)
+
+
+def clients(
+    channels: str | Iterable[str], handler: Handler | None = None, *, sinks: Any = None, **options: Any
+) -> list[OkexWS]:
+    """As many clients as the channels take, by endpoint, and with 30 incremental books each at most.
+
+        for ws in clients(["trades:BTC-USDT", "candle1m:BTC-USDT"], handler):
+            ws.start()
+
+    Each has these options of OkexWS, and calls the handler on its own thread; they share the sinks. Patterns of
+    incremental books are looked up at once, which may raise OSError.
+    """
+    made = list[OkexWS]()
+    for wanted in [channels] if isinstance(channels, str) else channels:
+        many = is_pattern(wanted) and dialect_of(wanted).book(wanted) == "changes"
+        for channel in OkexWS(wanted, **options)._finder.matching(wanted) if many else [wanted]:
+            if client := client_with_room(channel, made):
+                client.subscribe(channel)
+            else:
+                made.append(OkexWS(channel, handler, sinks=sinks and {}, **options))
+    recorder = Recorder([*made], sinks)
+    for client in made:
+        client._recorder = recorder
+    return made
+
+
+def client_with_room(channel: str, among: Iterable[OkexWS]) -> OkexWS | None:
+    """The client for a channel: one of its endpoint, for a book that which has it, or has room."""
+    dialect = dialect_of(channel)
+    fit = [client for client in among if client._endpoint_of(channel) in client._proxies and client.dialect is dialect]
+    fit = [client for client in fit if not client._subscriptions.hopeless]  # it ends
+    if dialect.book(channel) == "changes" and not is_pattern(channel):
+        has = [client for client in fit if channel in client.books]
+        fit = has or [client for client in fit if len(client.books) < MAX_DEEP_BOOKS]
+    return fit[0] if fit else None
 
 
 def make_keeper(ws: OkexWS, channel: str) -> "Keeper | None":
@@ -2877,6 +2925,8 @@ class Filler:
         elif rows:
             self.ws.counts["rows restored"] += len(rows)
             try:
+                if self.ws._recorder.writers:
+                    self.ws._recorder.record(wall_clock(), series.channel, from_json(to_json(rows)))
                 self.ws.handler(series.channel, rows)
             except Exception as error:
                 self.ws._handler_failed(series.channel, error)
@@ -4093,7 +4143,7 @@ class RedisSink(Sink):
     linger = 0.005
 
     def __init__(
-        self, target: str, *, name: str, history: int, command: Callable[..., Any], clients: Sequence[OkexWS] = ()
+        self, target: str, *, name: str = "default", history: int = 1000, command: Any = None, clients: Any = ()
     ) -> None:
         feed = RedisFeed(target, name)
         self.redis, self.prefix = feed.redis, feed.prefix
@@ -4154,6 +4204,8 @@ class RedisSink(Sink):
     def _keep(self, channel: str, rows: list[Any]) -> None:
         """Keep what stands: the last row, or a hash of them; after a snapshot its rows alone."""
         books = [client.books[channel] for client in self.clients if channel in client.books]
+        if books and not (books[0].whole or books[0].depth):
+            raise ValueError(f"{channel}: its latest row would be a change, and no book: say depth=20")
         if books:
             self.books[channel] = rows[-1]
             if not books[0].ready:
@@ -4218,7 +4270,7 @@ class RedisSink(Sink):
             if errors and not self.refused:  # these keys are of another type
                 okex_log.warning("--redis: such rows are lost. Said once: %s", printable_text(errors[0]))
             self.refused += len(errors)
-            if requests:  # they may take seconds
+            if requests and self.command:  # they may take seconds; a script that records takes none
                 threading.Thread(target=lambda: [*map(self._obey, requests)], daemon=True).start()
         self.mark = ""
         self.batch.clear()
@@ -4499,6 +4551,66 @@ def common_rows(series: TradeSeries, writers: Iterable[Writer], seconds: float) 
         last = max(kept[writer])
         writer.ends.append(f"{series.channel} {last if series.step == 1 else moment_text(last)}")
     return [row for _, row in rows]
+
+
+class Recorder:
+    """What stores the rows of some clients: a writer for each sink, and one order in all of them."""
+
+    def __init__(self, clients: Sequence[OkexWS], sinks: Any = None) -> None:
+        self.clients, self.writers = clients, list[Writer]()
+        self.lock = threading.RLock()  # held for a whole message: each sink has one order
+        self.present = {*clients}  # those that have not ended
+        self.leaving = threading.Lock()  # guards it, and is held until all is written
+        self.open(sinks or {})
+
+    def open(self, sinks: dict[str, Any], **options: Any) -> None:
+        """Write into these Sinks, or into targets, for which SINKS makes them with these options."""
+        opened = dict(sinks)
+        for option, target in sinks.items():
+            if isinstance(target, str | os.PathLike):
+                opened[option] = SINKS[option](os.fspath(target), clients=self.clients, **options)
+        self.writers += [Writer(option, sink) for option, sink in opened.items()]
+
+    def recall(self, channels: Iterable[str], fill: float) -> None:
+        """Tell the clients what earlier runs kept: they go on there."""
+        for channel in channels if self.writers else ():
+            if kind := series_of(channel):
+                rows = common_rows(kind(channel), self.writers, fill)
+                for client in self.clients:  # who has it reads them
+                    client.recall(channel, rows)
+        for writer in self.writers:
+            ends, writer.ends = writer.ends, []
+            if ends:
+                more = f" and {len(ends) - 3} more" if len(ends) > 3 else ""
+                okex_log.info("--%s goes on: it ends with %s%s.", writer.option, ", ".join(ends[:3]), more)
+
+    def record(self, received: float, channel: str, content: Any) -> None:
+        """Queue rows for every sink, or (status, detail) without a channel."""
+        with self.lock:
+            for writer in self.writers:
+                writer.put(received, channel, content)
+
+    def leave(self, client: OkexWS) -> None:
+        """A client ends, or is closed: with the last one, write what is queued."""
+        if threading.current_thread() is client._reader and not client.ended.is_set():
+            return  # its handler closes it, and run() comes here at its end
+        if self.writers and client._reader:
+            client.ended.wait(0.5)  # until then rows may come
+        with self.leaving:
+            if self.present == {client}:
+                self.end(monotonic())
+            self.present.discard(client)
+
+    def end(self, began: float) -> bool:
+        """Write what is queued, and say what is lost: see Writer.drained. Whether nothing is."""
+        if self.lock.acquire(timeout=0.1):  # a message under way is still queued
+            self.lock.release()
+        for writer in self.writers:
+            writer.end()
+        lost = [writer for writer in self.writers if not writer.drained(began)]
+        for writer in lost:
+            okex_log.error("--%s: %s could not be written: lost.", writer.option, plural(writer.waiting, "rows"))
+        return not lost
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -5109,10 +5221,11 @@ class Run:
 
     def __init__(self, args: Any, console: Console) -> None:
         self.args, self.console = args, console
-        self.clients, self.writers = list[OkexWS](), list[Writer]()
+        self.clients = list[OkexWS]()
+        self.recorder = Recorder(self.clients)  # its lock guards rows
+        self.writers = self.recorder.writers
         self.clients_lock = threading.Lock()  # guards clients, running and status
         self.running = False  # whether clients are started
-        self.lock = threading.Lock()  # guards rows; held for a whole message: each sink has one order
         self.rows = 0
         self.reason = ""  # why the last connection ended, or failed
         self.refusals: dict[str, str] = {}  # by channel, in the exchange's words
@@ -5140,12 +5253,9 @@ class Run:
             raise ValueError("--depth has no effect without an order book")
         if args.final and all(client.dialect.retired for client in self.clients):
             raise ValueError("--final has no effect: v1 and v3 do not say that a candle is final")
-        for option, target in targets.items():
-            options = {"name": args.name, "history": args.history, "clients": self.clients}
-            sink = SINKS[option](target, command=self.command, **options)
-            self.writers.append(Writer(option, sink))
+        self.recorder.open(targets, name=args.name, history=args.history, command=self.command)
+        self.recorder.recall(args.channels, args.fill)
         self.recording = bool(self.writers) and sys.stderr.isatty()
-        self.recall(args.channels)
 
     def replaying(self, targets: dict[str, str]) -> OkexWS:
         """The one client of a replay, which takes channels of all endpoints, and needs no keys."""
@@ -5236,13 +5346,8 @@ class Run:
                 raise ValueError(f"{channel}: {gone}. Today: {todays_channel(channel)}")
             if self.args.redis and not self.args.depth and dialect.book(channel) == "changes":
                 raise ValueError(f"{channel}: its latest row would be a change, and no book: say --depth 20")
-            url = endpoint_of(channel, self.args.url, self.args.region, self.args.simulated)
             with self.clients_lock:
-                fit = [client for client in self.clients if url in client._proxies and client.dialect is dialect]
-                fit = [client for client in fit if not client._subscriptions.hopeless]  # it ends
-                if dialect.book(channel) == "changes" and not is_pattern(channel):
-                    has = [client for client in fit if channel in client.books]
-                    fit = has or [client for client in fit if len(client.books) < MAX_DEEP_BOOKS]
+                fit = client_with_room(channel, self.clients)
                 if not fit:
                     client = OkexWS(channel, self.handle, **options)
                     hears = functools.partial(self.on_status, client)
@@ -5255,24 +5360,11 @@ class Run:
                     if self.running:
                         client.start()
             if fit:
-                fit[0].subscribe(channel)
-
-    def recall(self, channels: Iterable[str]) -> None:
-        """Tell the clients what earlier runs kept: they go on there."""
-        for channel in channels:
-            if kind := series_of(channel):
-                rows = common_rows(kind(channel), self.writers, self.args.fill)
-                for client in self.clients:  # who has it reads them
-                    client.recall(channel, rows)
-        for writer in self.writers:
-            ends, writer.ends = writer.ends, []
-            if ends:
-                more = f" and {len(ends) - 3} more" if len(ends) > 3 else ""
-                okex_log.info("--%s goes on: it ends with %s%s.", writer.option, ", ".join(ends[:3]), more)
+                fit.subscribe(channel)
 
     def found(self, channels: list[str]) -> None:
         self.subscribe(channels)
-        self.recall(channels)
+        self.recorder.recall(channels, self.args.fill)
 
     def channels(self) -> dict[str, str]:
         return {name: state for client in self.clients for name, state in client.channels.items()}
@@ -5306,9 +5398,7 @@ class Run:
         goes_on = self.args.redis or not all(each._subscriptions.hopeless for each in self.clients)
         if status == EXIT and client._subscriptions.hopeless and goes_on:
             return  # with other channels, or those that are still asked for
-        with self.lock:
-            for writer in self.writers:
-                writer.put(wall_clock(), "", (status, detail))
+        self.recorder.record(wall_clock(), "", (status, detail))
         if status in (DISCONNECTED, EXIT) and detail != "closed":
             self.reason = detail
             if status == EXIT:
@@ -5320,13 +5410,12 @@ class Run:
     def handle(self, channel: str, rows: list[Any]) -> None:
         """Queue rows for the sinks, and print them."""
         received = self.clients[0].replayed_at or wall_clock()
-        with self.lock:
+        with self.recorder.lock:
             if self.ending.is_set():
                 return
             rows = rows[: self.args.count - self.rows] if self.args.count else rows
             self.rows += len(rows)
-            for writer in self.writers:
-                writer.put(received, channel, rows)
+            self.recorder.record(received, channel, rows)
             try:
                 if self.output:
                     self.output(channel, rows, received=received)
@@ -5366,15 +5455,8 @@ class Run:
                     client._filler.end()  # it connects, perhaps, and may never come back
             if self.screen.is_alive():
                 self.screen.join(1.0)
-            if self.lock.acquire(timeout=0.1):  # a message under way is still queued
-                self.lock.release()
-            for writer in self.writers:
-                writer.end()
-            for writer in self.writers:
-                if not writer.drained(self.ended):
-                    lost = plural(writer.waiting, "rows")
-                    okex_log.error("--%s: %s could not be written: lost.", writer.option, lost)
-                    self.status = self.status or 1
+            if not self.recorder.end(self.ended):
+                self.status = self.status or 1
             self.sum_up()
             if not (self.args.replay or any(client.counts["connects"] for client in self.clients)):
                 okex_log.error("Never connected: %s.", self.reason or "the first try did not end")

@@ -476,7 +476,7 @@ def test_a_passing_refusal_is_tried_again_and_rows_confirm_as_well(exchange, con
 
 
 def test_a_channel_of_another_endpoint_is_an_error_at_once():
-    with pytest.raises(ValueError, match=r"candle1m:BTC-USDT is served at .*/ws/v5/business"):
+    with pytest.raises(ValueError, match=r"candle1m:BTC-USDT is served at .*/ws/v5/business.*: use clients\(\)"):
         OkexWS([TRADES, "candle1m:BTC-USDT"])
     with pytest.raises(ValueError, match="is served at"):
         OkexWS([TRADES, "spot/trade:BTC-USDT"], url="ws://127.0.0.1:1/same")

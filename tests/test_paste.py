@@ -28,7 +28,7 @@ NAMES = """
     delay connection reader writer parser error levels level snapshot update coin coins pair base token instrument
     instruments market exchange account on_status on_order Order Trade Candle Ticker Position Side Book Level Bar
     Strategy Bot Trader Exchange Account Config Status State API_KEY SECRET_KEY PASSPHRASE INTERVAL WINDOW LEVERAGE
-    FEE QTY LIMIT MARKET DEPTH CHANNELS SYMBOLS WS_URL MAX_RETRIES
+    FEE QTY LIMIT MARKET DEPTH CHANNELS SYMBOLS WS_URL MAX_RETRIES clients
 """.split()
 # The file's own names, too.
 FUNCTIONS = "on_open on_message on_error on_close inflate send_heartbeat main replay".split()
@@ -56,7 +56,7 @@ IMPORTS = [
 # BREAKS TODAY: what okex_ws.py calls like this has to be called otherwise; move each into NAMES once it is.
 #   looked up by every client: Event Series Reader Orders Login Rest Frames Backoff Filler Finder Subscription OrderBook
 #       Credentials pause unknown malformed explain to_json from_json socket websocket CONNECTED DISCONNECTED SUBSCRIBED
-#       EXIT GAP CHUNK PLACE MAX_RETRY MAX_LAG CONNECT_TIMEOUT
+#       EXIT GAP CHUNK PLACE MAX_RETRY MAX_LAG CONNECT_TIMEOUT Recorder
 #   where it is needed: Hole Instruments OrderError LoginError quote plural is_candle REFUSED CLOCK COINS INSTRUMENT
 #       OPTIONS QUOTES PATTERN TRANSIENT UPGRADE
 #   by the command line alone, but taken from a script above it: Console Board Writer Run is_connected MAX_QUEUE

@@ -193,6 +193,8 @@ SHOWN = {  # what a program prints, by a text that is in no other one
     "pandas": r"^ts +o +h +l +c +vol|^ +o +h +l +c +vol",
     "prices = deque(": r"^\aBTC-USDT [+-]\d[\d.]*% within \d+ trades: [\d.]+$",
     "import asyncio": r"^trades:BTC-USDT [\d.]+$",
+    "import clients": r"(?s)(?=.*^trades:BTC-USDT \{)(?=.*^candle1m:BTC-USDT \{)",
+    "sinks=": r"^[\d.]+$",
 }
 
 
@@ -214,8 +216,9 @@ def run_example(desk, text, *, before=(), after=(), **options):
 
 
 def test_each_program_of_the_readme_runs_and_ends_on_ctrl_c(desk):
-    for text in ("# Ctrl-C", "import asyncio", "book.best_bid, book.best_ask"):
+    for text in ("# Ctrl-C", "import asyncio", "book.best_bid, book.best_ask", "import clients", "sinks="):
         run_example(desk, text)
+    assert rows_in(desk.folder / "rows.db")
 
 
 def test_the_order_of_the_readme_is_placed(desk):
