@@ -40,7 +40,7 @@ import threading
 import zlib
 from bisect import insort
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing as closed_after
 from contextlib import contextmanager, suppress
 from datetime import datetime as date_and_time
@@ -2261,7 +2261,7 @@ class OrderBook(Keeper):
 
 FILL_TRIES = 6  # useless answers in a row; 1 + 2 + 4 + 8 + 16 s
 MAX_RESTORED = 500_000  # rows of one hole
-FoundRows = dict[int, tuple[int, Any]]  # by number: when it ended in ms, and the row for the handler
+NEWEST = 10**18  # beyond all numbers
 
 
 class SeriesHole(NamedTuple):
@@ -2269,6 +2269,7 @@ class SeriesHole(NamedTuple):
 
     after: int
     before: int
+    look: "Subscription | None" = None  # if REST is to tell whether anything is missing
 
 
 class TradeSeries(Keeper):
@@ -2294,19 +2295,17 @@ class TradeSeries(Keeper):
         self.path = f"history-trades?instId={self.instrument}&type=1"  # of REST; "" if it has none
         self.counted = self.kind == "trades"  # whether a row may stand for several
         self.last: int | None = None  # number: all up to here is taken, or missing
-        self.known: int | None = None  # what `last` was without rows since the channel was asked for
         self.first = 0  # number of the first row; nothing is known of what came before
         self.time = 0  # of the last row, in ms
         self.holes: list[SeriesHole] = []  # another list after each change: the filler reads it
         self.dropped = False  # the user gave the channel up
-        self.resumed = True  # the channel was asked for, and neither a row came since, nor a look began
-        self.looking = False  # REST is being asked for the newest row
-        # By the exchange's clock, in s; 0 for not yet:
-        self.begun = self.since = 0.0  # when the channel was confirmed first, and last
-        self.looked = 0.0  # when the last look began
+        self.resumed: int | None = None  # what `last` was when asked for; -1 once a row came, or a look began
+        self.looking = False  # REST is being asked for the newest rows
+        # When it was confirmed first and last, and last looked for, in s by the exchange's clock; 0: not yet.
+        self.begun = self.since = self.looked = 0.0
 
     def open(self) -> None:
-        self.resumed, self.since, self.known = True, 0.0, self.last
+        self.since, self.resumed = 0.0, self.last
 
     def drop(self) -> None:
         self.dropped = True
@@ -2337,7 +2336,7 @@ class TradeSeries(Keeper):
                 taken.append(row)
             elif self.filler:
                 self.filler.ws.counts["repeated rows"] += 1
-            self.resumed = False
+            self.resumed = -1
         return taken
 
     def _is_new(self, row: Any) -> bool:
@@ -2369,35 +2368,32 @@ class TradeSeries(Keeper):
         if self.size(hole) > 0:
             self.holes = [*self.holes, hole]
             if self.filler:
-                self.filler.ask(self, hole, 0.0 if self.resumed else self.patience)
+                self.filler.ask(self, hole, 0.0 if known == self.resumed else self.patience)
         return not mixed
 
     def recall(self, rows: Iterable[Any]) -> None:
         """Go on behind what an earlier run kept, oldest first, and ask for what it left out."""
         filler, self.filler = self.filler, None  # until all of them are known
         self.judge(list(rows))
-        self.filler, self.resumed = filler, True
+        self.filler, self.resumed = filler, self.last
         for hole in self.holes:
             if filler:
                 filler.ask(self, hole, 0.0)
 
     def owes(self, clock: float) -> bool:
         """Whether it is not known what came before: there was no row within 5 s."""
-        return self.resumed and 0 < self.since <= clock - 5
+        return self.last == self.resumed and 0 < self.since <= clock - 5
 
-    def reach(self, found: FoundRows) -> SeriesHole:
-        """Learn the newest rows of REST: a hole up to them, if they are new."""
+    def reach(self, hole: SeriesHole) -> None:
+        """Learn that REST has rows up to the end of a hole: what did not come is missing."""
+        newest = hole.before - self.step
+        if self.last == self.resumed:
+            self.resumed = newest
         if self.last is None:
-            older = [number for number in found if found[number][0] <= self.begun * 1000]
-            self.last = max(older, default=min(found) - self.step)
-            self.first = self.last + self.step
-        newest = max(found)
-        hole = SeriesHole(self.last, newest + self.step)
-        self.time = max(self.time, found[newest][0])
-        if self.size(hole) > 0:
-            self.last, self.holes = newest, [*self.holes, hole]
-        self.known = self.last
-        return hole
+            self.last, self.first = hole.after, hole.after + self.step
+        parts = SeriesHole(hole.after, self.first), SeriesHole(self.last, hole.before)
+        self.holes = [*self.holes, *(part for part in parts if self.size(part) > 0)]
+        self.first, self.last = min(self.first, hole.after + self.step), max(self.last, newest)
 
     def size(self, hole: SeriesHole) -> int:
         """How many numbers a hole has: the next is up to 1.5 steps later, as with months."""
@@ -2416,12 +2412,12 @@ class TradeSeries(Keeper):
 
     def restore(self, rows: list[Any]) -> list[Any]:
         """Rows that were fetched, but for those that came, or were given up, meanwhile."""
+        self.time = max([self.time, *(int(row["ts"]) for row in rows)])
         return [row for row in rows if self._was_missing(*self.span(row))]
 
     def parts(self, hole: SeriesHole) -> list[SeriesHole]:
         """What is left of a hole."""
-        after, before = hole
-        return [part for part in self.holes if after <= part.after and part.before <= before]
+        return [part for part in self.holes if hole.after <= part.after and part.before <= hole.before]
 
     def give_up(self, holes: list[SeriesHole], why: str = "") -> None:
         """Wait for these no more; say so, if they are known to exist."""
@@ -2526,7 +2522,7 @@ class Filler:
     def __init__(self, ws: OkexWS, rest: "Rest", fill: float) -> None:
         self.ws, self.rest = ws, rest
         self.fill = fill  # seconds back at most; 0 for not at all
-        # Whether it is a look for the newest row, when to take the next step, and the steps.
+        # Whether it is a look, when to take the next step, and the steps.
         self._asked: SimpleQueue[tuple[bool, float, Iterator[float]]] = SimpleQueue()
         self._fetched: deque[tuple[TradeSeries, Iterator[list[Any]]]] = deque()
         self._thread = threading.Thread(target=self._run, name="okex_ws filler", daemon=True)
@@ -2535,8 +2531,10 @@ class Filler:
     def ask(self, series: TradeSeries, hole: SeriesHole, patience: float) -> None:
         """Have a hole filled, unless what is missing comes within so many seconds."""
         now = self.ws.counts["connects"] and self.ws.exchange_time()  # not known before the first connection
-        since = series.looked if series.looking else now
-        self._put(False, patience, self._steps(series, hole, since, {}))
+        steps = self._steps(series, hole, series.looked if series.looking else now)
+        self._asked.put((hole.look is not None, monotonic() + patience, steps))
+        if self._thread.ident is None:
+            self._thread.start()
 
     def check(self) -> None:
         """Once a second: look where a row should have come."""
@@ -2545,31 +2543,22 @@ class Filler:
             series = subscription.keeper
             if isinstance(series, TradeSeries) and series.path and subscription.state == "confirmed":
                 series.begun, series.since = series.begun or clock, series.since or clock
-                series.resumed = series.resumed and series.last == series.known
                 if series.owes(clock) and not series.looking:
-                    series.looking, series.looked, series.resumed = True, clock, False
-                    self._put(True, 0.0, self._look(subscription, series))
+                    series.looking, series.looked, series.resumed = True, clock, -1
+                    after = -1 if series.last is None else series.last
+                    self.ask(series, SeriesHole(after, NEWEST, subscription), 0.0)
 
     def end(self) -> None:
         """Name what the end of the run leaves missing. From any thread, if the reading one hangs."""
-        unsure = []
-        for subscription in self.ws._subscriptions:
-            series = subscription.keeper
-            if isinstance(series, TradeSeries):
-                series.give_up(series.holes, "the run ended first")
-                resumed = series.resumed and series.last == series.known is not None
-                if self.fill and series.path and (series.looking or resumed):
-                    series.looking = series.resumed = False
-                    unsure.append(series.channel)
-        if unsure:
+        every = [s.keeper for s in self.ws._subscriptions if isinstance(s.keeper, TradeSeries)]
+        for series in every:
+            series.give_up(series.holes, "the run ended first")
+        unsure = [s for s in every if s.looking or (s.last == s.resumed is not None and s.path)]
+        if unsure and self.fill:
             self.ws.counts["channels not looked up"] += len(unsure)
-            names = ", ".join(unsure[:3]) + ", …" * (len(unsure) > 3)
+            names = ", ".join(s.channel for s in unsure[:3]) + ", …" * (len(unsure) > 3)
             okex_log.warning("The run ended before the newest rows of these were looked up: %s.", names)
-
-    def _put(self, look: bool, patience: float, steps: Iterator[float]) -> None:
-        self._asked.put((look, monotonic() + patience, steps))
-        if self._thread.ident is None:
-            self._thread.start()
+        self.fill = 0.0
 
     def _run(self) -> None:
         """Take one step at a time: of the hole that waits longest, or else of a look."""
@@ -2585,77 +2574,25 @@ class Filler:
                 if (rest := next(steps, None)) is not None:
                     waiting.append((look, monotonic() + rest, steps))
 
-    def _look(self, subscription: Subscription, series: TradeSeries) -> Iterator[float]:
-        """Fetch the newest rows; where none came yet, back to when the channel was confirmed."""
-        found, why = yield from self._page(series)
-        if why:
-            self.ws._warn_once(f"{series.channel}: REST does not tell the newest rows: {why}.")
-        more = found
-        while more and series.last is None and found[min(found)][0] > series.begun * 1000:
-            more, _ = yield from self._page(series, min(found))
-            found |= more
-        self._fetched.append((series, self._found(subscription, series, found)))
-
-    def _found(self, subscription: Subscription, series: TradeSeries, found: FoundRows) -> Iterator[list[Any]]:
-        """On the reading thread: have filled what a look found, and a dead channel subscribed to anew."""
-        series.looking = False
-        if found:
-            hole = series.reach(found)
-            new = [found[number] for number in found if number > hole.after]
-            # A bar may be without trades; that of a mark price or an index has no volume.
-            ends = [end / 1000 for end, row in new if str(row.get("vol", "1")).strip("0.")]
-            self._put(False, 0.0, self._steps(series, hole, series.looked, found, quiet=not ends))
-            due = self.ws.exchange_time() - 15
-            if series.since and any(series.since + 5 <= end <= due for end in ends):
-                self.ws._resubscribe(subscription, "REST has rows that did not come", late=True)
-        yield []
-
-    def _steps(
-        self, series: TradeSeries, hole: SeriesHole, since: float, found: FoundRows, quiet: bool = False
-    ) -> Iterator[float]:
-        """Fetch a hole, missing since a time, page by page, backwards. Yields the seconds to the next step."""
-        if not series.parts(hole):  # it was only late
+    def _steps(self, series: TradeSeries, hole: SeriesHole, since: float) -> Iterator[float]:
+        """Fetch what is missing since a time, page by page, backwards. Yields the seconds to the next step."""
+        if not hole.look and not series.parts(hole):  # it was only late
             return
-        self.ws.counts["holes"] += 1
+        self.ws.counts["holes"] += not hole.look
         why = "" if self.fill else "filling is off"
         if not series.path:
             why = "REST has no such candles"
-        if not why and not quiet:
+        if not hole.look and not why:
             okex_log.warning("%s: missing %s. Asking REST.", series.channel, series.describe(hole))
-        while self.fill and not since:
+        while not why and not since:
             yield 0.1
             since = self.ws.counts["connects"] and self.ws.exchange_time()
-        oldest = (since - self.fill) * 1000  # ms
+        oldest = 1000 * (since - self.fill if hole.after >= 0 else series.begun)  # ms
         pages: list[str] = []  # newest first, each as JSON, which takes a fifth of the memory
-        known, listed, rows = hole.before, hole.before, 0
+        newest, known, listed, rows, failures = -1, hole.before, hole.before, 0, 0
         while not why and not series.dropped and series.size(SeriesHole(hole.after, known)) > 0:
-            if not found:
-                found, why = yield from self._page(series, known)
-            if not found:
-                break
-            inside = sorted(number for number in found if number > hole.after)
-            wanted = [number for number in inside if found[number][0] >= oldest]
-            pages.append(to_json([found[number][1] for number in wanted]))
-            listed = min(wanted, default=listed)
-            known, rows = min(found), rows + len(wanted)
-            if len(wanted) < len(inside):
-                why = "older than is to be filled"
-            elif rows >= MAX_RESTORED:
-                why = f"more than {MAX_RESTORED} rows"
-            if len(pages) % 50 == 0:
-                time = strftime("%H:%M:%S", localtime(found[known][0] / 1000))
-                text = f"{rows} missing rows fetched, back to {time}"
-                okex_log.warning("%s: %s.", series.channel, text)
-            found = {}
-            yield 0.0
-        self._fetched.append((series, self._restored(series, hole, pages, listed, why, quiet)))
-
-    def _page(self, series: TradeSeries, known: int | None = None) -> Generator[float, None, tuple[FoundRows, str]]:
-        """Fetch rows, trying again while that may help; in the end, why there are none."""
-        failures = 0
-        while not series.dropped:
             try:
-                return self._fetch(series, known), ""
+                found = self._fetch(series, known)
             except Exception as error:
                 trouble = explain(error, self.rest.server)
                 odd = isinstance(error, ODD_ROW) and not isinstance(error, OSError)
@@ -2665,22 +2602,44 @@ class Filler:
                     okex_log.warning("%s: %s. Trying again.", series.channel, trouble)
                 failures += 1
                 if lasting and failures >= FILL_TRIES:
-                    return {}, trouble
-                yield min(MAX_RETRY, 2.0 ** min(failures - 1, 10))
-        return {}, ""
+                    why = trouble
+                else:
+                    yield min(MAX_RETRY, 2.0 ** min(failures - 1, 10))
+                continue
+            if not found:
+                break
+            inside = sorted(number for number in found if number > hole.after)
+            wanted = [number for number in inside if found[number][0] >= oldest]
+            pages.append(to_json([found[number][1] for number in wanted]))
+            listed = min(wanted, default=listed)
+            newest, known, rows, failures = max(newest, *found), min(found), rows + len(wanted), 0
+            if len(wanted) < len(inside):
+                why = "older than is to be filled"
+            elif rows >= MAX_RESTORED:
+                why = f"more than {MAX_RESTORED} rows"
+            if len(pages) % 50 == 0:
+                time = strftime("%H:%M:%S", localtime(found[known][0] / 1000))
+                text = f"{rows} missing rows fetched, back to {time}"
+                okex_log.warning("%s: %s.", series.channel, text)
+            yield 0.0
+        if hole.look:
+            after = hole.after if hole.after >= 0 else min(listed - series.step, newest)
+            hole = SeriesHole(after, newest + series.step, hole.look)
+        self._fetched.append((series, self._restored(series, hole, pages, listed, why)))
 
-    def _fetch(self, series: TradeSeries, known: int | None) -> FoundRows:
-        """Rows below a known one, or the newest. Raises ValueError for a useless page."""
+    def _fetch(self, series: TradeSeries, known: int) -> dict[int, tuple[int, Any]]:
+        """Rows below a number, by number: end in ms, and row. Raises ValueError for a useless page."""
         for _ in range(2 if "index-" in series.path else 1):  # of these, OKX takes 5 a second
             self.ws._stop.wait(FILL_PACE.turn())
         found = {}
-        after = f"&after={known + 1}" if known is not None else ""
+        after = f"&after={known + 1}" if known < NEWEST else ""
         for row in self.rest.get(f"/api/v5/market/{series.path}{after}&limit=100"):  # newest first
             with suppress(*ODD_ROW):  # no such row
                 number, time, whole = series.read(row)
                 found[number] = (time, whole)
-        below = {number: row for number, row in found.items() if known is None or number < known}
-        if known is not None and (not below or series.size(SeriesHole(max(found), known)) > 0):  # a server that lags
+        below = {number: row for number, row in found.items() if number < known}
+        lags = not below or series.size(SeriesHole(max(found), known)) > 0  # as a server may that is behind
+        if lags and known < NEWEST:
             raise ValueError("REST does not list such rows")
         if self._failing:
             okex_log.warning("REST answers again.")
@@ -2704,25 +2663,38 @@ class Filler:
         return True
 
     def _restored(
-        self, series: TradeSeries, hole: SeriesHole, pages: list[str], listed: int, why: str, quiet: bool
+        self, series: TradeSeries, hole: SeriesHole, pages: list[str], listed: int, why: str
     ) -> Iterator[list[Any]]:
         """The rows fetched for a hole, lowest first; in the end, tell what stays missing."""
+        if hole.look and pages:
+            series.reach(hole)
+            self.ws.counts["holes"] += len(series.parts(hole))
+        elif hole.look and why:
+            self.ws._warn_once(f"{series.channel}: REST does not tell the newest rows: {why}.")
         count = 0
         while pages:
             page = from_json(pages.pop())
             for n in range(0, len(page), 10):  # few, so that live ones need not wait long
-                rows = series.restore(page[n : n + 10])
-                count += len(rows)
+                rows = lost = series.restore(page[n : n + 10])
+                if hole.look:  # a bar may be without trades; that of a mark price or an index has no volume
+                    lost = [row for row in rows if str(row.get("vol", "1")).strip("0.")]
+                    ends = [(int(row["ts"]) + series.step) / 1000 for row in lost]
+                    due = self.ws.exchange_time() - 15
+                    if series.since and any(series.since + 5 <= end <= due for end in ends):
+                        self.ws._resubscribe(hole.look, "REST has rows that did not come", late=True)
+                count += len(lost)
                 yield rows
         unlisted = [part for part in series.parts(hole) if not why or part.before > listed]
         gone = sum(map(series.size, unlisted))  # what REST leaves out was never public
         text = plural(count, "missing rows restored")
         if gone:
             text += f"; {gone} do not exist, since REST does not list them"
-        if gone or (count and not quiet):
+        if count or gone:
             okex_log.info("%s: %s.", series.channel, text)
         series.give_up(unlisted)
         series.give_up(series.parts(hole), why)
+        if hole.look:
+            series.looking = False
 
     def missing(self, series: TradeSeries, hole: SeriesHole, why: str) -> None:
         self.ws.counts["missing"] += series.size(hole)
