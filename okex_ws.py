@@ -2301,11 +2301,11 @@ class TradeSeries(Keeper):
         self.dropped = False  # the user gave the channel up
         self.resumed: int | None = None  # what `last` was when asked for; -1 once a row came, or a look began
         self.looking = False  # REST is being asked for the newest rows
-        # When it was confirmed first and last, and last looked for, in s by the exchange's clock; 0: not yet.
-        self.begun = self.since = self.looked = 0.0
+        self.begun = self.since = inf  # when it was confirmed first, and last, by the exchange's clock, in s
+        self.looked = 0.0  # when the last look began
 
     def open(self) -> None:
-        self.since, self.resumed = 0.0, self.last
+        self.since, self.resumed = inf, self.last
 
     def drop(self) -> None:
         self.dropped = True
@@ -2382,7 +2382,7 @@ class TradeSeries(Keeper):
 
     def owes(self, clock: float) -> bool:
         """Whether it is not known what came before: there was no row within 5 s."""
-        return self.last == self.resumed and 0 < self.since <= clock - 5
+        return self.last == self.resumed and self.since <= clock - 5
 
     def reach(self, hole: SeriesHole) -> None:
         """Learn that REST has rows up to the end of a hole: what did not come is missing."""
@@ -2530,9 +2530,9 @@ class Filler:
 
     def ask(self, series: TradeSeries, hole: SeriesHole, patience: float) -> None:
         """Have a hole filled, unless what is missing comes within so many seconds."""
-        now = self.ws.counts["connects"] and self.ws.exchange_time()  # not known before the first connection
-        steps = self._steps(series, hole, series.looked if series.looking else now)
-        self._asked.put((hole.look is not None, monotonic() + patience, steps))
+        clock = series.looked if series.looking else self.ws.exchange_time()
+        since = clock if self.ws.counts["connects"] else 0.0  # it is not known yet
+        self._asked.put((hole.look is not None, monotonic() + patience, self._steps(series, hole, since)))
         if self._thread.ident is None:
             self._thread.start()
 
@@ -2542,7 +2542,7 @@ class Filler:
         for subscription in self.ws._subscriptions if self.fill else ():
             series = subscription.keeper
             if isinstance(series, TradeSeries) and series.path and subscription.state == "confirmed":
-                series.begun, series.since = series.begun or clock, series.since or clock
+                series.begun, series.since = min(series.begun, clock), min(series.since, clock)
                 if series.owes(clock) and not series.looking:
                     series.looking, series.looked, series.resumed = True, clock, -1
                     after = -1 if series.last is None else series.last
@@ -2564,11 +2564,11 @@ class Filler:
         """Take one step at a time: of the hole that waits longest, or else of a look."""
         waiting: list[tuple[bool, float, Iterator[float]]] = []
         while not self.ws._stop.is_set():
-            wait = min([due for _, due, _ in waiting], default=inf) - monotonic()
+            ready = [job for job in waiting if job[1] <= monotonic() and self.ws.counts["connects"]]
             with suppress(Empty):
-                waiting.append(self._asked.get(timeout=min(1.0, max(0.0, wait))))
+                waiting.append(self._asked.get(timeout=0.0 if ready else 0.1))
                 continue
-            if ready := [job for job in waiting if job[1] <= monotonic()]:
+            if ready:
                 look, _, steps = job = min(ready, key=lambda job: job[:2])
                 waiting.remove(job)
                 if (rest := next(steps, None)) is not None:
@@ -2584,10 +2584,7 @@ class Filler:
             why = "REST has no such candles"
         if not hole.look and not why:
             okex_log.warning("%s: missing %s. Asking REST.", series.channel, series.describe(hole))
-        while not why and not since:
-            yield 0.1
-            since = self.ws.counts["connects"] and self.ws.exchange_time()
-        oldest = 1000 * (since - self.fill if hole.after >= 0 else series.begun)  # ms
+        since = (since or self.ws.exchange_time()) - self.fill if hole.after >= 0 else series.begun
         pages: list[str] = []  # newest first, each as JSON, which takes a fifth of the memory
         newest, known, listed, rows, failures = -1, hole.before, hole.before, 0, 0
         while not why and not series.dropped and series.size(SeriesHole(hole.after, known)) > 0:
@@ -2609,7 +2606,7 @@ class Filler:
             if not found:
                 break
             inside = sorted(number for number in found if number > hole.after)
-            wanted = [number for number in inside if found[number][0] >= oldest]
+            wanted = [number for number in inside if found[number][0] >= since * 1000]
             pages.append(to_json([found[number][1] for number in wanted]))
             listed = min(wanted, default=listed)
             newest, known, rows, failures = max(newest, *found), min(found), rows + len(wanted), 0
@@ -2618,9 +2615,8 @@ class Filler:
             elif rows >= MAX_RESTORED:
                 why = f"more than {MAX_RESTORED} rows"
             if len(pages) % 50 == 0:
-                time = strftime("%H:%M:%S", localtime(found[known][0] / 1000))
-                text = f"{rows} missing rows fetched, back to {time}"
-                okex_log.warning("%s: %s.", series.channel, text)
+                back = strftime("%H:%M:%S", localtime(found[known][0] / 1000))
+                okex_log.warning("%s: %d missing rows fetched, back to %s.", series.channel, rows, back)
             yield 0.0
         if hole.look:
             after = hole.after if hole.after >= 0 else min(listed - series.step, newest)
@@ -2638,8 +2634,7 @@ class Filler:
                 number, time, whole = series.read(row)
                 found[number] = (time, whole)
         below = {number: row for number, row in found.items() if number < known}
-        lags = not below or series.size(SeriesHole(max(found), known)) > 0  # as a server may that is behind
-        if lags and known < NEWEST:
+        if known < NEWEST and (not below or series.size(SeriesHole(max(found), known)) > 0):  # a server that lags
             raise ValueError("REST does not list such rows")
         if self._failing:
             okex_log.warning("REST answers again.")
@@ -2680,7 +2675,7 @@ class Filler:
                     lost = [row for row in rows if str(row.get("vol", "1")).strip("0.")]
                     ends = [(int(row["ts"]) + series.step) / 1000 for row in lost]
                     due = self.ws.exchange_time() - 15
-                    if series.since and any(series.since + 5 <= end <= due for end in ends):
+                    if any(series.since + 5 <= end <= due for end in ends):
                         self.ws._resubscribe(hole.look, "REST has rows that did not come", late=True)
                 count += len(lost)
                 yield rows
