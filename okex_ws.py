@@ -306,6 +306,8 @@ class OkexWS(Connection):
     ping_every  seconds between pings, if not the generation's own
     fill        seconds back, at most, that missing trades and candles of v5 are fetched by REST; 0: not.
                 Their rows come late, and have "restored": true
+    since       history of v5's trades and candles, handed over before the first live row of each channel,
+                oldest first, "restored": true: "2h" or 7200.0 (seconds), or a number of rows, an int
     final       of v5's candles, give the handler the final ones alone
 
     `books[channel]` is the live OrderBook of a book channel, `counts` counts messages and what went wrong.
@@ -334,6 +336,7 @@ class OkexWS(Connection):
         ping_every: float | None = None,
         fill: float = 3600.0,
         final: bool = False,
+        since: str | float = 0.0,
     ) -> None:
         wanted = [channels] if isinstance(channels, str) else list(channels)
         first = (*wanted, "account" if credentials else "status")[0]  # it tells the endpoint
@@ -342,6 +345,9 @@ class OkexWS(Connection):
         self.depth = depth if handler or depth else 1  # a change of a book is nothing to print
         self.ping_every = ping_every or self.dialect.ping_every
         self.final = final
+        self.since = length_of_history(since)
+        if self.since and not any(map(has_history, wanted)):
+            raise ValueError("since= has no effect without trades or candles of v5")
         self.counts: Counter[str] = Counter()  # written by the reading thread, but for what is rare
         self._warned: set[str] = set()  # what is said only once
 
@@ -688,6 +694,8 @@ def make_keeper(ws: OkexWS, channel: str) -> "Keeper | None":
     if series := series_of(channel):
         keeper = series(channel, ws._filler)
         keeper.final = ws.final
+        if ws.since and keeper.path:
+            keeper.await_history(ws.since)
         return keeper
     names = columns_of(channel)
     return Keeper(names) if names else None
@@ -2284,6 +2292,7 @@ class TradeSeries(Keeper):
     step = 1  # from one number to the next
     patience = 0.0  # seconds that a row may be late before it is asked for
     final = False  # whether the handler gets no candle that still forms
+    history = 0.0  # to be fetched yet: seconds, or, as an int, rows
 
     def __init__(self, channel: str, filler: "Filler | None" = None) -> None:
         super().__init__(columns_of(channel))
@@ -2301,6 +2310,7 @@ class TradeSeries(Keeper):
         self.dropped = False  # the user gave the channel up
         self.resumed: int | None = None  # what `last` was when asked for; -1 once a row came, or a look began
         self.looking = False  # REST is being asked for the newest rows
+        self.held: list[Any] | None = None  # rows that wait for the history before them
         self.begun = self.since = inf  # when it was confirmed first, and last, by the exchange's clock, in s
         self.looked = 0.0  # when the last look began
 
@@ -2376,9 +2386,36 @@ class TradeSeries(Keeper):
         filler, self.filler = self.filler, None  # until all of them are known
         self.judge(list(rows))
         self.filler, self.resumed = filler, self.last
+        if self.held is None:
+            self.release()
+
+    def await_history(self, history: float) -> None:
+        """Keep what comes back until the history, so many seconds or rows, is handed over."""
+        self.history, self.held = history, []
+        vars(self)["take"] = self.hold
+
+    def hold(self, rows: list[Any], action: str = "") -> list[Any]:
+        """In place of take(): keep rows; but 10,000 are enough."""
+        self.held = [*(self.held or ()), *rows]
+        if len(self.held) < 10_000:
+            return []
+        okex_log.warning("%s: its history takes long. Live rows go ahead.", self.channel)
+        return self.release()
+
+    def release(self) -> list[Any]:
+        """Ask for what is missing, and take the rows that were held."""
         for hole in self.holes:
-            if filler:
-                filler.ask(self, hole, 0.0)
+            if self.filler:
+                self.filler.ask(self, hole, 0.0)
+        vars(self).pop("take", None)
+        rows, self.held = self.held or [], None
+        return self.take(rows)
+
+    @property
+    def reach_back(self) -> float:
+        """Seconds that the history goes back, at most: rows are looked for within a day, or twice their length."""
+        rows = isinstance(self.history, int)
+        return max(86_400.0, self.history * self.step / 500) if rows else self.history
 
     def owes(self, clock: float) -> bool:
         """Whether it is not known what came before: there was no row within 5 s."""
@@ -2387,6 +2424,10 @@ class TradeSeries(Keeper):
     def reach(self, hole: SeriesHole) -> None:
         """Learn that REST has rows up to the end of a hole: what did not come is missing."""
         newest = hole.before - self.step
+        if self.held is not None and self.last is not None:  # what a sink has, the handler lacks
+            holes = [SeriesHole(each.after, min(each.before, hole.after + self.step)) for each in self.holes]
+            self.holes = [each for each in holes if self.size(each) > 0]
+            self.last = min(self.last, hole.after)
         if self.last == self.resumed:
             self.resumed = newest
         if self.last is None:
@@ -2516,6 +2557,24 @@ def series_of(channel: str) -> type[TradeSeries] | None:
     return CandleSeries if CandleSeries.CHANNEL.fullmatch(kind) else None
 
 
+def has_history(channel: str) -> bool:
+    """Whether REST has what came before on a channel, or on those of a pattern."""
+    kind = series_of(channel)
+    return bool(kind and kind(channel).path)
+
+
+def length_of_history(since: str | float) -> float:
+    """Seconds, from 7200.0 or "2h"; or rows, an int, from 200 or "200". Raises ValueError for anything else."""
+    try:
+        if isinstance(since, str):
+            since = int(since) if since.isdecimal() else length_of_time(since)
+        if 0 <= since < inf:
+            return since
+    except ValueError:
+        pass
+    raise ValueError(f"since={since!r} is neither a length of time, like 2h, nor a number of rows")
+
+
 class Filler:
     """Fetches by REST what a client's series miss, on a thread of its own: holes, and then newest rows."""
 
@@ -2527,6 +2586,7 @@ class Filler:
         self._fetched: deque[tuple[TradeSeries, Iterator[list[Any]]]] = deque()
         self._thread = threading.Thread(target=self._run, name="okex_ws filler", daemon=True)
         self._failing = False
+        self._answered = 0.0  # monotonic: when REST last did, or was asked for a history
 
     def ask(self, series: TradeSeries, hole: SeriesHole, patience: float) -> None:
         """Have a hole filled, unless what is missing comes within so many seconds."""
@@ -2537,16 +2597,21 @@ class Filler:
             self._thread.start()
 
     def check(self) -> None:
-        """Once a second: look where a row should have come."""
+        """Once a second: look where a row should have come, and fetch histories."""
         clock = self.ws.exchange_time()
-        for subscription in self.ws._subscriptions if self.fill else ():
+        for subscription in self.ws._subscriptions:
             series = subscription.keeper
             if isinstance(series, TradeSeries) and series.path and subscription.state == "confirmed":
                 series.begun, series.since = min(series.begun, clock), min(series.since, clock)
-                if series.owes(clock) and not series.looking:
+                wanted = series.history or (self.fill and series.owes(clock))
+                if wanted and not series.looking:
+                    self._answered = monotonic() if series.history else self._answered
                     series.looking, series.looked, series.resumed = True, clock, -1
-                    after = -1 if series.last is None else series.last
+                    after = -1 if series.last is None or series.history else series.last
                     self.ask(series, SeriesHole(after, NEWEST, subscription), 0.0)
+                elif series.held is not None and monotonic() > self._answered + 10:
+                    self.ws._warn_once("REST does not answer: live rows go ahead, and history follows late.")
+                    self._give(series, series.release())
 
     def end(self) -> None:
         """Name what the end of the run leaves missing. From any thread, if the reading one hangs."""
@@ -2579,12 +2644,15 @@ class Filler:
         if not hole.look and not series.parts(hole):  # it was only late
             return
         self.ws.counts["holes"] += not hole.look
-        why = "" if self.fill else "filling is off"
+        why = "" if self.fill or hole.look else "filling is off"
         if not series.path:
             why = "REST has no such candles"
         if not hole.look and not why:
             okex_log.warning("%s: missing %s. Asking REST.", series.channel, series.describe(hole))
-        since = (since or self.ws.exchange_time()) - self.fill if hole.after >= 0 else series.begun
+        since, most = (since or self.ws.exchange_time()) - self.fill, MAX_RESTORED
+        if hole.after < 0:
+            since = series.begun - series.reach_back
+            most = min(most, series.history) if isinstance(series.history, int) else most
         pages: list[str] = []  # newest first, each as JSON, which takes a fifth of the memory
         newest, known, listed, rows, failures = -1, hole.before, hole.before, 0, 0
         while not why and not series.dropped and series.size(SeriesHole(hole.after, known)) > 0:
@@ -2600,20 +2668,25 @@ class Filler:
                 failures += 1
                 if lasting and failures >= FILL_TRIES:
                     why = trouble
+                    if hole.look:
+                        self.ws._warn_once(f"{series.channel}: REST does not tell its newest rows: {why}.")
                 else:
                     yield min(MAX_RETRY, 2.0 ** min(failures - 1, 10))
                 continue
             if not found:
                 break
+            if series.history and series.held is None and known > series.first > 0:
+                known = series.first  # live rows went ahead
+                continue
             inside = sorted(number for number in found if number > hole.after)
-            wanted = [number for number in inside if found[number][0] >= since * 1000]
+            wanted = [number for number in inside if found[number][0] >= since * 1000][rows - most :]
             pages.append(to_json([found[number][1] for number in wanted]))
             listed = min(wanted, default=listed)
             newest, known, rows, failures = max(newest, *found), min(found), rows + len(wanted), 0
-            if len(wanted) < len(inside):
+            if rows == most:
+                why = f"more than {most} rows"
+            elif len(wanted) < len(inside):
                 why = "older than is to be filled"
-            elif rows >= MAX_RESTORED:
-                why = f"more than {MAX_RESTORED} rows"
             if len(pages) % 50 == 0:
                 back = strftime("%H:%M:%S", localtime(found[known][0] / 1000))
                 okex_log.warning("%s: %d missing rows fetched, back to %s.", series.channel, rows, back)
@@ -2638,7 +2711,7 @@ class Filler:
             raise ValueError("REST does not list such rows")
         if self._failing:
             okex_log.warning("REST answers again.")
-        self._failing = False
+        self._failing, self._answered = False, monotonic()
         return below
 
     def hand_over(self) -> bool:
@@ -2649,13 +2722,16 @@ class Filler:
         rows = None if series.dropped else next(batches, None)
         if rows is None:
             self._fetched.popleft()
-        elif rows:
-            self.ws.counts["rows restored"] += len(rows)
-            try:
-                self.ws.handler(series.channel, rows)
-            except Exception as error:
-                self.ws._handler_failed(series.channel, error)
+        else:
+            self._give(series, rows)
         return True
+
+    def _give(self, series: TradeSeries, rows: list[Any]) -> None:
+        try:
+            if rows:
+                self.ws.handler(series.channel, rows)
+        except Exception as error:
+            self.ws._handler_failed(series.channel, error)
 
     def _restored(
         self, series: TradeSeries, hole: SeriesHole, pages: list[str], listed: int, why: str
@@ -2663,15 +2739,14 @@ class Filler:
         """The rows fetched for a hole, lowest first; in the end, tell what stays missing."""
         if hole.look and pages:
             series.reach(hole)
-            self.ws.counts["holes"] += len(series.parts(hole))
-        elif hole.look and why:
-            self.ws._warn_once(f"{series.channel}: REST does not tell the newest rows: {why}.")
+            self.ws.counts["holes"] += 0 if series.history else len(series.parts(hole))
         count = 0
         while pages:
             page = from_json(pages.pop())
             for n in range(0, len(page), 10):  # few, so that live ones need not wait long
                 rows = lost = series.restore(page[n : n + 10])
-                if hole.look:  # a bar may be without trades; that of a mark price or an index has no volume
+                self.ws.counts["rows restored"] += len(rows)
+                if hole.look and not series.history:  # a bar may be without trades; that of an index has no volume
                     lost = [row for row in rows if str(row.get("vol", "1")).strip("0.")]
                     ends = [(int(row["ts"]) + series.step) / 1000 for row in lost]
                     due = self.ws.exchange_time() - 15
@@ -2681,7 +2756,7 @@ class Filler:
                 yield rows
         unlisted = [part for part in series.parts(hole) if not why or part.before > listed]
         gone = sum(map(series.size, unlisted))  # what REST leaves out was never public
-        text = plural(count, "missing rows restored")
+        text = plural(count, "rows of history" if series.history and hole.look else "missing rows restored")
         if gone:
             text += f"; {gone} do not exist, since REST does not list them"
         if count or gone:
@@ -2689,7 +2764,9 @@ class Filler:
         series.give_up(unlisted)
         series.give_up(series.parts(hole), why)
         if hole.look:
-            series.looking = False
+            series.looking, series.history = False, 0.0
+        if hole.look and series.held is not None:
+            yield series.release()
 
     def missing(self, series: TradeSeries, hole: SeriesHole, why: str) -> None:
         self.ws.counts["missing"] += series.size(hole)
@@ -4179,9 +4256,8 @@ class Writer:
     def waiting(self) -> int:
         return self.put_rows - self.written
 
-    def recall(self, series: TradeSeries, seconds: float) -> Iterator[tuple[range, Any]]:
+    def recall(self, series: TradeSeries, seconds: float, live: bool = False) -> Iterator[tuple[range, Any]]:
         """Rows that the sink has of a channel, and their numbers, from the first that was live."""
-        live = False
         for row in self.sink.recall(series.channel, seconds):
             with suppress(*ODD_ROW):
                 first, last, final = series.span(row)
@@ -4573,6 +4649,7 @@ Print OKEx/OKX market data as it happens; all else goes to stderr.
   --seconds TIME      stop by itself after so long; 90m, 2h and 1d, too
   --count N           stop by itself after so many rows
   --fill TIME         how far back missing rows are fetched (1h; 0: not)
+  --since TIME|N      first what came before: so long (2h), or so many rows
   --final             of v5's candles, the final ones alone
 %s
   --name NAME         the NAME in the keys of Redis (default: default)
@@ -4739,7 +4816,10 @@ class Run:
         elif not targets and not args.board:
             args.depth = args.depth or 1  # the changes of a book are nothing to print
             self.output = functools.partial(print_rows, ladder=args.depth)
+        self.since = length_of_history(args.since or 0.0)
         self.subscribe(args.channels)
+        if self.since and not any(map(has_history, args.channels)):
+            raise ValueError("--since has no effect without trades or candles of v5")
         if (args.depth or 1) > 1 and not any(client.books for client in self.clients):
             raise ValueError("--depth has no effect without an order book")
         if args.final and all(client.dialect.retired for client in self.clients):
@@ -4829,21 +4909,28 @@ class Run:
                 if dialect.book(channel) == "changes" and not is_pattern(channel):
                     has = [client for client in fit if channel in client.books]
                     fit = has or [client for client in fit if len(client.books) < MAX_DEEP_BOOKS]
+                since = self.since if has_history(channel) else 0.0
                 if not fit:
-                    client = OkexWS(channel, self.handle, **options)
+                    client = OkexWS(channel, self.handle, since=since, **options)
                     hears = functools.partial(self.on_status, client)
                     vars(client).update(on_status=hears, on_refused=self.on_refused, found=self.found)
                     self.clients.append(client)
                     if self.running:
                         client.start()
             if fit:
+                fit[0].since = since
                 fit[0].subscribe(channel)
 
     def recall(self, channels: Iterable[str]) -> None:
         """Tell the clients what earlier runs kept: they go on there."""
         for channel in channels:
             if kind := series_of(channel):
-                rows = common_rows(kind(channel), self.writers, self.args.fill)
+                series, fill = kind(channel), self.args.fill
+                series.history = self.since
+                rows = common_rows(series, self.writers, max(fill, series.reach_back))
+                for writer in self.writers if self.since else ():  # history comes whole: each takes what it lacks
+                    had = writer.recall(series, series.reach_back, live=True)
+                    writer.had[channel] = {n for numbers, _ in had for n in numbers}
                 for client in self.clients:  # who has it reads them
                     client.recall(channel, rows)
         for writer in self.writers:
@@ -4874,6 +4961,7 @@ class Run:
                 raise ValueError("patterns are for the start: subscribe by names")
             for channel in channels:
                 self.refusals.pop(channel, None)
+            self.since = 0.0  # the sinks may have it
             self.subscribe(channels)
             end = monotonic() + 3.0
             while {"wanted", "sent", "refused"} & {*map(self.channels().get, channels)} and monotonic() < end:
