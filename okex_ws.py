@@ -344,9 +344,8 @@ class OkexWS(Connection):
         self.handler = handler or print_rows
         self.depth = depth if handler or depth else 1  # a change of a book is nothing to print
         self.ping_every = ping_every or self.dialect.ping_every
-        self.final = final
-        self.since = length_of_history(since)
-        if self.since and not any(map(has_history, wanted)):
+        self.final, self.since = final, since
+        if since and not any(history_of(channel, since) for channel in wanted):
             raise ValueError("since= has no effect without trades or candles of v5")
         self.counts: Counter[str] = Counter()  # written by the reading thread, but for what is rare
         self._warned: set[str] = set()  # what is said only once
@@ -694,8 +693,9 @@ def make_keeper(ws: OkexWS, channel: str) -> "Keeper | None":
     if series := series_of(channel):
         keeper = series(channel, ws._filler)
         keeper.final = ws.final
-        if ws.since and keeper.path:
-            keeper.await_history(ws.since)
+        keeper.history = history_of(channel, ws.since)
+        if keeper.history:
+            keeper.held, vars(keeper)["take"] = [], keeper.hold  # until it is handed over
         return keeper
     names = columns_of(channel)
     return Keeper(names) if names else None
@@ -2389,15 +2389,11 @@ class TradeSeries(Keeper):
         if self.held is None:
             self.release()
 
-    def await_history(self, history: float) -> None:
-        """Keep what comes back until the history, so many seconds or rows, is handed over."""
-        self.history, self.held = history, []
-        vars(self)["take"] = self.hold
-
     def hold(self, rows: list[Any], action: str = "") -> list[Any]:
-        """In place of take(): keep rows; but 10,000 are enough."""
-        self.held = [*(self.held or ()), *rows]
-        if len(self.held) < 10_000:
+        """In place of take(): keep rows until the history before them is handed over, but not too many."""
+        held = self.held = self.held or []
+        held += rows
+        if len(held) < 10_000:
             return []
         okex_log.warning("%s: its history takes long. Live rows go ahead.", self.channel)
         return self.release()
@@ -2413,7 +2409,7 @@ class TradeSeries(Keeper):
 
     @property
     def reach_back(self) -> float:
-        """Seconds that the history goes back, at most: rows are looked for within a day, or twice their length."""
+        """Seconds that the history goes back; for a number of rows, a day, or twice as long as bars take."""
         rows = isinstance(self.history, int)
         return max(86_400.0, self.history * self.step / 500) if rows else self.history
 
@@ -2424,14 +2420,12 @@ class TradeSeries(Keeper):
     def reach(self, hole: SeriesHole) -> None:
         """Learn that REST has rows up to the end of a hole: what did not come is missing."""
         newest = hole.before - self.step
-        if self.held is not None and self.last is not None:  # what a sink has, the handler lacks
-            holes = [SeriesHole(each.after, min(each.before, hole.after + self.step)) for each in self.holes]
-            self.holes = [each for each in holes if self.size(each) > 0]
-            self.last = min(self.last, hole.after)
         if self.last == self.resumed:
             self.resumed = newest
-        if self.last is None:
-            self.last, self.first = hole.after, hole.after + self.step
+        if self.last is None or self.held is not None:  # what a sink has of a history, the handler lacks
+            holes = (SeriesHole(each.after, min(each.before, hole.after + self.step)) for each in self.holes)
+            self.holes = [each for each in holes if self.size(each) > 0]
+            self.first, self.last = hole.after + self.step, min(self.last or hole.after, hole.after)
         parts = SeriesHole(hole.after, self.first), SeriesHole(self.last, hole.before)
         self.holes = [*self.holes, *(part for part in parts if self.size(part) > 0)]
         self.first, self.last = min(self.first, hole.after + self.step), max(self.last, newest)
@@ -2557,21 +2551,20 @@ def series_of(channel: str) -> type[TradeSeries] | None:
     return CandleSeries if CandleSeries.CHANNEL.fullmatch(kind) else None
 
 
-def has_history(channel: str) -> bool:
-    """Whether REST has what came before on a channel, or on those of a pattern."""
+def history_of(channel: str, since: str | float) -> float:
+    """Seconds (7200.0, "2h") or, as an int, rows (200, "200") to fetch first; 0 if REST has none of the channel.
+
+    Raises ValueError for what is neither.
+    """
     kind = series_of(channel)
-    return bool(kind and kind(channel).path)
-
-
-def length_of_history(since: str | float) -> float:
-    """Seconds, from 7200.0 or "2h"; or rows, an int, from 200 or "200". Raises ValueError for anything else."""
-    try:
-        if isinstance(since, str):
-            since = int(since) if since.isdecimal() else length_of_time(since)
-        if 0 <= since < inf:
-            return since
-    except ValueError:
-        pass
+    if not since or not kind or not kind(channel).path:
+        return 0.0
+    if isinstance(since, str) and since.isdecimal():
+        return int(since)
+    with suppress(ValueError):
+        length = length_of_time(since) if isinstance(since, str) else since
+        if 0 < length < inf:
+            return length
     raise ValueError(f"since={since!r} is neither a length of time, like 2h, nor a number of rows")
 
 
@@ -2581,8 +2574,7 @@ class Filler:
     def __init__(self, ws: OkexWS, rest: "Rest", fill: float) -> None:
         self.ws, self.rest = ws, rest
         self.fill = fill  # seconds back at most; 0 for not at all
-        # Whether it is a look, when to take the next step, and the steps.
-        self._asked: SimpleQueue[tuple[bool, float, Iterator[float]]] = SimpleQueue()
+        self._jobs: list[Any] = []  # of each, whether it is a look, when the next step is due, and the steps
         self._fetched: deque[tuple[TradeSeries, Iterator[list[Any]]]] = deque()
         self._thread = threading.Thread(target=self._run, name="okex_ws filler", daemon=True)
         self._failing = False
@@ -2592,7 +2584,7 @@ class Filler:
         """Have a hole filled, unless what is missing comes within so many seconds."""
         clock = series.looked if series.looking else self.ws.exchange_time()
         since = clock if self.ws.counts["connects"] else 0.0  # it is not known yet
-        self._asked.put((hole.look is not None, monotonic() + patience, self._steps(series, hole, since)))
+        self._jobs.append([hole.look is not None, monotonic() + patience, self._steps(series, hole, since)])
         if self._thread.ident is None:
             self._thread.start()
 
@@ -2627,32 +2619,30 @@ class Filler:
 
     def _run(self) -> None:
         """Take one step at a time: of the hole that waits longest, or else of a look."""
-        waiting: list[tuple[bool, float, Iterator[float]]] = []
-        while not self.ws._stop.is_set():
-            ready = [job for job in waiting if job[1] <= monotonic() and self.ws.counts["connects"]]
-            with suppress(Empty):
-                waiting.append(self._asked.get(timeout=0.0 if ready else 0.1))
-                continue
+        wait = 0.0
+        while not self.ws._stop.wait(wait):
+            now = monotonic() if self.ws.counts["connects"] else 0.0  # nothing is known before
+            ready = [job for job in list(self._jobs) if job[1] <= now]
+            wait = 0.0 if ready else 0.05
             if ready:
-                look, _, steps = job = min(ready, key=lambda job: job[:2])
-                waiting.remove(job)
-                if (rest := next(steps, None)) is not None:
-                    waiting.append((look, monotonic() + rest, steps))
+                job = min(ready, key=lambda job: job[:2])
+                rest = next(job[2], None)
+                job[1] = monotonic() + (rest or 0.0)
+                if rest is None:
+                    self._jobs.remove(job)
 
     def _steps(self, series: TradeSeries, hole: SeriesHole, since: float) -> Iterator[float]:
         """Fetch what is missing since a time, page by page, backwards. Yields the seconds to the next step."""
-        if not hole.look and not series.parts(hole):  # it was only late
-            return
-        self.ws.counts["holes"] += not hole.look
-        why = "" if self.fill or hole.look else "filling is off"
-        if not series.path:
-            why = "REST has no such candles"
-        if not hole.look and not why:
-            okex_log.warning("%s: missing %s. Asking REST.", series.channel, series.describe(hole))
-        since, most = (since or self.ws.exchange_time()) - self.fill, MAX_RESTORED
-        if hole.after < 0:
-            since = series.begun - series.reach_back
-            most = min(most, series.history) if isinstance(series.history, int) else most
+        why = "" if series.path else "REST has no such candles"
+        if not hole.look:
+            if not series.parts(hole):  # it was only late
+                return
+            self.ws.counts["holes"] += 1
+            why = why or "filling is off" * (not self.fill)
+            if not why:
+                okex_log.warning("%s: missing %s. Asking REST.", series.channel, series.describe(hole))
+        since = (since or self.ws.exchange_time()) - self.fill if hole.after >= 0 else series.begun - series.reach_back
+        most = series.history if hole.look and isinstance(series.history, int) else MAX_RESTORED
         pages: list[str] = []  # newest first, each as JSON, which takes a fifth of the memory
         newest, known, listed, rows, failures = -1, hole.before, hole.before, 0, 0
         while not why and not series.dropped and series.size(SeriesHole(hole.after, known)) > 0:
@@ -2745,7 +2735,6 @@ class Filler:
             page = from_json(pages.pop())
             for n in range(0, len(page), 10):  # few, so that live ones need not wait long
                 rows = lost = series.restore(page[n : n + 10])
-                self.ws.counts["rows restored"] += len(rows)
                 if hole.look and not series.history:  # a bar may be without trades; that of an index has no volume
                     lost = [row for row in rows if str(row.get("vol", "1")).strip("0.")]
                     ends = [(int(row["ts"]) + series.step) / 1000 for row in lost]
@@ -2753,6 +2742,7 @@ class Filler:
                     if any(series.since + 5 <= end <= due for end in ends):
                         self.ws._resubscribe(hole.look, "REST has rows that did not come", late=True)
                 count += len(lost)
+                self.ws.counts["rows restored"] += len(rows)
                 yield rows
         unlisted = [part for part in series.parts(hole) if not why or part.before > listed]
         gone = sum(map(series.size, unlisted))  # what REST leaves out was never public
@@ -4693,7 +4683,7 @@ def parse_arguments(argv: Sequence[str] | None) -> Any:
     kinds |= {"N": {"type": int}, "TIME": {"type": length_of_time}, "REGION": {"choices": REGIONS}}
     for option, value in re.findall(r"^  (--[\w-]+) (\S*) ", text, re.M):
         parser.add_argument(option, **kinds.get(value, {}))
-    parser.set_defaults(region="global", fill=3600.0, name="default", history=1000, credentials=None)
+    parser.set_defaults(region="global", fill=3600.0, since=0.0, name="default", history=1000, credentials=None)
     args = parser.parse_intermixed_args(argv)  # channels may stand between options
     usual = "trades:BTC-USDT"
     if args.board:
@@ -4816,9 +4806,8 @@ class Run:
         elif not targets and not args.board:
             args.depth = args.depth or 1  # the changes of a book are nothing to print
             self.output = functools.partial(print_rows, ladder=args.depth)
-        self.since = length_of_history(args.since or 0.0)
         self.subscribe(args.channels)
-        if self.since and not any(map(has_history, args.channels)):
+        if args.since and not any(history_of(channel, args.since) for channel in args.channels):
             raise ValueError("--since has no effect without trades or candles of v5")
         if (args.depth or 1) > 1 and not any(client.books for client in self.clients):
             raise ValueError("--depth has no effect without an order book")
@@ -4909,7 +4898,7 @@ class Run:
                 if dialect.book(channel) == "changes" and not is_pattern(channel):
                     has = [client for client in fit if channel in client.books]
                     fit = has or [client for client in fit if len(client.books) < MAX_DEEP_BOOKS]
-                since = self.since if has_history(channel) else 0.0
+                since = history_of(channel, self.args.since)
                 if not fit:
                     client = OkexWS(channel, self.handle, since=since, **options)
                     hears = functools.partial(self.on_status, client)
@@ -4925,11 +4914,12 @@ class Run:
         """Tell the clients what earlier runs kept: they go on there."""
         for channel in channels:
             if kind := series_of(channel):
-                series, fill = kind(channel), self.args.fill
-                series.history = self.since
-                rows = common_rows(series, self.writers, max(fill, series.reach_back))
-                for writer in self.writers if self.since else ():  # history comes whole: each takes what it lacks
-                    had = writer.recall(series, series.reach_back, live=True)
+                series = kind(channel)
+                series.history = history_of(channel, self.args.since)
+                seconds = max(self.args.fill, series.reach_back)
+                rows = common_rows(series, self.writers, seconds)
+                for writer in self.writers if series.history else ():  # it comes whole: each takes what it lacks
+                    had = writer.recall(series, seconds, live=True)
                     writer.had[channel] = {n for numbers, _ in had for n in numbers}
                 for client in self.clients:  # who has it reads them
                     client.recall(channel, rows)
@@ -4961,7 +4951,7 @@ class Run:
                 raise ValueError("patterns are for the start: subscribe by names")
             for channel in channels:
                 self.refusals.pop(channel, None)
-            self.since = 0.0  # the sinks may have it
+            self.args.since = 0.0  # the sinks may have it
             self.subscribe(channels)
             end = monotonic() + 3.0
             while {"wanted", "sent", "refused"} & {*map(self.channels().get, channels)} and monotonic() < end:
