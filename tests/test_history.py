@@ -1,23 +1,18 @@
 """History first: what came before a channel's first live row, in order, each row once, also in files."""
 
-import json
 import random
 import re
 import signal
-import sqlite3
 import subprocess
 import time
-from contextlib import suppress
 from functools import partial
 
 import pytest
-from conftest import Client, finish, program, wait_for
+from conftest import Client, finish, program, until, wait_for
 from exchange import Exchange
-from test_series import BARS, CANDLES, TRADES, numbers, rows_of, steps, walk, whole
+from test_series import BARS, CANDLES, TRADES, kept, numbers, rows_of, steps, walk, whole
 
 import okex_ws
-
-CHANNELS = {TRADES: [TRADES], CANDLES: [CANDLES, BARS, "mark-price-candle1m:BTC-USDT", "trades-all:BTC-USDT"]}
 
 
 @pytest.fixture(autouse=True)
@@ -25,39 +20,30 @@ def hasty(monkeypatch):
     monkeypatch.setattr(okex_ws.FILL_PACE, "spacing", 0.0)
 
 
-def history_first(channel, rows, since):
-    """Whether the oldest rows come first, then all that are live, and none is missing or there twice."""
-    live = [n for n, row in enumerate(rows) if "restored" not in row]
-    assert live and whole(channel, rows), channel
-    history = numbers(channel, rows[: live[0]])
-    assert history == sorted(history) and len(history) == since, channel
-    return [row for row in rows[live[0] :] if "restored" not in row]
-
-
-@pytest.mark.parametrize("channel", CHANNELS)
-def test_history_comes_before_live_rows_without_a_hole_or_a_repeat(exchange, connect, channel):
-    """Though REST is slow, fails, and its pages are short or overlap."""
-    rng, exchange.aggregates, exchange.rest_delay = random.Random(channel), True, 0.2
+@pytest.mark.parametrize("channels", [[TRADES], [CANDLES, BARS, "mark-price-candle1m:BTC-USDT", "trades-all:BTC-USDT"]])
+def test_history_comes_before_live_rows_without_a_hole_or_a_repeat(exchange, connect, channels):
+    """Though REST is slow, and its pages are short or overlap."""
+    rng, exchange.aggregates, exchange.rest_delay = random.Random(13), True, 0.2
 
     def unruly(path, query, rows):
         overlap = query | {"after": str(int(query["after"]) + rng.choice([0, 10]))} if "after" in query else query
         return exchange.rest(path, overlap)[: rng.choice([20, 50, 100])]
 
     exchange.rest_rows = unruly
-    client = connect(*CHANNELS[channel], since=300)
-    for name in CHANNELS[channel]:
+    client = connect(*channels, since=300)
+    for name in channels:
         wait_for(lambda name=name: any("restored" not in row for row in rows_of(client, name)))
         wait_for(lambda name=name: whole(name, rows_of(client, name)))
-        assert history_first(name, rows_of(client, name), 300)
+        live = ["restored" not in row for row in rows_of(client, name)].index(True)
+        first = numbers(name, rows_of(client, name)[:live])
+        assert first == sorted(first) and len(first) == 300, name
     assert not client.counts["missing"] and not client.saw(okex_ws.GAP)
 
 
 def test_history_goes_back_so_long_for_every_channel_of_a_pattern(exchange, connect):
     client = connect("candle1m:B*-USDT", "trades-all:BTC-USDT", since="3h", fill=0.0)
-    channels = wait_for(
-        lambda: len(client.channels) > 2 and "candle1m:B*-USDT" not in client.channels and client.channels
-    )
-    for name in channels:
+    wait_for(lambda: len(client.channels) > 2 and "candle1m:B*-USDT" not in client.channels)
+    for name in client.channels:
         wait_for(lambda name=name: any("restored" not in row for row in rows_of(client, name)), case=name)
         rows = [row for row in rows_of(client, name) if "restored" in row]
         oldest = (int(rows[0]["ts"]) + steps(name)) / 1000
@@ -85,33 +71,23 @@ def test_more_than_ten_thousand_rows_do_not_wait_for_history(exchange, connect, 
     wait_for(lambda: client.counts["rows restored"] and whole(TRADES, rows_of(client, TRADES)))
 
 
-def rows_in(path):
-    """The rows of an SQLite file, by channel; of candles those that are final."""
-    rows = {TRADES: [], CANDLES: []}
-    with suppress(sqlite3.OperationalError), sqlite3.connect(path) as db:
-        for channel, text in db.execute("SELECT channel, row FROM rows ORDER BY rowid"):
-            row = json.loads(text)
-            rows[channel] += [row] if row.get("confirm", "1") == "1" else []
-    return rows
-
-
 def test_a_file_gets_of_a_history_what_it_lacks(tmp_path):
-    path = tmp_path / "rows.db"
+    path, have = tmp_path / "rows.db", {TRADES: [], BARS: []}
 
-    def has(trades, candles):
-        rows = rows_in(path)
-        enough = len(rows[TRADES]) >= trades and len(rows[CANDLES]) >= candles
-        return enough and all(whole(name, rows[name]) for name in rows)
+    def has(more):
+        rows = kept(path)
+        return all(len(rows[name]) >= len(have[name]) + more and whole(name, rows[name]) for name in rows)
 
     with Exchange(every=0.02) as exchange:
-        for since, more in ((100, 100), (150, 40), (2000, 1500), (100, 1)):
-            trades, fewest = len(rows_in(path)[TRADES]), max(since, len(rows_in(path)[CANDLES]))
-            options = ("--url", exchange.url, "--sqlite", path, "--since", str(since))
-            process = program(TRADES, CANDLES, *options, stdout=subprocess.DEVNULL)
-            wait_for(partial(has, trades + more, fewest))
+        for since, more in (("100", 100), ("150", 40), ("2000", 1500), ("100", 1)):
+            options = ("--url", exchange.url, "--sqlite", path, "--since", since)
+            process = program(TRADES, BARS, *options, stdout=subprocess.DEVNULL)
+            said = until(process.stderr, f"{TRADES}: {since} rows of history", f"{BARS}: {since} rows of history")
+            wait_for(partial(has, more))
             process.send_signal(signal.SIGTERM)
-            _, err = process.communicate(timeout=20)
-            assert process.returncode == 0 and not re.search("stay missing|do not exist", err), err
+            said += process.communicate(timeout=20)[1]
+            assert process.returncode == 0 and not re.search("stay missing|do not exist", said), said
+            have = kept(path)
             walk(exchange, 300)  # more trades than the next history has
 
 
