@@ -306,8 +306,8 @@ class OkexWS(Connection):
     ping_every  seconds between pings, if not the generation's own
     fill        seconds back, at most, that missing trades and candles of v5 are fetched by REST; 0: not.
                 Their rows come late, and have "restored": true
-    since       history of v5's trades and candles, handed over before the first live row of each channel,
-                oldest first, "restored": true: "2h" or 7200.0 (seconds), or a number of rows, an int
+    since       of v5's trades and candles, first what came before, oldest first, "restored": true:
+                "2h" or 7200.0 (seconds), or a number of rows, an int
     final       of v5's candles, give the handler the final ones alone
 
     `books[channel]` is the live OrderBook of a book channel, `counts` counts messages and what went wrong.
@@ -346,7 +346,7 @@ class OkexWS(Connection):
         self.ping_every = ping_every or self.dialect.ping_every
         self.final, self.since = final, since
         if since and not any(history_of(channel, since) for channel in wanted):
-            raise ValueError("since= has no effect without trades or candles of v5")
+            raise ValueError("since has no effect without trades or candles of v5")
         self.counts: Counter[str] = Counter()  # written by the reading thread, but for what is rare
         self._warned: set[str] = set()  # what is said only once
 
@@ -695,7 +695,7 @@ def make_keeper(ws: OkexWS, channel: str) -> "Keeper | None":
         keeper.final = ws.final
         keeper.history = history_of(channel, ws.since)
         if keeper.history:
-            keeper.held, vars(keeper)["take"] = [], keeper.hold  # until it is handed over
+            keeper.holding, vars(keeper)["take"] = True, keeper.hold
         return keeper
     names = columns_of(channel)
     return Keeper(names) if names else None
@@ -2277,7 +2277,7 @@ class SeriesHole(NamedTuple):
 
     after: int
     before: int
-    look: "Subscription | None" = None  # if REST is to tell whether anything is missing
+    look: "Subscription | None" = None  # of whom REST is to tell whether anything is missing
 
 
 class TradeSeries(Keeper):
@@ -2310,7 +2310,7 @@ class TradeSeries(Keeper):
         self.dropped = False  # the user gave the channel up
         self.resumed: int | None = None  # what `last` was when asked for; -1 once a row came, or a look began
         self.looking = False  # REST is being asked for the newest rows
-        self.held: list[Any] | None = None  # rows that wait for the history before them
+        self.holding, self.held = False, list[Any]()  # whether rows wait for the history before them, and these
         self.begun = self.since = inf  # when it was confirmed first, and last, by the exchange's clock, in s
         self.looked = 0.0  # when the last look began
 
@@ -2386,14 +2386,13 @@ class TradeSeries(Keeper):
         filler, self.filler = self.filler, None  # until all of them are known
         self.judge(list(rows))
         self.filler, self.resumed = filler, self.last
-        if self.held is None:
+        if not self.holding:
             self.release()
 
     def hold(self, rows: list[Any], action: str = "") -> list[Any]:
         """In place of take(): keep rows until the history before them is handed over, but not too many."""
-        held = self.held = self.held or []
-        held += rows
-        if len(held) < 10_000:
+        self.held += rows
+        if len(self.held) < 10_000:
             return []
         okex_log.warning("%s: its history takes long. Live rows go ahead.", self.channel)
         return self.release()
@@ -2404,14 +2403,12 @@ class TradeSeries(Keeper):
             if self.filler:
                 self.filler.ask(self, hole, 0.0)
         vars(self).pop("take", None)
-        rows, self.held = self.held or [], None
+        rows, self.held, self.holding = self.held, [], False
         return self.take(rows)
 
-    @property
     def reach_back(self) -> float:
-        """Seconds that the history goes back; for a number of rows, a day, or twice as long as bars take."""
-        rows = isinstance(self.history, int)
-        return max(86_400.0, self.history * self.step / 500) if rows else self.history
+        """Seconds that the history goes back; of rows, a day, or twice as long as bars take."""
+        return max(86_400.0, self.history * self.step / 500) if isinstance(self.history, int) else self.history
 
     def owes(self, clock: float) -> bool:
         """Whether it is not known what came before: there was no row within 5 s."""
@@ -2422,7 +2419,7 @@ class TradeSeries(Keeper):
         newest = hole.before - self.step
         if self.last == self.resumed:
             self.resumed = newest
-        if self.last is None or self.held is not None:  # what a sink has of a history, the handler lacks
+        if self.last is None or self.holding:  # what a sink has of a history, the handler lacks
             holes = (SeriesHole(each.after, min(each.before, hole.after + self.step)) for each in self.holes)
             self.holes = [each for each in holes if self.size(each) > 0]
             self.first, self.last = hole.after + self.step, min(self.last or hole.after, hole.after)
@@ -2601,7 +2598,7 @@ class Filler:
                     series.looking, series.looked, series.resumed = True, clock, -1
                     after = -1 if series.last is None or series.history else series.last
                     self.ask(series, SeriesHole(after, NEWEST, subscription), 0.0)
-                elif series.held is not None and monotonic() > self._answered + 10:
+                elif series.holding and monotonic() > self._answered + 10:
                     self.ws._warn_once("REST does not answer: live rows go ahead, and history follows late.")
                     self._give(series, series.release())
 
@@ -2641,7 +2638,8 @@ class Filler:
             why = why or "filling is off" * (not self.fill)
             if not why:
                 okex_log.warning("%s: missing %s. Asking REST.", series.channel, series.describe(hole))
-        since = (since or self.ws.exchange_time()) - self.fill if hole.after >= 0 else series.begun - series.reach_back
+        since = since or self.ws.exchange_time()
+        oldest = since - self.fill if hole.after >= 0 else series.begun - series.reach_back()
         most = series.history if hole.look and isinstance(series.history, int) else MAX_RESTORED
         pages: list[str] = []  # newest first, each as JSON, which takes a fifth of the memory
         newest, known, listed, rows, failures = -1, hole.before, hole.before, 0, 0
@@ -2665,11 +2663,11 @@ class Filler:
                 continue
             if not found:
                 break
-            if series.history and series.held is None and known > series.first > 0:
+            if series.history and not series.holding and known > series.first > 0:
                 known = series.first  # live rows went ahead
                 continue
             inside = sorted(number for number in found if number > hole.after)
-            wanted = [number for number in inside if found[number][0] >= since * 1000][rows - most :]
+            wanted = [number for number in inside if found[number][0] >= oldest * 1000][rows - most :]
             pages.append(to_json([found[number][1] for number in wanted]))
             listed = min(wanted, default=listed)
             newest, known, rows, failures = max(newest, *found), min(found), rows + len(wanted), 0
@@ -2755,8 +2753,7 @@ class Filler:
         series.give_up(series.parts(hole), why)
         if hole.look:
             series.looking, series.history = False, 0.0
-        if hole.look and series.held is not None:
-            yield series.release()
+            yield series.release() if series.holding else []
 
     def missing(self, series: TradeSeries, hole: SeriesHole, why: str) -> None:
         self.ws.counts["missing"] += series.size(hole)
@@ -4916,7 +4913,7 @@ class Run:
             if kind := series_of(channel):
                 series = kind(channel)
                 series.history = history_of(channel, self.args.since)
-                seconds = max(self.args.fill, series.reach_back)
+                seconds = max(self.args.fill, series.reach_back())
                 rows = common_rows(series, self.writers, seconds)
                 for writer in self.writers if series.history else ():  # it comes whole: each takes what it lacks
                     had = writer.recall(series, seconds, live=True)
