@@ -2695,7 +2695,9 @@ class Filler:
                 number, time, whole = series.read(row)
                 found[number] = (time, whole)
         below = {number: row for number, row in found.items() if number < known}
-        if known < NEWEST and (not below or series.size(SeriesHole(max(found), known)) > 0):  # a server that lags
+        if not below and bool(series.history) == (known < NEWEST):
+            return below  # there was none yet, or none before a history's first
+        if not below or (known < NEWEST and series.size(SeriesHole(max(found), known)) > 0):  # a server that lags
             raise ValueError("REST does not list such rows")
         if self._failing:
             okex_log.warning("REST answers again.")
