@@ -46,7 +46,7 @@ import threading
 import zlib
 from bisect import insort
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing as closed_after
 from contextlib import contextmanager, suppress
 from datetime import datetime as date_and_time
@@ -318,6 +318,8 @@ class OkexWS(Connection):
     ping_every  seconds between pings, if not the generation's own
     fill        seconds back, at most, that missing trades and candles of v5 are fetched by REST; 0: not.
                 Their rows come late, and have "restored": true
+    since       of v5's trades and candles, first what came before, oldest first, "restored": true:
+                "2h" or 7200.0 (seconds), or a number of rows, an int
     final       of v5's candles, give the handler the final ones alone
     sinks       what stores rows, too, {"sqlite": "rows.db", "redis": "redis://localhost"}, or a Sink of your own;
                 the end of `run()`, and `close()`, write what is queued. Without a handler nothing is printed
@@ -352,6 +354,7 @@ class OkexWS(Connection):
         fill: float = 3600.0,
         final: bool = False,
         sinks: dict[str, Any] | None = None,
+        since: str | float = 0.0,
     ) -> None:
         wanted = [channels] if isinstance(channels, str) else list(channels)
         first = (*wanted, "account" if credentials else "status")[0]  # it tells the endpoint
@@ -359,7 +362,9 @@ class OkexWS(Connection):
         self.handler = handler or (print_rows if sinks is None else lambda *_: None)
         self.depth = depth if handler or depth or sinks is not None else 1  # a change of a book is nothing to print
         self.ping_every = ping_every or self.dialect.ping_every
-        self.final = final
+        self.final, self.since = final, since
+        if since and not any(history_of(channel, since) for channel in wanted):
+            raise ValueError("since has no effect without trades or candles of v5")
         self.counts: Counter[str] = Counter()  # written by the reading thread, but for what is rare
         self._warned: set[str] = set()  # what is said only once
         self._broken: set[str] = set()  # channels of books that had a gap, until all are in sync again
@@ -434,7 +439,7 @@ class OkexWS(Connection):
                 if self._stop.is_set():
                     break
             else:
-                self._recorder.recall(self.channels, self._filler.fill)
+                self._recorder.recall(self.channels, self._filler.fill, self.since)
                 okex_log.info("Connecting to %s.", passwordless(self.url))
             threading.Thread(target=self._send_heartbeat, name="okex_ws heartbeat", daemon=True).start()
             while not self._stop.wait(CONNECT_PACE.turn() if self._leave_at == inf else 0.0):
@@ -759,14 +764,16 @@ def clients(
     Each has these options of OkexWS, and calls the handler on its own thread; they share the sinks. Patterns of
     incremental books are looked up at once, which may raise OSError.
     """
-    made = list[OkexWS]()
+    made, since = list[OkexWS](), options.pop("since", 0.0)
     for wanted in [channels] if isinstance(channels, str) else channels:
         many = is_pattern(wanted) and dialect_of(wanted).book(wanted) == "changes"
         for channel in OkexWS(wanted, **options)._finder.matching(wanted) if many else [wanted]:
             if client := client_with_room(channel, made):
                 client.subscribe(channel)
             else:
-                made.append(OkexWS(channel, handler, sinks=sinks and {}, **options))
+                own = history_of(channel, since)
+                made.append(OkexWS(channel, handler, sinks=sinks and {}, since=own, **options))
+                made[-1].since = since
     recorder = Recorder([*made], sinks)
     for client in made:
         client._recorder = recorder
@@ -792,6 +799,9 @@ def make_keeper(ws: OkexWS, channel: str) -> "Keeper | None":
     if series := series_of(channel):
         keeper = series(channel, ws._filler)
         keeper.final = ws.final
+        keeper.history = history_of(channel, ws.since)
+        if keeper.history:
+            keeper.holding, vars(keeper)["take"] = True, keeper.hold
         return keeper
     names = columns_of(channel)
     return Keeper(names) if names else None
@@ -2486,7 +2496,7 @@ class OrderBook(Keeper):
 
 FILL_TRIES = 6  # useless answers in a row; 1 + 2 + 4 + 8 + 16 s
 MAX_RESTORED = 500_000  # rows of one hole
-FoundRows = dict[int, tuple[int, Any]]  # by number: when it ended in ms, and the row for the handler
+NEWEST = 10**18  # beyond all numbers
 
 
 class SeriesHole(NamedTuple):
@@ -2494,6 +2504,7 @@ class SeriesHole(NamedTuple):
 
     after: int
     before: int
+    look: "Subscription | None" = None  # of whom REST is to tell whether anything is missing
 
 
 class TradeSeries(Keeper):
@@ -2508,6 +2519,7 @@ class TradeSeries(Keeper):
     step = 1  # from one number to the next
     patience = 0.0  # seconds that a row may be late before it is asked for
     final = False  # whether the handler gets no candle that still forms
+    history = 0.0  # to be fetched yet: seconds, or, as an int, rows
 
     def __init__(self, channel: str, filler: "Filler | None" = None) -> None:
         super().__init__(columns_of(channel))
@@ -2519,19 +2531,18 @@ class TradeSeries(Keeper):
         self.path = f"history-trades?instId={self.instrument}&type=1"  # of REST; "" if it has none
         self.counted = self.kind == "trades"  # whether a row may stand for several
         self.last: int | None = None  # number: all up to here is taken, or missing
-        self.known: int | None = None  # what `last` was without rows since the channel was asked for
         self.first = 0  # number of the first row; nothing is known of what came before
         self.time = 0  # of the last row, in ms
         self.holes: list[SeriesHole] = []  # another list after each change: the filler reads it
         self.dropped = False  # the user gave the channel up
-        self.resumed = True  # the channel was asked for, and neither a row came since, nor a look began
-        self.looking = False  # REST is being asked for the newest row
-        # By the exchange's clock, in s; 0 for not yet:
-        self.begun = self.since = 0.0  # when the channel was confirmed first, and last
+        self.resumed: int | None = None  # what `last` was when asked for; -1 once a row came, or a look began
+        self.looking = False  # REST is being asked for the newest rows
+        self.holding, self.held = False, list[Any]()  # whether rows wait for the history before them, and these
+        self.begun = self.since = inf  # when it was confirmed first, and last, by the exchange's clock, in s
         self.looked = 0.0  # when the last look began
 
     def open(self) -> None:
-        self.resumed, self.since, self.known = True, 0.0, self.last
+        self.since, self.resumed = inf, self.last
 
     def drop(self) -> None:
         self.dropped = True
@@ -2562,7 +2573,7 @@ class TradeSeries(Keeper):
                 taken.append(row)
             elif self.filler:
                 self.filler.ws.counts["repeated rows"] += 1
-            self.resumed = False
+            self.resumed = -1
         return taken
 
     def _is_new(self, row: Any) -> bool:
@@ -2594,35 +2605,54 @@ class TradeSeries(Keeper):
         if self.size(hole) > 0:
             self.holes = [*self.holes, hole]
             if self.filler:
-                self.filler.ask(self, hole, 0.0 if self.resumed else self.patience)
+                self.filler.ask(self, hole, 0.0 if known == self.resumed else self.patience)
         return not mixed
 
     def recall(self, rows: Iterable[Any]) -> None:
         """Go on behind what an earlier run kept, oldest first, and ask for what it left out."""
         filler, self.filler = self.filler, None  # until all of them are known
         self.judge(list(rows))
-        self.filler, self.resumed = filler, True
+        self.filler, self.resumed = filler, self.last
+        if not self.holding:
+            self.release()
+
+    def hold(self, rows: list[Any], action: str = "") -> list[Any]:
+        """In place of take(): keep rows until the history before them is handed over, but not too many."""
+        self.held += rows
+        if len(self.held) < 10_000:
+            return []
+        okex_log.warning("%s: its history takes long. Live rows go ahead.", self.channel)
+        return self.release()
+
+    def release(self) -> list[Any]:
+        """Ask for what is missing, and take the rows that were held."""
         for hole in self.holes:
-            if filler:
-                filler.ask(self, hole, 0.0)
+            if self.filler:
+                self.filler.ask(self, hole, 0.0)
+        vars(self).pop("take", None)
+        rows, self.held, self.holding = self.held, [], False
+        return self.take(rows)
+
+    def reach_back(self) -> float:
+        """Seconds that the history goes back; of rows, a day, or twice as long as bars take."""
+        return max(86_400.0, self.history * self.step / 500) if isinstance(self.history, int) else self.history
 
     def owes(self, clock: float) -> bool:
         """Whether it is not known what came before: there was no row within 5 s."""
-        return self.resumed and 0 < self.since <= clock - 5
+        return self.last == self.resumed and self.since <= clock - 5
 
-    def reach(self, found: FoundRows) -> SeriesHole:
-        """Learn the newest rows of REST: a hole up to them, if they are new."""
-        if self.last is None:
-            older = [number for number in found if found[number][0] <= self.begun * 1000]
-            self.last = max(older, default=min(found) - self.step)
-            self.first = self.last + self.step
-        newest = max(found)
-        hole = SeriesHole(self.last, newest + self.step)
-        self.time = max(self.time, found[newest][0])
-        if self.size(hole) > 0:
-            self.last, self.holes = newest, [*self.holes, hole]
-        self.known = self.last
-        return hole
+    def reach(self, hole: SeriesHole) -> None:
+        """Learn that REST has rows up to the end of a hole: what did not come is missing."""
+        newest = hole.before - self.step
+        if self.last == self.resumed:
+            self.resumed = newest
+        if self.last is None or self.holding:  # what a sink has of a history, the handler lacks
+            holes = (SeriesHole(each.after, min(each.before, hole.after + self.step)) for each in self.holes)
+            self.holes = [each for each in holes if self.size(each) > 0]
+            self.first, self.last = hole.after + self.step, min(self.last or hole.after, hole.after)
+        parts = SeriesHole(hole.after, self.first), SeriesHole(self.last, hole.before)
+        self.holes = [*self.holes, *(part for part in parts if self.size(part) > 0)]
+        self.first, self.last = min(self.first, hole.after + self.step), max(self.last, newest)
 
     def size(self, hole: SeriesHole) -> int:
         """How many numbers a hole has: the next is up to 1.5 steps later, as with months."""
@@ -2641,12 +2671,12 @@ class TradeSeries(Keeper):
 
     def restore(self, rows: list[Any]) -> list[Any]:
         """Rows that were fetched, but for those that came, or were given up, meanwhile."""
+        self.time = max([self.time, *(int(row["ts"]) for row in rows)])
         return [row for row in rows if self._was_missing(*self.span(row))]
 
     def parts(self, hole: SeriesHole) -> list[SeriesHole]:
         """What is left of a hole."""
-        after, before = hole
-        return [part for part in self.holes if after <= part.after and part.before <= before]
+        return [part for part in self.holes if hole.after <= part.after and part.before <= hole.before]
 
     def give_up(self, holes: list[SeriesHole], why: str = "") -> None:
         """Wait for these no more; say so, if they are known to exist."""
@@ -2745,144 +2775,106 @@ def series_of(channel: str) -> type[TradeSeries] | None:
     return CandleSeries if CandleSeries.CHANNEL.fullmatch(kind) else None
 
 
+def history_of(channel: str, since: str | float) -> float:
+    """Seconds (7200.0, "2h") or, as an int, rows (200, "200") to fetch first; 0 if REST has none of the channel.
+
+    Raises ValueError for what is neither.
+    """
+    kind = series_of(channel)
+    if not since or not kind or not kind(channel).path:
+        return 0.0
+    if isinstance(since, str) and since.isdecimal():
+        return int(since)
+    with suppress(ValueError):
+        length = length_of_time(since) if isinstance(since, str) else since
+        if 0 < length < inf:
+            return length
+    raise ValueError(f"since={since!r} is neither a length of time, like 2h, nor a number of rows")
+
+
 class Filler:
     """Fetches by REST what a client's series miss, on a thread of its own: holes, and then newest rows."""
 
     def __init__(self, ws: OkexWS, rest: "Rest", fill: float) -> None:
         self.ws, self.rest = ws, rest
         self.fill = fill  # seconds back at most; 0 for not at all
-        # Whether it is a look for the newest row, when to take the next step, and the steps.
-        self._asked: SimpleQueue[tuple[bool, float, Iterator[float]]] = SimpleQueue()
+        self._jobs: list[Any] = []  # of each, whether it is a look, when the next step is due, and the steps
         self._fetched: deque[tuple[TradeSeries, Iterator[list[Any]]]] = deque()
         self._thread = threading.Thread(target=self._run, name="okex_ws filler", daemon=True)
         self._failing = False
+        self._answered = 0.0  # monotonic: when REST last did, or was asked for a history
 
     def ask(self, series: TradeSeries, hole: SeriesHole, patience: float) -> None:
         """Have a hole filled, unless what is missing comes within so many seconds."""
-        now = self.ws.counts["connects"] and self.ws.exchange_time()  # not known before the first connection
-        since = series.looked if series.looking else now
-        self._put(False, patience, self._steps(series, hole, since, {}))
-
-    def check(self) -> None:
-        """Once a second: look where a row should have come."""
-        clock = self.ws.exchange_time()
-        for subscription in self.ws._subscriptions if self.fill else ():
-            series = subscription.keeper
-            if isinstance(series, TradeSeries) and series.path and subscription.state == "confirmed":
-                series.begun, series.since = series.begun or clock, series.since or clock
-                series.resumed = series.resumed and series.last == series.known
-                if series.owes(clock) and not series.looking:
-                    series.looking, series.looked, series.resumed = True, clock, False
-                    self._put(True, 0.0, self._look(subscription, series))
-
-    def end(self) -> None:
-        """Name what the end of the run leaves missing. From any thread, if the reading one hangs."""
-        unsure = []
-        for subscription in self.ws._subscriptions:
-            series = subscription.keeper
-            if isinstance(series, TradeSeries):
-                series.give_up(series.holes, "the run ended first")
-                resumed = series.resumed and series.last == series.known is not None
-                if self.fill and series.path and (series.looking or resumed):
-                    series.looking = series.resumed = False
-                    unsure.append(series.channel)
-        if unsure:
-            self.ws.counts["channels not looked up"] += len(unsure)
-            names = ", ".join(unsure[:3]) + ", …" * (len(unsure) > 3)
-            okex_log.warning("The run ended before the newest rows of these were looked up: %s.", names)
-
-    def _put(self, look: bool, patience: float, steps: Iterator[float]) -> None:
-        self._asked.put((look, monotonic() + patience, steps))
+        clock = series.looked if series.looking else self.ws.exchange_time()
+        since = clock if self.ws.counts["connects"] else 0.0  # it is not known yet
+        self._jobs.append([hole.look is not None, monotonic() + patience, self._steps(series, hole, since)])
         if self._thread.ident is None:
             self._thread.start()
 
+    def check(self) -> None:
+        """Once a second: look where a row should have come, and fetch histories."""
+        clock = self.ws.exchange_time()
+        for subscription in self.ws._subscriptions:
+            series = subscription.keeper
+            if isinstance(series, TradeSeries) and series.path and subscription.state == "confirmed":
+                series.begun, series.since = min(series.begun, clock), min(series.since, clock)
+                wanted = series.history or (self.fill and series.owes(clock))
+                if wanted and not series.looking:
+                    self._answered = monotonic() if series.history else self._answered
+                    series.looking, series.looked, series.resumed = True, clock, -1
+                    after = -1 if series.last is None or series.history else series.last
+                    self.ask(series, SeriesHole(after, NEWEST, subscription), 0.0)
+                elif series.holding and monotonic() > self._answered + 10:
+                    self.ws._warn_once("REST does not answer: live rows go ahead, and history follows late.")
+                    self._give(series, series.release())
+
+    def end(self) -> None:
+        """Name what the end of the run leaves missing. From any thread, if the reading one hangs."""
+        every = [s.keeper for s in self.ws._subscriptions if isinstance(s.keeper, TradeSeries)]
+        for series in every:
+            series.give_up(series.holes, "the run ended first")
+        unsure = [s for s in every if s.looking or (s.last == s.resumed is not None and s.path)]
+        if unsure and self.fill:
+            self.ws.counts["channels not looked up"] += len(unsure)
+            names = ", ".join(s.channel for s in unsure[:3]) + ", …" * (len(unsure) > 3)
+            okex_log.warning("The run ended before the newest rows of these were looked up: %s.", names)
+        self.fill = 0.0
+
     def _run(self) -> None:
         """Take one step at a time: of the hole that waits longest, or else of a look."""
-        waiting: list[tuple[bool, float, Iterator[float]]] = []
-        while not self.ws._stop.is_set():
-            wait = min([due for _, due, _ in waiting], default=inf) - monotonic()
-            with suppress(Empty):
-                waiting.append(self._asked.get(timeout=min(1.0, max(0.0, wait))))
-                continue
-            if ready := [job for job in waiting if job[1] <= monotonic()]:
-                look, _, steps = job = min(ready, key=lambda job: job[:2])
-                waiting.remove(job)
-                if (rest := next(steps, None)) is not None:
-                    waiting.append((look, monotonic() + rest, steps))
+        wait = 0.0
+        while not self.ws._stop.wait(wait):
+            now = monotonic() if self.ws.counts["connects"] else 0.0  # nothing is known before
+            ready = [job for job in list(self._jobs) if job[1] <= now]
+            wait = 0.0 if ready else 0.05
+            if ready:
+                job = min(ready, key=lambda job: job[:2])
+                rest = next(job[2], None)
+                job[1] = monotonic() + (rest or 0.0)
+                if rest is None:
+                    self._jobs.remove(job)
 
-    def _look(self, subscription: Subscription, series: TradeSeries) -> Iterator[float]:
-        """Fetch the newest rows; where none came yet, back to when the channel was confirmed."""
-        found, why = yield from self._page(series)
-        if why:
-            self.ws._warn_once(f"{series.channel}: REST does not tell the newest rows: {why}.")
-        more = found
-        while more and series.last is None and found[min(found)][0] > series.begun * 1000:
-            more, _ = yield from self._page(series, min(found))
-            found |= more
-        self._fetched.append((series, self._found(subscription, series, found)))
-
-    def _found(self, subscription: Subscription, series: TradeSeries, found: FoundRows) -> Iterator[list[Any]]:
-        """On the reading thread: have filled what a look found, and a dead channel subscribed to anew."""
-        series.looking = False
-        if found:
-            hole = series.reach(found)
-            new = [found[number] for number in found if number > hole.after]
-            # A bar may be without trades; that of a mark price or an index has no volume.
-            ends = [end / 1000 for end, row in new if str(row.get("vol", "1")).strip("0.")]
-            self._put(False, 0.0, self._steps(series, hole, series.looked, found, quiet=not ends))
-            due = self.ws.exchange_time() - 15
-            if series.since and any(series.since + 5 <= end <= due for end in ends):
-                self.ws._resubscribe(subscription, "REST has rows that did not come", late=True)
-        yield []
-
-    def _steps(
-        self, series: TradeSeries, hole: SeriesHole, since: float, found: FoundRows, quiet: bool = False
-    ) -> Iterator[float]:
-        """Fetch a hole, missing since a time, page by page, backwards. Yields the seconds to the next step."""
-        if not series.parts(hole):  # it was only late
-            return
-        self.ws.counts["holes"] += 1
-        why = "" if self.fill else "filling is off"
-        if not series.path:
-            why = "REST has no such candles"
-        if not why and not quiet:
-            line = f"{series.channel}: missing {series.describe(hole)}. Asking REST."
-            CHORUS.log("missing", logging.WARNING, line)
-            yield 0.0  # all holes are told of before the first is filled
-        while self.fill and not since:
-            yield 0.1
-            since = self.ws.counts["connects"] and self.ws.exchange_time()
-        oldest = (since - self.fill) * 1000  # ms
+    def _steps(self, series: TradeSeries, hole: SeriesHole, since: float) -> Iterator[float]:
+        """Fetch what is missing since a time, page by page, backwards. Yields the seconds to the next step."""
+        why = "" if series.path else "REST has no such candles"
+        if not hole.look:
+            if not series.parts(hole):  # it was only late
+                return
+            self.ws.counts["holes"] += 1
+            why = why or "filling is off" * (not self.fill)
+            if not why:
+                line = f"{series.channel}: missing {series.describe(hole)}. Asking REST."
+                CHORUS.log("missing", logging.WARNING, line)
+                yield 0.0  # all holes are told of before the first is filled
+        since = since or self.ws.exchange_time()
+        oldest = since - self.fill if hole.after >= 0 else series.begun - series.reach_back()
+        most = series.history if hole.look and isinstance(series.history, int) else MAX_RESTORED
         pages: list[str] = []  # newest first, each as JSON, which takes a fifth of the memory
-        known, listed, rows = hole.before, hole.before, 0
+        newest, known, listed, rows, failures = -1, hole.before, hole.before, 0, 0
         while not why and not series.dropped and series.size(SeriesHole(hole.after, known)) > 0:
-            if not found:
-                found, why = yield from self._page(series, known)
-            if not found:
-                break
-            inside = sorted(number for number in found if number > hole.after)
-            wanted = [number for number in inside if found[number][0] >= oldest]
-            pages.append(to_json([found[number][1] for number in wanted]))
-            listed = min(wanted, default=listed)
-            known, rows = min(found), rows + len(wanted)
-            if len(wanted) < len(inside):
-                why = "older than is to be filled"
-            elif rows >= MAX_RESTORED:
-                why = f"more than {MAX_RESTORED} rows"
-            if len(pages) % 50 == 0:
-                time = strftime("%H:%M:%S", localtime(found[known][0] / 1000))
-                text = f"{rows} missing rows fetched, back to {time}"
-                okex_log.warning("%s: %s.", series.channel, text)
-            found = {}
-            yield 0.0
-        self._fetched.append((series, self._restored(series, hole, pages, listed, why, quiet)))
-
-    def _page(self, series: TradeSeries, known: int | None = None) -> Generator[float, None, tuple[FoundRows, str]]:
-        """Fetch rows, trying again while that may help; in the end, why there are none."""
-        failures = 0
-        while not series.dropped:
             try:
-                return self._fetch(series, known), ""
+                found = self._fetch(series, known)
             except Exception as error:
                 trouble = explain(error, self.rest.server)
                 odd = isinstance(error, ODD_ROW) and not isinstance(error, OSError)
@@ -2892,26 +2884,53 @@ class Filler:
                     okex_log.warning("%s: %s. Trying again.", series.channel, trouble)
                 failures += 1
                 if lasting and failures >= FILL_TRIES:
-                    return {}, trouble
-                yield min(MAX_RETRY, 2.0 ** min(failures - 1, 10))
-        return {}, ""
+                    why = trouble
+                    if hole.look:
+                        self.ws._warn_once(f"{series.channel}: REST does not tell its newest rows: {why}.")
+                else:
+                    yield min(MAX_RETRY, 2.0 ** min(failures - 1, 10))
+                continue
+            if not found:
+                break
+            if series.history and not series.holding and known > series.first > 0:
+                known = series.first  # live rows went ahead
+                continue
+            inside = sorted(number for number in found if number > hole.after)
+            wanted = [number for number in inside if found[number][0] >= oldest * 1000][rows - most :]
+            pages.append(to_json([found[number][1] for number in wanted]))
+            listed = min(wanted, default=listed)
+            newest, known, rows, failures = max(newest, *found), min(found), rows + len(wanted), 0
+            if rows == most:
+                why = f"more than {most} rows"
+            elif len(wanted) < len(inside):
+                why = "older than is to be filled"
+            if len(pages) % 50 == 0:
+                back = strftime("%H:%M:%S", localtime(found[known][0] / 1000))
+                okex_log.warning("%s: %d missing rows fetched, back to %s.", series.channel, rows, back)
+            yield 0.0
+        if hole.look:
+            after = hole.after if hole.after >= 0 else min(listed - series.step, newest)
+            hole = SeriesHole(after, newest + series.step, hole.look)
+        self._fetched.append((series, self._restored(series, hole, pages, listed, why)))
 
-    def _fetch(self, series: TradeSeries, known: int | None) -> FoundRows:
-        """Rows below a known one, or the newest. Raises ValueError for a useless page."""
+    def _fetch(self, series: TradeSeries, known: int) -> dict[int, tuple[int, Any]]:
+        """Rows below a number, by number: end in ms, and row. Raises ValueError for a useless page."""
         for _ in range(2 if "index-" in series.path else 1):  # of these, OKX takes 5 a second
             self.ws._stop.wait(FILL_PACE.turn())
         found = {}
-        after = f"&after={known + 1}" if known is not None else ""
+        after = f"&after={known + 1}" if known < NEWEST else ""
         for row in self.rest.get(f"/api/v5/market/{series.path}{after}&limit=100"):  # newest first
             with suppress(*ODD_ROW):  # no such row
                 number, time, whole = series.read(row)
                 found[number] = (time, whole)
-        below = {number: row for number, row in found.items() if known is None or number < known}
-        if known is not None and (not below or series.size(SeriesHole(max(found), known)) > 0):  # a server that lags
+        below = {number: row for number, row in found.items() if number < known}
+        if not below and bool(series.history) == (known < NEWEST):
+            return below  # there was none yet, or none before a history's first
+        if not below or (known < NEWEST and series.size(SeriesHole(max(found), known)) > 0):  # a server that lags
             raise ValueError("REST does not list such rows")
         if self._failing:
             okex_log.warning("REST answers again.")
-        self._failing = False
+        self._failing, self._answered = False, monotonic()
         return below
 
     def hand_over(self) -> bool:
@@ -2922,36 +2941,53 @@ class Filler:
         rows = None if series.dropped else next(batches, None)
         if rows is None:
             self._fetched.popleft()
-        elif rows:
-            self.ws.counts["rows restored"] += len(rows)
-            try:
-                if self.ws._recorder.writers:
-                    self.ws._recorder.record(wall_clock(), series.channel, from_json(to_json(rows)))
-                self.ws.handler(series.channel, rows)
-            except Exception as error:
-                self.ws._handler_failed(series.channel, error)
+        else:
+            self._give(series, rows)
         return True
 
+    def _give(self, series: TradeSeries, rows: list[Any]) -> None:
+        try:
+            if rows and self.ws._recorder.writers:
+                self.ws._recorder.record(wall_clock(), series.channel, from_json(to_json(rows)))
+            if rows:
+                self.ws.handler(series.channel, rows)
+        except Exception as error:
+            self.ws._handler_failed(series.channel, error)
+
     def _restored(
-        self, series: TradeSeries, hole: SeriesHole, pages: list[str], listed: int, why: str, quiet: bool
+        self, series: TradeSeries, hole: SeriesHole, pages: list[str], listed: int, why: str
     ) -> Iterator[list[Any]]:
         """The rows fetched for a hole, lowest first; in the end, tell what stays missing."""
+        if hole.look and pages:
+            series.reach(hole)
+            self.ws.counts["holes"] += 0 if series.history else len(series.parts(hole))
         count = 0
         while pages:
             page = from_json(pages.pop())
             for n in range(0, len(page), 10):  # few, so that live ones need not wait long
-                rows = series.restore(page[n : n + 10])
-                count += len(rows)
+                rows = lost = series.restore(page[n : n + 10])
+                if hole.look and not series.history:  # a bar may be without trades; that of an index has no volume
+                    lost = [row for row in rows if str(row.get("vol", "1")).strip("0.")]
+                    ends = [(int(row["ts"]) + series.step) / 1000 for row in lost]
+                    due = self.ws.exchange_time() - 15
+                    if any(series.since + 5 <= end <= due for end in ends):
+                        self.ws._resubscribe(hole.look, "REST has rows that did not come", late=True)
+                count += len(lost)
+                self.ws.counts["rows restored"] += len(rows)
                 yield rows
         unlisted = [part for part in series.parts(hole) if not why or part.before > listed]
         gone = sum(map(series.size, unlisted))  # what REST leaves out was never public
-        text = plural(count, "missing rows restored")
+        kind = "rows of history" if series.history and hole.look else "missing rows restored"
+        text = plural(count, kind)
         if gone:
             text += f"; {gone} do not exist, since REST does not list them"
-        if gone or (count and not quiet):
-            CHORUS.log("restored", logging.INFO, f"{series.channel}: {text}.")
+        if count or gone:
+            CHORUS.log(kind, logging.INFO, f"{series.channel}: {text}.")
         series.give_up(unlisted)
         series.give_up(series.parts(hole), why)
+        if hole.look:
+            series.looking, series.history = False, 0.0
+            yield series.release() if series.holding else []
 
     def missing(self, series: TradeSeries, hole: SeriesHole, why: str) -> None:
         self.ws.counts["missing"] += series.size(hole)
@@ -4446,9 +4482,8 @@ class Writer:
         written = plural(self.written - self.sink.refused, "rows")
         return f"--{self.option}: {written} written, {self.waiting} waiting"
 
-    def recall(self, series: TradeSeries, seconds: float) -> Iterator[tuple[range, Any]]:
+    def recall(self, series: TradeSeries, seconds: float, live: bool = False) -> Iterator[tuple[range, Any]]:
         """Rows that the sink has of a channel, with their numbers, from the first live one."""
-        live = False
         for row in self.sink.recall(series.channel, seconds):
             with suppress(*ODD_ROW):
                 first, last, final = series.span(row)
@@ -4571,11 +4606,17 @@ class Recorder:
                 opened[option] = SINKS[option](os.fspath(target), clients=self.clients, **options)
         self.writers += [Writer(option, sink) for option, sink in opened.items()]
 
-    def recall(self, channels: Iterable[str], fill: float) -> None:
+    def recall(self, channels: Iterable[str], fill: float, since: str | float) -> None:
         """Tell the clients what earlier runs kept: they go on there."""
         for channel in channels if self.writers else ():
             if kind := series_of(channel):
-                rows = common_rows(kind(channel), self.writers, fill)
+                series = kind(channel)
+                series.history = history_of(channel, since)
+                seconds = max(fill, series.reach_back())
+                rows = common_rows(series, self.writers, seconds)
+                for writer in self.writers if series.history else ():  # it comes whole: each takes what it lacks
+                    had = writer.recall(series, seconds, live=True)
+                    writer.had[channel] = {n for numbers, _ in had for n in numbers}
                 for client in self.clients:  # who has it reads them
                     client.recall(channel, rows)
         for writer in self.writers:
@@ -5053,6 +5094,7 @@ Print OKEx/OKX market data as it happens; all else goes to stderr.
   --seconds TIME      stop by itself after so long; 90m, 2h and 1d, too
   --count N           stop by itself after so many rows
   --fill TIME         how far back missing rows are fetched (1h; 0: not)
+  --since TIME|N      first what came before: so long (2h), or so many rows
   --final             of v5's candles, the final ones alone
 %s
   --name NAME         the NAME in the keys of Redis (default: default)
@@ -5113,7 +5155,9 @@ def parse_arguments(argv: Sequence[str] | None) -> Any:
     options = dict(re.findall(r"^  (--[\w-]+) (\S*) ", text, re.M))
     for option, value in options.items():
         parser.add_argument(option, **kinds.get(option, kinds.get(value, {})))
-    parser.set_defaults(region="global", speed=1, fill=3600.0, name="default", history=1000, credentials=None)
+    parser.set_defaults(
+        region="global", speed=1, fill=3600.0, since=0.0, name="default", history=1000, credentials=None
+    )
     args, unknown = parser.parse_known_intermixed_args(argv)  # channels may stand between options
     if unknown:
         meant = option_like(unknown[0].partition("=")[0], options)
@@ -5249,12 +5293,14 @@ class Run:
             self.subscribe(args.channels)
         else:
             self.clients.append(self.replaying(targets))
+        if args.since and not any(history_of(channel, args.since) for channel in args.channels):
+            raise ValueError("--since has no effect without trades or candles of v5")
         if (args.depth or 1) > 1 and args.replay is None and not any(client.books for client in self.clients):
             raise ValueError("--depth has no effect without an order book")
         if args.final and all(client.dialect.retired for client in self.clients):
             raise ValueError("--final has no effect: v1 and v3 do not say that a candle is final")
         self.recorder.open(targets, name=args.name, history=args.history, command=self.command)
-        self.recorder.recall(args.channels, args.fill)
+        self.recorder.recall(args.channels, args.fill, args.since)
         self.recording = bool(self.writers) and sys.stderr.isatty()
 
     def replaying(self, targets: dict[str, str]) -> OkexWS:
@@ -5349,7 +5395,8 @@ class Run:
             with self.clients_lock:
                 fit = client_with_room(channel, self.clients)
                 if not fit:
-                    client = OkexWS(channel, self.handle, **options)
+                    client = OkexWS(channel, self.handle, since=history_of(channel, self.args.since), **options)
+                    client.since = self.args.since
                     hears = functools.partial(self.on_status, client)
                     vars(client).update(on_status=hears, on_refused=self.on_refused, found=self.found)
                     client.ways = ("--proxy URL.", "--region eea.", "--offline.")
@@ -5364,7 +5411,7 @@ class Run:
 
     def found(self, channels: list[str]) -> None:
         self.subscribe(channels)
-        self.recorder.recall(channels, self.args.fill)
+        self.recorder.recall(channels, self.args.fill, self.args.since)
 
     def channels(self) -> dict[str, str]:
         return {name: state for client in self.clients for name, state in client.channels.items()}
@@ -5384,6 +5431,7 @@ class Run:
                 raise ValueError("patterns are for the start: subscribe by names")
             for channel in channels:
                 self.refusals.pop(channel, None)
+            self.args.since = 0.0  # the sinks may have it
             self.subscribe(channels)
             end = monotonic() + 3.0
             while {"wanted", "sent", "refused"} & {*map(self.channels().get, channels)} and monotonic() < end:

@@ -192,6 +192,7 @@ SHOWN = {  # what a program prints, by a text that is in no other one
     "print(RedisFeed(": r"'last': '[\d.]+'",
     "pandas": r"^ts +o +h +l +c +vol|^ +o +h +l +c +vol",
     "prices = deque(": r"^\aBTC-USDT [+-]\d[\d.]*% within \d+ trades: [\d.]+$",
+    "since=50": r"^the mean of 50 bars is [\d.]+$",
     "import asyncio": r"^trades:BTC-USDT [\d.]+$",
     "import clients": r"(?s)(?=.*^trades:BTC-USDT \{)(?=.*^candle1m:BTC-USDT \{)",
     "sinks=": r"^[\d.]+$",
@@ -216,7 +217,8 @@ def run_example(desk, text, *, before=(), after=(), **options):
 
 
 def test_each_program_of_the_readme_runs_and_ends_on_ctrl_c(desk):
-    for text in ("# Ctrl-C", "import asyncio", "book.best_bid, book.best_ask", "import clients", "sinks="):
+    examples = ("# Ctrl-C", "since=50", "import asyncio", "book.best_bid, book.best_ask", "import clients", "sinks=")
+    for text in examples:
         run_example(desk, text)
     assert rows_in(desk.folder / "rows.db")
 

@@ -860,8 +860,8 @@ def test_candles_that_do_not_come_are_restored_and_a_channel_that_lost_trades_be
         wait_for(lambda client=client: any(row["confirm"] == "1" for _, row in client.rows))
         exchange.lost[channel] = 10**9
         wait_for(lambda client=client: client.counts["rows restored"] > 2)
-        asked = "unsubscribe" in str(exchange.requests[requests:])
-        assert client.saw(okex_ws.GAP) == asked == anew, channel
+        wait_for(lambda n=requests, anew=anew: ("unsubscribe" in str(exchange.requests[n:])) == anew, case=channel)
+        assert client.saw(okex_ws.GAP) == anew, channel
         with exchange.lock:  # it counts down
             exchange.lost[channel] = 0
         wait_for(lambda client=client: "restored" not in client.rows[-1][1])
