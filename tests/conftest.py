@@ -6,6 +6,7 @@ import os
 import select
 import shutil
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import trustme
 from exchange import Exchange
 from hypothesis import settings
 from websocket import frame_buffer
@@ -151,6 +153,14 @@ def finish(*arguments, **options):
     return process.returncode, out, err
 
 
+def finish_all(commands, **options):
+    """Run okex_ws.py with each of these arguments, all at once: pairs of the arguments and what finish() returns."""
+    processes = [(arguments, program(*arguments, **options)) for arguments in commands]
+    for arguments, process in processes:
+        out, err = process.communicate(timeout=50)
+        yield arguments, process.returncode, out, err
+
+
 def until(stream, *texts, within=30.0):
     """Read what has been printed until it holds all these texts, in any order; return it."""
     end, read = time.monotonic() + within, ""
@@ -205,6 +215,17 @@ def unhurried(monkeypatch):
 @pytest.fixture
 def exchange():
     with Exchange(every=0.02) as exchange:
+        yield exchange
+
+
+@pytest.fixture
+def tls_exchange(tmp_path, monkeypatch):
+    """A stand-in over TLS, whose certificate is trusted here."""
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    with Exchange(every=0.02, tls=context) as exchange:
         yield exchange
 
 
