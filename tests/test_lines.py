@@ -150,7 +150,7 @@ def test_clients_change_to_a_faster_line_one_after_another_when_no_order_waits(r
     books = [book for client in clients for book in client.books.values()]
     wait_for(lambda: all(book.ready for book in books) and trader.channels == {"account": "confirmed"})
     exchange.order_answer = lambda answer: None
-    order = ThreadPoolExecutor().submit(trader.request, "cancel-order", {"instIdCode": 1, "ordId": "1"}, 6.0)
+    order = ThreadPoolExecutor().submit(trader.request, "cancel-order", {"instIdCode": 1, "ordId": "1"}, 5.0)
     wait_for(lambda: "cancel-order" in exchange.requests[-1][1])
     slow.delay, fast.delay, ready = 0.1, 0.0, []
 
@@ -160,7 +160,7 @@ def test_clients_change_to_a_faster_line_one_after_another_when_no_order_waits(r
 
     wait_for(moved)
     assert min(ready) >= 1 and trader.url.startswith(slow.url)
-    assert "no answer within 6 s" in str(order.exception(10))  # and not that the connection was lost
+    assert "no answer within 5 s" in str(order.exception(10))  # and not that the connection was lost
     wait_for(lambda: trader.saw(CONNECTED, 2) and all(map(without_a_hole, clients)))
     said = re.findall(rf"Changing to {fast.url} \((\d+) ms, here (\d+) ms\)\.", caplog.text)
     assert len(said) == 4 and all(int(there) * 2 <= int(here) for there, here in said)
