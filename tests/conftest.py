@@ -1,20 +1,25 @@
 """Fixtures: a stand-in exchange, and clients that are closed when their test ends."""
 
 import base64
+import fcntl
 import hashlib
 import os
+import pty
 import select
 import shutil
 import socket
+import ssl
 import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import trustme
 from exchange import Exchange
 from hypothesis import settings
 from websocket import frame_buffer
@@ -151,6 +156,14 @@ def finish(*arguments, **options):
     return process.returncode, out, err
 
 
+def finish_all(commands, **options):
+    """Run okex_ws.py with each of these arguments, all at once: pairs of the arguments and what finish() returns."""
+    processes = [(arguments, program(*arguments, **options)) for arguments in commands]
+    for arguments, process in processes:
+        out, err = process.communicate(timeout=50)
+        yield arguments, process.returncode, out, err
+
+
 def until(stream, *texts, within=30.0):
     """Read what has been printed until it holds all these texts, in any order; return it."""
     end, read = time.monotonic() + within, ""
@@ -193,6 +206,50 @@ class RedisServer:
         self.process.wait(10)
 
 
+ENTER, LEAVE = "\033[?1049h", "\033[?1049l"  # the alternate screen
+
+
+class Terminal:
+    """okex_ws.py on a pseudo-terminal of 80 by 24."""
+
+    def __init__(self, *arguments, code=None, cwd=SCRIPT.parent, **environment):
+        self.ours, self.theirs = pty.openpty()
+        self.resize(80, 24)
+        self.before = termios.tcgetattr(self.theirs)
+        self.data = b""
+        inherited = {k: v for k, v in os.environ.items() if k != "NO_COLOR"}
+        self.process = subprocess.Popen(
+            [sys.executable, *(["-c", code] if code else [SCRIPT]), *arguments],
+            env=inherited | {"TERM": "xterm", "LC_ALL": "C.UTF-8"} | environment,
+            cwd=cwd,
+            **dict.fromkeys(("stdin", "stdout", "stderr"), self.theirs),
+            start_new_session=True,
+        )
+
+    def resize(self, columns, rows):
+        fcntl.ioctl(self.theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def read(self):
+        while select.select([self.ours], [], [], 0.01)[0]:
+            self.data += os.read(self.ours, 65536)
+        return self.data.decode("utf-8", "replace")  # it may end inside a character
+
+    def until(self, text):
+        wait_for(lambda: text in self.read())
+
+    def end(self, number=None):
+        """Send a signal, wait for the end, and return what was left on the normal screen."""
+        if number:
+            self.process.send_signal(number)
+        wait_for(lambda: self.read() is not None and self.process.poll() is not None)
+        text = self.read()
+        assert text.count(ENTER) == text.count(LEAVE) == 1 and text.index(ENTER) < text.index(LEAVE), text[-500:]
+        for hidden, shown in (("\033[?25l", "\033[?25h"), ("\033[?7l", "\033[?7h")):  # the cursor, wrapping
+            assert text.count(hidden) == text.count(shown) == 1
+        assert termios.tcgetattr(self.theirs) == self.before
+        return text.partition(LEAVE)[2]
+
+
 @pytest.fixture(autouse=True)
 def unhurried(monkeypatch):
     """Tests are no storm: let each connect at once. And none masks or holds back the words of another."""
@@ -205,6 +262,17 @@ def unhurried(monkeypatch):
 @pytest.fixture
 def exchange():
     with Exchange(every=0.02) as exchange:
+        yield exchange
+
+
+@pytest.fixture
+def tls_exchange(tmp_path, monkeypatch):
+    """A stand-in over TLS, whose certificate is trusted here."""
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    with Exchange(every=0.02, tls=context) as exchange:
         yield exchange
 
 
@@ -264,3 +332,19 @@ def redis_server(tmp_path, kept_port):
     server = RedisServer(tmp_path, kept_port)
     yield server
     server.stop()
+
+
+@pytest.fixture
+def terminal():
+    started = []
+
+    def start(*arguments, **options):
+        started.append(Terminal(*arguments, **options))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.process.kill()
+        one.process.wait()
+        os.close(one.ours)
+        os.close(one.theirs)

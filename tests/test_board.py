@@ -1,30 +1,21 @@
 """The board: a function from a picture to lines, and a terminal that is given back as it was."""
 
-import fcntl
 import os
-import pty
 import re
-import select
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import threading
 import time
-from pathlib import Path
 
-import pytest
-from conftest import wait_for
+from conftest import SCRIPT, wait_for
 from exchange import Exchange
 
 import okex_ws
 from okex_ws import Board, BoardPicture, BoardQuote, draw_board, short_number
 
-SCRIPT = Path(okex_ws.__file__)
 SIZES = [(60, 15), (80, 24), (200, 60)]
 NAMES = ["BTC-USDT", "ETH-USDT", "BTC-USDT-SWAP", "币安人生-USDT", "\x1b[2Jevil\r\n", "e\u0301" * 30]
-ENTER, LEAVE = "\033[?1049h", "\033[?1049l"  # the alternate screen
 
 
 def quote(name, last="", age="", history=()):
@@ -204,63 +195,6 @@ def test_what_is_subscribed_while_a_picture_is_made_does_not_stop_it():
 
 
 # -- The terminal
-
-
-class Terminal:
-    """okex_ws.py on a pseudo-terminal of 80 by 24."""
-
-    def __init__(self, *arguments, code=None, **environment):
-        self.ours, self.theirs = pty.openpty()
-        self.resize(80, 24)
-        self.before = termios.tcgetattr(self.theirs)
-        self.data = b""
-        inherited = {k: v for k, v in os.environ.items() if k != "NO_COLOR"}
-        self.process = subprocess.Popen(
-            [sys.executable, *(["-c", code] if code else [SCRIPT]), *arguments],
-            env=inherited | {"TERM": "xterm", "LC_ALL": "C.UTF-8"} | environment,
-            cwd=SCRIPT.parent,
-            **dict.fromkeys(("stdin", "stdout", "stderr"), self.theirs),
-            start_new_session=True,
-        )
-
-    def resize(self, columns, rows):
-        fcntl.ioctl(self.theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-    def read(self):
-        while select.select([self.ours], [], [], 0.01)[0]:
-            self.data += os.read(self.ours, 65536)
-        return self.data.decode("utf-8", "replace")  # it may end inside a character
-
-    def until(self, text):
-        wait_for(lambda: text in self.read())
-
-    def end(self, number=None):
-        """Send a signal, wait for the end, and return what was left on the normal screen."""
-        if number:
-            self.process.send_signal(number)
-        wait_for(lambda: self.read() is not None and self.process.poll() is not None)
-        text = self.read()
-        assert text.count(ENTER) == text.count(LEAVE) == 1 and text.index(ENTER) < text.index(LEAVE), text[-500:]
-        for hidden, shown in (("\033[?25l", "\033[?25h"), ("\033[?7l", "\033[?7h")):  # the cursor, wrapping
-            assert text.count(hidden) == text.count(shown) == 1
-        assert termios.tcgetattr(self.theirs) == self.before
-        return text.partition(LEAVE)[2]
-
-
-@pytest.fixture
-def terminal():
-    started = []
-
-    def start(*arguments, **options):
-        started.append(Terminal(*arguments, **options))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.process.kill()
-        one.process.wait()
-        os.close(one.ours)
-        os.close(one.theirs)
 
 
 def test_every_way_out_gives_the_terminal_back_and_leaves_the_summary_on_it(terminal, exchange):

@@ -76,18 +76,12 @@ def test_lists_instruments_by_kind_family_and_name(exchange):
     assert len({row["instIdCode"] for row in spot.values()}) == len(spot)
 
 
-@pytest.mark.parametrize(
-    ("today", "fridays"),
-    [
+def test_futures_expire_on_the_fridays_of_the_exchange():
+    for today, fridays in (
         ("2026-11-22", "2026-11-27 2026-12-04 2026-12-25 2027-03-26"),
         ("2026-12-18", "2026-12-25 2027-01-01 2027-01-29 2027-03-26 2027-06-25"),  # delivered at 08:00: of next week
-    ],
-)
-def test_futures_expire_on_the_fridays_of_the_exchange(today, fridays):
-    assert [str(day) for day in expiries(date.fromisoformat(today))] == fridays.split()
-
-
-def test_futures_are_those_of_any_day():
+    ):
+        assert [str(day) for day in expiries(date.fromisoformat(today))] == fridays.split()
     for n in range(800):
         today = date(2026, 1, 1) + timedelta(days=n)
         days = expiries(today)
@@ -141,42 +135,26 @@ def test_admits_so_many_connections_a_second(exchange):
 def test_each_channel_has_its_endpoint_its_login_and_its_arguments(exchange):
     future = next(name for name, i in exchange.listed.items() if i.kind == "FUTURES")
     option = next(name for name, i in exchange.listed.items() if i.kind == "OPTION")
-    cases = [
-        ("public", "subscribe", "price-limit instId=BTC-USDT"),
-        ("public", "subscribe", f"mark-price instId={option}"),
-        ("public", "subscribe", f"open-interest instId={future}"),
-        ("public", "60018", "open-interest instId=BTC-USDT"),
-        ("public", "subscribe", "funding-rate instId=BTC-USDT-SWAP"),
-        ("public", "60018", f"funding-rate instId={future}"),
-        ("public", "subscribe", "index-tickers instId=BTC-USD"),
-        ("public", "60018", "index-tickers instId=BTC-USD-SWAP"),
-        ("public", "subscribe", "instruments instType=SWAP"),
-        ("public", "60018", "instruments"),
-        ("public", "subscribe", "opt-summary instFamily=BTC-USD"),
-        ("public", "64000", "opt-summary uly=BTC-USD"),
-        ("public", "60018", "option-trades instType=OPTION"),
-        ("public", "subscribe", f"option-trades instType=OPTION instId={option}"),
-        ("public", "subscribe", "estimated-price instType=FUTURES instFamily=BTC-USD"),
-        ("public", "subscribe", "liquidation-orders instType=FUTURES instFamily=ETH-USD"),
-        ("public", "60018", "liquidation-orders instType=SPOT"),
-        ("public", "subscribe", "event-contract-markets"),
-        ("public", "64001", "block-tickers instId=BTC-USDT"),
-        ("public", "60011", "books-l2-tbt instId=BTC-USDT"),
-        ("public", "64001", "sprd-tickers sprdId=BTC-USDT_BTC-USDT-SWAP"),
-        ("public", "subscribe", "call-auction-details instId=BTC-USDT"),
-        ("business", "subscribe", "block-tickers instId=BTC-USDT"),
-        ("business", "subscribe", "index-candle1m instId=BTC-USD"),
-        ("business", "60018", "trades instId=BTC-USDT"),
-        ("business", "subscribe", "sprd-tickers sprdId=BTC-USDT_BTC-USDT-SWAP"),
-        ("business", "60018", "sprd-tickers sprdId=BTC-USDT"),
-        ("business", "60018", "sprd-tickers instId=BTC-USDT_BTC-USDT-SWAP"),
-        ("business", "60018", "trades-all instId=BTC-USDT_BTC-USDT-SWAP"),
-        ("business", "60011", "sprd-orders"),
-        ("business", "60011", "deposit-info"),
-        ("private", "60011", "fills"),
-    ]
-    for endpoint in ("public", "business", "private"):
-        check(exchange, endpoint, [(answer, text) for at, answer, text in cases if at == endpoint])
+    answers = {  # of an endpoint to channels
+        ("public", "subscribe"): f"price-limit instId=BTC-USDT, mark-price instId={option}, event-contract-markets, "
+        f"open-interest instId={future}, funding-rate instId=BTC-USDT-SWAP, index-tickers instId=BTC-USD, "
+        f"instruments instType=SWAP, opt-summary instFamily=BTC-USD, option-trades instType=OPTION instId={option}, "
+        "estimated-price instType=FUTURES instFamily=BTC-USD, call-auction-details instId=BTC-USDT, "
+        "liquidation-orders instType=FUTURES instFamily=ETH-USD",
+        ("public", "60018"): f"open-interest instId=BTC-USDT, funding-rate instId={future}, instruments, "
+        "index-tickers instId=BTC-USD-SWAP, option-trades instType=OPTION, liquidation-orders instType=SPOT",
+        ("public", "64000"): "opt-summary uly=BTC-USD",
+        ("public", "64001"): "block-tickers instId=BTC-USDT, sprd-tickers sprdId=BTC-USDT_BTC-USDT-SWAP",
+        ("public", "60011"): "books-l2-tbt instId=BTC-USDT",
+        ("business", "subscribe"): "block-tickers instId=BTC-USDT, index-candle1m instId=BTC-USD, "
+        "sprd-tickers sprdId=BTC-USDT_BTC-USDT-SWAP",
+        ("business", "60018"): "trades instId=BTC-USDT, sprd-tickers sprdId=BTC-USDT, "
+        "sprd-tickers instId=BTC-USDT_BTC-USDT-SWAP, trades-all instId=BTC-USDT_BTC-USDT-SWAP",
+        ("business", "60011"): "sprd-orders, deposit-info",
+        ("private", "60011"): "fills",
+    }
+    for (endpoint, answer), texts in answers.items():
+        check(exchange, endpoint, [(answer, text) for text in texts.split(", ")])
 
 
 def test_with_a_login_private_channels_are_confirmed(exchange):
@@ -195,9 +173,8 @@ def test_what_is_listed_later_is_pushed(exchange):
         assert [row["instId"] for row in json.loads(ws.recv())["data"]] == ["C0001-USDT-SWAP"]
 
 
-@pytest.mark.parametrize(
-    ("text", "fields"),
-    [
+def test_rows_have_the_fields_of_the_exchange(exchange):
+    for text, fields in (
         ("opt-summary instFamily=BTC-USD", "instId delta markVol fwdPx"),
         ("option-trades instType=OPTION instFamily=BTC-USD", "instId px sz side markPx optType"),
         ("liquidation-orders instType=FUTURES", "instId details instFamily"),
@@ -206,13 +183,10 @@ def test_what_is_listed_later_is_pushed(exchange):
         ("sprd-public-trades sprdId=BTC-USDT_BTC-USDT-SWAP", "sprdId tradeId px sz side ts"),
         ("sprd-tickers sprdId=BTC-USDT_BTC-USDT-SWAP", "sprdId last lastSz bidPx askPx vol24h"),
         ("sprd-books-l2-tbt sprdId=BTC-USDT_BTC-USDT-SWAP", "asks bids seqId prevSeqId checksum"),
-        ("sprd-books5 sprdId=BTC-USDT_BTC-USDT-SWAP", "asks bids ts seqId"),
-    ],
-)
-def test_rows_have_the_fields_of_the_exchange(exchange, text, fields):
-    with talk(exchange, "business" if text.startswith("sprd-") else "public") as ws:
-        assert ask(ws, argument(text)) == ["subscribe"]
-        assert set(fields.split()) <= set(json.loads(ws.recv())["data"][0])
+    ):
+        with talk(exchange, "business" if text.startswith("sprd-") else "public") as ws:
+            assert ask(ws, argument(text)) == ["subscribe"]
+            assert set(fields.split()) <= set(json.loads(ws.recv())["data"][0]), text
 
 
 def test_refuses_and_answers_as_it_is_told_to(exchange):

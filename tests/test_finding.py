@@ -7,41 +7,13 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
-from conftest import SCRIPT, finish, program, wait_for
-from exchange import Exchange, ServerV5, channel_of
+from conftest import SCRIPT, finish, finish_all, wait_for
+from exchange import Exchange, channel_of
 
 import okex_ws
-from okex_ws import (
-    DISCONNECTED,
-    REFUSED,
-    V1,
-    V3,
-    V5,
-    Finder,
-    OkexWS,
-    find_channels,
-    instrument,
-    misnomer,
-    todays_channel,
-)
-
-
-@pytest.fixture
-def start(exchange):
-    """Start okex_ws.py with these arguments on the stand-in, and end it with the test."""
-    processes = []
-
-    def start(*arguments, **streams):
-        processes.append(program("--url", exchange.url, *arguments, **streams))
-        return processes[-1]
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.communicate()
+from okex_ws import DISCONNECTED, REFUSED, V1, V3, V5, Finder, OkexWS, find_channels, misnomer, todays_channel
 
 
 @pytest.fixture
@@ -212,12 +184,6 @@ def test_in_code_it_is_told_once_and_asked_for_all_the_same(exchange, connect, c
         assert caplog.text.count(f"Did you mean {right}?") == 1, right
 
 
-def test_what_is_listed_though_it_was_refused_is_not_suggested(finder, caplog):
-    finder.suggest("trades:BTC-USDT", "refused")
-    finder.finish()
-    assert caplog.messages == ["refused."]
-
-
 def test_an_instrument_that_is_merely_unknown_is_answered_from_the_list_of_instruments(exchange):
     status, _, told = finish("--url", exchange.url, "trades:BTC-USTD")
     assert status == 1 and exchange.handshakes == 1
@@ -234,13 +200,23 @@ def test_a_refusal_does_not_wait_for_a_list_that_cannot_be_had(exchange, connect
     assert "Did you mean" not in caplog.text and caplog.text.count("refused trades:NOPE-USDT: 60018") == 1
 
 
-def test_a_flood_of_refusals_is_looked_up_by_one_thread_in_lists_that_are_fetched_once(exchange, finder):
+def test_refusals_are_looked_up_by_one_thread_in_lists_that_are_fetched_once(exchange, finder, caplog):
     exchange.rest_delay = 0.1
     for n in range(200):
         finder.suggest(f"trades:NOPE{n}-USDT", "refused")
+    meant = {  # what is listed though it was refused is not suggested, nor what has another margin
+        "trades:BTC-USDT": "",
+        "trades:BTC-USD_UM-SWAP": "",
+        "trades:ETH-USD_UM_XPERP-310405": " Did you mean trades:ETH-USD_UM_XPERP-310404"
+        " or trades:BTC-USD_UM_XPERP-310404?",
+    }
+    for channel in meant:
+        finder.suggest(channel, f"{channel} was refused")
     assert [thread.name for thread in threading.enumerate()].count("okex_ws finder") == 1
     finder.finish()
-    assert 1 <= len(exchange.fetched) == len(set(exchange.fetched)) <= 3
+    assert 1 <= len(exchange.fetched) == len(set(exchange.fetched)) <= 5
+    said = [message for message in caplog.messages if "was refused" in message]
+    assert sorted(said) == sorted(f"{channel} was refused.{more}" for channel, more in meant.items())
 
 
 # -- Names of yesterday
@@ -284,14 +260,17 @@ def test_a_channel_of_yesterday_is_answered_with_that_of_today_and_not_replaced(
 
 
 def test_the_list_of_kinds_fits_a_terminal_and_names_them_all():
+    commands = ["--list"], ["--list", "all"], ["--list", "v3"], ["--list", "v1"]
+    lists = {arguments[-1]: out.splitlines() for arguments, _, out, _ in finish_all(commands)}
     for dialect, word in ((V5, "all"), (V3, "v3"), (V1, "v1")):
-        status, told, _ = finish("--list", word)
-        assert status == 0 and max(map(len, told.splitlines())) <= 80, word
-        listed = [line.split()[-1] for line in told.splitlines() if line[0] != " "]
+        listed = [line.split()[-1] for line in lists[word] if line[0] != " "]
         assert listed == [f"{kind.name}:{kind.argument}".rstrip(":") for kind in dialect.kinds]
-    usual = finish("--list")[1].splitlines()
-    assert {"public           trades:BTC-USDT", "private, login   orders:instType=ANY"} <= set(usual)
-    everything = finish("--list", "all")[1]
+    assert max(len(line) for lines in lists.values() for line in lines) <= 80
+    usual = "trades tickers books books5 bbo-tbt candle<bar> funding-rate mark-price orders positions".split()
+    assert re.findall(r"^\w+(?:, \w+)?  +([^\s:]+)", "\n".join(lists["--list"]), re.M) == usual
+    assert {"public           trades:BTC-USDT", "private, login   orders:instType=ANY"} <= set(lists["--list"])
+    assert all(f"--list {more}" in "".join(lists["--list"]) for more in ("all", "v3", "v1", "PART"))
+    everything = "\n".join(lists["all"])
     seconds = re.findall(r"candle<(\w+)>.*\n.*\n +<\w+>: 1m (1s)?", everything)
     assert seconds == [("bar", "1s"), ("longer", ""), ("longer", ""), ("bar", "1s")]
     assert "copytrading-lead-notification" in everything and "copytrading-notification" not in everything
@@ -315,24 +294,19 @@ def test_a_list_has_a_line_each_or_a_line_that_says_why_there_is_none(exchange):
     listed = functools.partial(finish, "--url", exchange.url, "--list")
     status, lines, _ = listed("*-USDT-SWAP")
     assert status == 0 and "BTC-USDT-SWAP" in lines.splitlines()
-    status, lines, trouble = listed("\x1b[2J")
-    assert (status, lines) == (1, "") and "Nothing that is traded" in trouble and "\x1b" not in trouble
-    exchange.rest_status = 503
-    status, lines, trouble = listed("btc")
-    assert (status, lines) == (1, "") and trouble.count("\n") == 1 and "HTTP 503" in trouble
+    for exchange.rest_status, arguments, words in (
+        (0, ["\x1b[2J"], "Nothing that is traded"),
+        (503, ["btc"], "HTTP 503"),
+        (503, ["btc", "--proxy", "http://127.0.0.1:1"], "the proxy 127.0.0.1:1 refused"),
+    ):
+        status, lines, told = listed(*arguments)
+        assert (status, lines) == (1, "") and told.count("\n") == 1 and words in told and "\x1b" not in told, told
     status, lines, _ = listed("funding")  # a kind, for which nobody needs to be asked
     assert status == 0 and "public           funding-rate:BTC-USDT-SWAP" in lines.splitlines()
-
-
-def test_what_keeps_a_list_from_being_shown_is_told_in_a_line():
-    for arguments, where, words in (
-        (["--list"], ">/dev/full", "No space left"),
-        (["--list"], ">&-", ""),
-        (["--list", "btc", "--proxy", "http://127.0.0.1:1"], "", "the proxy 127.0.0.1:1 refused"),
-    ):
-        command = f"{shlex.join([sys.executable, str(SCRIPT), *arguments])} {where}"
+    for where, words in ((">/dev/full", "No space left"), (">&-", "")):
+        command = f"{shlex.join([sys.executable, str(SCRIPT), '--list'])} {where}"
         told = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=30)
-        assert told.returncode and words in told.stderr and told.stderr.count("\n") == 1, arguments
+        assert told.returncode and words in told.stderr and told.stderr.count("\n") == 1, where
 
 
 def test_an_answer_that_is_not_the_exchanges_is_no_surprise(exchange):
@@ -386,12 +360,6 @@ def test_a_thousand_instruments_are_subscribed_to_within_the_limits(exchange, co
     assert len(requests) <= 100 and max(map(len, requests)) < 64 << 10
 
 
-def test_order_books_are_split_over_connections(exchange, start):
-    exchange.more_coins = 70
-    start("--depth", "1", "books:C*-USDT", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(lambda: sorted(usage.books for usage in list(exchange.usage.values())) == [10, 30, 30])
-
-
 def test_a_pattern_that_matches_nothing_is_an_end_with_a_reason(exchange):
     status, _, told = finish("--url", exchange.url, "tickers:NOPE-*")
     assert status == 1 and "no instrument that is traded now matches tickers:NOPE-*" in told
@@ -437,14 +405,6 @@ def test_patterns_can_be_given_up_before_and_after_they_are_looked_up(exchange, 
         client.subscribe("tickers:*-USDT")
 
 
-def test_a_refusal_ends_no_run_whose_patterns_are_still_looked_up(exchange, start):
-    exchange.rest_status = 503
-    process = start("trades:NOPE-USDT", "candle1m:BTC-*", stderr=subprocess.STDOUT)
-    assert next(line for line in process.stdout if "refused trades:NOPE-USDT" in line)
-    exchange.rest_status = 0
-    assert next(line for line in process.stdout if re.search(r"BTC-\w+ 1m", line))
-
-
 @pytest.fixture
 def make_run(exchange):
     """A Run of the command line with these arguments, which is ended with the test."""
@@ -452,8 +412,7 @@ def make_run(exchange):
     before = logger.handlers, logger.propagate, logger.level
 
     def make(*arguments):
-        args = okex_ws.parse_arguments(list(map(str, [*arguments, "--url", exchange.url])))
-        runs.append(okex_ws.Run(args, console))
+        runs.append(okex_ws.Run(okex_ws.parse_arguments([*arguments, "--url", exchange.url]), console))
         return runs[-1]
 
     yield make
@@ -463,36 +422,18 @@ def make_run(exchange):
     logger.handlers, logger.propagate, logger.level = before
 
 
-def test_a_book_stays_on_its_connection(make_run, monkeypatch):
+def test_commands_keep_a_book_on_its_connection_and_take_patterns_back_but_give_none(make_run, monkeypatch):
     monkeypatch.setattr(okex_ws, "MAX_DEEP_BOOKS", 2)
     run = make_run(*(f"books:{coin}-USDT" for coin in ("BTC", "ETH", "LTC")))
     run.command("unsubscribe", ["books:BTC-USDT"])
     run.subscribe(["books:LTC-USDT"])  # it is on the second, and the first has room
     assert [list(client.channels) for client in run.clients] == [["books:ETH-USDT"], ["books:LTC-USDT"]]
-
-
-def test_other_programs_can_take_patterns_back_but_not_give_them(make_run):
     run = make_run("tickers:BTC-USDT", "tickers:ETH-USDT")
     for pattern in ("tickers:*-USDT", "candle1m:*-USDT"):
         with pytest.raises(ValueError, match="for the start"):
             run.command("subscribe", [pattern])
     run.command("unsubscribe", ["tickers:B*"])
     assert run.channels() == {"tickers:ETH-USDT": "wanted"} and len(run.clients) == 1
-
-
-def test_what_an_earlier_run_left_out_of_a_pattern_is_fetched(exchange, make_run, tmp_path):
-    market = exchange.instrument("BTC-USDT")
-    with exchange.lock:
-        kept = okex_ws.SQLite(str(tmp_path / "rows.db"))
-        kept.write(time.time(), "trades:BTC-USDT", ServerV5().trades(market, False))
-        kept.flush()
-        kept.close()
-        for _ in range(20):
-            market.step()
-    (client,) = make_run("trades:BTC-US*", "--sqlite", tmp_path / "rows.db").clients
-    client.start()
-    wait_for(lambda: client.counts["rows restored"] >= 20)
-    assert client.counts["holes"] == 1
 
 
 def test_options_are_found_by_their_family_and_indices_by_what_they_are_about(exchange):
@@ -516,27 +457,16 @@ def test_perpetuals_that_are_listed_as_futures_have_funding_by_name_and_by_patte
     assert {row["instType"] for _, row in client.rows} == {"FUTURES"}
 
 
-def test_what_is_suggested_for_an_instrument_that_is_not_listed_has_the_same_margin(finder, caplog):
-    for channel in ("trades:BTC-USD_UM-SWAP", "trades:ETH-USD_UM_XPERP-310405"):
-        finder.suggest(channel, f"{channel} was refused")
-    finder.finish()
-    assert sorted(caplog.messages) == [
-        "trades:BTC-USD_UM-SWAP was refused.",
-        "trades:ETH-USD_UM_XPERP-310405 was refused. Did you mean trades:ETH-USD_UM_XPERP-310404"
-        " or trades:BTC-USD_UM_XPERP-310404?",
-    ]
-
-
 def test_an_instrument_is_looked_up_once_and_never_another_one(exchange):
-    row = instrument("BTC-USDT-SWAP", url=exchange.url)
+    row = okex_ws.instrument("BTC-USDT-SWAP", url=exchange.url)
     assert (row["instId"], row["state"], row["ctVal"]) == ("BTC-USDT-SWAP", "live", "0.01")
     assert {"tickSz", "lotSz", "minSz", "instIdCode"} <= set(row)
     row["tickSz"] = "mine"
-    assert instrument("BTC-USDT-SWAP", url=exchange.url)["tickSz"] != "mine" and len(exchange.fetched) == 1
+    assert okex_ws.instrument("BTC-USDT-SWAP", url=exchange.url)["tickSz"] != "mine" and len(exchange.fetched) == 1
     exchange.rest_rows = lambda path, query, rows: [r | {"instId": "ETH-USDT"} for r in rows]
     for name in ("NOPE-USDT", "BTC-USDT"):
         with pytest.raises(LookupError, match=f"lists no {name}"):
-            instrument(name, url=exchange.url)
+            okex_ws.instrument(name, url=exchange.url)
 
 
 def test_hostile_names_in_a_list_are_left_out(exchange, caplog):

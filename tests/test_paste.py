@@ -99,7 +99,7 @@ def pieces():
     return [*(f"{name} = 7" for name in NAMES), *IMPORTS, *functions]
 
 
-def works(exchange, above=(), below=(), within=30.0):
+def works(exchange, above=(), below=()):
     """Paste the file among pieces of a script: each kind of channel has a row, a book, and an order its answer."""
     script = {"__name__": "script"}
     exec("\n".join(above), script)
@@ -116,34 +116,17 @@ def works(exchange, above=(), below=(), within=30.0):
             show = ws.handler
             ws.handler = lambda channel, rows, show=show, printed=printed: (show(channel, rows), printed.extend(rows))
             ws.start()
-            wait_for(lambda ws=ws, printed=printed: printed and ws.latency, within)
+            wait_for(lambda ws=ws, printed=printed: printed and ws.latency)
             assert not ws.counts["handler errors"] and not ws.counts["malformed"]
             assert all(isinstance(row, dict) for row in printed)
             assert all(book.best_bid for book in ws.books.values())
         trader = client([], url=exchange.url, credentials=credentials(*exchange.keys))
         clients.append(trader)
         trader.start()
-        assert trader.request("order", BUY, within)[0]["sCode"] == "0"
+        assert trader.request("order", BUY, 30.0)[0]["sCode"] == "0"
     finally:
         for ws in clients:
             ws.close()
-
-
-def run_among(exchange, where):
-    """Run clients with all pieces there; if that fails, find the piece with which it begins to."""
-    script = pieces()
-    try:
-        works(exchange, **{where: script})
-    except Exception as error:
-        good, bad = 0, len(script)  # the first so many pieces work, and fail
-        while bad - good > 1:
-            middle = (good + bad) // 2
-            try:
-                works(exchange, **{where: script[:middle]}, within=5.0)
-                good = middle
-            except Exception:
-                bad = middle
-        raise AssertionError(f"{script[bad - 1]!r} {where} the paste: {error!r}") from error
 
 
 def test_no_name_of_a_script_means_something_else_to_the_pasted_file():
@@ -154,9 +137,6 @@ def test_no_name_of_a_script_means_something_else_to_the_pasted_file():
     assert not found, "\n".join(found)
 
 
-def test_clients_run_with_everything_that_a_script_has_below_the_paste(exchange):
-    run_among(exchange, "below")
-
-
-def test_clients_run_with_everything_that_a_script_has_above_the_paste(exchange):
-    run_among(exchange, "above")
+def test_clients_run_with_everything_that_a_script_has_below_the_paste_or_above(exchange):
+    works(exchange, below=pieces())
+    works(exchange, above=pieces())

@@ -5,28 +5,21 @@ exchange's own names, is the stand-in: in these processes every name leads to th
 for ever is ended with Ctrl-C once it has printed what it should, and must then end without a traceback.
 """
 
-import fcntl
 import json
 import os
-import pty
 import re
-import select
 import shlex
-import shutil
 import signal
-import socket
 import sqlite3
 import ssl
-import struct
 import subprocess
 import sys
-import termios
 from functools import partial
 from pathlib import Path
 
 import pytest
 import trustme
-from conftest import wait_for
+from conftest import Terminal, finish, wait_for
 from exchange import Exchange
 
 import okex_ws
@@ -145,26 +138,11 @@ def desk(tmp_path, certificates):
 
 
 @pytest.fixture
-def redis_url(desk, kept_port):
+def redis_url(desk, redis_server):
     """A Redis server that is at redis://localhost for what runs at the desk; its URL for the test itself."""
-    pytest.importorskip("redis")
-    if not shutil.which("redis-server") and not os.environ.get("CI"):
-        pytest.skip("needs redis-server")
-    options = ("--port", str(kept_port), "--save", "", "--dir", str(desk.folder), "--bind", "127.0.0.1")
-    with subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL) as server:
-        desk.ports["6379"] = kept_port
-        wait_for(partial(listening, kept_port))
-        yield f"redis://127.0.0.1:{kept_port}"
-        desk.stop()
-        server.terminate()
-
-
-def listening(port):
-    try:
-        socket.create_connection(("127.0.0.1", port)).close()
-    except OSError:
-        return False
-    return True
+    desk.ports["6379"] = redis_server.port
+    yield redis_server.url
+    desk.stop()
 
 
 def rows_in(path):
@@ -246,7 +224,7 @@ def test_the_file_can_be_pasted_as_the_readme_says(desk):
 
 def test_the_pandas_program_of_the_readme_reads_what_its_command_recorded(desk):
     pytest.importorskip("pandas")
-    run = desk.start("okex_ws.py", "--offline", "--count", "100", "--sqlite", "rows.db", "candle1s:BTC-USDT")
+    run = desk.start("okex_ws.py", "--offline", "--count", "20", "--sqlite", "rows.db", "candle1s:BTC-USDT")
     run.wait(60)
     with sqlite3.connect(desk.folder / "rows.db") as db:  # sooner than of a minute, bars of a second are final
         db.execute("UPDATE rows SET channel = 'candle1m:BTC-USDT'")
@@ -323,25 +301,10 @@ def run_command(desk, arguments, redis_url):
 
 def run_board(desk, arguments):
     """Run a command on a terminal of 80x24 until its board shows trades, and end it with Ctrl-C."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    environment = desk.environment | {"PORTS": json.dumps(desk.ports), "TERM": "xterm", "LANG": "C.UTF-8"}
-    streams = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
-    process = subprocess.Popen([sys.executable, *arguments], cwd=desk.folder, env=environment, **streams)
-    desk.processes.append(process)
-    written = []
-
-    def read(ours=ours):
-        while select.select([ours], [], [], 0.01)[0]:
-            written.append(os.read(ours, 65536))
-        return b"".join(written).decode(errors="replace")
-
-    wait_for(lambda: process.poll() is not None or "% bought" in read())
-    process.send_signal(signal.SIGINT)
-    wait_for(lambda: [read(), process.poll()][1] is not None)
-    os.close(ours)
-    os.close(theirs)
-    assert process.returncode == 130 and "Traceback" not in "".join(map(bytes.decode, written))
+    screen = Terminal(*arguments[1:], cwd=desk.folder, **desk.environment, PORTS=json.dumps(desk.ports))
+    desk.processes.append(screen.process)
+    screen.until("% bought")
+    assert "Traceback" not in screen.end(signal.SIGINT) and screen.process.returncode == 130
 
 
 def test_the_commands_that_are_not_run_are_there():
@@ -354,8 +317,6 @@ def test_the_commands_that_are_not_run_are_there():
 
 
 def test_the_readme_has_the_options_as_help_prints_them():
-    printed = subprocess.run(
-        [sys.executable, ROOT / "okex_ws.py", "--help"], capture_output=True, text=True, timeout=20
-    )
-    listed = [line[2:] for line in printed.stdout.splitlines() if line.startswith("  --") and "--version" not in line]
-    assert "\n".join(listed) in README
+    printed = finish("--help")[1].splitlines()
+    listed = [line[2:] for line in printed if line.startswith("  --") and "--version" not in line]
+    assert listed and "\n".join(listed) in README

@@ -15,13 +15,14 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import SCRIPT, RedisServer, finish, frame, program, until, wait_for
+from conftest import SCRIPT, RedisServer, finish, finish_all, frame, program, until, wait_for
 from exchange import Exchange, Position
 from test_series import BARS, TRADES, walk, whole
 
@@ -235,7 +236,7 @@ def test_programs_may_create_one_sqlite_file_at_once_and_one_that_is_written_to_
         together.wait()
         store(SQLite(path), {})
 
-    for n in range(20):
+    for n in range(10):
         path, together = str(tmp_path / f"{n}.db"), threading.Barrier(4)
         threads = [threading.Thread(target=create, args=(path,)) for _ in range(4)]
         for thread in threads:
@@ -415,26 +416,6 @@ def test_a_sink_that_is_too_slow_makes_who_reads_wait_until_the_run_ends_and_dro
         assert caplog.text.count("receiving waits") == 1
 
 
-def test_a_sink_of_ones_own_needs_no_more_than_write_and_gets_an_option(tmp_path, exchange):
-    script = tmp_path / "mine.py"
-    script.write_text(
-        "import sys, okex_ws\n"
-        "class Count(okex_ws.Sink):\n"
-        '    """count the rows, into FILE"""\n'
-        "    n = 0\n"
-        "    def write(self, received, channel, rows):\n"
-        "        self.n += len(rows)\n"
-        f"        open({str(tmp_path / 'n')!r}, 'w').write(str(self.n))\n"
-        "okex_ws.SINKS['tally'] = Count\n"
-        "sys.exit(okex_ws.main())\n"
-    )
-    arguments = [CHANNEL, "--url", exchange.url, "--count", "25", "--tally", "x"]
-    subprocess.run([sys.executable, script, *arguments], env=BESIDE, check=True, capture_output=True, timeout=30)
-    assert (tmp_path / "n").read_text() == "25"
-    with pytest.raises(TypeError, match=r"--mine: list must derive from okex_ws\.Sink"):
-        Writer("mine", [])
-
-
 # -- In the program
 
 
@@ -490,9 +471,11 @@ def test_after_a_reconnect_positions_are_told_anew_and_orders_are_said_to_be_unk
 
 
 def test_a_signal_leaves_nothing_unwritten(tmp_path, exchange):
-    for number, status in ((signal.SIGTERM, 0), (signal.SIGINT, 130), (signal.SIGHUP, 0)):
+    ways = {signal.SIGTERM: 0, signal.SIGINT: 130, signal.SIGHUP: 0}
+    arguments = (CHANNEL, "--url", exchange.url, "--jsonl")
+    processes = [program(*arguments, tmp_path / number.name) for number in ways]
+    for process, (number, status) in zip(processes, ways.items()):
         path = tmp_path / number.name
-        process = program(CHANNEL, "--url", exchange.url, "--jsonl", path)
         until(process.stderr, "subscribed")
         wait_for(lambda: path.exists() and path.stat().st_size > 2000)  # noqa: B023
         process.send_signal(number)
@@ -537,18 +520,16 @@ def pour(session, first, rate):
 
 
 def test_a_sink_that_cannot_be_is_said_before_connecting():
-    for arguments, words in [
-        (["--jsonl", "/nowhere/rows.jsonl"], "No such file or directory: '/nowhere/rows.jsonl'"),
-        (["--sqlite", "/nowhere/rows.db"], "unable to open"),
-        (["--sqlite", okex_ws.__file__], "not a database"),
-        (["--redis", "nonsense"], "Redis URL"),
-        (["--redis", "redis://:secret@localhost:port"], "no valid port"),
-        (["--redis", "redis://localhost/0?nonsense=1"], "nonsense"),
-        (["--redis", "redis://localhost", "--name", "a/b"], "is no name"),
-        (["--redis", "redis://localhost", "--history", "0"], "1 or more"),
-    ]:
-        status, _, err = finish(*arguments)
-        assert status == 2 and words in err.splitlines()[-1], err
+    words = {
+        "--jsonl /nowhere/rows.jsonl": "No such file or directory: '/nowhere/rows.jsonl'",
+        f"--sqlite {okex_ws.__file__}": "not a database",
+        "--redis redis://:secret@localhost:port": "no valid port",
+        "--redis redis://localhost/0?nonsense=1": "nonsense",
+        "--redis redis://localhost --name a/b": "is no name",
+        "--redis redis://localhost --history 0": "1 or more",
+    }
+    for arguments, status, _, err in finish_all(map(str.split, words)):
+        assert status == 2 and words[" ".join(arguments)] in err.splitlines()[-1], err
         assert not re.search("secret|Connecting|Traceback", err), err
 
 
@@ -650,19 +631,14 @@ def test_redis_keeps_each_row_under_its_channel_and_of_each_instrument_the_lates
         ("spot/candle60s:X", bars, bars[-1]),  # which are not said to be final
         ("spot/ticker:BTC-USDT", [{"instrument_id": "BTC-USDT"}], {"instrument_id": "BTC-USDT"}),
         ("futures/instruments", [{"instrument_id": "BTC-USD-191227"}], many),
-        ("ok_sub_spot_btc_usdt_ticker", [{"last": 1}], {"last": 1}),
         ("orders:instType=ANY", [{"ordId": "1"}, {"ordId": "2"}], many),
         ("orders:instType=SPOT,instId=X", [{"instId": "X", "ordId": "1"}], many),
-        ("sprd-orders:A_B", [{"sprdId": "A_B", "ordId": "1"}], many),
         ("orders-algo:instType=ANY", [{"instId": "X", "ordId": "", "algoId": n} for n in "12"], many),
         ("grid-sub-orders:algoId=1", [{"ordId": n, "algoId": "1", "instId": "X"} for n in "12"], many),
-        ("liquidation-orders:instType=SWAP", two, many),
-        ("opt-summary:instFamily=BTC-USD", two, many),
-        ("fills", two, many),
+        *((channel, two, many) for channel in ("opt-summary:instFamily=BTC-USD", "fills")),
         ("sprd-trades", [{"sprdId": "A_B"}, {"sprdId": "A_C"}], many),
         ("option-trades:instType=OPTION,instId=X", [{"instId": "X", "n": n} for n in (1, 2)], {"instId": "X", "n": 2}),
         ("trades:OLD-USDT", [{"instId": "NEW-USDT"}], {"instId": "NEW-USDT"}),  # it was renamed
-        ("account:ccy=BTC", [{"totalEq": "1"}], {"totalEq": "1"}),
         ("status", [{"title": "1"}, {"title": "2"}], {"title": "2"}),
     ]:
         feed.redis.set(f"okex/test/{channel}", "of another type")
@@ -825,20 +801,7 @@ def test_after_kills_each_sink_of_every_set_holds_everything_once(tmp_path, redi
             assert told == [*targets] and ", 0 missing" in err, err
 
 
-def test_no_key_of_ours_can_be_a_channels(sink, feed):
-    sink.status(1.0, "CONNECTED", "url")
-    store(sink, {})
-    feed.redis.rpush("okex/test/@commands", '{"id": 1, "op": "channels"}')
-    sink.flush()
-    wait_for(lambda: feed.redis.exists("okex/test/@answers/1"))
-    keys = {key.removeprefix("okex/test/") for key in feed.redis.scan_iter()}
-    assert keys == {CHANNEL, f"@history/{CHANNEL}", "@status", "@batch", "@answers/1"}
-    for key in keys - {CHANNEL}:
-        with pytest.raises(ValueError, match="not a channel"):
-            okex_ws.dialect_of(key)
-
-
-def test_rows_whose_key_has_another_type_are_lost_alone_and_said(sink, feed, caplog):
+def test_rows_whose_key_has_another_type_are_lost_alone_and_said_but_none_of_a_redis_that_is_full(sink, feed, caplog):
     for channel in (CHANNEL, "candle1m:BTC-USDT"):
         feed.redis.set(f"okex/test/@history/{channel}", "of another type")
     feed.redis.rpush("okex/test/candle1m:BTC-USDT", "of another type")
@@ -852,17 +815,12 @@ def test_rows_whose_key_has_another_type_are_lost_alone_and_said(sink, feed, cap
     assert feed.redis.get("okex/test/@history/trades:BTC-USDT") == "of another type"
     assert (sink.refused, writer.written) == (6, 9)
     assert caplog.text.count("WRONGTYPE") == 1 and "trying again" not in caplog.text
-
-
-def test_a_redis_that_is_full_is_tried_again_and_loses_nothing(sink, feed, caplog):
     feed.redis.config_set("maxmemory", 1)
     writer = Writer("redis", sink)
-    for n in range(3):
-        writer.put(1.0, CHANNEL, [numbered(n)])
+    writer.put(1.0, "trades:ETH-USDT", [numbered(3)])
     wait_for(lambda: writer.failing)
     feed.redis.config_set("maxmemory", 0)
-    assert ended(writer)
-    assert feed.get(CHANNEL, 9) == [numbered(n) for n in range(3)]
+    assert ended(writer) and feed.get("trades:ETH-USDT", 9) == [numbered(n) for n in range(4)]
     assert caplog.text.count("trying again") == caplog.text.count("works again") == 1
 
 
@@ -1000,19 +958,13 @@ def test_a_command_that_takes_long_holds_up_no_row_and_those_from_before_the_sta
 
 
 def test_readers_see_every_row_in_its_order(make_sink, redis_server):
-    def read(rows):
-        seen.append([next(rows) for _ in range(3000)])
-
-    sink, seen = make_sink(history=5000), []
-    feeds = [RedisFeed(redis_server.url, "test") for _ in range(2)]
-    readers = [threading.Thread(target=read, args=(feed.listen(CHANNEL),)) for feed in feeds]
-    for reader in readers:
-        reader.start()
-    for first in range(0, 3000, 100):
-        store(sink, *(numbered(n) for n in range(first, first + 100)))
-    for reader in readers:
-        reader.join(60)
-    assert seen == [[numbered(n) for n in range(3000)]] * 2
+    sink = make_sink(history=5000)
+    readers = [RedisFeed(redis_server.url, "test").listen(CHANNEL) for _ in range(2)]
+    with ThreadPoolExecutor() as pool:
+        seen = [pool.submit(lambda rows: [next(rows) for _ in range(3000)], rows) for rows in readers]
+        for first in range(0, 3000, 100):
+            store(sink, *(numbered(n) for n in range(first, first + 100)))
+        assert [rows.result(60) for rows in seen] == [[numbered(n) for n in range(3000)]] * 2
 
 
 def test_a_reader_is_told_when_rows_were_trimmed_away_unread(make_sink, sink, feed):
@@ -1074,10 +1026,10 @@ def test_a_redis_that_is_not_there_or_goes_is_waited_for_and_gets_every_row_once
 def test_a_wrong_password_or_host_of_redis_is_said_in_words(exchange, redis_server, feed):
     feed.redis.config_set("requirepass", "open sesame")
     wrong = redis_server.url.replace("//", "//:guess@")
+    hasty = {"RES_OPTIONS": "timeout:1 attempts:1"}  # where no name server answers
     cases = [(wrong, "password"), (redis_server.url, "uthentica"), ("redis://no.invalid", "no.invalid")]
-    for url, words in cases:
-        hasty = {"RES_OPTIONS": "timeout:1 attempts:1"}  # where no name server answers
-        process = program(CHANNEL, "--url", exchange.url, "--redis", url, env=hasty)
+    processes = [program(CHANNEL, "--url", exchange.url, "--redis", url, env=hasty) for url, _ in cases]
+    for process, (_, words) in zip(processes, cases):
         said = until(process.stderr, "trying again")
         killed(process)
         assert words in said and "guess" not in said and "Traceback" not in said, said
