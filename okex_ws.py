@@ -1587,7 +1587,7 @@ class ChannelKind(NamedTuple):
     """A row of the tables of channels, which say all that depends on the kind of channel."""
 
     where: str  # its endpoint, of v5, and whether it needs a login
-    name: str  # before the colon; <bar> and the like stand for one of some words, see PLACES
+    name: str  # before the colon; <bar> and the like stand for words of PLACES
     argument: str  # an example of what follows the colon; with `=` if it must be there
     what: str  # what it carries; gone: in no document any more, not listed
     columns: str  # the main values of a row; in brackets, all of them, if rows arrive as bare lists
@@ -1595,13 +1595,13 @@ class ChannelKind(NamedTuple):
 
 
 def table_rows(text: str) -> Iterator[list[str]]:
-    """The cells of a table in text: a row a line, " | " between cells; an indented line goes on."""
+    """The cells of each row, a line; " | " is between cells, an indented line goes on."""
     for line in re.sub(r"\n +", " ", text).strip().splitlines():
         yield line.split(" | ")
 
 
 class Dialect:
-    """A generation of the exchange's protocol, with its channels. All is pure."""
+    """A generation of the exchange's protocol, with its channels."""
 
     name: str
     retired = ""  # when the exchange gave it up
@@ -1671,9 +1671,10 @@ class Dialect:
 
     def _signed_values(self, credentials: "Credentials", now: float) -> list[str]:
         """What a login of v3 or v5 has, signed by HMAC-SHA256 over a fixed request."""
-        text = f"{int(now)}GET/users/self/verify".encode()
+        second = str(int(now))
+        text = f"{second}GET/users/self/verify".encode()
         digest = hmac.digest(credentials.secret_key.encode(), text, "sha256")
-        return [credentials.api_key, credentials.passphrase, str(int(now)), base64.b64encode(digest).decode()]
+        return [credentials.api_key, credentials.passphrase, second, base64.b64encode(digest).decode()]
 
     def key(self, channel: str) -> str:
         """The name of a channel in events, however its user spells it."""
@@ -1849,7 +1850,7 @@ class OkexV3(Dialect):
         if table in self.UNFILTERED:
             return table
         keys = ("instrument_id", "currency", "underlying")
-        # futures/account rows are keyed by their currency: {"BTC":{"equity":"997.4", …}}
+        # futures/account: {"BTC":{"equity":"997.4", …}}
         found = next((row[key] for key in keys if key in row), None) or next(iter(row), "")
         if table in self.BY_UNDERLYING:  # BTC-USD-190927-12500-C is of BTC-USD
             found = family_of(str(row.get("underlying", found)))
@@ -1960,9 +1961,9 @@ class OkxV5(Dialect):
                 return WireEvent("confirmed", self.channel(item["arg"]), id)
             case "unsubscribe":
                 return WireEvent("ended", self.channel(item["arg"]), id)
-            case "login":
-                return WireEvent("login") if code == "0" else refusal_event(code, message)
-            case "error":
+            case "login" if code == "0":
+                return WireEvent("login")
+            case "login" | "error":
                 # {"event":"error","code":"60018","msg":"… channel:books,instId:NOPE doesn't exist."}
                 # … channel:tickers, instType:SWAP doesn't exist.
                 # It may echo the request, and its id there alone: Invalid request: {\"id\":\"o1\", …}
@@ -2110,11 +2111,10 @@ ok_sub_spot_<coin>_<quote>_balance | your balances | info | account
 
 def dialect_of(channel: str) -> Dialect:
     """The generation that a channel belongs to. Raises ValueError if it cannot be a channel."""
-    if not channel.isprintable():
-        raise ValueError(f"{printable_text(channel)} is not a channel: it has a control character")
     dialect = likely_dialect(channel)
-    if dialect is None or " " in channel:
-        raise ValueError(f"{channel!r} is not a channel: {misnomer(channel)}")
+    if dialect is None or " " in channel or not channel.isprintable():
+        why = misnomer(channel) or "it has a control character"
+        raise ValueError(f"{channel!r} is not a channel: {why}")
     return dialect
 
 
@@ -2141,7 +2141,7 @@ def port_of(url: str, default: int = 0) -> int:
 
 
 def lines_of(channel: str, url: str | Sequence[str] | None, region: str, simulated: bool) -> list[str]:
-    """The URLs of all lines to the endpoint of a channel. Raises ValueError if that is not one path on all hosts."""
+    """All URLs of a channel's endpoint. Raises ValueError if they have not the same path."""
     urls = [url] if url is None or isinstance(url, str) else url
     lines = dict.fromkeys(endpoint_of(channel, each, region, simulated) for each in urls)
     if len({urlsplit(line).path for line in lines}) > 1:
@@ -2157,7 +2157,7 @@ def origin_of(url: str) -> str:
 def endpoint_of(
     channel: str, url: str | Sequence[str] | None = None, region: str = "global", simulated: bool = False
 ) -> str:
-    """The URL to connect to for a channel; a `url` without a path gets the exchange's. Of several, the first."""
+    """The URL to connect to for a channel, the first of several; without a path, it gets the exchange's."""
     own = dialect_of(channel).url(channel, region, simulated)
     if url is None:
         return own
@@ -2204,7 +2204,6 @@ the argument uly is gone, use instFamily | 64000
 too many requests or channels: ask less, or over more connections |
     20049 30026 50011 50061 60014 4003 4008 4009 channel-conn-count-error
 the request was not understood | 30039 60019 4002
-the request lacks something | 50014
 no such instrument, or a new instIdCode, which the next order looks up | 51001
 log in once with one key on each connection | 60023 60026
 the contract cools off: reduce-only orders alone | 54094
@@ -2214,7 +2213,6 @@ this needs identity verification of level 2 | 59113
 the limit of open interest is reached | 54031
 an RPI order must be larger | 54051
 that feature is not for this account or instrument | 51773
-the exchange is not available now | 50001 50013 50026
 the request was too large | 1009
 an error inside the exchange | 20014 30043 63999 64007 4006
 nothing was exchanged for 30 seconds | 4004
@@ -3049,21 +3047,23 @@ class Login:
         self.why = "not logged in"  # why no order can leave, if none can
         self.wait = 0.0  # seconds from the latest refusal to the next try
         self.ahead = 0.0  # seconds that the exchange's clock is ahead of this one
-        self.reset()
-        safe = (url.startswith("wss:") or (direct and is_loopback(urlsplit(url).hostname or "")) for url in urls)
-        self._unsafe = [url for url, safe in zip(urls, safe) if not safe]
+        self._unsafe = ""  # a URL over which others could read the keys
         for url in urls:
-            hide_secret(urlsplit(url).password or "")
+            parts = urlsplit(url)
+            hide_secret(parts.password or "")
+            if parts.scheme != "wss" and not (direct and is_loopback(parts.hostname or "")):
+                self._unsafe = url
+        self.reset()
 
     def demand(self, what: str) -> None:
         """Raise ValueError without keys, or where others could read them on their way."""
         keys = self.credentials
-        values = (keys.api_key, keys.secret_key, keys.passphrase or not self.dialect.passphrase)
+        values = keys.api_key, keys.secret_key, keys.passphrase or not self.dialect.passphrase
         missing = [name for name, value in zip(keys.VARIABLES, values) if not value]
         if missing:
             raise ValueError(f"{what} needs an API key: set {', '.join(missing)}")
-        for url in self._unsafe:
-            raise ValueError(f"{what}: keys are not sent over {passwordless(url)}, use wss://")
+        if self._unsafe:
+            raise ValueError(f"{what}: keys are not sent over {passwordless(self._unsafe)}, use wss://")
 
     def reset(self) -> None:
         self.worked = self.worked or self.done
@@ -3075,15 +3075,13 @@ class Login:
         """Learn from a handshake's Date, in whole seconds, how far this clock is off."""
         from email.utils import parsedate_to_datetime  # slow to import
 
-        ahead = 0.0
+        before, self.ahead = self.ahead, 0.0
         with suppress(ValueError):  # no date
             ahead = parsedate_to_datetime(date).timestamp() + 0.5 - wall_clock()
-        if abs(ahead) < 5.0:
-            ahead = 0.0
-        elif abs(ahead - self.ahead) > 2.0:
-            where = "behind" if ahead > 0 else "ahead of"
-            okex_log.warning("This clock is %.0f s %s the exchange's, which counts.", abs(ahead), where)
-        self.ahead = ahead
+            self.ahead = ahead if abs(ahead) >= 5.0 else 0.0
+        if self.ahead and abs(self.ahead - before) > 2.0:
+            where = "behind" if self.ahead > 0 else "ahead of"
+            okex_log.warning("This clock is %.0f s %s the exchange's, which counts.", abs(self.ahead), where)
 
     def request(self, now: float, exchange_time: float) -> str:
         text = self.dialect.login(self.credentials, exchange_time)
@@ -3155,7 +3153,6 @@ class Orders:
         for order in orders:
             if "instId" in order:
                 order["instIdCode"] = self._code(str(order.pop("instId")), leave_by)
-        self._wait_for_login(leave_by)  # it may have gone meanwhile
         if monotonic() >= leave_by:
             raise OrderError("", f"the instIdCode took all of {leave_by - began:g} s: nothing was sent")
         id = f"o{next(self._ids)}"
@@ -3165,8 +3162,7 @@ class Orders:
             message["expTime"] = f"{1000 * (self._ws.exchange_time() + left):.0f}"
         waiting = self._answers.setdefault(id, SimpleQueue())
         try:
-            if not self._ws._login.complete.is_set():
-                raise websocket.WebSocketConnectionClosedException("leaving this connection")
+            self._wait_for_login(0.0)  # it may have gone meanwhile
             self._ws.send(to_json(message))
             answer = waiting.get(timeout=max(0.0, began + timeout - monotonic()))
         except Empty:
@@ -3349,23 +3345,21 @@ class Rest:
 # ---------------------------------------------------------------------------------------------------------------
 # Finding: what there is to receive, and what somebody may have meant.
 
-INSTRUMENT = re.compile(r"(?!.{65})[\w.+]+(-[\w.+]+)+")  # what a list may name
+INSTRUMENT = re.compile(r"(?!.{65})[\w.+]+(-[\w.+]+)+")
 OPTIONS = re.compile(r"(\w+-\w+)-(?:.*-)?(?:[CP]|\[[CP]+\])")  # or a pattern of them; the family
 QUOTE_COINS = "USDT|USDC|USDG|USD|BTC|ETH|EUR|TRY|BRL|AUD|AED|SGD"
-SYNONYMS = {
-    other: known
-    for cells in table_rows("""
-trades: deals fills executions tape aggtrade | bbo-tbt: bbo best | open-interest: oi
-tickers: price prices last quote bookticker | account: balance balances wallet
-books: depth orderbook level2 l2 | books5: depth5 depth10 depth20
-""")
-    for known, others in (cell.split(": ") for cell in cells)
-    for other in others.split()
-}
+SYNONYMS = dict(
+    pair.split("=")
+    for pair in """
+deals=trades executions=trades tape=trades aggtrade=trades bbo=bbo-tbt best=bbo-tbt oi=open-interest
+price=tickers last=tickers quote=tickers bookticker=tickers balance=account wallet=account depth=books
+orderbook=books level2=books l2=books depth5=books5 depth10=books5 depth20=books5
+""".split()
+)
 
 
 class Misnomer(NamedTuple):
-    problem: str  # what is wrong with a channel
+    problem: str
     meant: list[str]  # the nearest first
 
     def __str__(self) -> str:
@@ -3409,14 +3403,13 @@ def nearest_names(name: str) -> list[str]:
     if dialect.kind(name):
         return [name]
     plain = functools.partial(re.sub, "[^a-z0-9]", "")
-    wanted = plain(name.lower())
-    coins = rf"(?:spot|usd)_([a-z0-9]+?)_?({QUOTE_COINS}|)_"  # in a name of v1
-    coin, quote = re.findall(coins, f"{name.lower()}_spot_btc_", re.IGNORECASE)[0]
-    table = dict(SYNONYMS)
+    wanted, table = plain(name.lower()), dict(SYNONYMS)
+    coins = rf"(?:spot|usd)_([a-z0-9]+?)_?({QUOTE_COINS}|)_".lower()  # in a name of v1
+    coin, quote = re.findall(coins, f"{name.lower()}_spot_btc_")[0]
     for kind in dialect.kinds:
-        names = dialect.names(kind, {"coin": coin, "quote": quote or "usdt"})
-        table |= {plain(known.lower()): known for known in reversed([*names])}  # 1m rather than 1M
-    candle = re.fullmatch(r"(?:candle(?:stick)?s?|klines?|ohlcv?|bars?)(\d*[a-z]*)", wanted)
+        for known in dialect.names(kind, {"coin": coin, "quote": quote or "usdt"}):
+            table.setdefault(plain(known.lower()), known)  # 1m rather than 1M
+    candle = re.fullmatch(r"(?:candles?|klines?|ohlcv?)(\d*[a-z]*)", wanted)
     if candle and wanted not in table:
         return [f"candle{bar_of(candle[1]) or '1m'}"]
     longer = [other for other in table if other.startswith(wanted) and len(wanted) > 3]
@@ -3434,22 +3427,19 @@ def channel_about(name: str, argument: str) -> str:
     if kind is None or dialect is V1:
         return name
     argument = re.sub(".*=|,.*", "", argument).upper()
-    pair, example = usual_spelling(argument), f"{name}:{kind.argument}"
-    if not kind.argument:  # it may have a filter all the same: fills:BTC-USDT-SWAP
-        return f"{name}:{pair or argument}" if INSTRUMENT.fullmatch(pair or argument) else name
+    pair, example = usual_spelling(argument), f"{name}:{kind.argument}".rstrip(":")
+    if not kind.argument or (kind.more == "SPREAD" and "_" in argument):
+        about = argument if "_" in argument else pair or argument
+        return f"{name}:{about}" if INSTRUMENT.fullmatch(about) else example
     if kind.argument == "instType=ANY" and pair:
         return f"{name}:instType={V5.instrument_type(pair)},instId={pair}"
-    if "=" in kind.argument:
+    if "=" in kind.argument or kind.more == "SPREAD" or (is_pattern(argument) and dialect is V3):
         return example
-    types = kind.more if dialect is V5 else "SPOT SWAP FUTURES OPTION"
-    if types == "SPREAD":  # BTC-USDT_BTC-USDT-SWAP
-        legs = re.split(r"_(?!UM[_-]|XPERP-)", argument)
-        spread = "_".join(usual_spelling(leg) or leg for leg in legs)
-        return f"{name}:{spread}" if "_" in spread and INSTRUMENT.fullmatch(spread) else example
     if is_pattern(argument):
-        return example if dialect is V3 else f"{name}:{argument}"
+        return f"{name}:{argument}"
     guesses = pair, argument, usual_spelling(f"{argument}USDT")
     instrument = next(filter(INSTRUMENT.fullmatch, guesses), kind.argument)
+    types = kind.more if dialect is V5 else "SPOT SWAP FUTURES OPTION"
     type = "SWAP" if "_XPERP-" in instrument else V5.instrument_type(instrument)
     if type not in f"{types} EVENTS" or name.startswith("swap/"):
         family = family_of(instrument)
@@ -3521,13 +3511,13 @@ def todays_channel(channel: str) -> str:
         id = f"{places['coin']}-{places.get('quote', 'USD-YYMMDD')}".upper()
     type = name.partition("/")[0].upper()
     bar = bar_of(places.get("bar") or f"{places.get('seconds')}s")
-    today = kind.more.format(id=id, pair=id, future=id, index=family_of(id), type=type, bar=bar)
+    today = kind.more.format(id=id, index=family_of(id), type=type, bar=bar)
     today = channel_about(*today.partition(":")[::2])
     return re.sub(r"([\w-]+-)YYMMDD.*", r"\g<0> (--list \1 shows the dates)", today)
 
 
 class Finder:
-    """The exchange's lists of what it trades, each fetched when first needed: see Rest.get."""
+    """The exchange's lists of what it trades, each fetched when first needed."""
 
     def __init__(self, rest: Rest) -> None:
         self.patterns: list[str] = []  # what a client begins with
@@ -3584,12 +3574,11 @@ class Finder:
             try:
                 channels = self.matching(pattern)
             except (OSError, ValueError, websocket.WebSocketException) as error:
-                why = explain(error, self._rest.server, self._rest.proxy)
-                yield why
-            else:
-                if pattern in self.patterns:  # nobody has given it up meanwhile
-                    found(channels)
-                self.drop(pattern, [])
+                yield explain(error, self._rest.server, self._rest.proxy)
+                continue
+            if pattern in self.patterns:  # nobody has given it up meanwhile
+                found(channels)
+            self.drop(pattern, [])
 
     def drop(self, channel: str, known: Iterable[str]) -> list[str]:
         """Forget a pattern: what it matches of the known channels; any other channel itself."""
@@ -3608,17 +3597,16 @@ class Finder:
 
         while channel := self._refused.get():
             name, _, wanted = channel.partition(":")
-            kind = V5.kind(name)
-            alike = list[str]()
+            kind, meant = V5.kind(name), list[str]()
             with suppress(Exception):  # nobody needs a list that cannot be had
-                if kind and not misnomer(channel):  # which was told before
-                    names = self.names(kind.more, wanted) if kind.argument else []
+                if kind and not kind.argument:
+                    meant = [name]
+                elif kind and not misnomer(channel):  # which was told before
+                    names, turned = self.names(kind.more, wanted), "-".join(wanted.split("-")[::-1])
                     margin = re.findall("_UM|_XPERP", wanted)  # another one would be another contract
-                    names = [other for other in names if all(mark in other for mark in margin)]
-                    turned = "-".join(wanted.split("-")[::-1])  # USDT-BTC
-                    if wanted not in names:
-                        alike = [turned] if turned in names else get_close_matches(wanted, names, 3, 0.75)
-            meant = [f"{name}:{other}" for other in alike] if not kind or kind.argument else [name]
+                    alike = [other for other in names if re.findall("_UM|_XPERP", other) == margin]
+                    alike = [turned] if turned in names else get_close_matches(wanted, alike, 3, 0.75)
+                    meant = [f"{name}:{other}" for other in alike if wanted not in names]
             self._tell(channel, meant)
 
     def _tell(self, channel: str, meant: list[str]) -> None:
@@ -3690,13 +3678,12 @@ before: open24h open_24h | index: idxPx last futureIndex
 estimate: settlePx settlement_price estimated_price data | highest: buyLmt | lowest: sellLmt
 rate: fundingRate funding_rate | next: nextFundingRate estimated_rate | bid_vol: bidVol
 funded: fundingTime funding_time | volatility: markVol mark_vol | ask_vol: askVol
-tick: tickSz tick_size | lot: lotSz size_increment trade_increment | expires: expTime delivery
-filled: accFillSz filled_size filled_qty deal_amount completedTradeAmount actualSz
-position: pos | average: avgPx avg_cost avgprice fillPx | delta: delta deltaBS deltaPA
-pnl: upl unrealized_pnl realized_pnl realized profitreal totalPnl | equity: eq totalEq
-liquidation: liqPx liquidation_price forcedprice | balance: cashBal | profit: profit_real
-available: availBal availEq total_avail_balance avail_margin | deposit: keep_deposit bond
-frozen: frozenBal hold freeze bondfreez | side: side posSide type tradeType | direction: position
+tick: tickSz tick_size | lot: lotSz | expires: expTime delivery
+filled: accFillSz filled_size filled_qty deal_amount | position: pos | average: avgPx avg_cost avgprice
+pnl: upl unrealized_pnl realized_pnl totalPnl | equity: eq totalEq | delta: deltaBS
+liquidation: liqPx liquidation_price | balance: cashBal | profit: profit_real
+available: availBal total_avail_balance avail_margin | deposit: keep_deposit
+frozen: frozenBal hold | side: side posSide type tradeType | direction: position
 id: clOrdId ordId order_id orderid orderId algoClOrdId algoId | code: code failCode | final: confirm
 status: state | state: status | auction: state | time: ts timestamp | begin: start_time | end: end_time
 """)
@@ -3708,8 +3695,8 @@ ROW_WORDS = {  # what a value of the exchange is in words; nothing, if there are
 side | bid buy | ask sell | 1 long | 2 short | 3 end long | 4 end short
 direction | 1 long | 2 short
 state | -2 failed | -1 cancelled | 0 open | 1 partial | 2 filled | 3 submitting | 4 cancelling
-    | partially_filled partial | part_filled partial | order_failed failed
-reduceOnly | true reduce-only | True reduce-only | false | False
+    | partially_filled partial | order_failed failed
+reduceOnly | true reduce-only | false
 filled | 0
 code | 0
 cancelSource | 1
@@ -3720,9 +3707,8 @@ auction | call_auction auction | continuous_trading open
 }
 ROW_ABOUT = "instId instrument_id sprdId contract_name ccy currency symbol instFamily underlying uly instType".split()
 
-# A pattern for a channel's name, and its columns: `price:12` is 12 wide and has a heading,
-# `next=rate` a value behind its label, if there is one, `=mark` a word.
-# Lists and objects in a row have lines of their own where their names are here: `account.details`.
+# A pattern for a channel, and its columns: `price:12` is 12 wide and has a heading, `next=rate` a value
+# behind its label, if there is one, `=mark` a word. `account.details` is a list in the rows of account.
 LINE_FORMATS = list(
     table_rows(r"""
 option-trades | price:12 size:14 side vol=fillVol
@@ -3812,9 +3798,8 @@ def in_contracts(channel: str, name: str) -> bool:
     return "futureusd" in channel or bool(types & {"SWAP", "FUTURES", "OPTION"})
 
 
-def line_text(clock: str, name: str, cells: Iterable[tuple[str, int]]) -> str:
+def line_text(clock: str, name: str, cells: Sequence[tuple[str, int]]) -> str:
     """A line: each value at the right end of its column, unless that takes more than 80."""
-    cells = list(cells)
     text, end = f"{clock:12} {name}", 26
     for value, width in cells:
         end += width + 1 if width else 0
@@ -3825,7 +3810,7 @@ def line_text(clock: str, name: str, cells: Iterable[tuple[str, int]]) -> str:
 
 
 def row_lines(channel: str, row: Any, clock: str = "", ladder: int = 1) -> list[ShownLine]:
-    """The lines of a row, and of the objects in it that the table has, or of all if it has not the row."""
+    """The lines of a row, and of the objects in it: those in the table, or all if the row is not."""
     format, row = line_format(channel), named_row(channel, row)
     name = str(next(filter(None, map(row.get, ROW_ABOUT)), format.name))
     if row.get("eventType") == "snapshot" and row.keys() <= {"eventType", "curPage", "lastPage"}:
@@ -3872,7 +3857,7 @@ def book_lines(channel: str, name: str, row: dict[str, Any], clock: str, ladder:
         return [ShownLine(format, line_text(clock, name, [(changed, 0)]))]
     best = book_best(bids, asks)
     if ladder == 1:
-        return [ShownLine(format, line_text(clock, name, zip(best, (12, 10, 10, 10, 6))))]
+        return [ShownLine(format, line_text(clock, name, list(zip(best, (12, 10, 10, 10, 6)))))]
     format, lines = line_format(f"trades:{format.name}"), []
     levels = [(*level[:2], "ask") for level in asks[:ladder][::-1]]
     levels += [(best[-1], "", "spread"), *((*level[:2], "bid") for level in bids[:ladder])]
@@ -3910,7 +3895,7 @@ def row_cells(format: LineFormat, row: dict[str, Any], contracts: bool) -> list[
         items = sent if sent.__class__ is list else [sent]
         plain = [item for item in items if item not in ("", None) and item.__class__ is not dict]
         text = " ".join("…" if item.__class__ is list else str(item) for item in plain)
-        if text and key not in (*ROW_ABOUT, "uid", "user_id"):
+        if text and key not in ROW_ABOUT:
             texts.append(f"{key} {moment_text(text, key)}".strip())
     return [("  ".join(texts), 0)] if texts else []
 
@@ -3921,7 +3906,6 @@ def row_value(row: dict[str, Any], what: str) -> str:
         with suppress(ArithmeticError):
             now, before = Decimal(row_value(row, "index")), Decimal(row_value(row, "before"))
             return f"{now / before - 1:+.2%}" if before > 0 else ""  # a spread may be negative
-        return ""
     for name in (*ROW_NAMES.get(what, "").split(), what):
         value = row.get(name)
         if value not in ("", None) and value.__class__ not in (list, dict):
@@ -3934,13 +3918,12 @@ def row_value(row: dict[str, Any], what: str) -> str:
 
 def order_state(row: dict[str, Any], state: str) -> str:
     """How an order stands: `canceled by the system, 13`, by its cancelSource."""
-    words = ("reduceOnly", "cancelSource", "amendResult", "code", "msg")
-    reduce, source, amend, code, message = (row_value(row, what) for what in words)
+    source, amend, code = (row_value(row, what) for what in ("cancelSource", "amendResult", "code"))
     state += f" by the system, {source}" if source else ""
     if amend or code:
-        failure = f"{amend} failed {reason_of(code, message)}".strip()
+        failure = f"{amend} failed {reason_of(code, row_value(row, 'msg'))}".strip()
         state = f"{state}, {failure}".removeprefix("failed, ")
-    return f"{reduce} {state}".strip()
+    return f"{row_value(row, 'reduceOnly')} {state}".strip()
 
 
 def moment_text(value: Any, name: str = "ts") -> str:
@@ -3959,8 +3942,7 @@ def moment_text(value: Any, name: str = "ts") -> str:
 
 
 def is_colourful() -> bool:
-    unwanted = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    return sys.stdout.isatty() and not unwanted
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def coloured(text: str, what: str, colourful: bool) -> str:
@@ -3973,7 +3955,7 @@ def plural(number: int, things: str) -> str:
 
 
 def print_rows(channel: str, rows: list[Any], ladder: int = 1, received: float | None = None) -> None:
-    """Print rows: local time, instrument, what matters; on a terminal wrapped, in colour, with headings."""
+    """Print rows: local time, instrument, what matters; on a terminal with colours and headings."""
     terminal, colourful, now = sys.stdout.isatty(), is_colourful(), received or wall_clock()
     clock = f"{strftime('%H:%M:%S', localtime(now))}.{int(now % 1 * 1000):03d}"
     width = get_terminal_size().columns if terminal else 0
