@@ -1521,7 +1521,7 @@ def bytes_waiting(sock: Any) -> int:
 # ---------------------------------------------------------------------------------------------------------------
 # Wire: text in, events out, and requests as text. No socket, thread, clock, file or print.
 
-# OKX hosts by region: live, simulated trading, REST. Port 8443 closed on 2026-10-31.
+# OKX hosts: live, simulated trading, REST. Port 8443 closed on 2026-10-31.
 REGIONS = {
     "global": ("wss://ws.okx.com", "wss://wspap.okx.com", "https://openapi.okx.com"),
     "eea": ("wss://wseea.okx.com", "wss://wseeapap.okx.com", "https://eea.okx.com"),
@@ -1563,9 +1563,9 @@ class WireEvent(NamedTuple):
     data       channel, rows, action: "snapshot", "update", or "" where the exchange sends none
     confirmed  channel, id of the request: it will be sent; the channel may lack its filters
     ended      channel, id: it will not be sent any more
-    refused    code, message; channel or id, as far as the exchange says: a login has neither
+    refused    code, message; channel or id, if the exchange says so: a login has neither
     reply      id, code, message, rows, action: the answer to a request `action`, a row an order
-    unknown    message: well-formed, but of no known kind
+    unknown    message: of no known kind
     malformed  message: why it cannot be read
     notice     code, message
     login, ping, pong  nothing
@@ -1586,12 +1586,12 @@ new_event = functools.partial(tuple.__new__, WireEvent)  # of all its values; it
 class ChannelKind(NamedTuple):
     """A row of the tables of channels, which say all that depends on the kind of channel."""
 
-    where: str  # its endpoint, of v5, and whether it needs a login
+    where: str  # v5: its endpoint; and whether it needs a login
     name: str  # before the colon; <bar> and the like stand for words of PLACES
     argument: str  # an example of what follows the colon; with `=` if it must be there
-    what: str  # what it carries; gone: in no document any more, not listed
-    columns: str  # the main values of a row; in brackets, all of them, if rows arrive as bare lists
-    more: str = "SPOT SWAP FUTURES OPTION"  # v5: what it takes; v3 and v1: what carries it today
+    what: str  # what it carries; gone: in no document any more
+    columns: str  # the main values of a row; in brackets all, if rows are bare lists
+    more: str = "SPOT SWAP FUTURES OPTION"  # v5: what it takes; v3, v1: what carries it today
 
 
 def table_rows(text: str) -> Iterator[list[str]]:
@@ -1626,9 +1626,10 @@ class Dialect:
                 name, _, argument = first.partition(":")
                 self.known.append(ChannelKind(where, name, argument, *others))
         self.kinds = [kind for kind in self.known if kind.what != "gone"]
-        self._find = functools.lru_cache(maxsize=4096)(self._find_kind)
+        self.find = functools.lru_cache(maxsize=4096)(self._find)
 
-    def _find_kind(self, name: str) -> tuple[ChannelKind | None, dict[str, str]]:
+    def _find(self, name: str) -> tuple[ChannelKind | None, dict[str, str]]:
+        """The kind of a channel's name, and what stands in its places: {"bar": "1m"} for candle1m."""
         for kind in self.known:
             pattern = kind.name
             for place, words in self.PLACES.items():
@@ -1639,14 +1640,10 @@ class Dialect:
         return None, {}
 
     def kind(self, channel: str) -> ChannelKind | None:
-        return self._find(channel.partition(":")[0])[0]
-
-    def places(self, channel: str) -> dict[str, str]:
-        """What stands in the places of a channel's name: {"bar": "1m"} for candle1m:BTC-USDT."""
-        return self._find(channel.partition(":")[0])[1]
+        return self.find(channel.partition(":")[0])[0]
 
     def names(self, kind: ChannelKind, places: dict[str, str] | None = None) -> Iterator[str]:
-        """All names of a kind, the usual first; `places` has words where anything may stand."""
+        """All names of a kind, the usual first; `places` has words for what may be any."""
         names = [kind.name]
         for place in re.findall("<(.+?)>", kind.name):
             words = self.PLACES[place].split() or [(places or {}).get(place, place)]
@@ -1681,18 +1678,18 @@ class Dialect:
         return channel
 
     def covers(self, key: str, subscribed: str) -> bool:
-        """Whether `key`, in which the exchange may leave the argument out, can be `subscribed`."""
+        """Whether `key`, which may lack the argument, can be `subscribed`."""
         return subscribed in (key, key.partition(":")[0]) or key == subscribed.partition(":")[0]
 
     def book(self, channel: str) -> str:
-        """How a channel sends order books: "whole", "changes" after a whole one, or "" for none."""
+        """How a channel sends order books: "whole", or "changes" of one; "" for none."""
         depth = self.BOOKS.fullmatch(channel)
         if not depth:
             return ""
         return "whole" if depth["whole"] else "changes"
 
     def parse(self, text: str) -> list[WireEvent]:
-        """The events in a message. Never raises: what cannot be read is an event "malformed"."""
+        """The events in a message; what cannot be read is "malformed"."""
         try:
             return self._read(from_json(text))
         except Exception as error:  # whatever odd JSON can raise
@@ -1964,8 +1961,7 @@ class OkxV5(Dialect):
             case "login" if code == "0":
                 return WireEvent("login")
             case "login" | "error":
-                # {"event":"error","code":"60018","msg":"… channel:books,instId:NOPE doesn't exist."}
-                # … channel:tickers, instType:SWAP doesn't exist.
+                # {"event":"error","code":"60018","msg":"… channel:books, instId:NOPE doesn't exist."}
                 # It may echo the request, and its id there alone: Invalid request: {\"id\":\"o1\", …}
                 echoed = re.search(r'"id\\*"\s*:\s*\\*"([A-Za-z0-9]{1,32})\\*"', item.get("msg", ""))
                 named = re.search(r"channel: ?[\w-]+.*?(?= doesn't exist)", message)
@@ -2169,14 +2165,14 @@ def endpoint_of(
 
 
 def columns_of(channel: str) -> tuple[str, ...]:
-    """Names for the values of rows that are bare lists; () for a channel whose rows have names."""
+    """Names for the values of rows that are bare lists; () for other channels."""
     kind = (likely_dialect(channel) or V5).kind(channel)
     return tuple(kind.columns[1:-1].split()) if kind and kind.columns.startswith("[") else ()
 
 
 fields, endpoint = columns_of, endpoint_of  # public names, which a pasting script may redefine
 
-# What to do about error and close codes (v1: 1xxxx and 2xxxx, v3: 3xxxx, v5: 6xxxx and 400x).
+# What to do about error and close codes (v1: 1xxxx, 2xxxx; v3: 3xxxx; v5: 5xxxx, 6xxxx, 400x).
 HINTS = {
     code: hint
     for hint, codes in table_rows("""
@@ -2221,9 +2217,9 @@ the API key was changed or deleted | 4007
 """)
     for code in codes.split()
 }
-MISNAMED = {"60018", "30040", "10015", "20103"}  # refusals because there is no such channel
-ALREADY = {"30042", "60031"}  # "refusals" that say that we are logged in
-# Refusals that are worth another try.
+MISNAMED = {"60018", "30040", "10015", "20103"}  # there is no such channel
+ALREADY = {"30042", "60031"}  # we are logged in
+# Refusals that pass by themselves.
 TRANSIENT = set("20014 20049 30026 30043 50001 50011 50013 50026 50061 60014 63999 64007".split())
 
 
@@ -3368,11 +3364,8 @@ class Misnomer(NamedTuple):
 
 
 def misnomer(channel: str) -> Misnomer | None:
-    """Why a channel cannot exist, by its name alone; None if it can, whatever its instrument.
-
-    A kind in no table may be new: it passes if it names its argument (new:instId=BTC-USDT).
-    """
-    channel = channel[:200]
+    """Why a channel cannot exist, by its name alone; None if it can, whatever its instrument."""
+    channel = channel[:200]  # a kind in no table may be new: new:instId=BTC-USDT
     if likely_dialect(channel) and re.fullmatch(r"[^ :]+:\w+=[^*?[ ]*", channel):
         return None
     name, _, argument = channel.partition(":")
@@ -3394,7 +3387,7 @@ def misnomer(channel: str) -> Misnomer | None:
 
 
 def nearest_names(name: str) -> list[str]:
-    """The kinds with names most like this one, of its generation; the usual ones for ""."""
+    """The names most like this one, of its generation; the usual ones for ""."""
     from difflib import get_close_matches  # slow to import
 
     if not name:
@@ -3418,7 +3411,7 @@ def nearest_names(name: str) -> list[str]:
 
 
 def channel_about(name: str, argument: str) -> str:
-    """A channel of this kind about what was written behind the colon, or what is like it."""
+    """A channel of this kind about what was written behind the colon."""
     dialect = likely_dialect(name) or V5
     kind = dialect.kind(name)
     argument = re.sub(r"[\s'\"]", "", argument)
@@ -3448,10 +3441,7 @@ def channel_about(name: str, argument: str) -> str:
 
 
 def joined_channels(words: Iterable[str]) -> list[str]:
-    """The channels in these words, where an instrument alone belongs to the kind before it.
-
-    ["trades", "BTC-USDT"] is trades:BTC-USDT, ["trades:BTC-USDT ETH-USDT"] is that, and trades:ETH-USDT.
-    """
+    """The channels in these words: ["trades", "BTC-USDT ETH-USDT"] is trades:BTC-USDT, trades:ETH-USDT."""
     channels, kind = list[str](), ""
     for word in " ".join(words).replace(", ", " ").split():
         alone = kind and ":" not in word and (usual_spelling(word) or is_pattern(word))
@@ -3475,10 +3465,7 @@ def family_of(instrument: str) -> str:
 
 
 def usual_spelling(text: str) -> str:
-    """How the exchange would write a pair of coins, or what is made of it; "" for what is neither.
-
-    btcusdt, BTC/USDT and btc_usdt are BTC-USDT; BTCUSDT-PERP and btc-perp are BTC-USDT-SWAP.
-    """
+    """A pair or a contract as the exchange has it: BTC-USDT-SWAP for btcusdt-perp; "" if it is none."""
     text = re.sub("PERP(ETUAL)?$", "SWAP", text.upper())
     coin = "(?!SWAP|USDTUSDT)([A-Z0-9]{2,20}?)"
     quote = rf"(?:[-/_.]?({QUOTE_COINS})((?:_UM)?(?:_XPERP)?))?"
@@ -3501,11 +3488,10 @@ def bar_of(text: str) -> str:
 
 def todays_channel(channel: str) -> str:
     """What carries today what a channel of v1 or v3 did, dates left open; "" if it never was."""
-    dialect = dialect_of(channel)
-    kind, places = dialect.kind(channel), dialect.places(channel)
+    name, _, id = channel.partition(":")
+    kind, places = dialect_of(channel).find(name)
     if kind is None:
         return ""
-    name, _, id = channel.partition(":")
     id = re.sub(r"-\d{6}", "-YYMMDD", id or kind.argument)
     if "coin" in places:  # v1
         id = f"{places['coin']}-{places.get('quote', 'USD-YYMMDD')}".upper()
@@ -3524,7 +3510,7 @@ class Finder:
         self.live = functools.cache(self._fetch)
         self._rest = rest
         self._refused: SimpleQueue[str] = SimpleQueue()  # channels; "" at the end
-        self._untold: dict[str, str] = {}  # by channel: what is to be said of it
+        self._untold: dict[str, str] = {}  # their refusals
         self._thread = threading.Thread(target=self._run, name="okex_ws finder", daemon=True)
 
     def _fetch(self, type: str) -> dict[str, str]:
@@ -3586,7 +3572,7 @@ class Finder:
         return [name for name in known if fnmatchcase(name, channel)] if is_pattern(channel) else [channel]
 
     def suggest(self, channel: str, refusal: str) -> None:
-        """Log that a channel was refused, as soon as it is known what may have been meant."""
+        """Log a refusal as soon as it is known what may have been meant."""
         self._untold[channel] = refusal
         self._refused.put(channel)
         if not self._thread.ident:
@@ -3778,10 +3764,9 @@ class ShownLine(NamedTuple):
 def line_format(channel: str) -> LineFormat:
     """The format of a channel, or of a list in its rows: `account.details`."""
     kind, _, argument = channel.partition(":")
-    places = (likely_dialect(kind) or V5).places(kind)
-    v1 = "_".join(filter(None, map(places.get, ("coin", "quote", "when"))))
-    name = argument.rpartition("=")[2] or v1 or kind
-    bar = places.get("bar", "")
+    places = (likely_dialect(kind) or V5).find(kind)[1]
+    v1 = "_".join(places[place] for place in ("coin", "quote", "when") if place in places)
+    name, bar = argument.rpartition("=")[2] or v1 or kind, places.get("bar", "")
     if "candle" in kind:
         bar = re.sub(r"(-price|sprd|\w+/)?-?candle", " ", kind).strip()  # mark 1m
     columns = (columns for pattern, columns in LINE_FORMATS if re.fullmatch(pattern, kind))
@@ -3881,7 +3866,7 @@ def book_best(bids: Sequence[Sequence[Any]], asks: Sequence[Sequence[Any]]) -> l
 
 def row_cells(format: LineFormat, row: dict[str, Any], contracts: bool) -> list[tuple[str, int]]:
     """A row's values with the widths of their columns; `key value` if its format names none."""
-    cells: list[tuple[str, int]] = []
+    cells, texts = list[tuple[str, int]](), list[str]()
     if any(row_value(row, what) for label, what, _ in format.parts if label != "="):
         for label, what, width in format.parts:
             value = what if label == "=" else row_value(row, what)
@@ -3890,12 +3875,11 @@ def row_cells(format: LineFormat, row: dict[str, Any], contracts: bool) -> list[
             if value and contracts and what in ("size", "position"):
                 cells.append(("contracts", 0))
         return cells
-    texts = []
     for key, sent in row.items():
         items = sent if sent.__class__ is list else [sent]
         plain = [item for item in items if item not in ("", None) and item.__class__ is not dict]
         text = " ".join("…" if item.__class__ is list else str(item) for item in plain)
-        if text and key not in ROW_ABOUT:
+        if text and key not in (*ROW_ABOUT, "uid", "user_id"):
             texts.append(f"{key} {moment_text(text, key)}".strip())
     return [("  ".join(texts), 0)] if texts else []
 
@@ -3906,6 +3890,7 @@ def row_value(row: dict[str, Any], what: str) -> str:
         with suppress(ArithmeticError):
             now, before = Decimal(row_value(row, "index")), Decimal(row_value(row, "before"))
             return f"{now / before - 1:+.2%}" if before > 0 else ""  # a spread may be negative
+        return ""
     for name in (*ROW_NAMES.get(what, "").split(), what):
         value = row.get(name)
         if value not in ("", None) and value.__class__ not in (list, dict):
@@ -3956,20 +3941,18 @@ def plural(number: int, things: str) -> str:
 
 def print_rows(channel: str, rows: list[Any], ladder: int = 1, received: float | None = None) -> None:
     """Print rows: local time, instrument, what matters; on a terminal with colours and headings."""
-    terminal, colourful, now = sys.stdout.isatty(), is_colourful(), received or wall_clock()
+    colourful, now, lines = is_colourful(), received or wall_clock(), list[str]()
     clock = f"{strftime('%H:%M:%S', localtime(now))}.{int(now % 1 * 1000):03d}"
-    width = get_terminal_size().columns if terminal else 0
-    lines = []
+    width = get_terminal_size().columns if sys.stdout.isatty() else 0
     for row in rows:
         for format, text, colour in row_lines(channel, row, clock, ladder):
             text = printable_text(text, 199)
-            if terminal and format.parts and format.headings not in shown_headings:
+            if width and format.parts and format.headings not in shown_headings:
                 shown_headings.add(format.headings)
                 lines.append(coloured(format.headings, "dim", colourful))
             parts = wrap(text, width, subsequent_indent=" " * 13) if 0 < width < len(text) else [text]
             lines += [coloured(part, colour, colourful) for part in parts]
-    sys.stdout.write("\n".join([*lines, ""]))
-    sys.stdout.flush()
+    print("".join(f"{line}\n" for line in lines), end="", flush=True)
 
 
 def json_line(received: float, channel: str, row: Any) -> str:
@@ -3978,8 +3961,7 @@ def json_line(received: float, channel: str, row: Any) -> str:
 
 def json_rows(channel: str, rows: list[Any], received: float) -> None:
     """Print a line per row: {"received": epoch seconds, "channel": …, "row": …}."""
-    sys.stdout.write("".join(json_line(received, channel, row) for row in rows))
-    sys.stdout.flush()
+    print("".join(json_line(received, channel, row) for row in rows), end="", flush=True)
 
 
 # ---------------------------------------------------------------------------------------------------------------
