@@ -2107,19 +2107,16 @@ ok_sub_spot_<coin>_<quote>_balance | your balances | info | account
 
 def dialect_of(channel: str) -> Dialect:
     """The generation that a channel belongs to. Raises ValueError if it cannot be a channel."""
-    dialect = likely_dialect(channel)
-    if dialect is None or " " in channel or not channel.isprintable():
+    if not re.fullmatch(r"[a-z][\w-]*(/[a-z].*|:.+)?", channel) or not channel.isprintable() or " " in channel:
         why = misnomer(channel) or "it has a control character"
         raise ValueError(f"{channel!r} is not a channel: {why}")
-    return dialect
+    return likely_dialect(channel)
 
 
-def likely_dialect(channel: str) -> Dialect | None:
+def likely_dialect(channel: str) -> Dialect:
     if re.match(r"ok_|\w+_forecast_price$", channel):
         return V1
-    if re.match(r"[a-z]+/[a-z]", channel):
-        return V3
-    return V5 if re.match(r"[a-z][\w-]*(:.+)?$", channel) else None
+    return V3 if re.match(r"[a-z]+/[a-z]", channel) else V5
 
 
 def passwordless(url: str) -> str:
@@ -2166,7 +2163,7 @@ def endpoint_of(
 
 def columns_of(channel: str) -> tuple[str, ...]:
     """Names for the values of rows that are bare lists; () for other channels."""
-    kind = (likely_dialect(channel) or V5).kind(channel)
+    kind = likely_dialect(channel).kind(channel)
     return tuple(kind.columns[1:-1].split()) if kind and kind.columns.startswith("[") else ()
 
 
@@ -3366,7 +3363,7 @@ class Misnomer(NamedTuple):
 def misnomer(channel: str) -> Misnomer | None:
     """Why a channel cannot exist, by its name alone; None if it can, whatever its instrument."""
     channel = channel[:200]  # a kind in no table may be new: new:instId=BTC-USDT
-    if likely_dialect(channel) and re.fullmatch(r"[^ :]+:\w+=[^*?[ ]*", channel):
+    if re.fullmatch(r"[a-z][\w/-]*:\w+=[^*?[ ]*", channel):
         return None
     name, _, argument = channel.partition(":")
     ways = [(name, argument)]
@@ -3392,7 +3389,7 @@ def nearest_names(name: str) -> list[str]:
 
     if not name:
         return ["trades", "tickers", "candle1m", "books"]
-    dialect = likely_dialect(name.lower()) or V5
+    dialect = likely_dialect(name.lower())
     if dialect.kind(name):
         return [name]
     plain = functools.partial(re.sub, "[^a-z0-9]", "")
@@ -3412,7 +3409,7 @@ def nearest_names(name: str) -> list[str]:
 
 def channel_about(name: str, argument: str) -> str:
     """A channel of this kind about what was written behind the colon."""
-    dialect = likely_dialect(name) or V5
+    dialect = likely_dialect(name)
     kind = dialect.kind(name)
     argument = re.sub(r"[\s'\"]", "", argument)
     if re.fullmatch(r"\w+=[^*?[]*" + r"|[A-Z0-9-]{1,64}" * (dialect is V3), argument):
@@ -3764,7 +3761,7 @@ class ShownLine(NamedTuple):
 def line_format(channel: str) -> LineFormat:
     """The format of a channel, or of a list in its rows: `account.details`."""
     kind, _, argument = channel.partition(":")
-    places = (likely_dialect(kind) or V5).find(kind)[1]
+    places = likely_dialect(kind).find(kind)[1]
     v1 = "_".join(places[place] for place in ("coin", "quote", "when") if place in places)
     name, bar = argument.rpartition("=")[2] or v1 or kind, places.get("bar", "")
     if "candle" in kind:
@@ -3837,7 +3834,7 @@ def book_lines(channel: str, name: str, row: dict[str, Any], clock: str, ladder:
     """A line with the best of both sides, or a ladder with them in the middle."""
     format, bids, asks = line_format(channel), row["bids"], row["asks"]
     view = row.keys() == {"bids", "asks", "ts"} or row.get("prevSeqId") == -1  # see OkexWS, depth
-    if not view and (likely_dialect(channel) or V5).book(channel) != "whole":
+    if not view and likely_dialect(channel).book(channel) != "whole":
         changed = f"{len(bids)} bids and {len(asks)} asks changed"
         return [ShownLine(format, line_text(clock, name, [(changed, 0)]))]
     best = book_best(bids, asks)
