@@ -2107,7 +2107,8 @@ ok_sub_spot_<coin>_<quote>_balance | your balances | info | account
 
 def dialect_of(channel: str) -> Dialect:
     """The generation that a channel belongs to. Raises ValueError if it cannot be a channel."""
-    if not re.fullmatch(r"[a-z][\w-]*(/[a-z].*|:.+)?", channel) or not channel.isprintable() or " " in channel:
+    spelling = r"[a-z]+/[a-z][^ ]*|[a-z][\w-]*(:[^ ]+)?"
+    if not channel.isprintable() or not re.fullmatch(spelling, channel):
         why = misnomer(channel) or "it has a control character"
         raise ValueError(f"{channel!r} is not a channel: {why}")
     return likely_dialect(channel)
@@ -2954,12 +2955,12 @@ class Filler:
 # ---------------------------------------------------------------------------------------------------------------
 # Account: secrets, the login, and orders.
 
-known_secrets: list[str] = []  # keys and passwords, in every spelling: none of them is printed
-recent_signatures: deque[str] = deque(maxlen=16)  # the latest; one is good for 30 s
+known_secrets: list[str] = []  # keys and passwords, in every spelling: none is printed
+recent_signatures: deque[str] = deque(maxlen=16)  # one is good for 30 s
 
 
 def hide_secret(secret: str) -> None:
-    """Keep a secret out of what is printed: as it is, in JSON, in JSON in JSON, and in a URL."""
+    """Keep a secret out of what is printed, in JSON, in JSON in JSON, and in a URL, too."""
     if len(secret) >= 4:  # no key of the exchange is as short, and every "a" would become ***
         in_json = to_json(secret)[1:-1]
         spellings = {*known_secrets, secret, in_json, to_json(in_json)[1:-1], quote_url(secret, safe="")}
@@ -3129,13 +3130,13 @@ def sendable_orders(op: str, args: Any, expires: float | None) -> list[dict[str,
 
 
 class Orders:
-    """Order requests under way: a queue for each, which gets the answer, or an OrderError."""
+    """Order requests under way: a queue for each, which gets the answer or an OrderError."""
 
     def __init__(self, ws: OkexWS, rest: "Rest") -> None:
         self._ws, self._rest = ws, rest
         self._ids = itertools.count(1)
         self._codes: dict[str, int] = {}  # instIdCode by instId
-        # By request id. User threads put and take, the reading thread answers: each step is atomic.
+        # By request id. Users' threads put and take, the reading thread answers.
         self._answers: dict[str, SimpleQueue[list[Any] | OrderError]] = {}
 
     def request(self, op: str, args: Any, timeout: float, expires: float | None = None) -> list[Any]:
@@ -3151,8 +3152,8 @@ class Orders:
         id = f"o{next(self._ids)}"
         message: dict[str, Any] = {"id": id, "op": op, "args": orders}
         if expires:
-            left = began + expires - monotonic()
-            message["expTime"] = f"{1000 * (self._ws.exchange_time() + left):.0f}"
+            end = self._ws.exchange_time() + began + expires - monotonic()
+            message["expTime"] = f"{1000 * end:.0f}"
         waiting = self._answers.setdefault(id, SimpleQueue())
         try:
             self._wait_for_login(0.0)  # it may have gone meanwhile
@@ -3171,14 +3172,14 @@ class Orders:
         return answer
 
     def answered(self, event: WireEvent) -> bool:
-        """Pass an answer, or an error with its id, on to who waits for it. False if nobody does."""
+        """Pass an answer, or an error with its id, on to who waits for it; False: nobody does."""
         waiting = self._answers.pop(event.id, None)
         if not waiting:
             return False
         codes = {str(leg.get("sCode", "0")) for leg in event.rows if isinstance(leg, dict)} | {event.code}
         if "51001" in codes:  # an instIdCode may change: the next order looks it up again
             self._codes.clear()
-        unsure = not codes.isdisjoint({"50004", "51149", "64007"})  # neither success nor failure
+        unsure = bool(codes & {"50004", "51149", "64007"})  # neither success nor failure
         failure = OrderError(event.code, event.message, event.rows, unsure)
         waiting.put(event.rows if codes == {"0"} else failure)
         return True
@@ -3277,7 +3278,7 @@ def proxy_options(proxy: str | None, url: str) -> dict[str, Any]:
 
 
 def connect_as_websocket(url: str, proxy: dict[str, Any], timeout: float, tls: dict[str, Any]) -> Any:
-    """A socket that is connected as the WebSocket's: same proxy, same certificates; and host, port and path."""
+    """A socket connected as the WebSocket's: same proxy, same certificates; and host, port and path."""
     from websocket._http import connect, proxy_info
 
     options = websocket.sock_opt([], tls)
@@ -3363,7 +3364,7 @@ class Misnomer(NamedTuple):
 def misnomer(channel: str) -> Misnomer | None:
     """Why a channel cannot exist, by its name alone; None if it can, whatever its instrument."""
     channel = channel[:200]  # a kind in no table may be new: new:instId=BTC-USDT
-    if re.fullmatch(r"[a-z][\w/-]*:\w+=[^*?[ ]*", channel):
+    if re.fullmatch(r"([a-z]+/)?[a-z][\w-]*:\w+=[^*?[ ]*", channel):
         return None
     name, _, argument = channel.partition(":")
     ways = [(name, argument)]
@@ -3418,8 +3419,9 @@ def channel_about(name: str, argument: str) -> str:
         return name
     argument = re.sub(".*=|,.*", "", argument).upper()
     pair, example = usual_spelling(argument), f"{name}:{kind.argument}".rstrip(":")
-    if not kind.argument or (kind.more == "SPREAD" and "_" in argument):
-        about = argument if "_" in argument else pair or argument
+    if not kind.argument or (kind.more == "SPREAD" and "_" in argument and not pair):
+        legs = re.split(r"_(?!UM[_-]|XPERP-)", argument)  # of BTC-USDT_BTC-USDT-SWAP
+        about = pair or "_".join(usual_spelling(leg) or leg for leg in legs)
         return f"{name}:{about}" if INSTRUMENT.fullmatch(about) else example
     if kind.argument == "instType=ANY" and pair:
         return f"{name}:instType={V5.instrument_type(pair)},instId={pair}"
