@@ -3092,7 +3092,7 @@ class Login:
         self.why = "not connected"  # from when this connection ends
 
     def refused(self, event: WireEvent) -> Exception:
-        """An error that no retry can mend, or a reason to wait and try again."""
+        """An error that ends the run, or a reason to wait and try again."""
         sent = "\n".join((*known_secrets, *recent_signatures))
         said = mask_secrets(re.split(r"[{\[]", event.message)[0])  # an echo of the whole login goes
         said = re.sub(r"[\w+/]{4,}", lambda word: "***" if word[0] in sent else word[0], said)
@@ -3189,7 +3189,7 @@ class Orders:
             waiting.put(OrderError("", reason, unknown=True))
 
     def _wait_for_login(self, end: float) -> None:
-        """Wait for the client's first login; after that, an order leaves at once or not at all."""
+        """Wait for the first login; after that, an order leaves at once or not at all."""
         login = self._ws._login
         if not login.complete.wait(0.0 if login.worked else end - monotonic()) or not login.done:
             raise OrderError("", f"{login.why}: nothing was sent")
@@ -3486,7 +3486,7 @@ def bar_of(text: str) -> str:
 
 
 def todays_channel(channel: str) -> str:
-    """What carries today what a channel of v1 or v3 did, dates left open; "" if it never was."""
+    """What carries today what a channel of v1 or v3 did, dates left open, or ""."""
     name, _, id = channel.partition(":")
     kind, places = dialect_of(channel).find(name)
     if kind is None:
@@ -3527,7 +3527,7 @@ class Finder:
         return live
 
     def names(self, types: str, like: str) -> list[str]:
-        """All of these types; options of the family that `like`, a name or a pattern, is of."""
+        """All of these types, or the options of the family that `like` names."""
         if types == "INDEX":
             futures = self.live("SWAP") | self.live("FUTURES")
             return sorted(filter(INSTRUMENT.fullmatch, {*self.live("SPOT"), *futures.values()}))
@@ -3553,7 +3553,7 @@ class Finder:
         return found
 
     def look_up(self, found: Callable[[list[str]], None]) -> Iterator[str]:
-        """Tell `found` what each pattern stands for; yield why there is no list, and try again."""
+        """Tell `found` what each pattern stands for; yield why there is no list, and retry."""
         while self.patterns:
             pattern = self.patterns[0]
             try:
@@ -3599,7 +3599,7 @@ class Finder:
             okex_log.warning("%s", Misnomer(refusal, meant))
 
     def finish(self) -> None:
-        """Give what is being looked up a little time, and tell what was refused without it."""
+        """Give what is looked up 3 s, and tell what was refused without it."""
         if self._thread.ident:
             self._refused.put("")
             self._thread.join(3.0)
@@ -3622,7 +3622,7 @@ def find_channels(
 def instrument(
     id: str, *, url: str | None = None, region: str = "global", simulated: bool = False, proxy: str | None = None
 ) -> dict[str, Any]:
-    """An instrument as the exchange lists it, for who sizes orders; looked up once by REST.
+    """An instrument as the exchange lists it, looked up once by REST.
 
     {"instId":"BTC-USDT-SWAP","instIdCode":7,"state":"live","tickSz":"0.1","lotSz":"1","minSz":"1","ctVal":"0.01",…}
 
@@ -3651,7 +3651,7 @@ ROW_COLOURS = dict.fromkeys(("buy", "bid", "▲"), "32") | dict.fromkeys(("sell"
 ROW_COLOURS |= {"dim": "2", "bold": "1", "alarm": "1;31"}
 shown_headings: set[str] = set()  # that print_rows has printed
 
-# What a value is called in v5, v3 and v1, before its own name; the first that has a value counts.
+# What a value is called in v5, v3 and v1; the first that has one counts.
 ROW_NAMES = dict(
     cell.split(": ")
     for cells in table_rows("""
@@ -3674,7 +3674,7 @@ status: state | state: status | auction: state | time: ts timestamp | begin: sta
 """)
     for cell in cells
 )
-ROW_WORDS = {  # what a value of the exchange is in words; nothing, if there are none behind it
+ROW_WORDS = {  # a value of the exchange in words, which may be none
     what: dict(cell.partition(" ")[::2] for cell in cells)
     for what, *cells in table_rows("""
 side | bid buy | ask sell | 1 long | 2 short | 3 end long | 4 end short
@@ -3749,7 +3749,7 @@ copytrading-\S+ | infoType:12 =notice position=subPosId
 class LineFormat(NamedTuple):
     name: str  # a channel's instrument, where a row does not say it
     bar: str  # of candles: 1m
-    parts: list[tuple[str, str, int]]  # label= or =, value or word, width; [] if not in the table
+    parts: list[tuple[str, str, int]]  # label= or =, value or word, width; [] if not known
     headings: str
 
 
@@ -3783,7 +3783,7 @@ def in_contracts(channel: str, name: str) -> bool:
 
 
 def line_text(clock: str, name: str, cells: Sequence[tuple[str, int]]) -> str:
-    """A line: each value at the right end of its column, unless that takes more than 80."""
+    """A line: each value at the right of its column, unless that takes more than 80."""
     text, end = f"{clock:12} {name}", 26
     for value, width in cells:
         end += width + 1 if width else 0
@@ -3822,7 +3822,7 @@ def row_lines(channel: str, row: Any, clock: str = "", ladder: int = 1) -> list[
 
 
 def named_row(channel: str, row: Any) -> dict[str, Any]:
-    """A row with names for its values, where they are known, else ""."""
+    """A row with names for its values, "" if they are not known."""
     if row.__class__ is not dict:
         columns = columns_of(channel) if row.__class__ is list else ()
         return dict(zip(columns, row)) if columns else {"": row}
@@ -3864,7 +3864,7 @@ def book_best(bids: Sequence[Sequence[Any]], asks: Sequence[Sequence[Any]]) -> l
 
 
 def row_cells(format: LineFormat, row: dict[str, Any], contracts: bool) -> list[tuple[str, int]]:
-    """A row's values with the widths of their columns; `key value` if its format names none."""
+    """A row's values and their columns' widths; `key value` if its format names none."""
     cells, texts = list[tuple[str, int]](), list[str]()
     if any(row_value(row, what) for label, what, _ in format.parts if label != "="):
         for label, what, width in format.parts:
@@ -3884,7 +3884,7 @@ def row_cells(format: LineFormat, row: dict[str, Any], contracts: bool) -> list[
 
 
 def row_value(row: dict[str, Any], what: str) -> str:
-    """A value of a row, by the first of its names that has one, or ""; `change` is of 24 h."""
+    """A value of a row, by the first of its names that has one, or ""."""
     if what == "change":
         with suppress(ArithmeticError):
             now, before = Decimal(row_value(row, "index")), Decimal(row_value(row, "before"))
@@ -3911,7 +3911,7 @@ def order_state(row: dict[str, Any], state: str) -> str:
 
 
 def moment_text(value: Any, name: str = "ts") -> str:
-    """A time in ms or ISO 8601 as one of today, or with its date; all else as it is."""
+    """A time in ms or ISO 8601 as one of today, or with its date; else the text."""
     text = str(value)
     is_time = re.fullmatch("(?i).*(time|date|until|_at).*|ts|begin|end|delivery|listing", name)
     if not is_time or not re.match(r"1\d{12}$|\d{4}-\d\d-\d\dT", text):
