@@ -1531,7 +1531,7 @@ def bytes_waiting(sock: Any) -> int:
 # ---------------------------------------------------------------------------------------------------------------
 # Wire: text in, events out, and requests as text. No socket, thread, clock, file or print.
 
-# OKX hosts by region: live, simulated trading, REST. Port 8443 closed on 2026-10-31.
+# OKX hosts: live, simulated trading, REST. Port 8443 closed on 2026-10-31.
 REGIONS = {
     "global": ("wss://ws.okx.com", "wss://wspap.okx.com", "https://openapi.okx.com"),
     "eea": ("wss://wseea.okx.com", "wss://wseeapap.okx.com", "https://eea.okx.com"),
@@ -1573,9 +1573,9 @@ class WireEvent(NamedTuple):
     data       channel, rows, action: "snapshot", "update", or "" where the exchange sends none
     confirmed  channel, id of the request: it will be sent; the channel may lack its filters
     ended      channel, id: it will not be sent any more
-    refused    code, message; channel or id, as far as the exchange says: a login has neither
+    refused    code, message; channel or id, if the exchange says so: a login has neither
     reply      id, code, message, rows, action: the answer to a request `action`, a row an order
-    unknown    message: well-formed, but of no known kind
+    unknown    message: of no known kind
     malformed  message: why it cannot be read
     notice     code, message
     login, ping, pong  nothing
@@ -1596,22 +1596,22 @@ new_event = functools.partial(tuple.__new__, WireEvent)  # of all its values; it
 class ChannelKind(NamedTuple):
     """A row of the tables of channels, which say all that depends on the kind of channel."""
 
-    where: str  # its endpoint, of v5, and whether it needs a login
-    name: str  # before the colon; <bar> and the like stand for one of some words, see PLACES
+    where: str  # v5: its endpoint; and whether it needs a login
+    name: str  # before the colon; <bar> and the like stand for words of PLACES
     argument: str  # an example of what follows the colon; with `=` if it must be there
-    what: str  # what it carries; gone: in no document any more, not listed
-    columns: str  # the main values of a row; in brackets, all of them, if rows arrive as bare lists
-    more: str = "SPOT SWAP FUTURES OPTION"  # v5: what it takes; v3 and v1: what carries it today
+    what: str  # what it carries; gone: in no document any more
+    columns: str  # the main values of a row; in brackets all, if rows are bare lists
+    more: str = "SPOT SWAP FUTURES OPTION"  # v5: what it takes; v3, v1: what carries it today
 
 
 def table_rows(text: str) -> Iterator[list[str]]:
-    """The cells of a table in text: a row a line, " | " between cells; an indented line goes on."""
+    """The cells of each row, a line; " | " is between cells, an indented line goes on."""
     for line in re.sub(r"\n +", " ", text).strip().splitlines():
         yield line.split(" | ")
 
 
 class Dialect:
-    """A generation of the exchange's protocol, with its channels. All is pure."""
+    """A generation of the exchange's protocol, with its channels."""
 
     name: str
     retired = ""  # when the exchange gave it up
@@ -1636,9 +1636,10 @@ class Dialect:
                 name, _, argument = first.partition(":")
                 self.known.append(ChannelKind(where, name, argument, *others))
         self.kinds = [kind for kind in self.known if kind.what != "gone"]
-        self._find = functools.lru_cache(maxsize=4096)(self._find_kind)
+        self.find = functools.lru_cache(maxsize=4096)(self._find)
 
-    def _find_kind(self, name: str) -> tuple[ChannelKind | None, dict[str, str]]:
+    def _find(self, name: str) -> tuple[ChannelKind | None, dict[str, str]]:
+        """The kind of a channel's name, and what stands in its places: {"bar": "1m"} for candle1m."""
         for kind in self.known:
             pattern = kind.name
             for place, words in self.PLACES.items():
@@ -1649,14 +1650,10 @@ class Dialect:
         return None, {}
 
     def kind(self, channel: str) -> ChannelKind | None:
-        return self._find(channel.partition(":")[0])[0]
-
-    def places(self, channel: str) -> dict[str, str]:
-        """What stands in the places of a channel's name: {"bar": "1m"} for candle1m:BTC-USDT."""
-        return self._find(channel.partition(":")[0])[1]
+        return self.find(channel.partition(":")[0])[0]
 
     def names(self, kind: ChannelKind, places: dict[str, str] | None = None) -> Iterator[str]:
-        """All names of a kind, the usual first; `places` has words where anything may stand."""
+        """All names of a kind, the usual first; `places` has words for what may be any."""
         names = [kind.name]
         for place in re.findall("<(.+?)>", kind.name):
             words = self.PLACES[place].split() or [(places or {}).get(place, place)]
@@ -1681,27 +1678,28 @@ class Dialect:
 
     def _signed_values(self, credentials: "Credentials", now: float) -> list[str]:
         """What a login of v3 or v5 has, signed by HMAC-SHA256 over a fixed request."""
-        text = f"{int(now)}GET/users/self/verify".encode()
+        second = str(int(now))
+        text = f"{second}GET/users/self/verify".encode()
         digest = hmac.digest(credentials.secret_key.encode(), text, "sha256")
-        return [credentials.api_key, credentials.passphrase, str(int(now)), base64.b64encode(digest).decode()]
+        return [credentials.api_key, credentials.passphrase, second, base64.b64encode(digest).decode()]
 
     def key(self, channel: str) -> str:
         """The name of a channel in events, however its user spells it."""
         return channel
 
     def covers(self, key: str, subscribed: str) -> bool:
-        """Whether `key`, in which the exchange may leave the argument out, can be `subscribed`."""
+        """Whether `key`, which may lack the argument, can be `subscribed`."""
         return subscribed in (key, key.partition(":")[0]) or key == subscribed.partition(":")[0]
 
     def book(self, channel: str) -> str:
-        """How a channel sends order books: "whole", "changes" after a whole one, or "" for none."""
+        """How a channel sends order books: "whole", or "changes" of one; "" for none."""
         depth = self.BOOKS.fullmatch(channel)
         if not depth:
             return ""
         return "whole" if depth["whole"] else "changes"
 
     def parse(self, text: str) -> list[WireEvent]:
-        """The events in a message. Never raises: what cannot be read is an event "malformed"."""
+        """The events in a message; what cannot be read is "malformed"."""
         try:
             return self._read(from_json(text))
         except Exception as error:  # whatever odd JSON can raise
@@ -1859,7 +1857,7 @@ class OkexV3(Dialect):
         if table in self.UNFILTERED:
             return table
         keys = ("instrument_id", "currency", "underlying")
-        # futures/account rows are keyed by their currency: {"BTC":{"equity":"997.4", …}}
+        # futures/account: {"BTC":{"equity":"997.4", …}}
         found = next((row[key] for key in keys if key in row), None) or next(iter(row), "")
         if table in self.BY_UNDERLYING:  # BTC-USD-190927-12500-C is of BTC-USD
             found = family_of(str(row.get("underlying", found)))
@@ -1970,11 +1968,10 @@ class OkxV5(Dialect):
                 return WireEvent("confirmed", self.channel(item["arg"]), id)
             case "unsubscribe":
                 return WireEvent("ended", self.channel(item["arg"]), id)
-            case "login":
-                return WireEvent("login") if code == "0" else refusal_event(code, message)
-            case "error":
-                # {"event":"error","code":"60018","msg":"… channel:books,instId:NOPE doesn't exist."}
-                # … channel:tickers, instType:SWAP doesn't exist.
+            case "login" if code == "0":
+                return WireEvent("login")
+            case "login" | "error":
+                # {"event":"error","code":"60018","msg":"… channel:books, instId:NOPE doesn't exist."}
                 # It may echo the request, and its id there alone: Invalid request: {\"id\":\"o1\", …}
                 echoed = re.search(r'"id\\*"\s*:\s*\\*"([A-Za-z0-9]{1,32})\\*"', item.get("msg", ""))
                 named = re.search(r"channel: ?[\w-]+.*?(?= doesn't exist)", message)
@@ -2120,20 +2117,17 @@ ok_sub_spot_<coin>_<quote>_balance | your balances | info | account
 
 def dialect_of(channel: str) -> Dialect:
     """The generation that a channel belongs to. Raises ValueError if it cannot be a channel."""
-    if not channel.isprintable():
-        raise ValueError(f"{printable_text(channel)} is not a channel: it has a control character")
-    dialect = likely_dialect(channel)
-    if dialect is None or " " in channel:
-        raise ValueError(f"{channel!r} is not a channel: {misnomer(channel)}")
-    return dialect
+    spelling = r"[a-z]+/[a-z][^ ]*|[a-z][\w-]*(:[^ ]+)?"
+    if not channel.isprintable() or not re.fullmatch(spelling, channel):
+        why = misnomer(channel) or "it has a control character"
+        raise ValueError(f"{channel!r} is not a channel: {why}")
+    return likely_dialect(channel)
 
 
-def likely_dialect(channel: str) -> Dialect | None:
+def likely_dialect(channel: str) -> Dialect:
     if re.match(r"ok_|\w+_forecast_price$", channel):
         return V1
-    if re.match(r"[a-z]+/[a-z]", channel):
-        return V3
-    return V5 if re.match(r"[a-z][\w-]*(:.+)?$", channel) else None
+    return V3 if re.match(r"[a-z]+/[a-z]", channel) else V5
 
 
 def passwordless(url: str) -> str:
@@ -2151,7 +2145,7 @@ def port_of(url: str, default: int = 0) -> int:
 
 
 def lines_of(channel: str, url: str | Sequence[str] | None, region: str, simulated: bool) -> list[str]:
-    """The URLs of all lines to the endpoint of a channel. Raises ValueError if that is not one path on all hosts."""
+    """All URLs of a channel's endpoint. Raises ValueError if they have not the same path."""
     urls = [url] if url is None or isinstance(url, str) else url
     lines = dict.fromkeys(endpoint_of(channel, each, region, simulated) for each in urls)
     if len({urlsplit(line).path for line in lines}) > 1:
@@ -2167,7 +2161,7 @@ def origin_of(url: str) -> str:
 def endpoint_of(
     channel: str, url: str | Sequence[str] | None = None, region: str = "global", simulated: bool = False
 ) -> str:
-    """The URL to connect to for a channel; a `url` without a path gets the exchange's. Of several, the first."""
+    """The URL to connect to for a channel, the first of several; without a path, it gets the exchange's."""
     own = dialect_of(channel).url(channel, region, simulated)
     if url is None:
         return own
@@ -2179,14 +2173,14 @@ def endpoint_of(
 
 
 def columns_of(channel: str) -> tuple[str, ...]:
-    """Names for the values of rows that are bare lists; () for a channel whose rows have names."""
-    kind = (likely_dialect(channel) or V5).kind(channel)
+    """Names for the values of rows that are bare lists; () for other channels."""
+    kind = likely_dialect(channel).kind(channel)
     return tuple(kind.columns[1:-1].split()) if kind and kind.columns.startswith("[") else ()
 
 
 fields, endpoint = columns_of, endpoint_of  # public names, which a pasting script may redefine
 
-# What to do about error and close codes (v1: 1xxxx and 2xxxx, v3: 3xxxx, v5: 6xxxx and 400x).
+# What to do about error and close codes (v1: 1xxxx, 2xxxx; v3: 3xxxx; v5: 5xxxx, 6xxxx, 400x).
 HINTS = {
     code: hint
     for hint, codes in table_rows("""
@@ -2214,7 +2208,6 @@ the argument uly is gone, use instFamily | 64000
 too many requests or channels: ask less, or over more connections |
     20049 30026 50011 50061 60014 4003 4008 4009 channel-conn-count-error
 the request was not understood | 30039 60019 4002
-the request lacks something | 50014
 no such instrument, or a new instIdCode, which the next order looks up | 51001
 log in once with one key on each connection | 60023 60026
 the contract cools off: reduce-only orders alone | 54094
@@ -2224,7 +2217,6 @@ this needs identity verification of level 2 | 59113
 the limit of open interest is reached | 54031
 an RPI order must be larger | 54051
 that feature is not for this account or instrument | 51773
-the exchange is not available now | 50001 50013 50026
 the request was too large | 1009
 an error inside the exchange | 20014 30043 63999 64007 4006
 nothing was exchanged for 30 seconds | 4004
@@ -2233,9 +2225,9 @@ the API key was changed or deleted | 4007
 """)
     for code in codes.split()
 }
-MISNAMED = {"60018", "30040", "10015", "20103"}  # refusals because there is no such channel
-ALREADY = {"30042", "60031"}  # "refusals" that say that we are logged in
-# Refusals that are worth another try.
+MISNAMED = {"60018", "30040", "10015", "20103"}  # there is no such channel
+ALREADY = {"30042", "60031"}  # we are logged in
+# Refusals that pass by themselves.
 TRANSIENT = set("20014 20049 30026 30043 50001 50011 50013 50026 50061 60014 63999 64007".split())
 
 
@@ -2999,12 +2991,12 @@ class Filler:
 # ---------------------------------------------------------------------------------------------------------------
 # Account: secrets, the login, and orders.
 
-known_secrets: list[str] = []  # keys and passwords, in every spelling: none of them is printed
-recent_signatures: deque[str] = deque(maxlen=16)  # the latest; one is good for 30 s
+known_secrets: list[str] = []  # keys and passwords, in every spelling: none is printed
+recent_signatures: deque[str] = deque(maxlen=16)  # one is good for 30 s
 
 
 def hide_secret(secret: str) -> None:
-    """Keep a secret out of what is printed: as it is, in JSON, in JSON in JSON, and in a URL."""
+    """Keep a secret out of what is printed, in JSON, in JSON in JSON, and in a URL, too."""
     if len(secret) >= 4:  # no key of the exchange is as short, and every "a" would become ***
         in_json = to_json(secret)[1:-1]
         spellings = {*known_secrets, secret, in_json, to_json(in_json)[1:-1], quote_url(secret, safe="")}
@@ -3085,21 +3077,23 @@ class Login:
         self.why = "not logged in"  # why no order can leave, if none can
         self.wait = 0.0  # seconds from the latest refusal to the next try
         self.ahead = 0.0  # seconds that the exchange's clock is ahead of this one
-        self.reset()
-        safe = (url.startswith("wss:") or (direct and is_loopback(urlsplit(url).hostname or "")) for url in urls)
-        self._unsafe = [url for url, safe in zip(urls, safe) if not safe]
+        self._unsafe = ""  # a URL over which others could read the keys
         for url in urls:
-            hide_secret(urlsplit(url).password or "")
+            parts = urlsplit(url)
+            hide_secret(parts.password or "")
+            if parts.scheme != "wss" and not (direct and is_loopback(parts.hostname or "")):
+                self._unsafe = url
+        self.reset()
 
     def demand(self, what: str) -> None:
         """Raise ValueError without keys, or where others could read them on their way."""
         keys = self.credentials
-        values = (keys.api_key, keys.secret_key, keys.passphrase or not self.dialect.passphrase)
+        values = keys.api_key, keys.secret_key, keys.passphrase or not self.dialect.passphrase
         missing = [name for name, value in zip(keys.VARIABLES, values) if not value]
         if missing:
             raise ValueError(f"{what} needs an API key: set {', '.join(missing)}")
-        for url in self._unsafe:
-            raise ValueError(f"{what}: keys are not sent over {passwordless(url)}, use wss://")
+        if self._unsafe:
+            raise ValueError(f"{what}: keys are not sent over {passwordless(self._unsafe)}, use wss://")
 
     def reset(self) -> None:
         self.worked = self.worked or self.done
@@ -3111,15 +3105,13 @@ class Login:
         """Learn from a handshake's Date, in whole seconds, how far this clock is off."""
         from email.utils import parsedate_to_datetime  # slow to import
 
-        ahead = 0.0
+        before, self.ahead = self.ahead, 0.0
         with suppress(ValueError):  # no date
             ahead = parsedate_to_datetime(date).timestamp() + 0.5 - wall_clock()
-        if abs(ahead) < 5.0:
-            ahead = 0.0
-        elif abs(ahead - self.ahead) > 2.0:
-            where = "behind" if ahead > 0 else "ahead of"
-            okex_log.warning("This clock is %.0f s %s the exchange's, which counts.", abs(ahead), where)
-        self.ahead = ahead
+            self.ahead = ahead if abs(ahead) >= 5.0 else 0.0
+        if self.ahead and abs(self.ahead - before) > 2.0:
+            where = "behind" if self.ahead > 0 else "ahead of"
+            okex_log.warning("This clock is %.0f s %s the exchange's, which counts.", abs(self.ahead), where)
 
     def request(self, now: float, exchange_time: float) -> str:
         text = self.dialect.login(self.credentials, exchange_time)
@@ -3136,7 +3128,7 @@ class Login:
         self.why = "not connected"  # from when this connection ends
 
     def refused(self, event: WireEvent) -> Exception:
-        """An error that no retry can mend, or a reason to wait and try again."""
+        """An error that ends the run, or a reason to wait and try again."""
         sent = "\n".join((*known_secrets, *recent_signatures))
         said = mask_secrets(re.split(r"[{\[]", event.message)[0])  # an echo of the whole login goes
         said = re.sub(r"[\w+/]{4,}", lambda word: "***" if word[0] in sent else word[0], said)
@@ -3174,13 +3166,13 @@ def sendable_orders(op: str, args: Any, expires: float | None) -> list[dict[str,
 
 
 class Orders:
-    """Order requests under way: a queue for each, which gets the answer, or an OrderError."""
+    """Order requests under way: a queue for each, which gets the answer or an OrderError."""
 
     def __init__(self, ws: OkexWS, rest: "Rest") -> None:
         self._ws, self._rest = ws, rest
         self._ids = itertools.count(1)
         self._codes: dict[str, int] = {}  # instIdCode by instId
-        # By request id. User threads put and take, the reading thread answers: each step is atomic.
+        # By request id. Users' threads put and take, the reading thread answers.
         self._answers: dict[str, SimpleQueue[list[Any] | OrderError]] = {}
 
     def request(self, op: str, args: Any, timeout: float, expires: float | None = None) -> list[Any]:
@@ -3191,18 +3183,16 @@ class Orders:
         for order in orders:
             if "instId" in order:
                 order["instIdCode"] = self._code(str(order.pop("instId")), leave_by)
-        self._wait_for_login(leave_by)  # it may have gone meanwhile
         if monotonic() >= leave_by:
             raise OrderError("", f"the instIdCode took all of {leave_by - began:g} s: nothing was sent")
         id = f"o{next(self._ids)}"
         message: dict[str, Any] = {"id": id, "op": op, "args": orders}
         if expires:
-            left = began + expires - monotonic()
-            message["expTime"] = f"{1000 * (self._ws.exchange_time() + left):.0f}"
+            end = self._ws.exchange_time() + began + expires - monotonic()
+            message["expTime"] = f"{1000 * end:.0f}"
         waiting = self._answers.setdefault(id, SimpleQueue())
         try:
-            if not self._ws._login.complete.is_set():
-                raise websocket.WebSocketConnectionClosedException("leaving this connection")
+            self._wait_for_login(0.0)  # it may have gone meanwhile
             self._ws.send(to_json(message))
             answer = waiting.get(timeout=max(0.0, began + timeout - monotonic()))
         except Empty:
@@ -3218,14 +3208,14 @@ class Orders:
         return answer
 
     def answered(self, event: WireEvent) -> bool:
-        """Pass an answer, or an error with its id, on to who waits for it. False if nobody does."""
+        """Pass an answer, or an error with its id, on to who waits for it; False: nobody does."""
         waiting = self._answers.pop(event.id, None)
         if not waiting:
             return False
         codes = {str(leg.get("sCode", "0")) for leg in event.rows if isinstance(leg, dict)} | {event.code}
         if "51001" in codes:  # an instIdCode may change: the next order looks it up again
             self._codes.clear()
-        unsure = not codes.isdisjoint({"50004", "51149", "64007"})  # neither success nor failure
+        unsure = bool(codes & {"50004", "51149", "64007"})  # neither success nor failure
         failure = OrderError(event.code, event.message, event.rows, unsure)
         waiting.put(event.rows if codes == {"0"} else failure)
         return True
@@ -3235,7 +3225,7 @@ class Orders:
             waiting.put(OrderError("", reason, unknown=True))
 
     def _wait_for_login(self, end: float) -> None:
-        """Wait for the client's first login; after that, an order leaves at once or not at all."""
+        """Wait for the first login; after that, an order leaves at once or not at all."""
         login = self._ws._login
         if not login.complete.wait(0.0 if login.worked else end - monotonic()) or not login.done:
             raise OrderError("", f"{login.why}: nothing was sent")
@@ -3324,7 +3314,7 @@ def proxy_options(proxy: str | None, url: str) -> dict[str, Any]:
 
 
 def connect_as_websocket(url: str, proxy: dict[str, Any], timeout: float, tls: dict[str, Any]) -> Any:
-    """A socket that is connected as the WebSocket's: same proxy, same certificates; and host, port and path."""
+    """A socket connected as the WebSocket's: same proxy, same certificates; and host, port and path."""
     from websocket._http import connect, proxy_info
 
     options = websocket.sock_opt([], tls)
@@ -3385,23 +3375,21 @@ class Rest:
 # ---------------------------------------------------------------------------------------------------------------
 # Finding: what there is to receive, and what somebody may have meant.
 
-INSTRUMENT = re.compile(r"(?!.{65})[\w.+]+(-[\w.+]+)+")  # what a list may name
+INSTRUMENT = re.compile(r"(?!.{65})[\w.+]+(-[\w.+]+)+")
 OPTIONS = re.compile(r"(\w+-\w+)-(?:.*-)?(?:[CP]|\[[CP]+\])")  # or a pattern of them; the family
 QUOTE_COINS = "USDT|USDC|USDG|USD|BTC|ETH|EUR|TRY|BRL|AUD|AED|SGD"
-SYNONYMS = {
-    other: known
-    for cells in table_rows("""
-trades: deals fills executions tape aggtrade | bbo-tbt: bbo best | open-interest: oi
-tickers: price prices last quote bookticker | account: balance balances wallet
-books: depth orderbook level2 l2 | books5: depth5 depth10 depth20
-""")
-    for known, others in (cell.split(": ") for cell in cells)
-    for other in others.split()
-}
+SYNONYMS = dict(
+    pair.split("=")
+    for pair in """
+deals=trades executions=trades tape=trades aggtrade=trades bbo=bbo-tbt best=bbo-tbt oi=open-interest
+price=tickers last=tickers quote=tickers bookticker=tickers balance=account wallet=account depth=books
+orderbook=books level2=books l2=books depth5=books5 depth10=books5 depth20=books5
+""".split()
+)
 
 
 class Misnomer(NamedTuple):
-    problem: str  # what is wrong with a channel
+    problem: str
     meant: list[str]  # the nearest first
 
     def __str__(self) -> str:
@@ -3410,12 +3398,9 @@ class Misnomer(NamedTuple):
 
 
 def misnomer(channel: str) -> Misnomer | None:
-    """Why a channel cannot exist, by its name alone; None if it can, whatever its instrument.
-
-    A kind in no table may be new: it passes if it names its argument (new:instId=BTC-USDT).
-    """
-    channel = channel[:200]
-    if likely_dialect(channel) and re.fullmatch(r"[^ :]+:\w+=[^*?[ ]*", channel):
+    """Why a channel cannot exist, by its name alone; None if it can, whatever its instrument."""
+    channel = channel[:200]  # a kind in no table may be new: new:instId=BTC-USDT
+    if re.fullmatch(r"([a-z]+/)?[a-z][\w-]*:\w+=[^*?[ ]*", channel):
         return None
     name, _, argument = channel.partition(":")
     ways = [(name, argument)]
@@ -3436,23 +3421,22 @@ def misnomer(channel: str) -> Misnomer | None:
 
 
 def nearest_names(name: str) -> list[str]:
-    """The kinds with names most like this one, of its generation; the usual ones for ""."""
+    """The names most like this one, of its generation; the usual ones for ""."""
     from difflib import get_close_matches  # slow to import
 
     if not name:
         return ["trades", "tickers", "candle1m", "books"]
-    dialect = likely_dialect(name.lower()) or V5
+    dialect = likely_dialect(name.lower())
     if dialect.kind(name):
         return [name]
     plain = functools.partial(re.sub, "[^a-z0-9]", "")
-    wanted = plain(name.lower())
-    coins = rf"(?:spot|usd)_([a-z0-9]+?)_?({QUOTE_COINS}|)_"  # in a name of v1
-    coin, quote = re.findall(coins, f"{name.lower()}_spot_btc_", re.IGNORECASE)[0]
-    table = dict(SYNONYMS)
+    wanted, table = plain(name.lower()), dict(SYNONYMS)
+    coins = rf"(?:spot|usd)_([a-z0-9]+?)_?({QUOTE_COINS}|)_".lower()  # in a name of v1
+    coin, quote = re.findall(coins, f"{name.lower()}_spot_btc_")[0]
     for kind in dialect.kinds:
-        names = dialect.names(kind, {"coin": coin, "quote": quote or "usdt"})
-        table |= {plain(known.lower()): known for known in reversed([*names])}  # 1m rather than 1M
-    candle = re.fullmatch(r"(?:candle(?:stick)?s?|klines?|ohlcv?|bars?)(\d*[a-z]*)", wanted)
+        for known in dialect.names(kind, {"coin": coin, "quote": quote or "usdt"}):
+            table.setdefault(plain(known.lower()), known)  # 1m rather than 1M
+    candle = re.fullmatch(r"(?:candles?|klines?|ohlcv?)(\d*[a-z]*)", wanted)
     if candle and wanted not in table:
         return [f"candle{bar_of(candle[1]) or '1m'}"]
     longer = [other for other in table if other.startswith(wanted) and len(wanted) > 3]
@@ -3461,8 +3445,8 @@ def nearest_names(name: str) -> list[str]:
 
 
 def channel_about(name: str, argument: str) -> str:
-    """A channel of this kind about what was written behind the colon, or what is like it."""
-    dialect = likely_dialect(name) or V5
+    """A channel of this kind about what was written behind the colon."""
+    dialect = likely_dialect(name)
     kind = dialect.kind(name)
     argument = re.sub(r"[\s'\"]", "", argument)
     if re.fullmatch(r"\w+=[^*?[]*" + r"|[A-Z0-9-]{1,64}" * (dialect is V3), argument):
@@ -3470,22 +3454,20 @@ def channel_about(name: str, argument: str) -> str:
     if kind is None or dialect is V1:
         return name
     argument = re.sub(".*=|,.*", "", argument).upper()
-    pair, example = usual_spelling(argument), f"{name}:{kind.argument}"
-    if not kind.argument:  # it may have a filter all the same: fills:BTC-USDT-SWAP
-        return f"{name}:{pair or argument}" if INSTRUMENT.fullmatch(pair or argument) else name
+    pair, example = usual_spelling(argument), f"{name}:{kind.argument}".rstrip(":")
+    if not kind.argument or (kind.more == "SPREAD" and "_" in argument and not pair):
+        legs = re.split(r"_(?!UM[_-]|XPERP-)", argument)  # of BTC-USDT_BTC-USDT-SWAP
+        about = pair or "_".join(usual_spelling(leg) or leg for leg in legs)
+        return f"{name}:{about}" if INSTRUMENT.fullmatch(about) else example
     if kind.argument == "instType=ANY" and pair:
         return f"{name}:instType={V5.instrument_type(pair)},instId={pair}"
-    if "=" in kind.argument:
+    if "=" in kind.argument or kind.more == "SPREAD" or (is_pattern(argument) and dialect is V3):
         return example
-    types = kind.more if dialect is V5 else "SPOT SWAP FUTURES OPTION"
-    if types == "SPREAD":  # BTC-USDT_BTC-USDT-SWAP
-        legs = re.split(r"_(?!UM[_-]|XPERP-)", argument)
-        spread = "_".join(usual_spelling(leg) or leg for leg in legs)
-        return f"{name}:{spread}" if "_" in spread and INSTRUMENT.fullmatch(spread) else example
     if is_pattern(argument):
-        return example if dialect is V3 else f"{name}:{argument}"
+        return f"{name}:{argument}"
     guesses = pair, argument, usual_spelling(f"{argument}USDT")
     instrument = next(filter(INSTRUMENT.fullmatch, guesses), kind.argument)
+    types = kind.more if dialect is V5 else "SPOT SWAP FUTURES OPTION"
     type = "SWAP" if "_XPERP-" in instrument else V5.instrument_type(instrument)
     if type not in f"{types} EVENTS" or name.startswith("swap/"):
         family = family_of(instrument)
@@ -3494,10 +3476,7 @@ def channel_about(name: str, argument: str) -> str:
 
 
 def joined_channels(words: Iterable[str]) -> list[str]:
-    """The channels in these words, where an instrument alone belongs to the kind before it.
-
-    ["trades", "BTC-USDT"] is trades:BTC-USDT, ["trades:BTC-USDT ETH-USDT"] is that, and trades:ETH-USDT.
-    """
+    """The channels in these words: ["trades", "BTC-USDT ETH-USDT"] is trades:BTC-USDT, trades:ETH-USDT."""
     channels, kind = list[str](), ""
     for word in " ".join(words).replace(", ", " ").split():
         alone = kind and ":" not in word and (usual_spelling(word) or is_pattern(word))
@@ -3521,10 +3500,7 @@ def family_of(instrument: str) -> str:
 
 
 def usual_spelling(text: str) -> str:
-    """How the exchange would write a pair of coins, or what is made of it; "" for what is neither.
-
-    btcusdt, BTC/USDT and btc_usdt are BTC-USDT; BTCUSDT-PERP and btc-perp are BTC-USDT-SWAP.
-    """
+    """A pair or a contract as the exchange has it: BTC-USDT-SWAP for btcusdt-perp; "" if it is none."""
     text = re.sub("PERP(ETUAL)?$", "SWAP", text.upper())
     coin = "(?!SWAP|USDTUSDT)([A-Z0-9]{2,20}?)"
     quote = rf"(?:[-/_.]?({QUOTE_COINS})((?:_UM)?(?:_XPERP)?))?"
@@ -3546,31 +3522,30 @@ def bar_of(text: str) -> str:
 
 
 def todays_channel(channel: str) -> str:
-    """What carries today what a channel of v1 or v3 did, dates left open; "" if it never was."""
-    dialect = dialect_of(channel)
-    kind, places = dialect.kind(channel), dialect.places(channel)
+    """What carries today what a channel of v1 or v3 did, dates left open, or ""."""
+    name, _, id = channel.partition(":")
+    kind, places = dialect_of(channel).find(name)
     if kind is None:
         return ""
-    name, _, id = channel.partition(":")
     id = re.sub(r"-\d{6}", "-YYMMDD", id or kind.argument)
     if "coin" in places:  # v1
         id = f"{places['coin']}-{places.get('quote', 'USD-YYMMDD')}".upper()
     type = name.partition("/")[0].upper()
     bar = bar_of(places.get("bar") or f"{places.get('seconds')}s")
-    today = kind.more.format(id=id, pair=id, future=id, index=family_of(id), type=type, bar=bar)
+    today = kind.more.format(id=id, index=family_of(id), type=type, bar=bar)
     today = channel_about(*today.partition(":")[::2])
     return re.sub(r"([\w-]+-)YYMMDD.*", r"\g<0> (--list \1 shows the dates)", today)
 
 
 class Finder:
-    """The exchange's lists of what it trades, each fetched when first needed: see Rest.get."""
+    """The exchange's lists of what it trades, each fetched when first needed."""
 
     def __init__(self, rest: Rest) -> None:
         self.patterns: list[str] = []  # what a client begins with
         self.live = functools.cache(self._fetch)
         self._rest = rest
         self._refused: SimpleQueue[str] = SimpleQueue()  # channels; "" at the end
-        self._untold: dict[str, str] = {}  # by channel: what is to be said of it
+        self._untold: dict[str, str] = {}  # their refusals
         self._thread = threading.Thread(target=self._run, name="okex_ws finder", daemon=True)
 
     def _fetch(self, type: str) -> dict[str, str]:
@@ -3588,7 +3563,7 @@ class Finder:
         return live
 
     def names(self, types: str, like: str) -> list[str]:
-        """All of these types; options of the family that `like`, a name or a pattern, is of."""
+        """All of these types, or the options of the family that `like` names."""
         if types == "INDEX":
             futures = self.live("SWAP") | self.live("FUTURES")
             return sorted(filter(INSTRUMENT.fullmatch, {*self.live("SPOT"), *futures.values()}))
@@ -3614,18 +3589,17 @@ class Finder:
         return found
 
     def look_up(self, found: Callable[[list[str]], None]) -> Iterator[str]:
-        """Tell `found` what each pattern stands for; yield why there is no list, and try again."""
+        """Tell `found` what each pattern stands for; yield why there is no list, and retry."""
         while self.patterns:
             pattern = self.patterns[0]
             try:
                 channels = self.matching(pattern)
             except (OSError, ValueError, websocket.WebSocketException) as error:
-                why = explain(error, self._rest.server, self._rest.proxy)
-                yield why
-            else:
-                if pattern in self.patterns:  # nobody has given it up meanwhile
-                    found(channels)
-                self.drop(pattern, [])
+                yield explain(error, self._rest.server, self._rest.proxy)
+                continue
+            if pattern in self.patterns:  # nobody has given it up meanwhile
+                found(channels)
+            self.drop(pattern, [])
 
     def drop(self, channel: str, known: Iterable[str]) -> list[str]:
         """Forget a pattern: what it matches of the known channels; any other channel itself."""
@@ -3633,7 +3607,7 @@ class Finder:
         return [name for name in known if fnmatchcase(name, channel)] if is_pattern(channel) else [channel]
 
     def suggest(self, channel: str, refusal: str) -> None:
-        """Log that a channel was refused, as soon as it is known what may have been meant."""
+        """Log a refusal as soon as it is known what may have been meant."""
         self._untold[channel] = refusal
         self._refused.put(channel)
         if not self._thread.ident:
@@ -3644,17 +3618,16 @@ class Finder:
 
         while channel := self._refused.get():
             name, _, wanted = channel.partition(":")
-            kind = V5.kind(name)
-            alike = list[str]()
+            kind, meant = V5.kind(name), list[str]()
             with suppress(Exception):  # nobody needs a list that cannot be had
-                if kind and not misnomer(channel):  # which was told before
-                    names = self.names(kind.more, wanted) if kind.argument else []
+                if kind and not kind.argument:
+                    meant = [name]
+                elif kind and not misnomer(channel):  # which was told before
+                    names, turned = self.names(kind.more, wanted), "-".join(wanted.split("-")[::-1])
                     margin = re.findall("_UM|_XPERP", wanted)  # another one would be another contract
-                    names = [other for other in names if all(mark in other for mark in margin)]
-                    turned = "-".join(wanted.split("-")[::-1])  # USDT-BTC
-                    if wanted not in names:
-                        alike = [turned] if turned in names else get_close_matches(wanted, names, 3, 0.75)
-            meant = [f"{name}:{other}" for other in alike] if not kind or kind.argument else [name]
+                    alike = [other for other in names if re.findall("_UM|_XPERP", other) == margin]
+                    alike = [turned] if turned in names else get_close_matches(wanted, alike, 3, 0.75)
+                    meant = [f"{name}:{other}" for other in alike if wanted not in names]
             self._tell(channel, meant)
 
     def _tell(self, channel: str, meant: list[str]) -> None:
@@ -3662,7 +3635,7 @@ class Finder:
             okex_log.warning("%s", Misnomer(refusal, meant))
 
     def finish(self) -> None:
-        """Give what is being looked up a little time, and tell what was refused without it."""
+        """Give what is looked up 3 s, and tell what was refused without it."""
         if self._thread.ident:
             self._refused.put("")
             self._thread.join(3.0)
@@ -3685,7 +3658,7 @@ def find_channels(
 def instrument(
     id: str, *, url: str | None = None, region: str = "global", simulated: bool = False, proxy: str | None = None
 ) -> dict[str, Any]:
-    """An instrument as the exchange lists it, for who sizes orders; looked up once by REST.
+    """An instrument as the exchange lists it, looked up once by REST.
 
     {"instId":"BTC-USDT-SWAP","instIdCode":7,"state":"live","tickSz":"0.1","lotSz":"1","minSz":"1","ctVal":"0.01",…}
 
@@ -3714,7 +3687,7 @@ ROW_COLOURS = dict.fromkeys(("buy", "bid", "▲"), "32") | dict.fromkeys(("sell"
 ROW_COLOURS |= {"dim": "2", "bold": "1", "alarm": "1;31"}
 shown_headings: set[str] = set()  # that print_rows has printed
 
-# What a value is called in v5, v3 and v1, before its own name; the first that has a value counts.
+# What a value is called in v5, v3 and v1; the first that has one counts.
 ROW_NAMES = dict(
     cell.split(": ")
     for cells in table_rows("""
@@ -3726,26 +3699,25 @@ before: open24h open_24h | index: idxPx last futureIndex
 estimate: settlePx settlement_price estimated_price data | highest: buyLmt | lowest: sellLmt
 rate: fundingRate funding_rate | next: nextFundingRate estimated_rate | bid_vol: bidVol
 funded: fundingTime funding_time | volatility: markVol mark_vol | ask_vol: askVol
-tick: tickSz tick_size | lot: lotSz size_increment trade_increment | expires: expTime delivery
-filled: accFillSz filled_size filled_qty deal_amount completedTradeAmount actualSz
-position: pos | average: avgPx avg_cost avgprice fillPx | delta: delta deltaBS deltaPA
-pnl: upl unrealized_pnl realized_pnl realized profitreal totalPnl | equity: eq totalEq
-liquidation: liqPx liquidation_price forcedprice | balance: cashBal | profit: profit_real
-available: availBal availEq total_avail_balance avail_margin | deposit: keep_deposit bond
-frozen: frozenBal hold freeze bondfreez | side: side posSide type tradeType | direction: position
+tick: tickSz tick_size | lot: lotSz | expires: expTime delivery
+filled: accFillSz filled_size filled_qty deal_amount | position: pos | average: avgPx avg_cost avgprice
+pnl: upl unrealized_pnl realized_pnl totalPnl | equity: eq totalEq | delta: deltaBS
+liquidation: liqPx liquidation_price | balance: cashBal | profit: profit_real
+available: availBal total_avail_balance avail_margin | deposit: keep_deposit
+frozen: frozenBal hold | side: side posSide type tradeType | direction: position
 id: clOrdId ordId order_id orderid orderId algoClOrdId algoId | code: code failCode | final: confirm
 status: state | state: status | auction: state | time: ts timestamp | begin: start_time | end: end_time
 """)
     for cell in cells
 )
-ROW_WORDS = {  # what a value of the exchange is in words; nothing, if there are none behind it
+ROW_WORDS = {  # a value of the exchange in words, which may be none
     what: dict(cell.partition(" ")[::2] for cell in cells)
     for what, *cells in table_rows("""
 side | bid buy | ask sell | 1 long | 2 short | 3 end long | 4 end short
 direction | 1 long | 2 short
 state | -2 failed | -1 cancelled | 0 open | 1 partial | 2 filled | 3 submitting | 4 cancelling
-    | partially_filled partial | part_filled partial | order_failed failed
-reduceOnly | true reduce-only | True reduce-only | false | False
+    | partially_filled partial | order_failed failed
+reduceOnly | true reduce-only | false
 filled | 0
 code | 0
 cancelSource | 1
@@ -3756,9 +3728,8 @@ auction | call_auction auction | continuous_trading open
 }
 ROW_ABOUT = "instId instrument_id sprdId contract_name ccy currency symbol instFamily underlying uly instType".split()
 
-# A pattern for a channel's name, and its columns: `price:12` is 12 wide and has a heading,
-# `next=rate` a value behind its label, if there is one, `=mark` a word.
-# Lists and objects in a row have lines of their own where their names are here: `account.details`.
+# A pattern for a channel, and its columns: `price:12` is 12 wide and has a heading, `next=rate` a value
+# behind its label, if there is one, `=mark` a word. `account.details` is a list in the rows of account.
 LINE_FORMATS = list(
     table_rows(r"""
 option-trades | price:12 size:14 side vol=fillVol
@@ -3814,7 +3785,7 @@ copytrading-\S+ | infoType:12 =notice position=subPosId
 class LineFormat(NamedTuple):
     name: str  # a channel's instrument, where a row does not say it
     bar: str  # of candles: 1m
-    parts: list[tuple[str, str, int]]  # label= or =, value or word, width; [] if not in the table
+    parts: list[tuple[str, str, int]]  # label= or =, value or word, width; [] if not known
     headings: str
 
 
@@ -3828,10 +3799,9 @@ class ShownLine(NamedTuple):
 def line_format(channel: str) -> LineFormat:
     """The format of a channel, or of a list in its rows: `account.details`."""
     kind, _, argument = channel.partition(":")
-    places = (likely_dialect(kind) or V5).places(kind)
-    v1 = "_".join(filter(None, map(places.get, ("coin", "quote", "when"))))
-    name = argument.rpartition("=")[2] or v1 or kind
-    bar = places.get("bar", "")
+    places = likely_dialect(kind).find(kind)[1]
+    v1 = "_".join(places[place] for place in ("coin", "quote", "when") if place in places)
+    name, bar = argument.rpartition("=")[2] or v1 or kind, places.get("bar", "")
     if "candle" in kind:
         bar = re.sub(r"(-price|sprd|\w+/)?-?candle", " ", kind).strip()  # mark 1m
     columns = (columns for pattern, columns in LINE_FORMATS if re.fullmatch(pattern, kind))
@@ -3848,9 +3818,8 @@ def in_contracts(channel: str, name: str) -> bool:
     return "futureusd" in channel or bool(types & {"SWAP", "FUTURES", "OPTION"})
 
 
-def line_text(clock: str, name: str, cells: Iterable[tuple[str, int]]) -> str:
-    """A line: each value at the right end of its column, unless that takes more than 80."""
-    cells = list(cells)
+def line_text(clock: str, name: str, cells: Sequence[tuple[str, int]]) -> str:
+    """A line: each value at the right of its column, unless that takes more than 80."""
     text, end = f"{clock:12} {name}", 26
     for value, width in cells:
         end += width + 1 if width else 0
@@ -3861,7 +3830,7 @@ def line_text(clock: str, name: str, cells: Iterable[tuple[str, int]]) -> str:
 
 
 def row_lines(channel: str, row: Any, clock: str = "", ladder: int = 1) -> list[ShownLine]:
-    """The lines of a row, and of the objects in it that the table has, or of all if it has not the row."""
+    """The lines of a row, and of the objects in it: those in the table, or all if the row is not."""
     format, row = line_format(channel), named_row(channel, row)
     name = str(next(filter(None, map(row.get, ROW_ABOUT)), format.name))
     if row.get("eventType") == "snapshot" and row.keys() <= {"eventType", "curPage", "lastPage"}:
@@ -3889,7 +3858,7 @@ def row_lines(channel: str, row: Any, clock: str = "", ladder: int = 1) -> list[
 
 
 def named_row(channel: str, row: Any) -> dict[str, Any]:
-    """A row with names for its values, where they are known, else ""."""
+    """A row with names for its values, "" if they are not known."""
     if row.__class__ is not dict:
         columns = columns_of(channel) if row.__class__ is list else ()
         return dict(zip(columns, row)) if columns else {"": row}
@@ -3903,12 +3872,12 @@ def book_lines(channel: str, name: str, row: dict[str, Any], clock: str, ladder:
     """A line with the best of both sides, or a ladder with them in the middle."""
     format, bids, asks = line_format(channel), row["bids"], row["asks"]
     view = row.keys() == {"bids", "asks", "ts"} or row.get("prevSeqId") == -1  # see OkexWS, depth
-    if not view and (likely_dialect(channel) or V5).book(channel) != "whole":
+    if not view and likely_dialect(channel).book(channel) != "whole":
         changed = f"{len(bids)} bids and {len(asks)} asks changed"
         return [ShownLine(format, line_text(clock, name, [(changed, 0)]))]
     best = book_best(bids, asks)
     if ladder == 1:
-        return [ShownLine(format, line_text(clock, name, zip(best, (12, 10, 10, 10, 6))))]
+        return [ShownLine(format, line_text(clock, name, list(zip(best, (12, 10, 10, 10, 6)))))]
     format, lines = line_format(f"trades:{format.name}"), []
     levels = [(*level[:2], "ask") for level in asks[:ladder][::-1]]
     levels += [(best[-1], "", "spread"), *((*level[:2], "bid") for level in bids[:ladder])]
@@ -3931,8 +3900,8 @@ def book_best(bids: Sequence[Sequence[Any]], asks: Sequence[Sequence[Any]]) -> l
 
 
 def row_cells(format: LineFormat, row: dict[str, Any], contracts: bool) -> list[tuple[str, int]]:
-    """A row's values with the widths of their columns; `key value` if its format names none."""
-    cells: list[tuple[str, int]] = []
+    """A row's values and their columns' widths; `key value` if its format names none."""
+    cells, texts = list[tuple[str, int]](), list[str]()
     if any(row_value(row, what) for label, what, _ in format.parts if label != "="):
         for label, what, width in format.parts:
             value = what if label == "=" else row_value(row, what)
@@ -3941,7 +3910,6 @@ def row_cells(format: LineFormat, row: dict[str, Any], contracts: bool) -> list[
             if value and contracts and what in ("size", "position"):
                 cells.append(("contracts", 0))
         return cells
-    texts = []
     for key, sent in row.items():
         items = sent if sent.__class__ is list else [sent]
         plain = [item for item in items if item not in ("", None) and item.__class__ is not dict]
@@ -3952,7 +3920,7 @@ def row_cells(format: LineFormat, row: dict[str, Any], contracts: bool) -> list[
 
 
 def row_value(row: dict[str, Any], what: str) -> str:
-    """A value of a row, by the first of its names that has one, or ""; `change` is of 24 h."""
+    """A value of a row, by the first of its names that has one, or ""."""
     if what == "change":
         with suppress(ArithmeticError):
             now, before = Decimal(row_value(row, "index")), Decimal(row_value(row, "before"))
@@ -3970,17 +3938,16 @@ def row_value(row: dict[str, Any], what: str) -> str:
 
 def order_state(row: dict[str, Any], state: str) -> str:
     """How an order stands: `canceled by the system, 13`, by its cancelSource."""
-    words = ("reduceOnly", "cancelSource", "amendResult", "code", "msg")
-    reduce, source, amend, code, message = (row_value(row, what) for what in words)
+    source, amend, code = (row_value(row, what) for what in ("cancelSource", "amendResult", "code"))
     state += f" by the system, {source}" if source else ""
     if amend or code:
-        failure = f"{amend} failed {reason_of(code, message)}".strip()
+        failure = f"{amend} failed {reason_of(code, row_value(row, 'msg'))}".strip()
         state = f"{state}, {failure}".removeprefix("failed, ")
-    return f"{reduce} {state}".strip()
+    return f"{row_value(row, 'reduceOnly')} {state}".strip()
 
 
 def moment_text(value: Any, name: str = "ts") -> str:
-    """A time in ms or ISO 8601 as one of today, or with its date; all else as it is."""
+    """A time in ms or ISO 8601 as one of today, or with its date; else the text."""
     text = str(value)
     is_time = re.fullmatch("(?i).*(time|date|until|_at).*|ts|begin|end|delivery|listing", name)
     if not is_time or not re.match(r"1\d{12}$|\d{4}-\d\d-\d\dT", text):
@@ -3995,8 +3962,7 @@ def moment_text(value: Any, name: str = "ts") -> str:
 
 
 def is_colourful() -> bool:
-    unwanted = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    return sys.stdout.isatty() and not unwanted
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def coloured(text: str, what: str, colourful: bool) -> str:
@@ -4009,21 +3975,19 @@ def plural(number: int, things: str) -> str:
 
 
 def print_rows(channel: str, rows: list[Any], ladder: int = 1, received: float | None = None) -> None:
-    """Print rows: local time, instrument, what matters; on a terminal wrapped, in colour, with headings."""
-    terminal, colourful, now = sys.stdout.isatty(), is_colourful(), received or wall_clock()
+    """Print rows: local time, instrument, what matters; on a terminal with colours and headings."""
+    colourful, now, lines = is_colourful(), received or wall_clock(), list[str]()
     clock = f"{strftime('%H:%M:%S', localtime(now))}.{int(now % 1 * 1000):03d}"
-    width = get_terminal_size().columns if terminal else 0
-    lines = []
+    width = get_terminal_size().columns if sys.stdout.isatty() else 0
     for row in rows:
         for format, text, colour in row_lines(channel, row, clock, ladder):
             text = printable_text(text, 199)
-            if terminal and format.parts and format.headings not in shown_headings:
+            if width and format.parts and format.headings not in shown_headings:
                 shown_headings.add(format.headings)
                 lines.append(coloured(format.headings, "dim", colourful))
             parts = wrap(text, width, subsequent_indent=" " * 13) if 0 < width < len(text) else [text]
             lines += [coloured(part, colour, colourful) for part in parts]
-    sys.stdout.write("\n".join([*lines, ""]))
-    sys.stdout.flush()
+    print("".join(f"{line}\n" for line in lines), end="", flush=True)
 
 
 def json_line(received: float, channel: str, row: Any) -> str:
@@ -4032,8 +3996,7 @@ def json_line(received: float, channel: str, row: Any) -> str:
 
 def json_rows(channel: str, rows: list[Any], received: float) -> None:
     """Print a line per row: {"received": epoch seconds, "channel": …, "row": …}."""
-    sys.stdout.write("".join(json_line(received, channel, row) for row in rows))
-    sys.stdout.flush()
+    print("".join(json_line(received, channel, row) for row in rows), end="", flush=True)
 
 
 # ---------------------------------------------------------------------------------------------------------------
