@@ -4898,14 +4898,13 @@ def keyboard() -> Iterator[Callable[[], bytes]]:
     """What was pressed on the terminal since the last call, without Enter; nothing where that cannot be had."""
     before = None
     with suppress(Exception):  # Windows, or stdin is no terminal
-        import select
         import termios
         import tty
 
         before = termios.tcgetattr(0)
         tty.setcbreak(0)
     try:
-        yield lambda: os.read(0, 99) if before and select.select([0], [], [], 0)[0] else b""
+        yield lambda: os.read(0, 99) if before and select([0], [], [], 0)[0] else b""
     finally:
         if before:
             termios.tcsetattr(0, termios.TCSANOW, before)
@@ -4926,11 +4925,10 @@ def write_out(stream: Any, text: str) -> None:
 
 
 def play_recording(clients: Sequence[OkexWS], path: str, speed: float = 1.0) -> None:
-    """Give clients the rows of a file that --sqlite or --jsonl wrote, in its order, until its end.
+    """Give clients the rows of a file that --sqlite or --jsonl wrote, unchanged and in its order.
 
-    Each client gets its channels, or all of them if it has none. `speed` is 1 for the pace of the recording, 10 for
-    ten times that, 0 for no waiting. Rows come as they were recorded, and order books of v5 follow them. `close()`
-    ends it for a client. Raises ValueError for a file that is no recording.
+    Each gets its channels, or all if it has none, until `close()`; order books of v5 follow the rows. `speed` is 1
+    for the pace of the recording, 10 for ten times that, 0 for no waiting. ValueError for what is no recording.
     """
     if not 0 <= speed < inf or any(ws._reader for ws in clients):
         raise ValueError("a speed is 0 or more, and each client runs once")
@@ -4954,8 +4952,8 @@ def play_recording(clients: Sequence[OkexWS], path: str, speed: float = 1.0) -> 
             for ws in clients:
                 own = rows if ws is clients[-1] else from_json(to_json(rows))
                 replay_rows(ws, key(ws, channel), own, received)
-        for ws in clients:
-            for channel in [channel for channel, state in ws.channels.items() if state == "wanted"]:
+        for channel, state in [item for ws in clients for item in ws.channels.items()]:
+            if state == "wanted":
                 okex_log.warning("%s is not in %s.", channel, path)
     except ValueError as error:
         okex_log.error("Stopped: %s.", error)
@@ -4998,10 +4996,10 @@ def replay_book(ws: OkexWS, entry: Subscription, book: OrderBook, row: Any) -> l
     if "seqId" not in row:  # it is of v1 or v3, or was recorded with a depth
         return [row]
     action = {-1: "snapshot", None: ""}.get(row.get("prevSeqId"), "update")
-    views = list[Any]()
     try:
         views = book.take([row], action)
     except BookOutOfSync as error:
+        views = []
         ws._resubscribe(entry, str(error))
     return views if ws.depth else [row]
 
@@ -5021,13 +5019,11 @@ def recorded_rows(path: str) -> Iterator[tuple[float, str, Any]]:
             for number, line in enumerate(file, 1):
                 try:
                     record = from_json(line.decode().rstrip())
-                    row = float(record["received"]), str(record["channel"]), record["row"]
+                    yield float(record["received"]), str(record["channel"]), record["row"]
                 except ODD_ROW:
                     if number == 1:
                         raise
                     okex_log.warning("Line %d of %s is torn, and left out.", number, path)
-                    continue
-                yield row
     except (OSError, sqlite3.Error, *ODD_ROW) as error:
         raise ValueError(f"{path} is no recording: {error}") from None
 
