@@ -4614,7 +4614,7 @@ class Recorder:
 
 
 # ---------------------------------------------------------------------------------------------------------------
-# Board: what the client keeps, as a picture; the picture as lines; and the terminal while they are drawn on it.
+# Board: what the clients keep, as a picture; the picture as lines; the terminal that they are drawn on.
 
 BoardLine = list[tuple[str, str]]  # pieces, and which of ROW_COLOURS each has, if any
 
@@ -4623,7 +4623,7 @@ class BoardQuote(NamedTuple):
     """An instrument, a row of the board's table; "" is what is not known."""
 
     name: str
-    last: str  # the price, behind an arrow that says where it went in the last seconds
+    last: str  # the price, behind an arrow that says where it went
     change: str
     bid: str
     ask: str
@@ -4641,24 +4641,25 @@ class BoardPicture(NamedTuple):
     bids: Sequence[Sequence[str]]  # none of a book that is not in sync
     asks: Sequence[Sequence[str]]
     tape: str  # the heading of the trades; "" if there are none
-    trades: Sequence[Sequence[str]]  # time, price, size, side; the latest one first
+    trades: Sequence[Sequence[str]]  # time, price, size, side; the latest first
     log: Sequence[str]
     sinks: Sequence[str]
 
 
 def draw_board(picture: BoardPicture, width: int, height: int, colours: bool) -> list[str]:
     """The board as `height` lines of at most `width` characters."""
-    rule: list[BoardLine] = [[(board_rule("log, q leaves", width), "dim")]] if height >= 18 else []
-    sinks = [[(line, "dim")] for line in picture.sinks]
-    bottom = height - len(rule) - len(sinks)
+    rule = [board_rule("log, q leaves", width)] if height >= 18 else []
+    bottom = height - len(rule) - len(picture.sinks)
     free = bottom - 1 - min(len(picture.log), max(1, height // 7))
     most = max(2, free - max(5, free // 3)) if picture.book or picture.tape else free
     lines = [[picture.status], *table_lines(picture, width, most)]
     lines += market_lines(picture, width, free + 1 - len(lines))
-    log = [[(line, "")] for line in picture.log][-max(1, bottom - len(lines)) :]
+    log = picture.log[-max(1, bottom - len(lines)) :]
     lines += [[]] * (bottom - len(lines) - len(log))
+    for texts, colour in ((rule, "dim"), (log, ""), (picture.sinks, "dim")):
+        lines += [[(text, colour)] for text in texts]
     drawn = []
-    for pieces in [*lines, *rule, *log, *sinks][:height]:
+    for pieces in lines[:height]:
         line, left = "", width
         for text, colour in pieces:
             text = printable_text(text, left)[:left]
@@ -4680,7 +4681,7 @@ def right_aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def table_lines(picture: BoardPicture, width: int, most: int) -> list[BoardLine]:
     """The instruments, below the names of the columns, and the last rows of other channels."""
-    heading = BoardQuote("instrument", "last", "24 h", "bid", "ask", "spread", (), " ", "volume")  # dim
+    heading = BoardQuote("instrument", "last", "24 h", "bid", "ask", "spread", (), " ", "volume")
     quotes = [heading, *picture.quotes] if picture.quotes else []
     hidden = len(quotes) + len(picture.others) - most
     quotes = quotes[:most]
@@ -4694,16 +4695,16 @@ def table_lines(picture: BoardPicture, width: int, most: int) -> list[BoardLine]
     room -= sum(map(len, others[:1]))
     span = 5 * min(room, max((len(row.history) for row in quotes), default=0)) - 5
     if span > 0:
-        text = f"past {span} s" if span < 120 else f"past {span // 60} min"
-        quotes[0] = heading._replace(age=text)
+        age = f"past {span} s" if span < 120 else f"past {span // 60} min"
+        quotes[0] = heading._replace(age=age)
     lines: list[BoardLine] = []
     for row, last, rest in zip(quotes, lasts, others):
+        dim = "dim" if row.age else ""
+        moved = (f"{last} ", dim or row.last[:1])
         prices = row.history[-max(1, room) :]
         low = min(prices, default=0.0)
         step = (max(prices, default=0.0) - low) / 7 or 1.0
         spark = "".join("▁▂▃▄▅▆▇█"[round((price - low) / step)] for price in prices)
-        dim = "dim" if row.age else ""
-        moved = (f"{last} ", dim or row.last[:1])
         lines.append([(f"{row.name:<{names}} ", dim), moved, (f"{rest} {row.age or spark}", dim)])
     lines += [[(other, "")] for other in picture.others]
     if hidden > 0:
@@ -4713,10 +4714,8 @@ def table_lines(picture: BoardPicture, width: int, most: int) -> list[BoardLine]
 
 def market_lines(picture: BoardPicture, width: int, height: int) -> list[BoardLine]:
     """The order book as a ladder, with the best in its middle, and beside it the latest trades."""
-    left = width // 2 if picture.tape else width + 2
-    left = left if picture.book else 0
-    inner = max(0, left - 2)
-    most = max(0, height - 2) // 2
+    left = (width // 2 if picture.tape else width + 2) if picture.book else 0
+    inner, most = max(0, left - 2), max(0, height - 2) // 2
     asks, bids = picture.asks[:most], picture.bids[:most]
     levels = [*asks[::-1], [book_best(bids, asks)[-1], "spread"], *bids]
     colours = ["ask"] * len(asks) + ["dim"] + ["bid"] * len(bids)
@@ -4727,7 +4726,7 @@ def market_lines(picture: BoardPicture, width: int, height: int) -> list[BoardLi
         ladder.append((f"{text} {bar}", colour))
     tape = [(board_rule(picture.tape, width - left), "dim")] if picture.tape else []
     tape += zip(right_aligned(picture.trades), [trade[3] for trade in picture.trades])
-    pairs = islice(zip_longest(ladder, tape, fillvalue=("", "")), max(0, height))
+    pairs = [*zip_longest(ladder, tape, fillvalue=("", ""))][: max(0, height)]
     return [[(f"{text[:inner]:<{left}}", colour), trade] for (text, colour), trade in pairs]
 
 
@@ -4757,18 +4756,18 @@ def quoted_value(channel: str) -> str:
 class Board:
     """What the board shows beyond what the clients keep: last rows, trades, earlier prices.
 
-    `note` is called on the reading threads, and does little; all else on the thread that draws.
+    Reading threads call `note`, which does little; the one that draws, all else.
     """
 
     def __init__(self, clients: Sequence[OkexWS], writers: Sequence[Writer], log: Iterable[str]) -> None:
         self.clients, self.writers, self.log = clients, writers, log  # which may grow
         self.began = monotonic()
-        self.latest: dict[str, tuple[float, Any]] = {}  # by channel: its last row, and when it came
+        self.latest: dict[str, tuple[float, Any]] = {}  # by channel: when its last row came, and that
         self.tape_channel = ""
-        self.tape: deque[Any] = deque(maxlen=100)
+        self.tape = deque[Any](maxlen=100)
         self.drawn = 0  # pictures
         self.histories: dict[str, deque[float]] = {}  # by instrument: prices, 25 pictures apart
-        self.counted: deque[tuple[float, int]] = deque(maxlen=10)  # seconds, messages until then
+        self.counted = deque[tuple[float, int]](maxlen=10)  # seconds, messages until then
 
     def note(self, channel: str, rows: list[Any], received: float = 0.0) -> None:
         if rows[-1].__class__ is dict and "restored" in rows[-1]:  # so are all of them, and old
@@ -4805,13 +4804,13 @@ class Board:
             channels += client.channels
             books |= client.books
         heading, bids, asks = "", list[list[str]](), list[list[str]]()
-        for channel, book in islice(books.items(), 1):
-            state = "in sync"
+        for channel in [*books][:1]:
+            heading = f"{line_format(channel).name} book, "
             try:
-                bids, asks = book.top(60)
+                bids, asks = books[channel].top(60)
+                heading += "in sync"
             except BookOutOfSync as error:
-                state = f"not in sync: {error}"
-            heading = f"{line_format(channel).name} book, {state}"
+                heading += f"not in sync: {error}"
         tapes = (channel for channel in channels if quoted_value(channel) == "price")
         self.tape_channel = self.tape_channel or next(tapes, "")
         names = ("time", "price", "size", "side")
@@ -4821,28 +4820,25 @@ class Board:
         bought = sum(price_number(size) for _, _, size, side in trades if side == "buy")
         share = f", {bought / total:.0%} bought" if total else ""
         tape = f"{line_format(self.tape_channel).name} trades{share}" if self.tape_channel else ""
-        sinks = [*map(str, self.writers)]
-        quotes, others = self.table(channels, books)
-        host = "/".join(passwordless(self.clients[0].url).split("/")[:3])  # which the first line shows
-        status, log = self.status(), [line.replace(f"to {host}", "to ") for line in list(self.log)]
-        return BoardPicture(status, quotes, others, heading, bids, asks, tape, trades, log, sinks)
+        host = passwordless(origin_of(self.clients[0].url))  # which the first line shows
+        log = [line.replace(f"to {host}", "to ") for line in list(self.log)]
+        table, sinks = self.table(channels, books), [*map(str, self.writers)]
+        return BoardPicture(self.status(), *table, heading, bids, asks, tape, trades, log, sinks)
 
     def status(self) -> tuple[str, str]:
         """The first line, and its colour: where the clients are connected to, and how well."""
-        living = [client for client in self.clients if not client._subscriptions.hopeless]
-        replayed = self.clients[0].replayed_at
-        connected = replayed or all(getattr(client.sock, "connected", False) for client in living)
+        first = self.clients[0]
+        replayed, url = first.replayed_at, urlsplit(passwordless(first.url))
+        server = url.netloc if len(first._lines) > 1 else str(url.hostname)
+        parts = [strftime("replay of %Y-%m-%d %H:%M:%S", localtime(replayed)) if replayed else server]
+        connected = replayed or all(one._connected or one._subscriptions.hopeless for one in self.clients)
+        parts += [] if connected else ["NOT CONNECTED"]
         up = monotonic() - self.began
         minutes, seconds = divmod(int(up), 60)
-        url = urlsplit(passwordless(self.clients[0].url))
-        server = url.netloc if len(self.clients[0]._lines) > 1 else str(url.hostname)
-        parts = [strftime("replay of %Y-%m-%d %H:%M:%S", localtime(replayed)) if replayed else server]
-        parts += [] if connected else ["NOT CONNECTED"]
         parts.append(f"up {minutes // 60}:{minutes % 60:02d}:{seconds:02d}")
         connects = sum(client.counts["connects"] for client in self.clients)
         parts.append(f"reconnects {max(0, connects - len(self.clients))}")
-        latency = self.clients[0].latency
-        parts += [f"ping {latency:.1f} ms"] if latency else []
+        parts += [f"ping {first.latency:.1f} ms"] if first.latency else []
         rows = [(at, row) for at, row in self.latest.copy().values() if row.__class__ is dict]
         times = [(at, str(row.get("ts", ""))) for at, row in rows if "o" not in row]  # no candle's
         at, sent = max(times, default=(0.0, ""))
@@ -4858,8 +4854,7 @@ class Board:
 
         Of several channels about an instrument, the first one that has a value counts.
         """
-        others = list[str]()
-        known: dict[str, dict[str, Any]] = {}  # by instrument
+        others, known = list[str](), dict[str, dict[str, Any]]()  # by instrument
         for channel in channels:
             name, values = line_format(channel).name, dict[str, Any]()
             when, row = self.latest.get(channel, (0.0, {}))
@@ -4867,7 +4862,7 @@ class Board:
                 row = named_row(channel, row)
                 values = {what: row_value(row, what) for what in ("bid", "ask", "change")}
                 values |= {"last": row_value(row, price), "when": when}
-                values["volume"] = short_number(row_value(row, "24 h volume")) if price == "last" else ""
+                values["volume"] = short_number(row_value(row, "24 h volume"))
             elif channel in books:
                 with suppress(BookOutOfSync, IndexError):  # it has one side
                     bids, asks = books[channel].top(1)
@@ -4880,14 +4875,13 @@ class Board:
 
     def quote(self, name: str, last: str = "", when: float = inf, **more: str) -> BoardQuote:
         change, bid, ask, volume = (more.get(what, "") for what in ("change", "bid", "ask", "volume"))
-        price = price_number(last)
+        price, age = price_number(last), wall_clock() - when
         history = self.histories.setdefault(name, deque(maxlen=240))
         before = history[-1] if history else price
         if last and (not history or self.drawn % 25 == 0):
             history.append(price)
         arrow = " ▲▼"[(price > before) - (price < before)]
         spread = book_best([[bid]], [[ask]])[-1]
-        age = wall_clock() - when
         old = f"{age:.0f} s old" if age >= 10 else ""
         prices = [*history, price] if last else []
         return BoardQuote(name, f"{arrow} {last}", change, bid, ask, spread, prices, old, volume)
@@ -4895,7 +4889,7 @@ class Board:
 
 @contextmanager
 def keyboard() -> Iterator[Callable[[], bytes]]:
-    """What was pressed on the terminal since the last call, without Enter; nothing where that cannot be had."""
+    """What was pressed on the terminal since the last call, without Enter; nothing where that cannot be."""
     before = None
     with suppress(Exception):  # Windows, or stdin is no terminal
         import termios
@@ -4911,10 +4905,7 @@ def keyboard() -> Iterator[Callable[[], bytes]]:
 
 
 def write_out(stream: Any, text: str) -> None:
-    """Write to stdout or stderr past Python.
-
-    Python wants the stream's lock at exit, and does not get it while a terminal stands still.
-    """
+    """Write to stdout or stderr past Python, which at exit waits for a stream whose terminal stands still."""
     data = text.encode(stream.encoding or "utf-8", "backslashreplace")
     while data:
         data = data[os.write(stream.fileno(), data) :]
@@ -5083,10 +5074,9 @@ def option_like(word: str, options: Iterable[str]) -> str:
     """The option that somebody may have meant, as a question; "" if none is like it."""
     from difflib import get_close_matches
 
-    others = {"--json": "--jsonl - or --jsonl FILE", "--csv": "--sqlite FILE or --jsonl FILE"}
     alike = get_close_matches(word, [*options, "--help", "--version"], 1, 0.7)
-    meant = others.get(word) or "".join(alike)
-    return f". Did you mean {meant}?" if meant else ""
+    others = {"--json": ["--jsonl - or --jsonl FILE"], "--csv": ["--sqlite FILE or --jsonl FILE"]}
+    return "".join(f". Did you mean {meant}?" for meant in others.get(word, alike))
 
 
 def parse_arguments(argv: Sequence[str] | None) -> Any:
@@ -5119,17 +5109,17 @@ def parse_arguments(argv: Sequence[str] | None) -> Any:
         parser.error(f"--region: invalid choice: {args.region!r}. Did you mean {meant}?")
     if (channels := joined_channels(args.channels)) != args.channels:
         parser.error(f"a channel is one word. Did you mean {' '.join(channels)}?")
-    usual = "trades:BTC-USDT"
+    usual = ["trades:BTC-USDT"] if args.replay is None else []
     if args.board:
-        usual += " books:BTC-USDT tickers:BTC-USDT tickers:ETH-USDT tickers:SOL-USDT tickers:XRP-USDT tickers:DOGE-USDT"
         if args.jsonl == "-" or not sys.stdout.isatty():
             parser.error("--board draws on a terminal: stdout has to be one")
-    args.channels = list(dict.fromkeys(args.channels or (usual.split() if args.replay is None else [])))
+        usual += ["books:BTC-USDT", *(f"tickers:{coin}-USDT" for coin in "BTC ETH SOL XRP DOGE".split())]
+    args.channels = list(dict.fromkeys(args.channels or usual))
     for file in (args.jsonl, args.sqlite):
         if re.match(r"[a-z][\w-]*:\w+-\w|ok_sub_|\w+/\w+:", file or ""):
             parser.error(f"{file} reads like a channel: --jsonl and --sqlite want a FILE first")
     if min(args.count or 1, args.depth or 1, args.history) < 1 or args.speed < 0:
-        parser.error("--count, --depth and --history want a number of 1 or more, --speed one of 0 or more")
+        parser.error("--count, --depth and --history want a number of 1 or more, --speed 0 or more")
     return args
 
 
@@ -5143,7 +5133,7 @@ def list_instruments(finder: Finder, pattern: str) -> list[str]:
 
 
 def show_list(args: Any) -> int:
-    """Print what --list asks for. Exit status 1: there is nothing, or it cannot be had."""
+    """Print what --list asks for. Returns the exit status, 1 if there is nothing, or it cannot be had."""
     part, dialect = args.list, {"v3": V3, "v1": V1}.get(args.list, V5)
     kinds, lines, trouble = dialect.kinds, list[str](), ""
     if not part:
@@ -5177,7 +5167,7 @@ class Console(logging.Handler):
         super().__init__()
         self.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         self.muted = False  # while the board is there
-        self.kept = deque[str](maxlen=200)  # lines for the board, without routine
+        self.kept = deque[str](maxlen=200)  # for the board, without routine
         self.lines = LogQueue[str]()  # to be written
         self.writing = inf  # monotonic: when the write under way began
         threading.Thread(target=self._run, name="okex_ws console", daemon=True).start()
@@ -5232,7 +5222,8 @@ class Run:
         self.idle.set()
         self.over = threading.Event()  # everything is written and summed up
         self.board = Board(self.clients, self.writers, console.kept)
-        self.screen = threading.Thread(target=self.show_board, name="okex_ws board", daemon=True)
+        shows = self.show_board if args.board else self.report
+        self.screen = threading.Thread(target=shows, name="okex_ws screen", daemon=True)
         targets = {option: vars(args)[option] for option in SINKS if vars(args)[option] is not None}
         self.output: Callable[..., None] | None = self.board.note if args.board else None
         if args.jsonl == "-":
@@ -5243,27 +5234,31 @@ class Run:
             self.output = functools.partial(print_rows, ladder=args.depth)
         if args.replay is None:
             self.subscribe(args.channels)
+            if (args.depth or 1) > 1 and not any(client.books for client in self.clients):
+                raise ValueError("--depth has no effect without an order book")
         else:
-            self.clients.append(self.replaying(targets))
-        if (args.depth or 1) > 1 and args.replay is None and not any(client.books for client in self.clients):
-            raise ValueError("--depth has no effect without an order book")
+            self.replay(targets)
         if args.final and all(client.dialect.retired for client in self.clients):
             raise ValueError("--final has no effect: v1 and v3 do not say that a candle is final")
         self.recorder.open(targets, name=args.name, history=args.history, command=self.command)
         self.recorder.recall(args.channels, args.fill)
         self.recording = bool(self.writers) and sys.stderr.isatty()
 
-    def replaying(self, targets: dict[str, str]) -> OkexWS:
-        """The one client of a replay, which takes channels of all endpoints, and needs no keys."""
-        next(recorded_rows(self.args.replay), None)  # ValueError if it is no recording
+    def replay(self, targets: dict[str, str]) -> None:
+        """Make the one client of a replay, which takes channels of all endpoints, and needs no keys."""
+        path = self.args.replay
+        next(recorded_rows(path), None)  # ValueError if it is no recording
         for option, target in targets.items():
-            if os.path.exists(target) and os.path.samefile(target, self.args.replay):
+            if os.path.exists(target) and os.path.samefile(target, path):
                 raise ValueError(f"--{option} would write into what is replayed")
         client = OkexWS([], self.handle, depth=self.args.depth)
         client._finder.patterns = self.args.channels  # a name is a pattern that stands for itself
-        run = functools.partial(client.replay, self.args.replay, self.args.speed)
-        vars(client).update(on_status=functools.partial(self.on_status, client), run=run)
-        return client
+        self.adopt(client, run=functools.partial(client.replay, path, self.args.speed))
+
+    def adopt(self, client: OkexWS, **own: Any) -> None:
+        """Take a client in, with methods of its own."""
+        vars(client).update(own, on_status=functools.partial(self.on_status, client))
+        self.clients.append(client)
 
     def run(self) -> int:
         """Receive until something ends that. Returns the exit status."""
@@ -5272,10 +5267,8 @@ class Run:
                 timer = threading.Timer(self.args.seconds, self.end, [0])
                 timer.daemon = True
                 timer.start()
-            if self.args.board:
+            if self.args.board or self.recording:
                 self.screen.start()
-            elif self.recording:
-                threading.Thread(target=self.report, name="okex_ws report", daemon=True).start()
             with self.clients_lock:
                 first, *others = self.clients
                 self.running = True
@@ -5292,24 +5285,23 @@ class Run:
     def signals_watched(self) -> Iterator[None]:
         """End the run on SIGINT, SIGTERM and SIGHUP; the next one gives up rows still to be written.
 
-        A Python handler waits for the main thread to run Python code, for minutes while that looks
-        up a name. The signal module's wakeup socket does not.
+        A Python handler waits while the main thread looks up a name, for minutes; the wakeup socket does not.
         """
         import signal
 
-        if threading.current_thread() is not threading.main_thread():  # signals are somebody else's
+        if threading.current_thread() is not threading.main_thread():  # which has the signals
             yield
             return
         self.idle.clear()
         watched = {signal.SIGINT, signal.SIGTERM}
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # no nohup
-            watched.add(signal.SIGHUP)  # the terminal's window was closed
+            watched.add(signal.SIGHUP)  # the window is closed
         inbox, outbox = socket.socketpair()
 
         def watch() -> None:
             with inbox:
                 while received := inbox.recv(16):
-                    for number in watched.intersection(received):  # a script's own come here, too
+                    for number in watched.intersection(received):  # others come, too
                         for writer in self.writers:
                             writer.given_up = monotonic() > self.ended + 0.5  # no double press
                         self.end(130 if number == signal.SIGINT else 0)
@@ -5338,18 +5330,16 @@ class Run:
                 raise ValueError(str(wrong))
             dialect = dialect_of(channel)
             if dialect.retired and not self.args.url:
-                gone = f"OKX gave up {dialect.name} in {dialect.retired}"
-                raise ValueError(f"{channel}: {gone}. Today: {todays_channel(channel)}")
+                gone = f"{channel}: OKX gave up {dialect.name} in {dialect.retired}"
+                raise ValueError(f"{gone}. Today: {todays_channel(channel)}")
             if self.args.redis and not self.args.depth and dialect.book(channel) == "changes":
-                raise ValueError(f"{channel}: its latest row would be a change, and no book: say --depth 20")
+                raise ValueError(f"{channel}: its latest row would be a change, no book: say --depth 20")
             with self.clients_lock:
                 fit = client_with_room(channel, self.clients)
                 if not fit:
                     client = OkexWS(channel, self.handle, **options)
-                    hears = functools.partial(self.on_status, client)
-                    vars(client).update(on_status=hears, on_refused=self.on_refused, found=self.found)
                     client.ways = ("--proxy URL.", "--region eea.", "--offline.")
-                    self.clients.append(client)
+                    self.adopt(client, on_refused=self.on_refused, found=self.found)
                     if len(self.clients) > 1 or self.output in (None, self.board.note):
                         for each in self.clients:
                             each.ping_level = logging.DEBUG
@@ -5366,10 +5356,7 @@ class Run:
         return {name: state for client in self.clients for name, state in client.channels.items()}
 
     def command(self, op: str, channels: list[str]) -> Any:
-        """Do what another program asks for, and say how all channels stand; 3 s after "subscribe", at most.
-
-        Raises ValueError for what cannot be, or is refused.
-        """
+        """Do what another program asks for, and say how all channels stand. ValueError for what cannot be."""
         if op == "quit":
             self.end(0)
         elif op == "unsubscribe":
@@ -5378,8 +5365,7 @@ class Run:
         elif op == "subscribe":
             if any(map(is_pattern, channels)):
                 raise ValueError("patterns are for the start: subscribe by names")
-            for channel in channels:
-                self.refusals.pop(channel, None)
+            self.refusals.clear()
             self.subscribe(channels)
             end = monotonic() + 3.0
             while {"wanted", "sent", "refused"} & {*map(self.channels().get, channels)} and monotonic() < end:
@@ -5429,7 +5415,7 @@ class Run:
         if self.board.show(self.ending):
             self.end(0)
         self.console.unmute()
-        if not self.writers:  # the board failed: nothing is left to do
+        if not self.writers:  # the board failed, and nothing is left to do
             self.end(1)
 
     def end(self, status: int) -> None:
@@ -5444,7 +5430,7 @@ class Run:
         threading.Thread(target=self.finish, name="okex_ws end", daemon=True).start()
 
     def finish(self) -> None:
-        """Write what is queued, sum up, and let run() end, or exit if the main thread does not come back."""
+        """Write what is queued, sum up, and let run() end, or exit if the main thread is stuck."""
         try:
             for client in self.clients:  # so that what each misses is told
                 if not client.ended.wait(self.ended + 0.5 - monotonic()):
@@ -5464,7 +5450,7 @@ class Run:
             self.over.set()
 
     def report(self) -> None:
-        """Tell a terminal that it records: after the first minute, and then every ten. With --quiet, too."""
+        """Tell a terminal what was recorded after a minute, then every ten. With --quiet, too."""
         wait = 60.0
         while not self.ending.wait(wait):
             wait = 600.0
@@ -5482,11 +5468,11 @@ class Run:
             told[f"rows written by {option}"] = writer.written - refused
             if refused or waits:
                 told |= {f"rows refused by {option}": refused, f"waits for {option}": waits}
-        parts = ", ".join(plural(n, what) for what, n in told.items())
-        lines = sorted({origin_of(client.url) for client in self.clients if len(client._lines) > 1})
-        parts += "".join(f", line {passwordless(line)}" for line in lines)
+        parts = [plural(n, what) for what, n in told.items()]
+        lines = {origin_of(client.url) for client in self.clients if len(client._lines) > 1}
+        parts += [f"line {passwordless(line)}" for line in sorted(lines)]
         level = logging.WARNING if self.recording else logging.INFO  # with --quiet, too
-        okex_log.log(level, "%s over %.1f s, %s.", received, monotonic() - self.board.began, parts)
+        okex_log.log(level, "%s over %.1f s, %s.", received, monotonic() - self.board.began, ", ".join(parts))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
