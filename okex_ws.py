@@ -4624,12 +4624,12 @@ class BoardQuote(NamedTuple):
 
     name: str
     last: str  # the price, behind an arrow that says where it went
-    change: str
-    bid: str
-    ask: str
-    spread: str
-    history: Sequence[float]  # prices, five seconds apart
-    age: str  # of a price that is old
+    change: str = ""
+    bid: str = ""
+    ask: str = ""
+    spread: str = ""
+    history: Sequence[float] = ()  # prices, five seconds apart
+    age: str = ""  # of a price that is old
     volume: str = ""  # of 24 hours
 
 
@@ -4762,7 +4762,7 @@ class Board:
     def __init__(self, clients: Sequence[OkexWS], writers: Sequence[Writer], log: Iterable[str]) -> None:
         self.clients, self.writers, self.log = clients, writers, log  # which may grow
         self.began = monotonic()
-        self.latest: dict[str, tuple[float, Any]] = {}  # by channel: when its last row came, and that
+        self.latest: dict[str, tuple[float, Any]] = {}  # by channel: when a row came, and that
         self.tape_channel = ""
         self.tape = deque[Any](maxlen=100)
         self.drawn = 0  # pictures
@@ -4777,11 +4777,11 @@ class Board:
             self.tape.extend(rows)
 
     def show(self, over: threading.Event) -> bool:
-        """Draw on the terminal, five times a second, and leave it as it was. Whether q ended that."""
+        """Draw on the terminal five times a second, and leave it as it was. Whether q ended that."""
         shown, size, left = list[str](), (0, 0), False
         try:
             with keyboard() as pressed:
-                write_out(sys.stdout, "\033[?1049h\033[?25l\033[?7l")  # alternate screen, no cursor or wrapping
+                write_out(sys.stdout, "\033[?1049h\033[?25l\033[?7l")  # no scrolling, cursor, wrapping
                 while not over.wait(0.2) and not left:
                     columns, rows = os.get_terminal_size(sys.stdout.fileno())
                     if (columns, rows) != size:
@@ -4850,10 +4850,7 @@ class Board:
         return "  ".join([*parts, f"{rate:,.0f} msg/s"]), "bold" if connected else "alarm"
 
     def table(self, channels: Sequence[str], books: dict[str, OrderBook]) -> tuple[list[BoardQuote], list[str]]:
-        """A quote of each instrument, and the last row of each channel that has no price.
-
-        Of several channels about an instrument, the first one that has a value counts.
-        """
+        """Quotes of instruments, by the first channel that has a value, and the last rows without a price."""
         others, known = list[str](), dict[str, dict[str, Any]]()  # by instrument
         for channel in channels:
             name, values = line_format(channel).name, dict[str, Any]()
@@ -4874,22 +4871,21 @@ class Board:
         return [self.quote(name, **values) for name, values in known.items()], others
 
     def quote(self, name: str, last: str = "", when: float = inf, **more: str) -> BoardQuote:
-        change, bid, ask, volume = (more.get(what, "") for what in ("change", "bid", "ask", "volume"))
         price, age = price_number(last), wall_clock() - when
         history = self.histories.setdefault(name, deque(maxlen=240))
         before = history[-1] if history else price
         if last and (not history or self.drawn % 25 == 0):
             history.append(price)
         arrow = " ▲▼"[(price > before) - (price < before)]
-        spread = book_best([[bid]], [[ask]])[-1]
-        old = f"{age:.0f} s old" if age >= 10 else ""
+        more["spread"] = book_best([[more.get("bid")]], [[more.get("ask")]])[-1]
+        more["age"] = f"{age:.0f} s old" if age >= 10 else ""
         prices = [*history, price] if last else []
-        return BoardQuote(name, f"{arrow} {last}", change, bid, ask, spread, prices, old, volume)
+        return BoardQuote(name, f"{arrow} {last}", history=prices, **more)
 
 
 @contextmanager
 def keyboard() -> Iterator[Callable[[], bytes]]:
-    """What was pressed on the terminal since the last call, without Enter; nothing where that cannot be."""
+    """What was pressed since the last call, without Enter; nothing where that cannot be had."""
     before = None
     with suppress(Exception):  # Windows, or stdin is no terminal
         import termios
@@ -4905,7 +4901,7 @@ def keyboard() -> Iterator[Callable[[], bytes]]:
 
 
 def write_out(stream: Any, text: str) -> None:
-    """Write to stdout or stderr past Python, which at exit waits for a stream whose terminal stands still."""
+    """Write past Python, which at exit would wait for a terminal that stands still."""
     data = text.encode(stream.encoding or "utf-8", "backslashreplace")
     while data:
         data = data[os.write(stream.fileno(), data) :]
@@ -5133,7 +5129,7 @@ def list_instruments(finder: Finder, pattern: str) -> list[str]:
 
 
 def show_list(args: Any) -> int:
-    """Print what --list asks for. Returns the exit status, 1 if there is nothing, or it cannot be had."""
+    """Print what --list asks for. Returns 1, an exit status, if there is nothing, or it cannot be had."""
     part, dialect = args.list, {"v3": V3, "v1": V1}.get(args.list, V5)
     kinds, lines, trouble = dialect.kinds, list[str](), ""
     if not part:
@@ -5161,7 +5157,7 @@ def show_list(args: Any) -> int:
 
 
 class Console(logging.Handler):
-    """Log lines on stderr, by a thread of its own: who logs waits for no terminal that stands still."""
+    """Log lines on stderr, by its own thread: who logs waits for no terminal that stands still."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -5203,7 +5199,7 @@ class Console(logging.Handler):
 
 
 class Run:
-    """One run of the command line: its clients, the first on the main thread, its sinks, its one end."""
+    """A run of the command line: its clients, the first on the main thread, its sinks, its one end."""
 
     def __init__(self, args: Any, console: Console) -> None:
         self.args, self.console = args, console
@@ -5218,7 +5214,7 @@ class Run:
         self.ending = threading.Event()  # something ended the run
         self.ended = inf  # monotonic: when
         self.status = 0  # the exit status
-        self.idle = threading.Event()  # cleared while the main thread may be stuck in a write or a look-up
+        self.idle = threading.Event()  # cleared while the main thread may be stuck
         self.idle.set()
         self.over = threading.Event()  # everything is written and summed up
         self.board = Board(self.clients, self.writers, console.kept)
@@ -5245,7 +5241,7 @@ class Run:
         self.recording = bool(self.writers) and sys.stderr.isatty()
 
     def replay(self, targets: dict[str, str]) -> None:
-        """Make the one client of a replay, which takes channels of all endpoints, and needs no keys."""
+        """Make the one client of a replay, which takes channels of all endpoints, without keys."""
         path = self.args.replay
         next(recorded_rows(path), None)  # ValueError if it is no recording
         for option, target in targets.items():
@@ -5253,11 +5249,8 @@ class Run:
                 raise ValueError(f"--{option} would write into what is replayed")
         client = OkexWS([], self.handle, depth=self.args.depth)
         client._finder.patterns = self.args.channels  # a name is a pattern that stands for itself
-        self.adopt(client, run=functools.partial(client.replay, path, self.args.speed))
-
-    def adopt(self, client: OkexWS, **own: Any) -> None:
-        """Take a client in, with methods of its own."""
-        vars(client).update(own, on_status=functools.partial(self.on_status, client))
+        run = functools.partial(client.replay, path, self.args.speed)
+        vars(client).update(on_status=functools.partial(self.on_status, client), run=run)
         self.clients.append(client)
 
     def run(self) -> int:
@@ -5339,7 +5332,9 @@ class Run:
                 if not fit:
                     client = OkexWS(channel, self.handle, **options)
                     client.ways = ("--proxy URL.", "--region eea.", "--offline.")
-                    self.adopt(client, on_refused=self.on_refused, found=self.found)
+                    hears = functools.partial(self.on_status, client)
+                    vars(client).update(on_status=hears, on_refused=self.on_refused, found=self.found)
+                    self.clients.append(client)
                     if len(self.clients) > 1 or self.output in (None, self.board.note):
                         for each in self.clients:
                             each.ping_level = logging.DEBUG
@@ -5356,7 +5351,7 @@ class Run:
         return {name: state for client in self.clients for name, state in client.channels.items()}
 
     def command(self, op: str, channels: list[str]) -> Any:
-        """Do what another program asks for, and say how all channels stand. ValueError for what cannot be."""
+        """Do what another program asks for, and say how all channels stand, or raise ValueError."""
         if op == "quit":
             self.end(0)
         elif op == "unsubscribe":
@@ -5419,7 +5414,7 @@ class Run:
             self.end(1)
 
     def end(self, status: int) -> None:
-        """End the run, with this exit status if nothing ended it before. From any thread, at once."""
+        """End the run, with this exit status if nothing ended it before. From any thread."""
         with self.clients_lock:
             if self.ending.is_set():
                 return
@@ -5468,11 +5463,12 @@ class Run:
             told[f"rows written by {option}"] = writer.written - refused
             if refused or waits:
                 told |= {f"rows refused by {option}": refused, f"waits for {option}": waits}
-        parts = [plural(n, what) for what, n in told.items()]
+        parts = [f"{received} over {monotonic() - self.board.began:.1f} s"]
+        parts += [plural(n, what) for what, n in told.items()]
         lines = {origin_of(client.url) for client in self.clients if len(client._lines) > 1}
         parts += [f"line {passwordless(line)}" for line in sorted(lines)]
         level = logging.WARNING if self.recording else logging.INFO  # with --quiet, too
-        okex_log.log(level, "%s over %.1f s, %s.", received, monotonic() - self.board.began, ", ".join(parts))
+        okex_log.log(level, "%s.", ", ".join(parts))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
