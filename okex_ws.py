@@ -18,11 +18,11 @@ As a library, beside your script, or pasted into it:
 
     OkexWS(["trades:BTC-USDT"], handler).run()
 
-Threads: `run()` connects, reads and calls the handler on its caller's thread, `start()` on a daemon thread; another,
-`send_heartbeat`, pings. Any thread, the handler's too, may use `subscribe`, `unsubscribe`, `close` and order books.
+`run()` connects, reads and calls the handler on its caller's thread, `start()` on a daemon thread; another pings.
+Any thread, the handler's too, may use `subscribe`, `unsubscribe`, `close` and order books.
 
-Sections, each below a line of dashes: at a glance, client, subscriptions, frames, wire, order books, series, account,
-network, finding, lines, sinks, board, replay, command line.
+Sections begin below lines of dashes: at a glance, client, subscriptions, frames, wire, order books, series,
+account, network, finding, lines, sinks, board, replay, command line.
 """
 
 from signal import SIG_DFL, SIGINT
@@ -59,7 +59,7 @@ from json import loads as json_loads
 from math import ceil, inf, isfinite
 from queue import Empty, SimpleQueue
 from queue import Queue as LogQueue
-from random import uniform  # here and below: no modules, and no names that a script has for something else
+from random import uniform  # here and below no modules, and no names that a script has for something else
 from select import select
 from shutil import get_terminal_size
 from textwrap import wrap
@@ -86,12 +86,12 @@ __all__ = [
 ]  # fmt: skip
 __version__ = "1.2.0"
 
-MAX_MESSAGE = 4 << 20  # bytes of one message, inflated; the largest real one, a full book, has about 0.1 MB
+MAX_MESSAGE = 4 << 20  # bytes of a message, inflated; the largest real one, a full book, has 0.1 MB
 
 CONNECTED, SUBSCRIBED, DISCONNECTED = "CONNECTED", "SUBSCRIBED", "DISCONNECTED"  # what on_status hears
 GAP, REFUSED, EXIT = "GAP", "REFUSED", "EXIT"
 
-okex_log = logging.getLogger("okex_ws")  # Ping, pong, subscriptions at INFO, trouble at WARNING, frames at DEBUG
+okex_log = logging.getLogger("okex_ws")  # trouble at WARNING, frames at DEBUG, all else at INFO
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -4686,10 +4686,10 @@ def table_lines(picture: BoardPicture, width: int, most: int) -> list[BoardLine]
     hidden = len(quotes) + len(picture.others) - most
     quotes = quotes[:most]
     names = min(max(len(row.name) for row in [heading, *quotes]), width // 3)
-    lasts = right_aligned([row[1:2] for row in quotes])
+    lasts = max(len(row.last) for row in [heading, *quotes])
     others = right_aligned([row[2:6] for row in quotes])
     volumes = right_aligned([row[2:6] + row[8:] for row in quotes])
-    room = width - names - 3 - sum(map(len, lasts[:1]))  # for the rest and a sparkline
+    room = width - names - lasts - 3  # for the rest and a sparkline
     if any(row.volume for row in picture.quotes) and room - len(volumes[0]) >= 12:
         others = volumes
     room -= sum(map(len, others[:1]))
@@ -4698,14 +4698,14 @@ def table_lines(picture: BoardPicture, width: int, most: int) -> list[BoardLine]
         age = f"past {span} s" if span < 120 else f"past {span // 60} min"
         quotes[0] = heading._replace(age=age)
     lines: list[BoardLine] = []
-    for row, last, rest in zip(quotes, lasts, others):
+    for row, rest in zip(quotes, others):
         dim = "dim" if row.age else ""
-        moved = (f"{last} ", dim or row.last[:1])
+        last = (f"{row.last:>{lasts}} ", dim or row.last[:1])
         prices = row.history[-max(1, room) :]
         low = min(prices, default=0.0)
         step = (max(prices, default=0.0) - low) / 7 or 1.0
         spark = "".join("▁▂▃▄▅▆▇█"[round((price - low) / step)] for price in prices)
-        lines.append([(f"{row.name:<{names}} ", dim), moved, (f"{rest} {row.age or spark}", dim)])
+        lines.append([(f"{row.name:<{names}} ", dim), last, (f"{rest} {row.age or spark}", dim)])
     lines += [[(other, "")] for other in picture.others]
     if hidden > 0:
         lines[most - 1 :] = [[(f"and {hidden + 1} more, for which there is no room", "dim")]]
@@ -5082,11 +5082,10 @@ def parse_arguments(argv: Sequence[str] | None) -> Any:
 
     sinks = {f"{option} TARGET": sink.__doc__ or "-" for option, sink in SINKS.items()}
     text = HELP % "\n".join(f"  --{option:<17} {what.splitlines()[0]}" for option, what in sinks.items())
-    parser = ArgumentParser(
-        prog="okex_ws.py", usage="%(prog)s [options] [CHANNEL ...]", allow_abbrev=False, fromfile_prefix_chars="@"
-    )
-    parser.format_help = lambda: text  # type: ignore[method-assign]
-    parser.convert_arg_line_to_args = lambda arg_line: shell_words(arg_line, comments=True)  # type: ignore[method-assign]
+    parser = ArgumentParser("okex_ws.py", "%(prog)s [options] [CHANNEL ...]", allow_abbrev=False)
+    parser.fromfile_prefix_chars = "@"
+    words = functools.partial(shell_words, comments=True)
+    vars(parser).update(format_help=lambda: text, convert_arg_line_to_args=words)
     parser.add_argument("channels", nargs="*")
     parser.add_argument("--version", action="version", version=f"okex_ws {__version__}")
     kinds: dict[str, Any] = {"": {"action": "store_true"}, "[PART]": {"nargs": "?", "const": ""}}
@@ -5463,12 +5462,12 @@ class Run:
             told[f"rows written by {option}"] = writer.written - refused
             if refused or waits:
                 told |= {f"rows refused by {option}": refused, f"waits for {option}": waits}
-        parts = [f"{received} over {monotonic() - self.board.began:.1f} s"]
-        parts += [plural(n, what) for what, n in told.items()]
+        parts = [plural(n, what) for what, n in told.items()]
         lines = {origin_of(client.url) for client in self.clients if len(client._lines) > 1}
         parts += [f"line {passwordless(line)}" for line in sorted(lines)]
         level = logging.WARNING if self.recording else logging.INFO  # with --quiet, too
-        okex_log.log(level, "%s.", ", ".join(parts))
+        seconds = monotonic() - self.board.began
+        okex_log.log(level, "%s over %.1f s, %s.", received, seconds, ", ".join(parts))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
