@@ -19,10 +19,8 @@ As a library, beside your script, or pasted into it:
     OkexWS(["trades:BTC-USDT"], handler).run()
 
 `run()` connects, reads and calls the handler on its caller's thread, `start()` on a daemon thread; another pings.
-Any thread, the handler's too, may use `subscribe`, `unsubscribe`, `close` and order books.
-
-Sections begin below lines of dashes: at a glance, client, subscriptions, frames, wire, order books, series,
-account, network, finding, lines, sinks, board, replay, command line.
+Any thread, the handler's too, may use `subscribe`, `unsubscribe`, `close` and order books. Each section of the file
+begins below a line of dashes; the first one shows the whole at a glance.
 """
 
 from signal import SIG_DFL, SIGINT
@@ -4718,7 +4716,7 @@ def market_lines(picture: BoardPicture, width: int, height: int) -> list[BoardLi
     inner, most = max(0, left - 2), max(0, height - 2) // 2
     asks, bids = picture.asks[:most], picture.bids[:most]
     levels = [*asks[::-1], [book_best(bids, asks)[-1], "spread"], *bids]
-    colours = ["ask"] * len(asks) + ["dim"] + ["bid"] * len(bids)
+    colours = [*["ask"] * len(asks), "dim", *["bid"] * len(bids)]
     largest = max(price_number(size) for _, size in levels) or 1.0
     ladder = [(board_rule(picture.book, inner), "dim" if asks or bids else "alarm")]
     for (_, size), colour, text in zip(levels, colours, right_aligned(levels)):
@@ -4739,10 +4737,9 @@ def short_number(text: str) -> str:
 
 def price_number(text: str) -> float:
     """A price or a size for a picture of it; 0 for what is no number."""
-    try:
+    with suppress(ValueError):
         return float(text) if isfinite(float(text)) else 0.0
-    except ValueError:
-        return 0.0
+    return 0.0
 
 
 def quoted_value(channel: str) -> str:
@@ -4778,15 +4775,15 @@ class Board:
 
     def show(self, over: threading.Event) -> bool:
         """Draw on the terminal five times a second, and leave it as it was. Whether q ended that."""
-        shown, size, left = list[str](), (0, 0), False
+        shown, width, left = list[str](), 0, False
         try:
             with keyboard() as pressed:
                 write_out(sys.stdout, "\033[?1049h\033[?25l\033[?7l")  # no scrolling, cursor, wrapping
                 while not over.wait(0.2) and not left:
                     columns, rows = os.get_terminal_size(sys.stdout.fileno())
-                    if (columns, rows) != size:
+                    if (columns, rows) != (width, len(shown)):
                         write_out(sys.stdout, "\033[2J")
-                        shown, size = [""] * rows, (columns, rows)
+                        shown, width = [""] * rows, columns
                     lines = draw_board(self.picture(), columns, rows, is_colourful())
                     changed = [(n, line) for n, line in enumerate(lines, 1) if line != shown[n - 1]]
                     write_out(sys.stdout, "".join(f"\033[{n};1H\033[2K{line}" for n, line in changed))
@@ -4836,8 +4833,8 @@ class Board:
         up = monotonic() - self.began
         minutes, seconds = divmod(int(up), 60)
         parts.append(f"up {minutes // 60}:{minutes % 60:02d}:{seconds:02d}")
-        connects = sum(client.counts["connects"] for client in self.clients)
-        parts.append(f"reconnects {max(0, connects - len(self.clients))}")
+        reconnects = sum(client.counts["connects"] - 1 for client in self.clients)
+        parts.append(f"reconnects {max(0, reconnects)}")
         parts += [f"ping {first.latency:.1f} ms"] if first.latency else []
         rows = [(at, row) for at, row in self.latest.copy().values() if row.__class__ is dict]
         times = [(at, str(row.get("ts", ""))) for at, row in rows if "o" not in row]  # no candle's
@@ -5066,15 +5063,6 @@ def length_of_time(text: str) -> float:
     return float(number) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[unit]
 
 
-def option_like(word: str, options: Iterable[str]) -> str:
-    """The option that somebody may have meant, as a question; "" if none is like it."""
-    from difflib import get_close_matches
-
-    alike = get_close_matches(word, [*options, "--help", "--version"], 1, 0.7)
-    others = {"--json": ["--jsonl - or --jsonl FILE"], "--csv": ["--sqlite FILE or --jsonl FILE"]}
-    return "".join(f". Did you mean {meant}?" for meant in others.get(word, alike))
-
-
 def parse_arguments(argv: Sequence[str] | None) -> Any:
     """The options of HELP and SINKS, and the channels. Wrong ones exit with status 2."""
     from argparse import ArgumentParser
@@ -5097,7 +5085,12 @@ def parse_arguments(argv: Sequence[str] | None) -> Any:
     parser.set_defaults(region="global", speed=1, fill=3600.0, name="default", history=1000, credentials=None)
     args, unknown = parser.parse_known_intermixed_args(argv)  # channels may stand between options
     if unknown:
-        meant = option_like(unknown[0].partition("=")[0], options)
+        from difflib import get_close_matches
+
+        word = unknown[0].partition("=")[0]
+        alike = get_close_matches(word, [*options, "--help", "--version"], 1, 0.7)
+        others = {"--json": ["--jsonl - or --jsonl FILE"], "--csv": ["--sqlite FILE or --jsonl FILE"]}
+        meant = "".join(f". Did you mean {each}?" for each in others.get(word, alike))
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
     if args.region not in REGIONS:
         meant = {"eu": "eea"}.get(args.region, " or ".join(REGIONS))
@@ -5118,17 +5111,8 @@ def parse_arguments(argv: Sequence[str] | None) -> Any:
     return args
 
 
-def list_instruments(finder: Finder, pattern: str) -> list[str]:
-    """The names for --list PART, a pattern or a part of them."""
-    pattern = pattern.rpartition(":")[2].upper()  # tickers:BTC-USDT* will do, too
-    names = finder.names("SPOT SWAP FUTURES OPTION", pattern)
-    like = pattern if is_pattern(pattern) else f"*{pattern}*"
-    found = [name for name in names if fnmatchcase(name, like)]
-    return found or [name for name in names if (usual_spelling(pattern) or pattern) in name]
-
-
 def show_list(args: Any) -> int:
-    """Print what --list asks for. Returns 1, an exit status, if there is nothing, or it cannot be had."""
+    """Print what --list asks for. Exit status 1: there is nothing, or it cannot be had."""
     part, dialect = args.list, {"v3": V3, "v1": V1}.get(args.list, V5)
     kinds, lines, trouble = dialect.kinds, list[str](), ""
     if not part:
@@ -5139,8 +5123,13 @@ def show_list(args: Any) -> int:
         trouble = f"Nothing that is traded matches {part} (options by family: BTC-USD-*-C)."
         server = endpoint_of("trades:BTC-USDT", args.url, args.region, args.simulated)
         rest = Rest(server, args.simulated, proxy_options(args.proxy, server))
+        pattern = part.rpartition(":")[2].upper()  # tickers:BTC-USDT* will do, too
+        like = pattern if is_pattern(pattern) else f"*{pattern}*"
+        spelt = usual_spelling(pattern) or pattern
         try:
-            lines = list_instruments(Finder(rest), part)
+            names = Finder(rest).names("SPOT SWAP FUTURES OPTION", pattern)
+            lines = [name for name in names if fnmatchcase(name, like)]
+            lines = lines or [name for name in names if spelt in name]
         except (OSError, ValueError, websocket.WebSocketException) as error:
             trouble = f"The list cannot be had: {explain(error, rest.server, rest.proxy)}."
     for kind in kinds:
@@ -5156,7 +5145,7 @@ def show_list(args: Any) -> int:
 
 
 class Console(logging.Handler):
-    """Log lines on stderr, by its own thread: who logs waits for no terminal that stands still."""
+    """The log on stderr, on its own thread: who logs waits for no terminal that stands still."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -5207,12 +5196,11 @@ class Run:
         self.writers = self.recorder.writers
         self.clients_lock = threading.Lock()  # guards clients, running and status
         self.running = False  # whether clients are started
-        self.rows = 0
+        self.rows, self.status = 0, 0  # received; for the exit
         self.reason = ""  # why the last connection ended, or failed
         self.refusals: dict[str, str] = {}  # by channel, in the exchange's words
         self.ending = threading.Event()  # something ended the run
         self.ended = inf  # monotonic: when
-        self.status = 0  # the exit status
         self.idle = threading.Event()  # cleared while the main thread may be stuck
         self.idle.set()
         self.over = threading.Event()  # everything is written and summed up
@@ -5277,7 +5265,7 @@ class Run:
     def signals_watched(self) -> Iterator[None]:
         """End the run on SIGINT, SIGTERM and SIGHUP; the next one gives up rows still to be written.
 
-        A Python handler waits while the main thread looks up a name, for minutes; the wakeup socket does not.
+        Python's own handlers wait while the main thread looks up a name; the wakeup socket does not.
         """
         import signal
 
@@ -5309,10 +5297,7 @@ class Run:
         outbox.close()
 
     def subscribe(self, channels: Iterable[str]) -> None:
-        """Give each channel to a client of its endpoint: the one that has it, or one with room.
-
-        Raises ValueError for channels that cannot exist, or that OKX gave up, with what exists.
-        """
+        """Give each channel to a client of its endpoint. ValueError for what cannot exist, or does no more."""
         if self.args.replay is not None:
             raise ValueError("this is a replay: its channels were chosen at the start")
         names = "url credentials region simulated proxy depth ping_every fill final".split()
@@ -5363,17 +5348,17 @@ class Run:
             self.subscribe(channels)
             end = monotonic() + 3.0
             while {"wanted", "sent", "refused"} & {*map(self.channels().get, channels)} and monotonic() < end:
-                for channel in set(channels) & {*self.refusals}:
-                    raise ValueError(self.refusals[channel])
+                for why in filter(None, map(self.refusals.get, channels)):
+                    raise ValueError(why)
                 pause(0.02)
         elif op != "channels":
             raise ValueError(f"no op {op!r}: there are subscribe, unsubscribe, channels and quit")
         return dict.fromkeys(channels, "") | self.channels()
 
     def on_status(self, client: OkexWS, status: str, detail: str) -> None:
-        goes_on = self.args.redis or not all(each._subscriptions.hopeless for each in self.clients)
-        if status == EXIT and client._subscriptions.hopeless and goes_on:
-            return  # with other channels, or those that are still asked for
+        others = self.args.redis or not all(each._subscriptions.hopeless for each in self.clients)
+        if status == EXIT and client._subscriptions.hopeless and others:
+            return  # it goes on with other channels, or those that are still asked for
         self.recorder.record(wall_clock(), "", (status, detail))
         if status in (DISCONNECTED, EXIT) and detail != "closed":
             self.reason = detail
@@ -5424,19 +5409,19 @@ class Run:
         threading.Thread(target=self.finish, name="okex_ws end", daemon=True).start()
 
     def finish(self) -> None:
-        """Write what is queued, sum up, and let run() end, or exit if the main thread is stuck."""
+        """Write what is queued, sum up, and let run() end, or exit if that is stuck."""
         try:
             for client in self.clients:  # so that what each misses is told
                 if not client.ended.wait(self.ended + 0.5 - monotonic()):
                     client._filler.end()  # it connects, perhaps, and may never come back
             if self.screen.is_alive():
                 self.screen.join(1.0)
-            if not self.recorder.end(self.ended):
-                self.status = self.status or 1
+            written = self.recorder.end(self.ended)
+            connected = self.args.replay or any(client.counts["connects"] for client in self.clients)
+            self.status = self.status or int(not (written and connected))
             self.sum_up()
-            if not (self.args.replay or any(client.counts["connects"] for client in self.clients)):
+            if not connected:
                 okex_log.error("Never connected: %s.", self.reason or "the first try did not end")
-                self.status = self.status or 1
         finally:
             self.console.flush()
             if not self.idle.wait(self.ended + 1.0 - monotonic()):
@@ -5444,7 +5429,7 @@ class Run:
             self.over.set()
 
     def report(self) -> None:
-        """Tell a terminal what was recorded after a minute, then every ten. With --quiet, too."""
+        """Tell a terminal what is recorded, after a minute and then every ten. With --quiet, too."""
         wait = 60.0
         while not self.ending.wait(wait):
             wait = 600.0
@@ -5488,12 +5473,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             except ImportError:
                 raise ValueError("--offline needs the repository's tests/exchange.py") from None
             args.url, args.credentials = exchange.url, Credentials(*exchange.keys)
-        if args.list is not None:
-            return show_list(args)
-        run = Run(args, console)
-        if args.offline:
             okex_log.info("Offline: a stand-in exchange, prices made up, at %s.", args.url)
-        return run.run()
+        return Run(args, console).run() if args.list is None else show_list(args)
     except (ImportError, OSError, ValueError) as error:
         console.lines.put(f"okex_ws.py: {mask_secrets(str(error))}")
         return 2
