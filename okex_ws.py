@@ -5097,18 +5097,27 @@ def parse_arguments(argv: Sequence[str] | None) -> Any:
         parser.error(f"--region: invalid choice: {args.region!r}. Did you mean {meant}?")
     if (channels := joined_channels(args.channels)) != args.channels:
         parser.error(f"a channel is one word. Did you mean {' '.join(channels)}?")
-    usual = ["trades:BTC-USDT"] if args.replay is None else []
+    usual = ["trades:BTC-USDT"]
     if args.board:
         if args.jsonl == "-" or not sys.stdout.isatty():
             parser.error("--board draws on a terminal: stdout has to be one")
         usual += ["books:BTC-USDT", *(f"tickers:{coin}-USDT" for coin in "BTC ETH SOL XRP DOGE".split())]
-    args.channels = list(dict.fromkeys(args.channels or usual))
+    args.channels = list(dict.fromkeys(args.channels or (usual if args.replay is None else [])))
     for file in (args.jsonl, args.sqlite):
         if re.match(r"[a-z][\w-]*:\w+-\w|ok_sub_|\w+/\w+:", file or ""):
             parser.error(f"{file} reads like a channel: --jsonl and --sqlite want a FILE first")
     if min(args.count or 1, args.depth or 1, args.history) < 1 or args.speed < 0:
         parser.error("--count, --depth and --history want a number of 1 or more, --speed 0 or more")
     return args
+
+
+def list_instruments(finder: Finder, pattern: str) -> list[str]:
+    """The names for --list PART, a pattern or a part of them."""
+    pattern = pattern.rpartition(":")[2].upper()  # tickers:BTC-USDT* will do, too
+    names = finder.names("SPOT SWAP FUTURES OPTION", pattern)
+    like = pattern if is_pattern(pattern) else f"*{pattern}*"
+    found = [name for name in names if fnmatchcase(name, like)]
+    return found or [name for name in names if (usual_spelling(pattern) or pattern) in name]
 
 
 def show_list(args: Any) -> int:
@@ -5123,13 +5132,8 @@ def show_list(args: Any) -> int:
         trouble = f"Nothing that is traded matches {part} (options by family: BTC-USD-*-C)."
         server = endpoint_of("trades:BTC-USDT", args.url, args.region, args.simulated)
         rest = Rest(server, args.simulated, proxy_options(args.proxy, server))
-        pattern = part.rpartition(":")[2].upper()  # tickers:BTC-USDT* will do, too
-        like = pattern if is_pattern(pattern) else f"*{pattern}*"
-        spelt = usual_spelling(pattern) or pattern
         try:
-            names = Finder(rest).names("SPOT SWAP FUTURES OPTION", pattern)
-            lines = [name for name in names if fnmatchcase(name, like)]
-            lines = lines or [name for name in names if spelt in name]
+            lines = list_instruments(Finder(rest), part)
         except (OSError, ValueError, websocket.WebSocketException) as error:
             trouble = f"The list cannot be had: {explain(error, rest.server, rest.proxy)}."
     for kind in kinds:
