@@ -4778,7 +4778,7 @@ class Board:
         shown, width, left = list[str](), 0, False
         try:
             with keyboard() as pressed:
-                write_out(sys.stdout, "\033[?1049h\033[?25l\033[?7l")  # no scrolling, cursor, wrapping
+                write_out(sys.stdout, "\033[?1049h\033[?25l\033[?7l")  # another screen, no cursor or wrapping
                 while not over.wait(0.2) and not left:
                     columns, rows = os.get_terminal_size(sys.stdout.fileno())
                     if (columns, rows) != (width, len(shown)):
@@ -4848,7 +4848,7 @@ class Board:
 
     def table(self, channels: Sequence[str], books: dict[str, OrderBook]) -> tuple[list[BoardQuote], list[str]]:
         """Quotes of instruments, by the first channel that has a value, and the last rows without a price."""
-        others, known = list[str](), dict[str, dict[str, Any]]()  # by instrument
+        others, known = list[str](), dict[str, dict[str, Any]]()  # the latter by instrument
         for channel in channels:
             name, values = line_format(channel).name, dict[str, Any]()
             when, row = self.latest.get(channel, (0.0, {}))
@@ -5200,7 +5200,7 @@ class Run:
         self.writers = self.recorder.writers
         self.clients_lock = threading.Lock()  # guards clients, running and status
         self.running = False  # whether clients are started
-        self.rows, self.status = 0, 0  # received; for the exit
+        self.rows, self.status = 0, 0  # received; with which it exits
         self.reason = ""  # why the last connection ended, or failed
         self.refusals: dict[str, str] = {}  # by channel, in the exchange's words
         self.ending = threading.Event()  # something ended the run
@@ -5285,7 +5285,7 @@ class Run:
         def watch() -> None:
             with inbox:
                 while received := inbox.recv(16):
-                    for number in watched.intersection(received):  # others come, too
+                    for number in watched.intersection(received):  # a script's own come, too
                         for writer in self.writers:
                             writer.given_up = monotonic() > self.ended + 0.5  # no double press
                         self.end(130 if number == signal.SIGINT else 0)
@@ -5301,7 +5301,7 @@ class Run:
         outbox.close()
 
     def subscribe(self, channels: Iterable[str]) -> None:
-        """Give each channel to a client of its endpoint. ValueError for what cannot exist, or does no more."""
+        """Give each channel to a client of its endpoint. ValueError for what cannot be."""
         if self.args.replay is not None:
             raise ValueError("this is a replay: its channels were chosen at the start")
         names = "url credentials region simulated proxy depth ping_every fill final".split()
