@@ -18,11 +18,9 @@ As a library, beside your script, or pasted into it:
 
     OkexWS(["trades:BTC-USDT"], handler).run()
 
-Threads: `run()` connects, reads and calls the handler on its caller's thread, `start()` on a daemon thread; another,
-`send_heartbeat`, pings. Any thread, the handler's too, may use `subscribe`, `unsubscribe`, `close` and order books.
-
-Sections, each below a line of dashes: at a glance, client, subscriptions, frames, wire, order books, series, account,
-network, finding, lines, sinks, board, replay, command line.
+`run()` connects, reads and calls the handler on its caller's thread, `start()` on a daemon thread; another pings.
+Any thread, the handler's too, may use `subscribe`, `unsubscribe`, `close` and order books. Each section of the file
+begins below a line of dashes; the first one shows the whole at a glance.
 """
 
 from signal import SIG_DFL, SIGINT
@@ -59,7 +57,7 @@ from json import loads as json_loads
 from math import ceil, inf, isfinite
 from queue import Empty, SimpleQueue
 from queue import Queue as LogQueue
-from random import uniform  # here and below: no modules, and no names that a script has for something else
+from random import uniform  # here and below no modules, and no names that a script has for something else
 from select import select
 from shutil import get_terminal_size
 from textwrap import wrap
@@ -86,12 +84,12 @@ __all__ = [
 ]  # fmt: skip
 __version__ = "1.2.0"
 
-MAX_MESSAGE = 4 << 20  # bytes of one message, inflated; the largest real one, a full book, has about 0.1 MB
+MAX_MESSAGE = 4 << 20  # bytes of a message, inflated; the largest real one, a full book, has 0.1 MB
 
 CONNECTED, SUBSCRIBED, DISCONNECTED = "CONNECTED", "SUBSCRIBED", "DISCONNECTED"  # what on_status hears
 GAP, REFUSED, EXIT = "GAP", "REFUSED", "EXIT"
 
-okex_log = logging.getLogger("okex_ws")  # Ping, pong, subscriptions at INFO, trouble at WARNING, frames at DEBUG
+okex_log = logging.getLogger("okex_ws")  # trouble at WARNING, frames at DEBUG, all else at INFO
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -4618,7 +4616,7 @@ class Recorder:
 
 
 # ---------------------------------------------------------------------------------------------------------------
-# Board: what the client keeps, as a picture; the picture as lines; and the terminal while they are drawn on it.
+# Board: what the clients keep, as a picture; the picture as lines; the terminal that they are drawn on.
 
 BoardLine = list[tuple[str, str]]  # pieces, and which of ROW_COLOURS each has, if any
 
@@ -4627,13 +4625,13 @@ class BoardQuote(NamedTuple):
     """An instrument, a row of the board's table; "" is what is not known."""
 
     name: str
-    last: str  # the price, behind an arrow that says where it went in the last seconds
-    change: str
-    bid: str
-    ask: str
-    spread: str
-    history: Sequence[float]  # prices, five seconds apart
-    age: str  # of a price that is old
+    last: str  # the price, behind an arrow that says where it went
+    change: str = ""
+    bid: str = ""
+    ask: str = ""
+    spread: str = ""
+    history: Sequence[float] = ()  # prices, five seconds apart
+    age: str = ""  # of a price that is old
     volume: str = ""  # of 24 hours
 
 
@@ -4645,24 +4643,25 @@ class BoardPicture(NamedTuple):
     bids: Sequence[Sequence[str]]  # none of a book that is not in sync
     asks: Sequence[Sequence[str]]
     tape: str  # the heading of the trades; "" if there are none
-    trades: Sequence[Sequence[str]]  # time, price, size, side; the latest one first
+    trades: Sequence[Sequence[str]]  # time, price, size, side; the latest first
     log: Sequence[str]
     sinks: Sequence[str]
 
 
 def draw_board(picture: BoardPicture, width: int, height: int, colours: bool) -> list[str]:
     """The board as `height` lines of at most `width` characters."""
-    rule: list[BoardLine] = [[(board_rule("log, q leaves", width), "dim")]] if height >= 18 else []
-    sinks = [[(line, "dim")] for line in picture.sinks]
-    bottom = height - len(rule) - len(sinks)
+    rule = [board_rule("log, q leaves", width)] if height >= 18 else []
+    bottom = height - len(rule) - len(picture.sinks)
     free = bottom - 1 - min(len(picture.log), max(1, height // 7))
     most = max(2, free - max(5, free // 3)) if picture.book or picture.tape else free
     lines = [[picture.status], *table_lines(picture, width, most)]
     lines += market_lines(picture, width, free + 1 - len(lines))
-    log = [[(line, "")] for line in picture.log][-max(1, bottom - len(lines)) :]
+    log = picture.log[-max(1, bottom - len(lines)) :]
     lines += [[]] * (bottom - len(lines) - len(log))
+    for texts, colour in ((rule, "dim"), (log, ""), (picture.sinks, "dim")):
+        lines += [[(text, colour)] for text in texts]
     drawn = []
-    for pieces in [*lines, *rule, *log, *sinks][:height]:
+    for pieces in lines[:height]:
         line, left = "", width
         for text, colour in pieces:
             text = printable_text(text, left)[:left]
@@ -4684,31 +4683,31 @@ def right_aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def table_lines(picture: BoardPicture, width: int, most: int) -> list[BoardLine]:
     """The instruments, below the names of the columns, and the last rows of other channels."""
-    heading = BoardQuote("instrument", "last", "24 h", "bid", "ask", "spread", (), " ", "volume")  # dim
+    heading = BoardQuote("instrument", "last", "24 h", "bid", "ask", "spread", (), " ", "volume")
     quotes = [heading, *picture.quotes] if picture.quotes else []
     hidden = len(quotes) + len(picture.others) - most
     quotes = quotes[:most]
     names = min(max(len(row.name) for row in [heading, *quotes]), width // 3)
-    lasts = right_aligned([row[1:2] for row in quotes])
+    lasts = max(len(row.last) for row in [heading, *quotes])
     others = right_aligned([row[2:6] for row in quotes])
     volumes = right_aligned([row[2:6] + row[8:] for row in quotes])
-    room = width - names - 3 - sum(map(len, lasts[:1]))  # for the rest and a sparkline
+    room = width - names - lasts - 3  # for the rest and a sparkline
     if any(row.volume for row in picture.quotes) and room - len(volumes[0]) >= 12:
         others = volumes
     room -= sum(map(len, others[:1]))
     span = 5 * min(room, max((len(row.history) for row in quotes), default=0)) - 5
     if span > 0:
-        text = f"past {span} s" if span < 120 else f"past {span // 60} min"
-        quotes[0] = heading._replace(age=text)
+        age = f"past {span} s" if span < 120 else f"past {span // 60} min"
+        quotes[0] = heading._replace(age=age)
     lines: list[BoardLine] = []
-    for row, last, rest in zip(quotes, lasts, others):
+    for row, rest in zip(quotes, others):
+        dim = "dim" if row.age else ""
+        last = (f"{row.last:>{lasts}} ", dim or row.last[:1])
         prices = row.history[-max(1, room) :]
         low = min(prices, default=0.0)
         step = (max(prices, default=0.0) - low) / 7 or 1.0
         spark = "".join("▁▂▃▄▅▆▇█"[round((price - low) / step)] for price in prices)
-        dim = "dim" if row.age else ""
-        moved = (f"{last} ", dim or row.last[:1])
-        lines.append([(f"{row.name:<{names}} ", dim), moved, (f"{rest} {row.age or spark}", dim)])
+        lines.append([(f"{row.name:<{names}} ", dim), last, (f"{rest} {row.age or spark}", dim)])
     lines += [[(other, "")] for other in picture.others]
     if hidden > 0:
         lines[most - 1 :] = [[(f"and {hidden + 1} more, for which there is no room", "dim")]]
@@ -4717,13 +4716,11 @@ def table_lines(picture: BoardPicture, width: int, most: int) -> list[BoardLine]
 
 def market_lines(picture: BoardPicture, width: int, height: int) -> list[BoardLine]:
     """The order book as a ladder, with the best in its middle, and beside it the latest trades."""
-    left = width // 2 if picture.tape else width + 2
-    left = left if picture.book else 0
-    inner = max(0, left - 2)
-    most = max(0, height - 2) // 2
+    left = (width // 2 if picture.tape else width + 2) if picture.book else 0
+    inner, most = max(0, left - 2), max(0, height - 2) // 2
     asks, bids = picture.asks[:most], picture.bids[:most]
     levels = [*asks[::-1], [book_best(bids, asks)[-1], "spread"], *bids]
-    colours = ["ask"] * len(asks) + ["dim"] + ["bid"] * len(bids)
+    colours = [*["ask"] * len(asks), "dim", *["bid"] * len(bids)]
     largest = max(price_number(size) for _, size in levels) or 1.0
     ladder = [(board_rule(picture.book, inner), "dim" if asks or bids else "alarm")]
     for (_, size), colour, text in zip(levels, colours, right_aligned(levels)):
@@ -4731,7 +4728,7 @@ def market_lines(picture: BoardPicture, width: int, height: int) -> list[BoardLi
         ladder.append((f"{text} {bar}", colour))
     tape = [(board_rule(picture.tape, width - left), "dim")] if picture.tape else []
     tape += zip(right_aligned(picture.trades), [trade[3] for trade in picture.trades])
-    pairs = islice(zip_longest(ladder, tape, fillvalue=("", "")), max(0, height))
+    pairs = [*zip_longest(ladder, tape, fillvalue=("", ""))][: max(0, height)]
     return [[(f"{text[:inner]:<{left}}", colour), trade] for (text, colour), trade in pairs]
 
 
@@ -4744,10 +4741,9 @@ def short_number(text: str) -> str:
 
 def price_number(text: str) -> float:
     """A price or a size for a picture of it; 0 for what is no number."""
-    try:
+    with suppress(ValueError):
         return float(text) if isfinite(float(text)) else 0.0
-    except ValueError:
-        return 0.0
+    return 0.0
 
 
 def quoted_value(channel: str) -> str:
@@ -4761,18 +4757,18 @@ def quoted_value(channel: str) -> str:
 class Board:
     """What the board shows beyond what the clients keep: last rows, trades, earlier prices.
 
-    `note` is called on the reading threads, and does little; all else on the thread that draws.
+    Reading threads call `note`, which does little; the one that draws, all else.
     """
 
     def __init__(self, clients: Sequence[OkexWS], writers: Sequence[Writer], log: Iterable[str]) -> None:
         self.clients, self.writers, self.log = clients, writers, log  # which may grow
         self.began = monotonic()
-        self.latest: dict[str, tuple[float, Any]] = {}  # by channel: its last row, and when it came
+        self.latest: dict[str, tuple[float, Any]] = {}  # by channel: when a row came, and that
         self.tape_channel = ""
-        self.tape: deque[Any] = deque(maxlen=100)
+        self.tape = deque[Any](maxlen=100)
         self.drawn = 0  # pictures
         self.histories: dict[str, deque[float]] = {}  # by instrument: prices, 25 pictures apart
-        self.counted: deque[tuple[float, int]] = deque(maxlen=10)  # seconds, messages until then
+        self.counted = deque[tuple[float, int]](maxlen=10)  # seconds, messages until then
 
     def note(self, channel: str, rows: list[Any], received: float = 0.0) -> None:
         if rows[-1].__class__ is dict and "restored" in rows[-1]:  # so are all of them, and old
@@ -4782,16 +4778,16 @@ class Board:
             self.tape.extend(rows)
 
     def show(self, over: threading.Event) -> bool:
-        """Draw on the terminal, five times a second, and leave it as it was. Whether q ended that."""
-        shown, size, left = list[str](), (0, 0), False
+        """Draw on the terminal five times a second, and leave it as it was. Whether q ended that."""
+        shown, width, left = list[str](), 0, False
         try:
             with keyboard() as pressed:
-                write_out(sys.stdout, "\033[?1049h\033[?25l\033[?7l")  # alternate screen, no cursor or wrapping
+                write_out(sys.stdout, "\033[?1049h\033[?25l\033[?7l")  # another screen, no cursor or wrapping
                 while not over.wait(0.2) and not left:
                     columns, rows = os.get_terminal_size(sys.stdout.fileno())
-                    if (columns, rows) != size:
+                    if (columns, rows) != (width, len(shown)):
                         write_out(sys.stdout, "\033[2J")
-                        shown, size = [""] * rows, (columns, rows)
+                        shown, width = [""] * rows, columns
                     lines = draw_board(self.picture(), columns, rows, is_colourful())
                     changed = [(n, line) for n, line in enumerate(lines, 1) if line != shown[n - 1]]
                     write_out(sys.stdout, "".join(f"\033[{n};1H\033[2K{line}" for n, line in changed))
@@ -4809,13 +4805,13 @@ class Board:
             channels += client.channels
             books |= client.books
         heading, bids, asks = "", list[list[str]](), list[list[str]]()
-        for channel, book in islice(books.items(), 1):
-            state = "in sync"
+        for channel in [*books][:1]:
+            heading = f"{line_format(channel).name} book, "
             try:
-                bids, asks = book.top(60)
+                bids, asks = books[channel].top(60)
+                heading += "in sync"
             except BookOutOfSync as error:
-                state = f"not in sync: {error}"
-            heading = f"{line_format(channel).name} book, {state}"
+                heading += f"not in sync: {error}"
         tapes = (channel for channel in channels if quoted_value(channel) == "price")
         self.tape_channel = self.tape_channel or next(tapes, "")
         names = ("time", "price", "size", "side")
@@ -4825,28 +4821,25 @@ class Board:
         bought = sum(price_number(size) for _, _, size, side in trades if side == "buy")
         share = f", {bought / total:.0%} bought" if total else ""
         tape = f"{line_format(self.tape_channel).name} trades{share}" if self.tape_channel else ""
-        sinks = [*map(str, self.writers)]
-        quotes, others = self.table(channels, books)
-        host = "/".join(passwordless(self.clients[0].url).split("/")[:3])  # which the first line shows
-        status, log = self.status(), [line.replace(f"to {host}", "to ") for line in list(self.log)]
-        return BoardPicture(status, quotes, others, heading, bids, asks, tape, trades, log, sinks)
+        host = passwordless(origin_of(self.clients[0].url))  # which the first line shows
+        log = [line.replace(f"to {host}", "to ") for line in list(self.log)]
+        table, sinks = self.table(channels, books), [*map(str, self.writers)]
+        return BoardPicture(self.status(), *table, heading, bids, asks, tape, trades, log, sinks)
 
     def status(self) -> tuple[str, str]:
         """The first line, and its colour: where the clients are connected to, and how well."""
-        living = [client for client in self.clients if not client._subscriptions.hopeless]
-        replayed = self.clients[0].replayed_at
-        connected = replayed or all(getattr(client.sock, "connected", False) for client in living)
+        first = self.clients[0]
+        replayed, url = first.replayed_at, urlsplit(passwordless(first.url))
+        server = url.netloc if len(first._lines) > 1 else str(url.hostname)
+        parts = [strftime("replay of %Y-%m-%d %H:%M:%S", localtime(replayed)) if replayed else server]
+        connected = replayed or all(one._connected or one._subscriptions.hopeless for one in self.clients)
+        parts += [] if connected else ["NOT CONNECTED"]
         up = monotonic() - self.began
         minutes, seconds = divmod(int(up), 60)
-        url = urlsplit(passwordless(self.clients[0].url))
-        server = url.netloc if len(self.clients[0]._lines) > 1 else str(url.hostname)
-        parts = [strftime("replay of %Y-%m-%d %H:%M:%S", localtime(replayed)) if replayed else server]
-        parts += [] if connected else ["NOT CONNECTED"]
         parts.append(f"up {minutes // 60}:{minutes % 60:02d}:{seconds:02d}")
-        connects = sum(client.counts["connects"] for client in self.clients)
-        parts.append(f"reconnects {max(0, connects - len(self.clients))}")
-        latency = self.clients[0].latency
-        parts += [f"ping {latency:.1f} ms"] if latency else []
+        reconnects = sum(client.counts["connects"] - 1 for client in self.clients)
+        parts.append(f"reconnects {max(0, reconnects)}")
+        parts += [f"ping {first.latency:.1f} ms"] if first.latency else []
         rows = [(at, row) for at, row in self.latest.copy().values() if row.__class__ is dict]
         times = [(at, str(row.get("ts", ""))) for at, row in rows if "o" not in row]  # no candle's
         at, sent = max(times, default=(0.0, ""))
@@ -4858,12 +4851,8 @@ class Board:
         return "  ".join([*parts, f"{rate:,.0f} msg/s"]), "bold" if connected else "alarm"
 
     def table(self, channels: Sequence[str], books: dict[str, OrderBook]) -> tuple[list[BoardQuote], list[str]]:
-        """A quote of each instrument, and the last row of each channel that has no price.
-
-        Of several channels about an instrument, the first one that has a value counts.
-        """
-        others = list[str]()
-        known: dict[str, dict[str, Any]] = {}  # by instrument
+        """Quotes of instruments, by the first channel that has a value, and the last rows without a price."""
+        others, known = list[str](), dict[str, dict[str, Any]]()  # the latter by instrument
         for channel in channels:
             name, values = line_format(channel).name, dict[str, Any]()
             when, row = self.latest.get(channel, (0.0, {}))
@@ -4871,7 +4860,7 @@ class Board:
                 row = named_row(channel, row)
                 values = {what: row_value(row, what) for what in ("bid", "ask", "change")}
                 values |= {"last": row_value(row, price), "when": when}
-                values["volume"] = short_number(row_value(row, "24 h volume")) if price == "last" else ""
+                values["volume"] = short_number(row_value(row, "24 h volume"))
             elif channel in books:
                 with suppress(BookOutOfSync, IndexError):  # it has one side
                     bids, asks = books[channel].top(1)
@@ -4883,43 +4872,37 @@ class Board:
         return [self.quote(name, **values) for name, values in known.items()], others
 
     def quote(self, name: str, last: str = "", when: float = inf, **more: str) -> BoardQuote:
-        change, bid, ask, volume = (more.get(what, "") for what in ("change", "bid", "ask", "volume"))
-        price = price_number(last)
+        price, age = price_number(last), wall_clock() - when
         history = self.histories.setdefault(name, deque(maxlen=240))
         before = history[-1] if history else price
         if last and (not history or self.drawn % 25 == 0):
             history.append(price)
         arrow = " ▲▼"[(price > before) - (price < before)]
-        spread = book_best([[bid]], [[ask]])[-1]
-        age = wall_clock() - when
-        old = f"{age:.0f} s old" if age >= 10 else ""
+        more["spread"] = book_best([[more.get("bid")]], [[more.get("ask")]])[-1]
+        more["age"] = f"{age:.0f} s old" if age >= 10 else ""
         prices = [*history, price] if last else []
-        return BoardQuote(name, f"{arrow} {last}", change, bid, ask, spread, prices, old, volume)
+        return BoardQuote(name, f"{arrow} {last}", history=prices, **more)
 
 
 @contextmanager
 def keyboard() -> Iterator[Callable[[], bytes]]:
-    """What was pressed on the terminal since the last call, without Enter; nothing where that cannot be had."""
+    """What was pressed since the last call, without Enter; nothing where that cannot be had."""
     before = None
     with suppress(Exception):  # Windows, or stdin is no terminal
-        import select
         import termios
         import tty
 
         before = termios.tcgetattr(0)
         tty.setcbreak(0)
     try:
-        yield lambda: os.read(0, 99) if before and select.select([0], [], [], 0)[0] else b""
+        yield lambda: os.read(0, 99) if before and select([0], [], [], 0)[0] else b""
     finally:
         if before:
             termios.tcsetattr(0, termios.TCSANOW, before)
 
 
 def write_out(stream: Any, text: str) -> None:
-    """Write to stdout or stderr past Python.
-
-    Python wants the stream's lock at exit, and does not get it while a terminal stands still.
-    """
+    """Write past Python, which at exit would wait for a terminal that stands still."""
     data = text.encode(stream.encoding or "utf-8", "backslashreplace")
     while data:
         data = data[os.write(stream.fileno(), data) :]
@@ -4930,11 +4913,10 @@ def write_out(stream: Any, text: str) -> None:
 
 
 def play_recording(clients: Sequence[OkexWS], path: str, speed: float = 1.0) -> None:
-    """Give clients the rows of a file that --sqlite or --jsonl wrote, in its order, until its end.
+    """Give clients the rows of a file that --sqlite or --jsonl wrote, unchanged and in its order.
 
-    Each client gets its channels, or all of them if it has none. `speed` is 1 for the pace of the recording, 10 for
-    ten times that, 0 for no waiting. Rows come as they were recorded, and order books of v5 follow them. `close()`
-    ends it for a client. Raises ValueError for a file that is no recording.
+    Each gets its channels, or all if it has none, until `close()`; order books of v5 follow the rows. `speed` is 1
+    for the pace of the recording, 10 for ten times that, 0 for no waiting. ValueError for what is no recording.
     """
     if not 0 <= speed < inf or any(ws._reader for ws in clients):
         raise ValueError("a speed is 0 or more, and each client runs once")
@@ -4958,8 +4940,8 @@ def play_recording(clients: Sequence[OkexWS], path: str, speed: float = 1.0) -> 
             for ws in clients:
                 own = rows if ws is clients[-1] else from_json(to_json(rows))
                 replay_rows(ws, key(ws, channel), own, received)
-        for ws in clients:
-            for channel in [channel for channel, state in ws.channels.items() if state == "wanted"]:
+        for channel, state in [item for ws in clients for item in ws.channels.items()]:
+            if state == "wanted":
                 okex_log.warning("%s is not in %s.", channel, path)
     except ValueError as error:
         okex_log.error("Stopped: %s.", error)
@@ -5002,10 +4984,10 @@ def replay_book(ws: OkexWS, entry: Subscription, book: OrderBook, row: Any) -> l
     if "seqId" not in row:  # it is of v1 or v3, or was recorded with a depth
         return [row]
     action = {-1: "snapshot", None: ""}.get(row.get("prevSeqId"), "update")
-    views = list[Any]()
     try:
         views = book.take([row], action)
     except BookOutOfSync as error:
+        views = []
         ws._resubscribe(entry, str(error))
     return views if ws.depth else [row]
 
@@ -5025,13 +5007,11 @@ def recorded_rows(path: str) -> Iterator[tuple[float, str, Any]]:
             for number, line in enumerate(file, 1):
                 try:
                     record = from_json(line.decode().rstrip())
-                    row = float(record["received"]), str(record["channel"]), record["row"]
+                    yield float(record["received"]), str(record["channel"]), record["row"]
                 except ODD_ROW:
                     if number == 1:
                         raise
                     okex_log.warning("Line %d of %s is torn, and left out.", number, path)
-                    continue
-                yield row
     except (OSError, sqlite3.Error, *ODD_ROW) as error:
         raise ValueError(f"{path} is no recording: {error}") from None
 
@@ -5088,16 +5068,6 @@ def length_of_time(text: str) -> float:
     return float(number) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[unit]
 
 
-def option_like(word: str, options: Iterable[str]) -> str:
-    """The option that somebody may have meant, as a question; "" if none is like it."""
-    from difflib import get_close_matches
-
-    others = {"--json": "--jsonl - or --jsonl FILE", "--csv": "--sqlite FILE or --jsonl FILE"}
-    alike = get_close_matches(word, [*options, "--help", "--version"], 1, 0.7)
-    meant = others.get(word) or "".join(alike)
-    return f". Did you mean {meant}?" if meant else ""
-
-
 def parse_arguments(argv: Sequence[str] | None) -> Any:
     """The options of HELP and SINKS, and the channels. Wrong ones exit with status 2."""
     from argparse import ArgumentParser
@@ -5105,11 +5075,10 @@ def parse_arguments(argv: Sequence[str] | None) -> Any:
 
     sinks = {f"{option} TARGET": sink.__doc__ or "-" for option, sink in SINKS.items()}
     text = HELP % "\n".join(f"  --{option:<17} {what.splitlines()[0]}" for option, what in sinks.items())
-    parser = ArgumentParser(
-        prog="okex_ws.py", usage="%(prog)s [options] [CHANNEL ...]", allow_abbrev=False, fromfile_prefix_chars="@"
-    )
-    parser.format_help = lambda: text  # type: ignore[method-assign]
-    parser.convert_arg_line_to_args = lambda arg_line: shell_words(arg_line, comments=True)  # type: ignore[method-assign]
+    parser = ArgumentParser("okex_ws.py", "%(prog)s [options] [CHANNEL ...]", allow_abbrev=False)
+    parser.fromfile_prefix_chars = "@"
+    words = functools.partial(shell_words, comments=True)
+    vars(parser).update(format_help=lambda: text, convert_arg_line_to_args=words)
     parser.add_argument("channels", nargs="*")
     parser.add_argument("--version", action="version", version=f"okex_ws {__version__}")
     kinds: dict[str, Any] = {"": {"action": "store_true"}, "[PART]": {"nargs": "?", "const": ""}}
@@ -5123,24 +5092,29 @@ def parse_arguments(argv: Sequence[str] | None) -> Any:
     )
     args, unknown = parser.parse_known_intermixed_args(argv)  # channels may stand between options
     if unknown:
-        meant = option_like(unknown[0].partition("=")[0], options)
+        from difflib import get_close_matches
+
+        word = unknown[0].partition("=")[0]
+        alike = get_close_matches(word, [*options, "--help", "--version"], 1, 0.7)
+        others = {"--json": ["--jsonl - or --jsonl FILE"], "--csv": ["--sqlite FILE or --jsonl FILE"]}
+        meant = "".join(f". Did you mean {each}?" for each in others.get(word, alike))
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
     if args.region not in REGIONS:
         meant = {"eu": "eea"}.get(args.region, " or ".join(REGIONS))
         parser.error(f"--region: invalid choice: {args.region!r}. Did you mean {meant}?")
     if (channels := joined_channels(args.channels)) != args.channels:
         parser.error(f"a channel is one word. Did you mean {' '.join(channels)}?")
-    usual = "trades:BTC-USDT"
+    usual = ["trades:BTC-USDT"]
     if args.board:
-        usual += " books:BTC-USDT tickers:BTC-USDT tickers:ETH-USDT tickers:SOL-USDT tickers:XRP-USDT tickers:DOGE-USDT"
         if args.jsonl == "-" or not sys.stdout.isatty():
             parser.error("--board draws on a terminal: stdout has to be one")
-    args.channels = list(dict.fromkeys(args.channels or (usual.split() if args.replay is None else [])))
+        usual += ["books:BTC-USDT", *(f"tickers:{coin}-USDT" for coin in "BTC ETH SOL XRP DOGE".split())]
+    args.channels = list(dict.fromkeys(args.channels or (usual if args.replay is None else [])))
     for file in (args.jsonl, args.sqlite):
         if re.match(r"[a-z][\w-]*:\w+-\w|ok_sub_|\w+/\w+:", file or ""):
             parser.error(f"{file} reads like a channel: --jsonl and --sqlite want a FILE first")
     if min(args.count or 1, args.depth or 1, args.history) < 1 or args.speed < 0:
-        parser.error("--count, --depth and --history want a number of 1 or more, --speed one of 0 or more")
+        parser.error("--count, --depth and --history want a number of 1 or more, --speed 0 or more")
     return args
 
 
@@ -5182,13 +5156,13 @@ def show_list(args: Any) -> int:
 
 
 class Console(logging.Handler):
-    """Log lines on stderr, by a thread of its own: who logs waits for no terminal that stands still."""
+    """The log on stderr, on its own thread: who logs waits for no terminal that stands still."""
 
     def __init__(self) -> None:
         super().__init__()
         self.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         self.muted = False  # while the board is there
-        self.kept = deque[str](maxlen=200)  # lines for the board, without routine
+        self.kept = deque[str](maxlen=200)  # for the board, without routine
         self.lines = LogQueue[str]()  # to be written
         self.writing = inf  # monotonic: when the write under way began
         threading.Thread(target=self._run, name="okex_ws console", daemon=True).start()
@@ -5224,7 +5198,7 @@ class Console(logging.Handler):
 
 
 class Run:
-    """One run of the command line: its clients, the first on the main thread, its sinks, its one end."""
+    """A run of the command line: its clients, the first on the main thread, its sinks, its one end."""
 
     def __init__(self, args: Any, console: Console) -> None:
         self.args, self.console = args, console
@@ -5233,17 +5207,17 @@ class Run:
         self.writers = self.recorder.writers
         self.clients_lock = threading.Lock()  # guards clients, running and status
         self.running = False  # whether clients are started
-        self.rows = 0
+        self.rows, self.status = 0, 0  # received; with which it exits
         self.reason = ""  # why the last connection ended, or failed
         self.refusals: dict[str, str] = {}  # by channel, in the exchange's words
         self.ending = threading.Event()  # something ended the run
         self.ended = inf  # monotonic: when
-        self.status = 0  # the exit status
-        self.idle = threading.Event()  # cleared while the main thread may be stuck in a write or a look-up
+        self.idle = threading.Event()  # cleared while the main thread may be stuck
         self.idle.set()
         self.over = threading.Event()  # everything is written and summed up
         self.board = Board(self.clients, self.writers, console.kept)
-        self.screen = threading.Thread(target=self.show_board, name="okex_ws board", daemon=True)
+        shows = self.show_board if args.board else self.report
+        self.screen = threading.Thread(target=shows, name="okex_ws screen", daemon=True)
         targets = {option: vars(args)[option] for option in SINKS if vars(args)[option] is not None}
         self.output: Callable[..., None] | None = self.board.note if args.board else None
         if args.jsonl == "-":
@@ -5254,29 +5228,30 @@ class Run:
             self.output = functools.partial(print_rows, ladder=args.depth)
         if args.replay is None:
             self.subscribe(args.channels)
+            if (args.depth or 1) > 1 and not any(client.books for client in self.clients):
+                raise ValueError("--depth has no effect without an order book")
         else:
-            self.clients.append(self.replaying(targets))
+            self.replay(targets)
         if args.since and not any(history_of(channel, args.since) for channel in args.channels):
             raise ValueError("--since has no effect without trades or candles of v5")
-        if (args.depth or 1) > 1 and args.replay is None and not any(client.books for client in self.clients):
-            raise ValueError("--depth has no effect without an order book")
         if args.final and all(client.dialect.retired for client in self.clients):
             raise ValueError("--final has no effect: v1 and v3 do not say that a candle is final")
         self.recorder.open(targets, name=args.name, history=args.history, command=self.command)
         self.recorder.recall(args.channels, args.fill, args.since)
         self.recording = bool(self.writers) and sys.stderr.isatty()
 
-    def replaying(self, targets: dict[str, str]) -> OkexWS:
-        """The one client of a replay, which takes channels of all endpoints, and needs no keys."""
-        next(recorded_rows(self.args.replay), None)  # ValueError if it is no recording
+    def replay(self, targets: dict[str, str]) -> None:
+        """Make the one client of a replay, which takes channels of all endpoints, without keys."""
+        path = self.args.replay
+        next(recorded_rows(path), None)  # ValueError if it is no recording
         for option, target in targets.items():
-            if os.path.exists(target) and os.path.samefile(target, self.args.replay):
+            if os.path.exists(target) and os.path.samefile(target, path):
                 raise ValueError(f"--{option} would write into what is replayed")
         client = OkexWS([], self.handle, depth=self.args.depth)
         client._finder.patterns = self.args.channels  # a name is a pattern that stands for itself
-        run = functools.partial(client.replay, self.args.replay, self.args.speed)
+        run = functools.partial(client.replay, path, self.args.speed)
         vars(client).update(on_status=functools.partial(self.on_status, client), run=run)
-        return client
+        self.clients.append(client)
 
     def run(self) -> int:
         """Receive until something ends that. Returns the exit status."""
@@ -5285,10 +5260,8 @@ class Run:
                 timer = threading.Timer(self.args.seconds, self.end, [0])
                 timer.daemon = True
                 timer.start()
-            if self.args.board:
+            if self.args.board or self.recording:
                 self.screen.start()
-            elif self.recording:
-                threading.Thread(target=self.report, name="okex_ws report", daemon=True).start()
             with self.clients_lock:
                 first, *others = self.clients
                 self.running = True
@@ -5305,24 +5278,23 @@ class Run:
     def signals_watched(self) -> Iterator[None]:
         """End the run on SIGINT, SIGTERM and SIGHUP; the next one gives up rows still to be written.
 
-        A Python handler waits for the main thread to run Python code, for minutes while that looks
-        up a name. The signal module's wakeup socket does not.
+        Python's own handlers wait while the main thread looks up a name; the wakeup socket does not.
         """
         import signal
 
-        if threading.current_thread() is not threading.main_thread():  # signals are somebody else's
+        if threading.current_thread() is not threading.main_thread():  # which has the signals
             yield
             return
         self.idle.clear()
         watched = {signal.SIGINT, signal.SIGTERM}
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # no nohup
-            watched.add(signal.SIGHUP)  # the terminal's window was closed
+            watched.add(signal.SIGHUP)  # the window is closed
         inbox, outbox = socket.socketpair()
 
         def watch() -> None:
             with inbox:
                 while received := inbox.recv(16):
-                    for number in watched.intersection(received):  # a script's own come here, too
+                    for number in watched.intersection(received):  # a script's own come, too
                         for writer in self.writers:
                             writer.given_up = monotonic() > self.ended + 0.5  # no double press
                         self.end(130 if number == signal.SIGINT else 0)
@@ -5338,10 +5310,7 @@ class Run:
         outbox.close()
 
     def subscribe(self, channels: Iterable[str]) -> None:
-        """Give each channel to a client of its endpoint: the one that has it, or one with room.
-
-        Raises ValueError for channels that cannot exist, or that OKX gave up, with what exists.
-        """
+        """Give each channel to a client of its endpoint. ValueError for what cannot be."""
         if self.args.replay is not None:
             raise ValueError("this is a replay: its channels were chosen at the start")
         names = "url credentials region simulated proxy depth ping_every fill final".split()
@@ -5351,18 +5320,18 @@ class Run:
                 raise ValueError(str(wrong))
             dialect = dialect_of(channel)
             if dialect.retired and not self.args.url:
-                gone = f"OKX gave up {dialect.name} in {dialect.retired}"
-                raise ValueError(f"{channel}: {gone}. Today: {todays_channel(channel)}")
+                gone = f"{channel}: OKX gave up {dialect.name} in {dialect.retired}"
+                raise ValueError(f"{gone}. Today: {todays_channel(channel)}")
             if self.args.redis and not self.args.depth and dialect.book(channel) == "changes":
-                raise ValueError(f"{channel}: its latest row would be a change, and no book: say --depth 20")
+                raise ValueError(f"{channel}: its latest row would be a change, no book: say --depth 20")
             with self.clients_lock:
                 fit = client_with_room(channel, self.clients)
                 if not fit:
                     client = OkexWS(channel, self.handle, since=history_of(channel, self.args.since), **options)
                     client.since = self.args.since
+                    client.ways = ("--proxy URL.", "--region eea.", "--offline.")
                     hears = functools.partial(self.on_status, client)
                     vars(client).update(on_status=hears, on_refused=self.on_refused, found=self.found)
-                    client.ways = ("--proxy URL.", "--region eea.", "--offline.")
                     self.clients.append(client)
                     if len(self.clients) > 1 or self.output in (None, self.board.note):
                         for each in self.clients:
@@ -5380,10 +5349,7 @@ class Run:
         return {name: state for client in self.clients for name, state in client.channels.items()}
 
     def command(self, op: str, channels: list[str]) -> Any:
-        """Do what another program asks for, and say how all channels stand; 3 s after "subscribe", at most.
-
-        Raises ValueError for what cannot be, or is refused.
-        """
+        """Do what another program asks for, and say how all channels stand, or raise ValueError."""
         if op == "quit":
             self.end(0)
         elif op == "unsubscribe":
@@ -5392,23 +5358,22 @@ class Run:
         elif op == "subscribe":
             if any(map(is_pattern, channels)):
                 raise ValueError("patterns are for the start: subscribe by names")
-            for channel in channels:
-                self.refusals.pop(channel, None)
+            self.refusals.clear()
             self.args.since = 0.0  # the sinks may have it
             self.subscribe(channels)
             end = monotonic() + 3.0
             while {"wanted", "sent", "refused"} & {*map(self.channels().get, channels)} and monotonic() < end:
-                for channel in set(channels) & {*self.refusals}:
-                    raise ValueError(self.refusals[channel])
+                for why in filter(None, map(self.refusals.get, channels)):
+                    raise ValueError(why)
                 pause(0.02)
         elif op != "channels":
             raise ValueError(f"no op {op!r}: there are subscribe, unsubscribe, channels and quit")
         return dict.fromkeys(channels, "") | self.channels()
 
     def on_status(self, client: OkexWS, status: str, detail: str) -> None:
-        goes_on = self.args.redis or not all(each._subscriptions.hopeless for each in self.clients)
-        if status == EXIT and client._subscriptions.hopeless and goes_on:
-            return  # with other channels, or those that are still asked for
+        others = self.args.redis or not all(each._subscriptions.hopeless for each in self.clients)
+        if status == EXIT and client._subscriptions.hopeless and others:
+            return  # it goes on with other channels, or those that are still asked for
         self.recorder.record(wall_clock(), "", (status, detail))
         if status in (DISCONNECTED, EXIT) and detail != "closed":
             self.reason = detail
@@ -5444,11 +5409,11 @@ class Run:
         if self.board.show(self.ending):
             self.end(0)
         self.console.unmute()
-        if not self.writers:  # the board failed: nothing is left to do
+        if not self.writers:  # the board failed, and nothing is left to do
             self.end(1)
 
     def end(self, status: int) -> None:
-        """End the run, with this exit status if nothing ended it before. From any thread, at once."""
+        """End the run, with this exit status if nothing ended it before. From any thread."""
         with self.clients_lock:
             if self.ending.is_set():
                 return
@@ -5459,19 +5424,19 @@ class Run:
         threading.Thread(target=self.finish, name="okex_ws end", daemon=True).start()
 
     def finish(self) -> None:
-        """Write what is queued, sum up, and let run() end, or exit if the main thread does not come back."""
+        """Write what is queued, sum up, and let run() end, or exit if that is stuck."""
         try:
             for client in self.clients:  # so that what each misses is told
                 if not client.ended.wait(self.ended + 0.5 - monotonic()):
                     client._filler.end()  # it connects, perhaps, and may never come back
             if self.screen.is_alive():
                 self.screen.join(1.0)
-            if not self.recorder.end(self.ended):
-                self.status = self.status or 1
+            written = self.recorder.end(self.ended)
+            connected = self.args.replay or any(client.counts["connects"] for client in self.clients)
+            self.status = self.status or int(not (written and connected))
             self.sum_up()
-            if not (self.args.replay or any(client.counts["connects"] for client in self.clients)):
+            if not connected:
                 okex_log.error("Never connected: %s.", self.reason or "the first try did not end")
-                self.status = self.status or 1
         finally:
             self.console.flush()
             if not self.idle.wait(self.ended + 1.0 - monotonic()):
@@ -5479,7 +5444,7 @@ class Run:
             self.over.set()
 
     def report(self) -> None:
-        """Tell a terminal that it records: after the first minute, and then every ten. With --quiet, too."""
+        """Tell a terminal what is recorded, after a minute and then every ten. With --quiet, too."""
         wait = 60.0
         while not self.ending.wait(wait):
             wait = 600.0
@@ -5497,11 +5462,12 @@ class Run:
             told[f"rows written by {option}"] = writer.written - refused
             if refused or waits:
                 told |= {f"rows refused by {option}": refused, f"waits for {option}": waits}
-        parts = ", ".join(plural(n, what) for what, n in told.items())
-        lines = sorted({origin_of(client.url) for client in self.clients if len(client._lines) > 1})
-        parts += "".join(f", line {passwordless(line)}" for line in lines)
+        parts = [plural(n, what) for what, n in told.items()]
+        lines = {origin_of(client.url) for client in self.clients if len(client._lines) > 1}
+        parts += [f"line {passwordless(line)}" for line in sorted(lines)]
         level = logging.WARNING if self.recording else logging.INFO  # with --quiet, too
-        okex_log.log(level, "%s over %.1f s, %s.", received, monotonic() - self.board.began, parts)
+        seconds = monotonic() - self.board.began
+        okex_log.log(level, "%s over %.1f s, %s.", received, seconds, ", ".join(parts))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -5522,12 +5488,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             except ImportError:
                 raise ValueError("--offline needs the repository's tests/exchange.py") from None
             args.url, args.credentials = exchange.url, Credentials(*exchange.keys)
-        if args.list is not None:
-            return show_list(args)
-        run = Run(args, console)
-        if args.offline:
             okex_log.info("Offline: a stand-in exchange, prices made up, at %s.", args.url)
-        return run.run()
+        return Run(args, console).run() if args.list is None else show_list(args)
     except (ImportError, OSError, ValueError) as error:
         console.lines.put(f"okex_ws.py: {mask_secrets(str(error))}")
         return 2
