@@ -4007,7 +4007,7 @@ MAX_QUEUE = 50_000  # messages that wait for a sink before receiving does
 
 
 class Sink:
-    """Where rows go, on its own thread. Derive from it; __init__ gets what RedisSink's does."""
+    """Where rows go, on a thread. Derive from it; __init__ gets what RedisSink's does."""
 
     linger = 0.25  # seconds that rows may wait for more
     refused = 0  # rows that could not be kept
@@ -4029,7 +4029,7 @@ class Sink:
         """Take a change of the connection's state, in its place between rows."""
 
     def flush(self) -> None:
-        """Persist what was taken, all or nothing: after each batch, at least once a second."""
+        """Persist what was taken, all or nothing: at least once a second."""
 
     def close(self) -> None: ...
 
@@ -4040,26 +4040,27 @@ class JsonLines(Sink):
     def __init__(self, target: str, **_: Any) -> None:
         self.target, self.file = target, FileIO(target, "a+")
         self.waiting = bytearray()  # whole lines
-        self.earlier = dict[str, list[bytes]]()  # of series, by channel, kept for a minute
+        self.earlier = defaultdict[str, list[bytes]](list)  # by channel; kept for a minute
         self.read = -inf  # monotonic: when
 
     def recall(self, channel: str, seconds: float) -> Iterable[Any]:
         if monotonic() - self.read > 60.0 and os.path.isfile(self.target):  # no pipe
-            self.earlier, self.read = {}, monotonic()
+            self.earlier.clear()
+            self.read = monotonic()
             with open(self.target, "rb") as file:
                 at, received = file.seek(0, os.SEEK_END), inf
                 while at > 0 and received > wall_clock() - seconds:
                     at = file.seek(max(0, at - (1 << 20)))
                     file.readline()  # it may be the end of one
                     with suppress(*ODD_ROW):
-                        received = float(from_json(file.readline().decode())["received"])
+                        received = float(json_loads(file.readline())["received"])
                 file.seek(at)
                 for line in file:
                     with suppress(*ODD_ROW):  # torn, or a note
-                        name = from_json(line.decode())["channel"]
+                        name = json_loads(line)["channel"]
                         if series_of(name):
-                            self.earlier.setdefault(name, []).append(line)
-        return (from_json(line.decode())["row"] for line in self.earlier.get(channel, ()))
+                            self.earlier[name].append(line)
+        return (json_loads(line)["row"] for line in self.earlier[channel])
 
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
         self.waiting += "".join([json_line(received, channel, row) for row in rows]).encode()
@@ -4067,7 +4068,7 @@ class JsonLines(Sink):
     def flush(self) -> None:
         """Append what waits. A line torn by a full disk or a kill is ended, and ours begun anew."""
         if monotonic() - self.read > 60.0:
-            self.earlier = {}
+            self.earlier.clear()
         begin = b""
         while self.waiting:
             old, self.file = self.file, FileIO(self.target, "a+")  # it may have been moved
@@ -4091,7 +4092,7 @@ class SQLite(Sink):
         self._open().close()
 
     def _open(self) -> Any:
-        """The database, which may have been moved. ValueError for another table `rows`."""
+        """Open it anew: it may have been moved. ValueError for another table `rows`."""
         import sqlite3
 
         try:
@@ -4100,7 +4101,7 @@ class SQLite(Sink):
             if columns not in ([], ["received", "channel", "row"]):
                 raise ValueError(f"{self.target} has another table rows: {', '.join(columns)}")
             with suppress(sqlite3.OperationalError):  # another program writes to a new file
-                # Readers hold up no writer then. Once it is closed, all is in the one file again.
+                # Readers hold up no writer then. After a close, all is in the one file.
                 db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")
             db.execute("CREATE TABLE IF NOT EXISTS rows (received REAL, channel TEXT, row TEXT)")
             db.execute("CREATE INDEX IF NOT EXISTS rows_by_channel ON rows (channel, received)")
@@ -4129,15 +4130,15 @@ class SQLite(Sink):
 class RedisSink(Sink):
     """keep rows in Redis, redis://host:6379/0, see RedisFeed
 
-    okex/NAME/CHANNEL           latest row as JSON; of many positions, orders or instruments, a hash of those that
-                                stand, and of "". Publishes every row, but v5's candles only when they are final
+    okex/NAME/CHANNEL           latest row as JSON; of positions, orders or many instruments, a hash of those
+                                that stand, and of "". Publishes every row, of v5's candles the final ones
     okex/NAME/@history/CHANNEL  stream of {received, row, n}, trimmed; of v5's candles, the final ones
     okex/NAME/@status           the connection's last change, or GAP while a book is not ready, as JSON
     okex/NAME/@event            publishes all: confirmations, refusals, gaps, disconnections
     okex/NAME/@commands         list: {"id": …, "op": …, "channels": […]}; op: subscribe, unsubscribe, channels, quit
     okex/NAME/@answers/ID       list: {"id": …, "ok": true, "result": …}
 
-    A book and orders are there while they are known, and they and @status go 10 s after the process died.
+    Books and orders are there while they are known; they and @status go 10 s after the process died.
     """
 
     linger = 0.005
@@ -4145,7 +4146,7 @@ class RedisSink(Sink):
     def __init__(
         self, target: str, *, name: str = "default", history: int = 1000, command: Any = None, clients: Any = ()
     ) -> None:
-        feed = RedisFeed(target, name)
+        self.feed = feed = RedisFeed(target, name)
         self.redis, self.prefix = feed.redis, feed.prefix
         self.history, self.command, self.clients = history, command, clients
         self.batch = list[tuple[Any, ...]]()  # Redis commands for the next flush
@@ -4162,12 +4163,10 @@ class RedisSink(Sink):
             self.readable = True
 
     def recall(self, channel: str, seconds: float) -> Iterable[Any]:
-        """Its whole history; nothing if Redis was not there at the start."""
+        """The whole history; nothing if Redis was not there at the start."""
         with suppress(Exception):  # of another type, say
             if self.readable:
-                entries = self.redis.xrange(f"{self.prefix}@history/{channel}")
-                return (from_json(values["row"]) for _, values in entries)
-        return ()
+                yield from self.feed.get(channel, self.history)
 
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
         rows = self._whole(channel, [row if isinstance(row, dict) else {"value": row} for row in rows])
@@ -4190,7 +4189,7 @@ class RedisSink(Sink):
             self.batch.append(("PUBLISH", channel, text))
 
     def _whole(self, channel: str, rows: list[Any]) -> list[Any]:
-        """These rows; of a snapshot all, once its last page is here, and an account as one."""
+        """These rows; a snapshot once its last page is here, and an account as one."""
         snapshot = rows[0].get("eventType") == "snapshot"
         if snapshot and rows[0].get("curPage", 1) == 1:
             self.pages[channel] = []
@@ -4203,12 +4202,11 @@ class RedisSink(Sink):
 
     def _keep(self, channel: str, rows: list[Any]) -> None:
         """Keep what stands: the last row, or a hash of them; after a snapshot its rows alone."""
-        books = [client.books[channel] for client in self.clients if channel in client.books]
-        if books and not (books[0].whole or books[0].depth):
-            raise ValueError(f"{channel}: its latest row would be a change, and no book: say depth=20")
-        if books:
+        for book in [client.books[channel] for client in self.clients if channel in client.books]:
+            if not (book.whole or book.depth):
+                raise ValueError(f"{channel}: its latest row would be a change, and no book: say depth=20")
             self.books[channel] = rows[-1]
-            if not books[0].ready:
+            if not book.ready:
                 return
         if row_subject(channel, rows[0]) is None:
             self.batch.append(("SET", channel, to_json(rows[-1])))
@@ -4224,7 +4222,7 @@ class RedisSink(Sink):
                     self.batch.append(("HDEL", channel, subject))
                 elif subject:
                     self.batch.append(("HSET", channel, subject, to_json(row)))
-        if books or V5.ORDERS.match(channel):
+        if channel in self.books or V5.ORDERS.match(channel):
             self.batch.append(("EXPIRE", channel, 10))
 
     def status(self, received: float, status: str, detail: str) -> None:
@@ -4237,20 +4235,21 @@ class RedisSink(Sink):
         self.looked = -inf  # monotonic: when it was last seen what is known
 
     def _known_now(self) -> list[tuple[Any, ...]]:
-        """Commands that keep known books and orders for 10 s more; and learn the status to show."""
+        """Commands that keep known books and orders for 10 s more. Learns the status to show."""
         self.looked, self.shown, commands = monotonic(), self.state, list[tuple[Any, ...]]()
         for client in [*self.clients]:
             for channel, state in client.channels.items():
                 if V5.ORDERS.match(channel):
                     commands.append(("EXPIRE", channel, 10) if state == "confirmed" else ("DEL", channel))
-                book, row = client.books.get(channel), self.books.get(channel)
+            for channel, book in [*client.books.items()]:
+                row = self.books.get(channel)
                 try:
-                    best = [*book.top(1)] if book else None
+                    best = [*book.top(1)]
                     if row and best == [[level[:2] for level in row[side][:1]] for side in ("bids", "asks")]:
                         commands.append(("SET", channel, to_json(row), "EX", 10))  # or its row is on the way
                 except BookOutOfSync as error:
                     commands.append(("DEL", channel))
-                    if self.shown["status"] not in (GAP, DISCONNECTED, EXIT):
+                    if self.state["status"] not in (DISCONNECTED, EXIT):
                         self.shown = {"received": wall_clock(), "status": GAP, "detail": f"{channel}: {error}"}
         return commands
 
@@ -4263,14 +4262,14 @@ class RedisSink(Sink):
             known += [("LRANGE", "@commands", 0, -1), ("DEL", "@commands")]
             for op, name, *words in self.batch + known:
                 pipeline.execute_command(op, f"{self.prefix}{name}", *words)
-            # Raises what concerns all of it (Redis is full, say): then nothing was applied.
+            # It raises if nothing was applied, because Redis is full, say.
             *results, requests, _ = pipeline.execute(raise_on_error=False)
             pairs = zip(self.batch, results)
             errors = [f"{words[1]}: {error}" for words, error in pairs if isinstance(error, Exception)]
             if errors and not self.refused:  # these keys are of another type
-                okex_log.warning("--redis: such rows are lost. Said once: %s", printable_text(errors[0]))
+                okex_log.warning("--redis: lost such rows. Said once: %s", printable_text(errors[0]))
             self.refused += len(errors)
-            if requests and self.command:  # they may take seconds; a script that records takes none
+            if requests and self.command:  # they may take seconds; a script takes none
                 threading.Thread(target=lambda: [*map(self._obey, requests)], daemon=True).start()
         self.mark = ""
         self.batch.clear()
@@ -4343,11 +4342,10 @@ class RedisFeed:
             raise ValueError(f"{passwordless(url)}: {mask_secrets(str(error))}") from None
 
     def get(self, channel: str, n: int | None = None) -> Any:
-        """The latest row or None; or a list of the last n rows of the history, oldest first.
+        """The latest row or None; or a list of the last n rows of the history, oldest first, with an `id`.
 
-        Of many things, as with positions:instType=ANY, all rows that stand: [] if none does, None while that is
-        not known; of orders, those heard of on this connection. The latest candle may still form.
-        Rows of the history have an `id`, see listen.
+        Of many things, as with positions:instType=ANY, all rows that stand: [] if none does, None while that
+        is not known; of orders, those heard of on this connection. The latest candle may still form.
         """
         if n is not None:
             entries = self.redis.xrevrange(f"{self.prefix}@history/{channel}", count=n)
@@ -4359,7 +4357,7 @@ class RedisFeed:
         return from_json(self.redis.get(key) or "null")
 
     def listen(self, channel: str, after: str | None = None) -> Iterator[RedisRow]:
-        """Rows from now on, or after this `id`, "0" for all. LookupError for what was trimmed away unread."""
+        """Rows from now on, or after this `id`, "0" for all. LookupError if some were trimmed away."""
         history = f"{self.prefix}@history/{channel}"
         found = self.redis.xrevrange(history, after or "+", after or "-", count=1)
         if not found and after and after != "0":
@@ -4368,15 +4366,15 @@ class RedisFeed:
         return self._follow(history, last, int(values["n"]))
 
     def _follow(self, history: str, last: str, number: int) -> Iterator[RedisRow]:
-        """The rows after one with this ID and this number in its run, 0 if unknown."""
+        """Rows after the one with this ID and this number in its run, 0 if unknown."""
         while True:
-            streams = self.redis.xread({history: last}, count=1000, block=2000)
-            for last, values in streams[0][1] if streams else ():
-                missed = int(values["n"]) - number - 1
-                if number and missed > 0:
-                    raise LookupError(f"{missed} rows were trimmed away: use a larger --history")
-                number = int(values["n"])
-                yield RedisRow(last, values["row"])
+            for _, entries in self.redis.xread({history: last}, count=1000, block=2000):
+                for last, values in entries:
+                    before, number = number, int(values["n"])
+                    if 0 < before < number - 1:
+                        missed = number - before - 1
+                        raise LookupError(f"{missed} rows were trimmed away: use a larger --history")
+                    yield RedisRow(last, values["row"])
 
     def subscribe(self, channel: str) -> str:
         """Have it subscribed to: "confirmed", or yet "sent" or "wanted". ValueError if refused."""
@@ -4429,7 +4427,7 @@ class Writer:
         if not isinstance(sink, Sink):
             raise TypeError(f"--{option}: {type(sink).__name__} must derive from okex_ws.Sink")
         self.option, self.sink = option, sink
-        self.queue = SimpleQueue[Any]()  # arguments for _insist; None at the end
+        self.queue = SimpleQueue[Any]()  # arguments for _insist
         self.put_rows = self.written = self.waits = 0  # written, or refused; the queue was full
         self.failing = self.given_up = False  # given up: nobody waits for it any longer
         self.had = dict[str, set[int]]()  # by channel: numbers that other sinks lack
@@ -4446,18 +4444,8 @@ class Writer:
         written = plural(self.written - self.sink.refused, "rows")
         return f"--{self.option}: {written} written, {self.waiting} waiting"
 
-    def recall(self, series: TradeSeries, seconds: float) -> Iterator[tuple[range, Any]]:
-        """Rows that the sink has of a channel, with their numbers, from the first live one."""
-        live = False
-        for row in self.sink.recall(series.channel, seconds):
-            with suppress(*ODD_ROW):
-                first, last, final = series.span(row)
-                live = live or "restored" not in row
-                if live and final:
-                    yield range(first, last + 1, series.step), row
-
     def put(self, received: float, channel: str, content: Any) -> None:
-        """Queue rows, or (status, detail) without a channel. Waits while the queue is full."""
+        """Queue rows, or (status, detail) without a channel. It waits while the queue is full."""
         if self.queue.qsize() >= MAX_QUEUE:
             if not self.waits:
                 okex_log.warning("--%s is too slow: receiving waits. Said once.", self.option)
@@ -4476,20 +4464,18 @@ class Writer:
             self.queue.put((0, self.sink.status, received, *content))
 
     def _run(self) -> None:
-        batch: list[Any] = []
-        while None not in batch:
-            batch = []
+        while self.queue.qsize() or not self.ending.is_set():
+            batch = list[Any]()
             with suppress(Empty):
                 batch.append(self.queue.get(timeout=1.0))
                 if self.queue.qsize() < 1000:
                     self.ending.wait(self.sink.linger)  # for more
                 while len(batch) < 1000:
                     batch.append(self.queue.get_nowait())
-            messages = [*filter(None, batch)]
-            for message in messages:
+            for message in batch:
                 self._insist(*message)
             self._insist(0, self.sink.flush)
-            self.written += sum(rows for rows, *_ in messages)
+            self.written += sum(rows for rows, *_ in batch)
         self._insist(0, self.sink.close)
 
     def _insist(self, rows: int, call: Callable[..., None], *message: Any) -> None:
@@ -4517,7 +4503,7 @@ class Writer:
     def end(self) -> None:
         """Have all written, and the sink closed."""
         self.ending.set()
-        self.queue.put(None)
+        self.queue.put((0, self.sink.flush))  # it may be waiting for a row
 
     def drained(self, began: float) -> bool:
         """Wait 30 s from `began` (monotonic), 3 s if it fails. Whether everything is written."""
@@ -4534,23 +4520,29 @@ class Writer:
 
 
 def common_rows(series: TradeSeries, writers: Iterable[Writer], seconds: float) -> list[Any]:
-    """Rows of a channel that all sinks have, but for those from before a sink's first.
+    """Rows of a channel that all sinks have, but for those from before a sink's first live one.
 
     What one of them lacks is a hole, and fetched; the others leave it out when it comes.
     """
-    kept = {writer: {n: None for numbers, _ in writer.recall(series, seconds) for n in numbers} for writer in writers}
-    begins = {writer: next(iter(had)) for writer, had in kept.items() if had}
-    if not begins:
-        return []
-    longest = min(begins, key=begins.__getitem__)
-    lacked = {n for n in kept[longest] for writer, first in begins.items() if n >= first and n not in kept[writer]}
-    rows = [(numbers, row) for numbers, row in longest.recall(series, seconds) if lacked.isdisjoint(numbers)]
-    common = {n for numbers, _ in rows for n in numbers}
-    for writer in begins:
-        writer.had[series.channel] = kept[writer].keys() - common
-        last = max(kept[writer])
+    kept = dict[Writer, dict[int, tuple[range, Any]]]()  # by number, in their order of arrival
+    for writer in writers:
+        live = False
+        for row in writer.sink.recall(series.channel, seconds):
+            with suppress(*ODD_ROW):
+                first, last, final = series.span(row)
+                live = live or "restored" not in row
+                if live and final:
+                    numbers = range(first, last + 1, series.step)
+                    kept.setdefault(writer, {}).update(dict.fromkeys(numbers, (numbers, row)))
+    begins = {writer: next(iter(had)) for writer, had in kept.items()}
+    longest = kept[min(begins, key=begins.__getitem__)] if begins else {}
+    lacked = {n for n in longest for writer, first in begins.items() if n >= first and n not in kept[writer]}
+    rows = {numbers: row for numbers, row in longest.values() if lacked.isdisjoint(numbers)}
+    for writer, had in kept.items():
+        writer.had[series.channel] = had.keys() - {n for numbers in rows for n in numbers}
+        last = max(had)
         writer.ends.append(f"{series.channel} {last if series.step == 1 else moment_text(last)}")
-    return [row for _, row in rows]
+    return [*rows.values()]
 
 
 class Recorder:
@@ -4560,7 +4552,6 @@ class Recorder:
         self.clients, self.writers = clients, list[Writer]()
         self.lock = threading.RLock()  # held for a whole message: each sink has one order
         self.present = {*clients}  # those that have not ended
-        self.leaving = threading.Lock()  # guards it, and is held until all is written
         self.open(sinks or {})
 
     def open(self, sinks: dict[str, Any], **options: Any) -> None:
@@ -4573,16 +4564,16 @@ class Recorder:
 
     def recall(self, channels: Iterable[str], fill: float) -> None:
         """Tell the clients what earlier runs kept: they go on there."""
-        for channel in channels if self.writers else ():
+        for channel in channels:
             if kind := series_of(channel):
                 rows = common_rows(kind(channel), self.writers, fill)
                 for client in self.clients:  # who has it reads them
                     client.recall(channel, rows)
         for writer in self.writers:
-            ends, writer.ends = writer.ends, []
-            if ends:
-                more = f" and {len(ends) - 3} more" if len(ends) > 3 else ""
-                okex_log.info("--%s goes on: it ends with %s%s.", writer.option, ", ".join(ends[:3]), more)
+            if writer.ends:
+                ends = printable_text(", ".join(writer.ends))
+                okex_log.info("--%s goes on: it ends with %s.", writer.option, ends)
+                writer.ends.clear()
 
     def record(self, received: float, channel: str, content: Any) -> None:
         """Queue rows for every sink, or (status, detail) without a channel."""
@@ -4593,13 +4584,12 @@ class Recorder:
     def leave(self, client: OkexWS) -> None:
         """A client ends, or is closed: with the last one, write what is queued."""
         if threading.current_thread() is client._reader and not client.ended.is_set():
-            return  # its handler closes it, and run() comes here at its end
+            return  # its handler closes it: run() comes here at its end
         if self.writers and client._reader:
             client.ended.wait(0.5)  # until then rows may come
-        with self.leaving:
-            if self.present == {client}:
-                self.end(monotonic())
-            self.present.discard(client)
+        self.present.discard(client)
+        if not self.present:
+            self.end(monotonic())
 
     def end(self, began: float) -> bool:
         """Write what is queued, and say what is lost: see Writer.drained. Whether nothing is."""
