@@ -4172,7 +4172,7 @@ class RedisSink(Sink):
         rows = self._whole(channel, [row if isinstance(row, dict) else {"value": row} for row in rows])
         live = bool(rows) and "restored" not in rows[0]  # others are older than the latest
         if live:
-            self._keep(channel, rows)
+            self.batch += self._latest(channel, rows)
         for row in rows:
             if live and "confirm" in row:
                 if channel not in self.final:  # an earlier run may have had it
@@ -4200,30 +4200,30 @@ class RedisSink(Sink):
             rows = [{**rows[-1], "details": [each for row in rows for each in row.get("details", [])]}]
         return rows
 
-    def _keep(self, channel: str, rows: list[Any]) -> None:
-        """Keep what stands: the last row, or a hash of them; after a snapshot its rows alone."""
+    def _latest(self, channel: str, rows: list[Any]) -> Iterator[tuple[Any, ...]]:
+        """Commands that keep the last row, or a hash of what stands: after a snapshot its rows alone."""
         for book in [client.books[channel] for client in self.clients if channel in client.books]:
             if not (book.whole or book.depth):
-                raise ValueError(f"{channel}: its latest row would be a change, and no book: say depth=20")
+                raise ValueError(f"{channel}: the latest row would be a change: say depth=20")
             self.books[channel] = rows[-1]
             if not book.ready:
                 return
         if row_subject(channel, rows[0]) is None:
-            self.batch.append(("SET", channel, to_json(rows[-1])))
+            yield "SET", channel, to_json(rows[-1])
         else:
             if rows[0].get("eventType") == "snapshot" or not self.appended[channel]:
-                self.batch.append(("DEL", channel))  # it may be of another type, as 1.1.0 left it
-            self.batch.append(("HSET", channel, "", ""))
-            ends = "filled canceled mmp_canceled effective order_failed partially_failed stopped".split()
+                yield "DEL", channel  # it may be of another type, as 1.1.0 left it
+            yield "HSET", channel, "", ""
+            ends = "filled canceled mmp_canceled effective order_failed partially_failed stopped"
             for row in rows:
                 subject = row_subject(channel, row)
-                ended = row.get("state") in ends or not str(row.get("pos", 1)).strip("-0.")
+                ended = row.get("state") in ends.split() or not str(row.get("pos", 1)).strip("-0.")
                 if subject and ended:
-                    self.batch.append(("HDEL", channel, subject))
+                    yield "HDEL", channel, subject
                 elif subject:
-                    self.batch.append(("HSET", channel, subject, to_json(row)))
+                    yield "HSET", channel, subject, to_json(row)
         if channel in self.books or V5.ORDERS.match(channel):
-            self.batch.append(("EXPIRE", channel, 10))
+            yield "EXPIRE", channel, 10
 
     def status(self, received: float, status: str, detail: str) -> None:
         change = {"received": received, "status": status, "detail": detail}
@@ -4234,32 +4234,32 @@ class RedisSink(Sink):
         self.batch.append(("PUBLISH", "@event", to_json(change)))
         self.looked = -inf  # monotonic: when it was last seen what is known
 
-    def _known_now(self) -> list[tuple[Any, ...]]:
+    def _known_now(self) -> Iterator[tuple[Any, ...]]:
         """Commands that keep known books and orders for 10 s more. Learns the status to show."""
-        self.looked, self.shown, commands = monotonic(), self.state, list[tuple[Any, ...]]()
+        self.looked, self.shown = monotonic(), self.state
         for client in [*self.clients]:
             for channel, state in client.channels.items():
                 if V5.ORDERS.match(channel):
-                    commands.append(("EXPIRE", channel, 10) if state == "confirmed" else ("DEL", channel))
+                    yield ("EXPIRE", channel, 10) if state == "confirmed" else ("DEL", channel)
             for channel, book in [*client.books.items()]:
                 row = self.books.get(channel)
                 try:
                     best = [*book.top(1)]
                     if row and best == [[level[:2] for level in row[side][:1]] for side in ("bids", "asks")]:
-                        commands.append(("SET", channel, to_json(row), "EX", 10))  # or its row is on the way
+                        yield "SET", channel, to_json(row), "EX", 10  # or its row is on the way
                 except BookOutOfSync as error:
-                    commands.append(("DEL", channel))
+                    yield "DEL", channel
                     if self.state["status"] not in (DISCONNECTED, EXIT):
-                        self.shown = {"received": wall_clock(), "status": GAP, "detail": f"{channel}: {error}"}
-        return commands
+                        why = f"{channel}: {error}"
+                        self.shown = {"received": wall_clock(), "status": GAP, "detail": why}
 
     def flush(self) -> None:
         """Give Redis the batch, applied once and whole, and our status; take commands."""
         if not self.mark or self.redis.get(f"{self.prefix}@batch") != self.mark:
             self.mark, pipeline = os.urandom(8).hex(), self.redis.pipeline()
-            known = self._known_now() if monotonic() - self.looked > 1.0 else []
-            known += [("SET", "@batch", self.mark), ("SET", "@status", to_json(self.shown), "EX", 10)]
-            known += [("LRANGE", "@commands", 0, -1), ("DEL", "@commands")]
+            known = [*self._known_now()] if monotonic() - self.looked > 1.0 else []
+            known += ("SET", "@batch", self.mark), ("SET", "@status", to_json(self.shown), "EX", 10)
+            known += ("LRANGE", "@commands", 0, -1), ("DEL", "@commands")
             for op, name, *words in self.batch + known:
                 pipeline.execute_command(op, f"{self.prefix}{name}", *words)
             # It raises if nothing was applied, because Redis is full, say.
@@ -4303,14 +4303,15 @@ def row_subject(channel: str, row: dict[str, Any]) -> str | None:
     """Which position, order or instrument a row is about; None if its channel has one alone."""
     kind = channel.partition(":")[0]
     if kind in ("positions", "grid-positions", "liquidation-warning"):
-        names = (str(row.get(name, "")) for name in ("instId", "mgnMode", "posSide"))
-        return row.get("posId") or " ".join(names).strip()
+        parts = (str(row.get(name, "")) for name in ("instId", "mgnMode", "posSide"))
+        return row.get("posId") or " ".join(parts).strip()
     if V5.ORDERS.match(channel):
         order = "" if "algo" in kind else row.get("ordId")  # which an algo order gets later
         return order or row.get("algoId") or ""
     if re.match("account|balance_and_position|[^:]+:([^=]+$|.*(inst|sprd)Id=)", channel):
         return None
-    return row.get("instId") or row.get("instrument_id") or row.get("sprdId") or row.get("instFamily")
+    names = "instId", "instrument_id", "sprdId", "instFamily"
+    return next(filter(None, map(row.get, names)), None)
 
 
 class RedisRow(dict[str, Any]):
@@ -4524,7 +4525,7 @@ def common_rows(series: TradeSeries, writers: Iterable[Writer], seconds: float) 
 
     What one of them lacks is a hole, and fetched; the others leave it out when it comes.
     """
-    kept = dict[Writer, dict[int, tuple[range, Any]]]()  # by number, in their order of arrival
+    kept = defaultdict[Writer, dict[int, tuple[range, Any]]](dict)  # by number, as they came
     for writer in writers:
         live = False
         for row in writer.sink.recall(series.channel, seconds):
@@ -4533,10 +4534,9 @@ def common_rows(series: TradeSeries, writers: Iterable[Writer], seconds: float) 
                 live = live or "restored" not in row
                 if live and final:
                     numbers = range(first, last + 1, series.step)
-                    kept.setdefault(writer, {}).update(dict.fromkeys(numbers, (numbers, row)))
-    begins = {writer: next(iter(had)) for writer, had in kept.items()}
-    longest = kept[min(begins, key=begins.__getitem__)] if begins else {}
-    lacked = {n for n in longest for writer, first in begins.items() if n >= first and n not in kept[writer]}
+                    kept[writer] |= dict.fromkeys(numbers, (numbers, row))
+    longest = min(kept.values(), key=lambda had: next(iter(had)), default={})
+    lacked = {n for had in kept.values() for n in longest if n not in had and n > next(iter(had))}
     rows = {numbers: row for numbers, row in longest.values() if lacked.isdisjoint(numbers)}
     for writer, had in kept.items():
         writer.had[series.channel] = had.keys() - {n for numbers in rows for n in numbers}
