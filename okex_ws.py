@@ -4021,12 +4021,12 @@ class Sink:
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
         """Take the rows of one message, received at this epoch second.
 
-        An error that would come again, such as TypeError, costs the message; after others it is called again.
+        An error that would come again, as a TypeError, costs the message; after others it is called again.
         """
         raise NotImplementedError
 
     def status(self, received: float, status: str, detail: str) -> None:
-        """Take a change of the connection's state, in its place between rows."""
+        """Take a change of the connection, in its place between rows."""
 
     def flush(self) -> None:
         """Persist what was taken, all or nothing: at least once a second."""
@@ -4066,7 +4066,7 @@ class JsonLines(Sink):
         self.waiting += "".join([json_line(received, channel, row) for row in rows]).encode()
 
     def flush(self) -> None:
-        """Append what waits. A line torn by a full disk or a kill is ended, and ours begun anew."""
+        """Append what waits. A line torn by a full disk or a kill is ended, ours begun anew."""
         if monotonic() - self.read > 60.0:
             self.earlier.clear()
         begin = b""
@@ -4101,7 +4101,7 @@ class SQLite(Sink):
             if columns not in ([], ["received", "channel", "row"]):
                 raise ValueError(f"{self.target} has another table rows: {', '.join(columns)}")
             with suppress(sqlite3.OperationalError):  # another program writes to a new file
-                # Readers hold up no writer then. After a close, all is in the one file.
+                # Readers hold up no writer; once it is closed, all is in one file.
                 db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")
             db.execute("CREATE TABLE IF NOT EXISTS rows (received REAL, channel TEXT, row TEXT)")
             db.execute("CREATE INDEX IF NOT EXISTS rows_by_channel ON rows (channel, received)")
@@ -4158,7 +4158,7 @@ class RedisSink(Sink):
         self.readable = False
         with suppress(Exception):  # if Redis is not there, the writer will say so
             if feed.status():
-                okex_log.warning("Another okex_ws writes under %s, or just did: see --name.", self.prefix)
+                okex_log.warning("Another okex_ws writes under %s: see --name.", self.prefix)
             self.redis.delete(f"{self.prefix}@commands")  # of earlier times
             self.readable = True
 
@@ -4176,17 +4176,16 @@ class RedisSink(Sink):
         for row in rows:
             if live and "confirm" in row:
                 if channel not in self.final:  # an earlier run may have had it
-                    latest = from_json(self.redis.mget(f"{self.prefix}{channel}")[0] or "{}")
-                    self.final[channel] = int(latest.get("ts", 0)) - (latest.get("confirm") == "0")
+                    last = from_json(self.redis.mget(f"{self.prefix}{channel}")[0] or "{}")
+                    self.final[channel] = int(last.get("ts", 0)) - (last.get("confirm") == "0")
                 begin = int(row["ts"])
                 if row["confirm"] == "0" or begin <= self.final[channel]:
                     continue
                 self.final[channel] = begin
             text = to_json(row)
             self.appended[channel] += 1
-            entry = "received", received, "row", text, "n", self.appended[channel]
-            self.batch.append(("XADD", f"@history/{channel}", "MAXLEN", self.history, "*", *entry))
-            self.batch.append(("PUBLISH", channel, text))
+            entry = "*", "received", received, "row", text, "n", self.appended[channel]
+            self.batch += ("XADD", f"@history/{channel}", "MAXLEN", self.history, *entry), ("PUBLISH", channel, text)
 
     def _whole(self, channel: str, rows: list[Any]) -> list[Any]:
         """These rows; a snapshot once its last page is here, and an account as one."""
@@ -4202,7 +4201,7 @@ class RedisSink(Sink):
 
     def _latest(self, channel: str, rows: list[Any]) -> Iterator[tuple[Any, ...]]:
         """Commands that keep the last row, or a hash of what stands: after a snapshot its rows alone."""
-        for book in [client.books[channel] for client in self.clients if channel in client.books]:
+        for book in filter(None, [client.books.get(channel) for client in self.clients]):
             if not (book.whole or book.depth):
                 raise ValueError(f"{channel}: the latest row would be a change: say depth=20")
             self.books[channel] = rows[-1]
@@ -4264,12 +4263,12 @@ class RedisSink(Sink):
                 pipeline.execute_command(op, f"{self.prefix}{name}", *words)
             # It raises if nothing was applied, because Redis is full, say.
             *results, requests, _ = pipeline.execute(raise_on_error=False)
-            pairs = zip(self.batch, results)
-            errors = [f"{words[1]}: {error}" for words, error in pairs if isinstance(error, Exception)]
-            if errors and not self.refused:  # these keys are of another type
-                okex_log.warning("--redis: lost such rows. Said once: %s", printable_text(errors[0]))
-            self.refused += len(errors)
-            if requests and self.command:  # they may take seconds; a script takes none
+            for (_, key, *_), result in zip(self.batch, results):
+                if isinstance(result, Exception):  # the key is of another type
+                    if not self.refused:
+                        okex_log.warning("--redis: lost such rows. Said once: %s: %s", key, result)
+                    self.refused += 1
+            if requests and self.command:  # a script takes none; they may take seconds
                 threading.Thread(target=lambda: [*map(self._obey, requests)], daemon=True).start()
         self.mark = ""
         self.batch.clear()
@@ -4358,7 +4357,7 @@ class RedisFeed:
         return from_json(self.redis.get(key) or "null")
 
     def listen(self, channel: str, after: str | None = None) -> Iterator[RedisRow]:
-        """Rows from now on, or after this `id`, "0" for all. LookupError if some were trimmed away."""
+        """Rows from now on, or after this `id`, "0" for all. LookupError for rows trimmed away."""
         history = f"{self.prefix}@history/{channel}"
         found = self.redis.xrevrange(history, after or "+", after or "-", count=1)
         if not found and after and after != "0":
@@ -4378,7 +4377,7 @@ class RedisFeed:
                     yield RedisRow(last, values["row"])
 
     def subscribe(self, channel: str) -> str:
-        """Have it subscribed to: "confirmed", or yet "sent" or "wanted". ValueError if refused."""
+        """Have it subscribed to: "confirmed", "sent" or "wanted". ValueError if refused."""
         return str(self._command("subscribe", channel)[channel])
 
     def unsubscribe(self, channel: str) -> None:
@@ -4422,7 +4421,7 @@ SINKS: dict[str, Any] = {"jsonl": JsonLines, "sqlite": SQLite, "redis": RedisSin
 
 
 class Writer:
-    """A sink behind a bounded queue, on its own thread: no reader waits for a disk or a server."""
+    """A sink behind a bounded queue, on its own thread: no reader waits for a disk."""
 
     def __init__(self, option: str, sink: Sink) -> None:
         if not isinstance(sink, Sink):
@@ -4430,9 +4429,8 @@ class Writer:
         self.option, self.sink = option, sink
         self.queue = SimpleQueue[Any]()  # arguments for _insist
         self.put_rows = self.written = self.waits = 0  # written, or refused; the queue was full
-        self.failing = self.given_up = False  # given up: nobody waits for it any longer
+        self.failing = self.given_up = False  # nobody waits for it any longer
         self.had = dict[str, set[int]]()  # by channel: numbers that other sinks lack
-        self.ends = list[str]()  # by which earlier runs ended, to be told
         self.ending = threading.Event()
         self.thread = threading.Thread(target=self._run, name=f"okex_ws {option}", daemon=True)
         self.thread.start()
@@ -4446,7 +4444,7 @@ class Writer:
         return f"--{self.option}: {written} written, {self.waiting} waiting"
 
     def put(self, received: float, channel: str, content: Any) -> None:
-        """Queue rows, or (status, detail) without a channel. It waits while the queue is full."""
+        """Queue rows, or without a channel (status, detail). Waits while the queue is full."""
         if self.queue.qsize() >= MAX_QUEUE:
             if not self.waits:
                 okex_log.warning("--%s is too slow: receiving waits. Said once.", self.option)
@@ -4480,7 +4478,7 @@ class Writer:
         self._insist(0, self.sink.close)
 
     def _insist(self, rows: int, call: Callable[..., None], *message: Any) -> None:
-        """Call until it succeeds; but an error that would come again costs the message."""
+        """Call until it succeeds. An error that would come again costs the message."""
         while True:
             try:
                 call(*message)
@@ -4502,22 +4500,22 @@ class Writer:
         self.failing = False
 
     def end(self) -> None:
-        """Have all written, and the sink closed."""
         self.ending.set()
         self.queue.put((0, self.sink.flush))  # it may be waiting for a row
 
     def drained(self, began: float) -> bool:
-        """Wait 30 s from `began` (monotonic), 3 s if it fails. Whether everything is written."""
+        """Wait 30 s from `began` (monotonic), 3 s if it fails, or say what is lost. Whether nothing is."""
         told = began
-        while self.thread.is_alive() and not self.given_up:
-            left = began + (3.0 if self.failing else 30.0) - monotonic()
-            if left < 0:
-                break
-            if monotonic() - told > 2.0:
-                told, more = monotonic(), plural(self.waiting, "more rows")
-                okex_log.warning("--%s: writing %s, for %.0f s. Ctrl-C again gives up.", self.option, more, left)
+        while self.thread.is_alive():
+            if self.given_up or monotonic() > began + (3.0 if self.failing else 30.0):
+                rows = plural(self.waiting, "rows")
+                okex_log.error("--%s: %s could not be written: lost.", self.option, rows)
+                return False
+            if monotonic() > told + 2.0:
+                told, rows = monotonic(), plural(self.waiting, "more rows")
+                okex_log.warning("--%s: writing %s, for 30 s at most. Ctrl-C again gives up.", self.option, rows)
             self.thread.join(0.05)
-        return not self.thread.is_alive()
+        return True
 
 
 def common_rows(series: TradeSeries, writers: Iterable[Writer], seconds: float) -> list[Any]:
@@ -4540,13 +4538,14 @@ def common_rows(series: TradeSeries, writers: Iterable[Writer], seconds: float) 
     rows = {numbers: row for numbers, row in longest.values() if lacked.isdisjoint(numbers)}
     for writer, had in kept.items():
         writer.had[series.channel] = had.keys() - {n for numbers in rows for n in numbers}
-        last = max(had)
-        writer.ends.append(f"{series.channel} {last if series.step == 1 else moment_text(last)}")
+        end = max(had) if series.step == 1 else moment_text(max(had))
+        line = f"--{writer.option} goes on: it ends with {series.channel} {end}."
+        CHORUS.log(f"{writer.option} goes on", logging.INFO, line)
     return [*rows.values()]
 
 
 class Recorder:
-    """What stores the rows of some clients: a writer for each sink, and one order in all of them."""
+    """What stores the rows of some clients: a writer for each sink, one order in all."""
 
     def __init__(self, clients: Sequence[OkexWS], sinks: Any = None) -> None:
         self.clients, self.writers = clients, list[Writer]()
@@ -4555,7 +4554,7 @@ class Recorder:
         self.open(sinks or {})
 
     def open(self, sinks: dict[str, Any], **options: Any) -> None:
-        """Write into these Sinks, or into targets, for which SINKS makes them with these options."""
+        """Write into these Sinks, or into targets, for which SINKS makes some."""
         opened = dict(sinks)
         for option, target in sinks.items():
             if isinstance(target, str | os.PathLike):
@@ -4569,14 +4568,8 @@ class Recorder:
                 rows = common_rows(kind(channel), self.writers, fill)
                 for client in self.clients:  # who has it reads them
                     client.recall(channel, rows)
-        for writer in self.writers:
-            if writer.ends:
-                ends = printable_text(", ".join(writer.ends))
-                okex_log.info("--%s goes on: it ends with %s.", writer.option, ends)
-                writer.ends.clear()
 
     def record(self, received: float, channel: str, content: Any) -> None:
-        """Queue rows for every sink, or (status, detail) without a channel."""
         with self.lock:
             for writer in self.writers:
                 writer.put(received, channel, content)
@@ -4592,14 +4585,12 @@ class Recorder:
             self.end(monotonic())
 
     def end(self, began: float) -> bool:
-        """Write what is queued, and say what is lost: see Writer.drained. Whether nothing is."""
+        """Have all written that is queued. Whether nothing is lost."""
         if self.lock.acquire(timeout=0.1):  # a message under way is still queued
             self.lock.release()
         for writer in self.writers:
             writer.end()
         lost = [writer for writer in self.writers if not writer.drained(began)]
-        for writer in lost:
-            okex_log.error("--%s: %s could not be written: lost.", writer.option, plural(writer.waiting, "rows"))
         return not lost
 
 
