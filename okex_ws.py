@@ -4060,7 +4060,7 @@ class JsonLines(Sink):
                         name = json_loads(line)["channel"]
                         if series_of(name):
                             self.earlier[name].append(line)
-        return (json_loads(line)["row"] for line in self.earlier[channel])
+        return (json_loads(line).get("row") for line in self.earlier[channel])
 
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
         self.waiting += "".join([json_line(received, channel, row) for row in rows]).encode()
@@ -4212,15 +4212,12 @@ class RedisSink(Sink):
         else:
             if rows[0].get("eventType") == "snapshot" or not self.appended[channel]:
                 yield "DEL", channel  # it may be of another type, as 1.1.0 left it
-            yield "HSET", channel, "", ""
             ends = "filled canceled mmp_canceled effective order_failed partially_failed stopped"
             for row in rows:
-                subject = row_subject(channel, row)
+                key = channel, row_subject(channel, row) or ""
                 ended = row.get("state") in ends.split() or not str(row.get("pos", 1)).strip("-0.")
-                if subject and ended:
-                    yield "HDEL", channel, subject
-                elif subject:
-                    yield "HSET", channel, subject, to_json(row)
+                yield ("HDEL", *key) if ended else ("HSET", *key, to_json(row))
+            yield "HSET", channel, "", ""  # so that it is there if none stands
         if channel in self.books or V5.ORDERS.match(channel):
             yield "EXPIRE", channel, 10
 
