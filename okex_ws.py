@@ -4004,7 +4004,7 @@ MAX_QUEUE = 50_000  # messages that wait for a sink before receiving does
 
 
 class Sink:
-    """Where rows go, on its own thread. Derive from it; __init__ gets what RedisSink's does."""
+    """Where rows go, on a thread. Derive from it; __init__ gets what RedisSink's does."""
 
     linger = 0.25  # seconds that rows may wait for more
     refused = 0  # rows that could not be kept
@@ -4018,15 +4018,15 @@ class Sink:
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
         """Take the rows of one message, received at this epoch second.
 
-        An error that would come again, such as TypeError, costs the message; after others it is called again.
+        An error that would come again, as a TypeError, costs the message; after others it is called again.
         """
         raise NotImplementedError
 
     def status(self, received: float, status: str, detail: str) -> None:
-        """Take a change of the connection's state, in its place between rows."""
+        """Take a change of the connection, in its place between rows."""
 
     def flush(self) -> None:
-        """Persist what was taken, all or nothing: after each batch, at least once a second."""
+        """Persist what was taken, all or nothing: at least once a second."""
 
     def close(self) -> None: ...
 
@@ -4037,34 +4037,35 @@ class JsonLines(Sink):
     def __init__(self, target: str, **_: Any) -> None:
         self.target, self.file = target, FileIO(target, "a+")
         self.waiting = bytearray()  # whole lines
-        self.earlier = dict[str, list[bytes]]()  # of series, by channel, kept for a minute
+        self.earlier = defaultdict[str, list[bytes]](list)  # by channel; kept for a minute
         self.read = -inf  # monotonic: when
 
     def recall(self, channel: str, seconds: float) -> Iterable[Any]:
         if monotonic() - self.read > 60.0 and os.path.isfile(self.target):  # no pipe
-            self.earlier, self.read = {}, monotonic()
+            self.earlier.clear()
+            self.read = monotonic()
             with open(self.target, "rb") as file:
                 at, received = file.seek(0, os.SEEK_END), inf
                 while at > 0 and received > wall_clock() - seconds:
                     at = file.seek(max(0, at - (1 << 20)))
                     file.readline()  # it may be the end of one
                     with suppress(*ODD_ROW):
-                        received = float(from_json(file.readline().decode())["received"])
+                        received = float(json_loads(file.readline())["received"])
                 file.seek(at)
                 for line in file:
                     with suppress(*ODD_ROW):  # torn, or a note
-                        name = from_json(line.decode())["channel"]
+                        name = json_loads(line)["channel"]
                         if series_of(name):
-                            self.earlier.setdefault(name, []).append(line)
-        return (from_json(line.decode())["row"] for line in self.earlier.get(channel, ()))
+                            self.earlier[name].append(line)
+        return (json_loads(line).get("row") for line in self.earlier[channel])
 
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
         self.waiting += "".join([json_line(received, channel, row) for row in rows]).encode()
 
     def flush(self) -> None:
-        """Append what waits. A line torn by a full disk or a kill is ended, and ours begun anew."""
+        """Append what waits. A line torn by a full disk or a kill is ended, ours begun anew."""
         if monotonic() - self.read > 60.0:
-            self.earlier = {}
+            self.earlier.clear()
         begin = b""
         while self.waiting:
             old, self.file = self.file, FileIO(self.target, "a+")  # it may have been moved
@@ -4088,7 +4089,7 @@ class SQLite(Sink):
         self._open().close()
 
     def _open(self) -> Any:
-        """The database, which may have been moved. ValueError for another table `rows`."""
+        """Open it anew: it may have been moved. ValueError for another table `rows`."""
         import sqlite3
 
         try:
@@ -4097,7 +4098,7 @@ class SQLite(Sink):
             if columns not in ([], ["received", "channel", "row"]):
                 raise ValueError(f"{self.target} has another table rows: {', '.join(columns)}")
             with suppress(sqlite3.OperationalError):  # another program writes to a new file
-                # Readers hold up no writer then. Once it is closed, all is in the one file again.
+                # Readers hold up no writer; once it is closed, all is in one file.
                 db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")
             db.execute("CREATE TABLE IF NOT EXISTS rows (received REAL, channel TEXT, row TEXT)")
             db.execute("CREATE INDEX IF NOT EXISTS rows_by_channel ON rows (channel, received)")
@@ -4126,15 +4127,15 @@ class SQLite(Sink):
 class RedisSink(Sink):
     """keep rows in Redis, redis://host:6379/0, see RedisFeed
 
-    okex/NAME/CHANNEL           latest row as JSON; of many positions, orders or instruments, a hash of those that
-                                stand, and of "". Publishes every row, but v5's candles only when they are final
+    okex/NAME/CHANNEL           latest row as JSON; of positions, orders or many instruments, a hash of those
+                                that stand, and of "". Publishes every row, of v5's candles the final ones
     okex/NAME/@history/CHANNEL  stream of {received, row, n}, trimmed; of v5's candles, the final ones
     okex/NAME/@status           the connection's last change, or GAP while a book is not ready, as JSON
     okex/NAME/@event            publishes all: confirmations, refusals, gaps, disconnections
     okex/NAME/@commands         list: {"id": …, "op": …, "channels": […]}; op: subscribe, unsubscribe, channels, quit
     okex/NAME/@answers/ID       list: {"id": …, "ok": true, "result": …}
 
-    A book and orders are there while they are known, and they and @status go 10 s after the process died.
+    Books and orders are there while they are known; they and @status go 10 s after the process died.
     """
 
     linger = 0.005
@@ -4142,7 +4143,7 @@ class RedisSink(Sink):
     def __init__(
         self, target: str, *, name: str = "default", history: int = 1000, command: Any = None, clients: Any = ()
     ) -> None:
-        feed = RedisFeed(target, name)
+        self.feed = feed = RedisFeed(target, name)
         self.redis, self.prefix = feed.redis, feed.prefix
         self.history, self.command, self.clients = history, command, clients
         self.batch = list[tuple[Any, ...]]()  # Redis commands for the next flush
@@ -4154,40 +4155,37 @@ class RedisSink(Sink):
         self.readable = False
         with suppress(Exception):  # if Redis is not there, the writer will say so
             if feed.status():
-                okex_log.warning("Another okex_ws writes under %s, or just did: see --name.", self.prefix)
+                okex_log.warning("Another okex_ws writes under %s: see --name.", self.prefix)
             self.redis.delete(f"{self.prefix}@commands")  # of earlier times
             self.readable = True
 
     def recall(self, channel: str, seconds: float) -> Iterable[Any]:
-        """Its whole history; nothing if Redis was not there at the start."""
+        """The whole history; nothing if Redis was not there at the start."""
         with suppress(Exception):  # of another type, say
             if self.readable:
-                entries = self.redis.xrange(f"{self.prefix}@history/{channel}")
-                return (from_json(values["row"]) for _, values in entries)
-        return ()
+                yield from self.feed.get(channel, self.history)
 
     def write(self, received: float, channel: str, rows: list[Any]) -> None:
         rows = self._whole(channel, [row if isinstance(row, dict) else {"value": row} for row in rows])
         live = bool(rows) and "restored" not in rows[0]  # others are older than the latest
         if live:
-            self._keep(channel, rows)
+            self.batch += self._latest(channel, rows)
         for row in rows:
             if live and "confirm" in row:
                 if channel not in self.final:  # an earlier run may have had it
-                    latest = from_json(self.redis.mget(f"{self.prefix}{channel}")[0] or "{}")
-                    self.final[channel] = int(latest.get("ts", 0)) - (latest.get("confirm") == "0")
+                    last = from_json(self.redis.mget(f"{self.prefix}{channel}")[0] or "{}")
+                    self.final[channel] = int(last.get("ts", 0)) - (last.get("confirm") == "0")
                 begin = int(row["ts"])
                 if row["confirm"] == "0" or begin <= self.final[channel]:
                     continue
                 self.final[channel] = begin
             text = to_json(row)
             self.appended[channel] += 1
-            entry = "received", received, "row", text, "n", self.appended[channel]
-            self.batch.append(("XADD", f"@history/{channel}", "MAXLEN", self.history, "*", *entry))
-            self.batch.append(("PUBLISH", channel, text))
+            entry = "*", "received", received, "row", text, "n", self.appended[channel]
+            self.batch += ("XADD", f"@history/{channel}", "MAXLEN", self.history, *entry), ("PUBLISH", channel, text)
 
     def _whole(self, channel: str, rows: list[Any]) -> list[Any]:
-        """These rows; of a snapshot all, once its last page is here, and an account as one."""
+        """These rows; a snapshot once its last page is here, and an account as one."""
         snapshot = rows[0].get("eventType") == "snapshot"
         if snapshot and rows[0].get("curPage", 1) == 1:
             self.pages[channel] = []
@@ -4198,31 +4196,27 @@ class RedisSink(Sink):
             rows = [{**rows[-1], "details": [each for row in rows for each in row.get("details", [])]}]
         return rows
 
-    def _keep(self, channel: str, rows: list[Any]) -> None:
-        """Keep what stands: the last row, or a hash of them; after a snapshot its rows alone."""
-        books = [client.books[channel] for client in self.clients if channel in client.books]
-        if books and not (books[0].whole or books[0].depth):
-            raise ValueError(f"{channel}: its latest row would be a change, and no book: say depth=20")
-        if books:
+    def _latest(self, channel: str, rows: list[Any]) -> Iterator[tuple[Any, ...]]:
+        """Commands that keep the last row, or a hash of what stands: after a snapshot its rows alone."""
+        for book in filter(None, [client.books.get(channel) for client in self.clients]):
+            if not (book.whole or book.depth):
+                raise ValueError(f"{channel}: the latest row would be a change: say depth=20")
             self.books[channel] = rows[-1]
-            if not books[0].ready:
+            if not book.ready:
                 return
         if row_subject(channel, rows[0]) is None:
-            self.batch.append(("SET", channel, to_json(rows[-1])))
+            yield "SET", channel, to_json(rows[-1])
         else:
             if rows[0].get("eventType") == "snapshot" or not self.appended[channel]:
-                self.batch.append(("DEL", channel))  # it may be of another type, as 1.1.0 left it
-            self.batch.append(("HSET", channel, "", ""))
-            ends = "filled canceled mmp_canceled effective order_failed partially_failed stopped".split()
+                yield "DEL", channel  # it may be of another type, as 1.1.0 left it
+            ends = "filled canceled mmp_canceled effective order_failed partially_failed stopped"
             for row in rows:
-                subject = row_subject(channel, row)
-                ended = row.get("state") in ends or not str(row.get("pos", 1)).strip("-0.")
-                if subject and ended:
-                    self.batch.append(("HDEL", channel, subject))
-                elif subject:
-                    self.batch.append(("HSET", channel, subject, to_json(row)))
-        if books or V5.ORDERS.match(channel):
-            self.batch.append(("EXPIRE", channel, 10))
+                key = channel, row_subject(channel, row) or ""
+                ended = row.get("state") in ends.split() or not str(row.get("pos", 1)).strip("-0.")
+                yield ("HDEL", *key) if ended else ("HSET", *key, to_json(row))
+            yield "HSET", channel, "", ""  # so that it is there if none stands
+        if channel in self.books or V5.ORDERS.match(channel):
+            yield "EXPIRE", channel, 10
 
     def status(self, received: float, status: str, detail: str) -> None:
         change = {"received": received, "status": status, "detail": detail}
@@ -4233,41 +4227,42 @@ class RedisSink(Sink):
         self.batch.append(("PUBLISH", "@event", to_json(change)))
         self.looked = -inf  # monotonic: when it was last seen what is known
 
-    def _known_now(self) -> list[tuple[Any, ...]]:
-        """Commands that keep known books and orders for 10 s more; and learn the status to show."""
-        self.looked, self.shown, commands = monotonic(), self.state, list[tuple[Any, ...]]()
+    def _known_now(self) -> Iterator[tuple[Any, ...]]:
+        """Commands that keep known books and orders for 10 s more. Learns the status to show."""
+        self.looked, self.shown = monotonic(), self.state
         for client in [*self.clients]:
             for channel, state in client.channels.items():
                 if V5.ORDERS.match(channel):
-                    commands.append(("EXPIRE", channel, 10) if state == "confirmed" else ("DEL", channel))
-                book, row = client.books.get(channel), self.books.get(channel)
+                    yield ("EXPIRE", channel, 10) if state == "confirmed" else ("DEL", channel)
+            for channel, book in [*client.books.items()]:
+                row = self.books.get(channel)
                 try:
-                    best = [*book.top(1)] if book else None
+                    best = [*book.top(1)]
                     if row and best == [[level[:2] for level in row[side][:1]] for side in ("bids", "asks")]:
-                        commands.append(("SET", channel, to_json(row), "EX", 10))  # or its row is on the way
+                        yield "SET", channel, to_json(row), "EX", 10  # or its row is on the way
                 except BookOutOfSync as error:
-                    commands.append(("DEL", channel))
-                    if self.shown["status"] not in (GAP, DISCONNECTED, EXIT):
-                        self.shown = {"received": wall_clock(), "status": GAP, "detail": f"{channel}: {error}"}
-        return commands
+                    yield "DEL", channel
+                    if self.state["status"] not in (DISCONNECTED, EXIT):
+                        why = f"{channel}: {error}"
+                        self.shown = {"received": wall_clock(), "status": GAP, "detail": why}
 
     def flush(self) -> None:
         """Give Redis the batch, applied once and whole, and our status; take commands."""
         if not self.mark or self.redis.get(f"{self.prefix}@batch") != self.mark:
             self.mark, pipeline = os.urandom(8).hex(), self.redis.pipeline()
-            known = self._known_now() if monotonic() - self.looked > 1.0 else []
-            known += [("SET", "@batch", self.mark), ("SET", "@status", to_json(self.shown), "EX", 10)]
-            known += [("LRANGE", "@commands", 0, -1), ("DEL", "@commands")]
+            known = [*self._known_now()] if monotonic() - self.looked > 1.0 else []
+            known += ("SET", "@batch", self.mark), ("SET", "@status", to_json(self.shown), "EX", 10)
+            known += ("LRANGE", "@commands", 0, -1), ("DEL", "@commands")
             for op, name, *words in self.batch + known:
                 pipeline.execute_command(op, f"{self.prefix}{name}", *words)
-            # Raises what concerns all of it (Redis is full, say): then nothing was applied.
+            # It raises if nothing was applied, because Redis is full, say.
             *results, requests, _ = pipeline.execute(raise_on_error=False)
-            pairs = zip(self.batch, results)
-            errors = [f"{words[1]}: {error}" for words, error in pairs if isinstance(error, Exception)]
-            if errors and not self.refused:  # these keys are of another type
-                okex_log.warning("--redis: such rows are lost. Said once: %s", printable_text(errors[0]))
-            self.refused += len(errors)
-            if requests and self.command:  # they may take seconds; a script that records takes none
+            for (_, key, *_), result in zip(self.batch, results):
+                if isinstance(result, Exception):  # the key is of another type
+                    if not self.refused:
+                        okex_log.warning("--redis: lost such rows. Said once: %s: %s", key, result)
+                    self.refused += 1
+            if requests and self.command:  # a script takes none; they may take seconds
                 threading.Thread(target=lambda: [*map(self._obey, requests)], daemon=True).start()
         self.mark = ""
         self.batch.clear()
@@ -4301,14 +4296,15 @@ def row_subject(channel: str, row: dict[str, Any]) -> str | None:
     """Which position, order or instrument a row is about; None if its channel has one alone."""
     kind = channel.partition(":")[0]
     if kind in ("positions", "grid-positions", "liquidation-warning"):
-        names = (str(row.get(name, "")) for name in ("instId", "mgnMode", "posSide"))
-        return row.get("posId") or " ".join(names).strip()
+        parts = (str(row.get(name, "")) for name in ("instId", "mgnMode", "posSide"))
+        return row.get("posId") or " ".join(parts).strip()
     if V5.ORDERS.match(channel):
         order = "" if "algo" in kind else row.get("ordId")  # which an algo order gets later
         return order or row.get("algoId") or ""
     if re.match("account|balance_and_position|[^:]+:([^=]+$|.*(inst|sprd)Id=)", channel):
         return None
-    return row.get("instId") or row.get("instrument_id") or row.get("sprdId") or row.get("instFamily")
+    names = "instId", "instrument_id", "sprdId", "instFamily"
+    return next(filter(None, map(row.get, names)), None)
 
 
 class RedisRow(dict[str, Any]):
@@ -4340,11 +4336,10 @@ class RedisFeed:
             raise ValueError(f"{passwordless(url)}: {mask_secrets(str(error))}") from None
 
     def get(self, channel: str, n: int | None = None) -> Any:
-        """The latest row or None; or a list of the last n rows of the history, oldest first.
+        """The latest row or None; or a list of the last n rows of the history, oldest first, with an `id`.
 
-        Of many things, as with positions:instType=ANY, all rows that stand: [] if none does, None while that is
-        not known; of orders, those heard of on this connection. The latest candle may still form.
-        Rows of the history have an `id`, see listen.
+        Of many things, as with positions:instType=ANY, all rows that stand: [] if none does, None while that
+        is not known; of orders, those heard of on this connection. The latest candle may still form.
         """
         if n is not None:
             entries = self.redis.xrevrange(f"{self.prefix}@history/{channel}", count=n)
@@ -4356,7 +4351,7 @@ class RedisFeed:
         return from_json(self.redis.get(key) or "null")
 
     def listen(self, channel: str, after: str | None = None) -> Iterator[RedisRow]:
-        """Rows from now on, or after this `id`, "0" for all. LookupError for what was trimmed away unread."""
+        """Rows from now on, or after this `id`, "0" for all. LookupError for rows trimmed away."""
         history = f"{self.prefix}@history/{channel}"
         found = self.redis.xrevrange(history, after or "+", after or "-", count=1)
         if not found and after and after != "0":
@@ -4365,18 +4360,18 @@ class RedisFeed:
         return self._follow(history, last, int(values["n"]))
 
     def _follow(self, history: str, last: str, number: int) -> Iterator[RedisRow]:
-        """The rows after one with this ID and this number in its run, 0 if unknown."""
+        """Rows after the one with this ID and this number in its run, 0 if unknown."""
         while True:
-            streams = self.redis.xread({history: last}, count=1000, block=2000)
-            for last, values in streams[0][1] if streams else ():
-                missed = int(values["n"]) - number - 1
-                if number and missed > 0:
-                    raise LookupError(f"{missed} rows were trimmed away: use a larger --history")
-                number = int(values["n"])
-                yield RedisRow(last, values["row"])
+            for _, entries in self.redis.xread({history: last}, count=1000, block=2000):
+                for last, values in entries:
+                    before, number = number, int(values["n"])
+                    if 0 < before < number - 1:
+                        missed = number - before - 1
+                        raise LookupError(f"{missed} rows were trimmed away: use a larger --history")
+                    yield RedisRow(last, values["row"])
 
     def subscribe(self, channel: str) -> str:
-        """Have it subscribed to: "confirmed", or yet "sent" or "wanted". ValueError if refused."""
+        """Have it subscribed to: "confirmed", "sent" or "wanted". ValueError if refused."""
         return str(self._command("subscribe", channel)[channel])
 
     def unsubscribe(self, channel: str) -> None:
@@ -4420,17 +4415,16 @@ SINKS: dict[str, Any] = {"jsonl": JsonLines, "sqlite": SQLite, "redis": RedisSin
 
 
 class Writer:
-    """A sink behind a bounded queue, on its own thread: no reader waits for a disk or a server."""
+    """A sink behind a bounded queue, on its own thread: no reader waits for a disk."""
 
     def __init__(self, option: str, sink: Sink) -> None:
         if not isinstance(sink, Sink):
             raise TypeError(f"--{option}: {type(sink).__name__} must derive from okex_ws.Sink")
         self.option, self.sink = option, sink
-        self.queue = SimpleQueue[Any]()  # arguments for _insist; None at the end
+        self.queue = SimpleQueue[Any]()  # arguments for _insist
         self.put_rows = self.written = self.waits = 0  # written, or refused; the queue was full
-        self.failing = self.given_up = False  # given up: nobody waits for it any longer
+        self.failing = self.given_up = False  # nobody waits for it any longer
         self.had = dict[str, set[int]]()  # by channel: numbers that other sinks lack
-        self.ends = list[str]()  # by which earlier runs ended, to be told
         self.ending = threading.Event()
         self.thread = threading.Thread(target=self._run, name=f"okex_ws {option}", daemon=True)
         self.thread.start()
@@ -4443,17 +4437,8 @@ class Writer:
         written = plural(self.written - self.sink.refused, "rows")
         return f"--{self.option}: {written} written, {self.waiting} waiting"
 
-    def recall(self, series: TradeSeries, seconds: float, live: bool = False) -> Iterator[tuple[range, Any]]:
-        """Rows that the sink has of a channel, with their numbers, from the first live one."""
-        for row in self.sink.recall(series.channel, seconds):
-            with suppress(*ODD_ROW):
-                first, last, final = series.span(row)
-                live = live or "restored" not in row
-                if live and final:
-                    yield range(first, last + 1, series.step), row
-
     def put(self, received: float, channel: str, content: Any) -> None:
-        """Queue rows, or (status, detail) without a channel. Waits while the queue is full."""
+        """Queue rows, or without a channel (status, detail). Waits while the queue is full."""
         if self.queue.qsize() >= MAX_QUEUE:
             if not self.waits:
                 okex_log.warning("--%s is too slow: receiving waits. Said once.", self.option)
@@ -4472,24 +4457,22 @@ class Writer:
             self.queue.put((0, self.sink.status, received, *content))
 
     def _run(self) -> None:
-        batch: list[Any] = []
-        while None not in batch:
-            batch = []
+        while self.queue.qsize() or not self.ending.is_set():
+            batch = list[Any]()
             with suppress(Empty):
                 batch.append(self.queue.get(timeout=1.0))
                 if self.queue.qsize() < 1000:
                     self.ending.wait(self.sink.linger)  # for more
                 while len(batch) < 1000:
                     batch.append(self.queue.get_nowait())
-            messages = [*filter(None, batch)]
-            for message in messages:
+            for message in batch:
                 self._insist(*message)
             self._insist(0, self.sink.flush)
-            self.written += sum(rows for rows, *_ in messages)
+            self.written += sum(rows for rows, *_ in batch)
         self._insist(0, self.sink.close)
 
     def _insist(self, rows: int, call: Callable[..., None], *message: Any) -> None:
-        """Call until it succeeds; but an error that would come again costs the message."""
+        """Call until it succeeds. An error that would come again costs the message."""
         while True:
             try:
                 call(*message)
@@ -4511,56 +4494,67 @@ class Writer:
         self.failing = False
 
     def end(self) -> None:
-        """Have all written, and the sink closed."""
         self.ending.set()
-        self.queue.put(None)
+        self.queue.put((0, self.sink.flush))  # it may be waiting for a row
 
     def drained(self, began: float) -> bool:
-        """Wait 30 s from `began` (monotonic), 3 s if it fails. Whether everything is written."""
+        """Wait 30 s from `began` (monotonic), 3 s if it fails, or say what is lost. Whether nothing is."""
         told = began
-        while self.thread.is_alive() and not self.given_up:
-            left = began + (3.0 if self.failing else 30.0) - monotonic()
-            if left < 0:
-                break
-            if monotonic() - told > 2.0:
-                told, more = monotonic(), plural(self.waiting, "more rows")
-                okex_log.warning("--%s: writing %s, for %.0f s. Ctrl-C again gives up.", self.option, more, left)
+        while self.thread.is_alive():
+            if self.given_up or monotonic() > began + (3.0 if self.failing else 30.0):
+                rows = plural(self.waiting, "rows")
+                okex_log.error("--%s: %s could not be written: lost.", self.option, rows)
+                return False
+            if monotonic() > told + 2.0:
+                told, rows = monotonic(), plural(self.waiting, "more rows")
+                okex_log.warning("--%s: writing %s, for 30 s at most. Ctrl-C again gives up.", self.option, rows)
             self.thread.join(0.05)
-        return not self.thread.is_alive()
+        return True
 
 
 def common_rows(series: TradeSeries, writers: Iterable[Writer], seconds: float) -> list[Any]:
-    """Rows of a channel that all sinks have, but for those from before a sink's first.
+    """Rows of a channel that all sinks have, but for those from before a sink's first live one.
 
     What one of them lacks is a hole, and fetched; the others leave it out when it comes.
     """
-    kept = {writer: {n: None for numbers, _ in writer.recall(series, seconds) for n in numbers} for writer in writers}
-    begins = {writer: next(iter(had)) for writer, had in kept.items() if had}
-    if not begins:
-        return []
-    longest = min(begins, key=begins.__getitem__)
-    lacked = {n for n in kept[longest] for writer, first in begins.items() if n >= first and n not in kept[writer]}
-    rows = [(numbers, row) for numbers, row in longest.recall(series, seconds) if lacked.isdisjoint(numbers)]
-    common = {n for numbers, _ in rows for n in numbers}
-    for writer in begins:
-        writer.had[series.channel] = kept[writer].keys() - common
-        last = max(kept[writer])
-        writer.ends.append(f"{series.channel} {last if series.step == 1 else moment_text(last)}")
-    return [row for _, row in rows]
+    kept = defaultdict[Writer, dict[int, tuple[range, Any]]](dict)  # by number, as they came
+    wholes = dict[Writer, set[int]]()  # a history comes whole: each sink takes what it lacks
+    for writer in writers:
+        live, whole = False, set[int]()
+        for row in writer.sink.recall(series.channel, seconds):
+            with suppress(*ODD_ROW):
+                first, last, final = series.span(row)
+                live = live or "restored" not in row
+                numbers = range(first, last + 1, series.step)
+                if final:
+                    whole.update(numbers)
+                if live and final:
+                    kept[writer] |= dict.fromkeys(numbers, (numbers, row))
+        wholes[writer] = whole
+    longest = min(kept.values(), key=lambda had: next(iter(had)), default={})
+    lacked = {n for had in kept.values() for n in longest if n not in had and n > next(iter(had))}
+    rows = {numbers: row for numbers, row in longest.values() if lacked.isdisjoint(numbers)}
+    for writer, had in kept.items():
+        writer.had[series.channel] = had.keys() - {n for numbers in rows for n in numbers}
+        end = max(had) if series.step == 1 else moment_text(max(had))
+        line = f"--{writer.option} goes on: it ends with {series.channel} {end}."
+        CHORUS.log(f"{writer.option} goes on", logging.INFO, line)
+    for writer, whole in wholes.items() if series.history else ():
+        writer.had[series.channel] = whole
+    return [*rows.values()]
 
 
 class Recorder:
-    """What stores the rows of some clients: a writer for each sink, and one order in all of them."""
+    """What stores the rows of some clients: a writer for each sink, one order in all."""
 
     def __init__(self, clients: Sequence[OkexWS], sinks: Any = None) -> None:
         self.clients, self.writers = clients, list[Writer]()
         self.lock = threading.RLock()  # held for a whole message: each sink has one order
         self.present = {*clients}  # those that have not ended
-        self.leaving = threading.Lock()  # guards it, and is held until all is written
         self.open(sinks or {})
 
     def open(self, sinks: dict[str, Any], **options: Any) -> None:
-        """Write into these Sinks, or into targets, for which SINKS makes them with these options."""
+        """Write into these Sinks, or into targets, for which SINKS makes some."""
         opened = dict(sinks)
         for option, target in sinks.items():
             if isinstance(target, str | os.PathLike):
@@ -4569,25 +4563,16 @@ class Recorder:
 
     def recall(self, channels: Iterable[str], fill: float, since: str | float) -> None:
         """Tell the clients what earlier runs kept: they go on there."""
-        for channel in channels if self.writers else ():
+        for channel in channels:
             if kind := series_of(channel):
                 series = kind(channel)
                 series.history = history_of(channel, since)
                 seconds = max(fill, series.reach_back())
                 rows = common_rows(series, self.writers, seconds)
-                for writer in self.writers if series.history else ():  # it comes whole: each takes what it lacks
-                    had = writer.recall(series, seconds, live=True)
-                    writer.had[channel] = {n for numbers, _ in had for n in numbers}
                 for client in self.clients:  # who has it reads them
                     client.recall(channel, rows)
-        for writer in self.writers:
-            ends, writer.ends = writer.ends, []
-            if ends:
-                more = f" and {len(ends) - 3} more" if len(ends) > 3 else ""
-                okex_log.info("--%s goes on: it ends with %s%s.", writer.option, ", ".join(ends[:3]), more)
 
     def record(self, received: float, channel: str, content: Any) -> None:
-        """Queue rows for every sink, or (status, detail) without a channel."""
         with self.lock:
             for writer in self.writers:
                 writer.put(received, channel, content)
@@ -4595,23 +4580,20 @@ class Recorder:
     def leave(self, client: OkexWS) -> None:
         """A client ends, or is closed: with the last one, write what is queued."""
         if threading.current_thread() is client._reader and not client.ended.is_set():
-            return  # its handler closes it, and run() comes here at its end
+            return  # its handler closes it: run() comes here at its end
         if self.writers and client._reader:
             client.ended.wait(0.5)  # until then rows may come
-        with self.leaving:
-            if self.present == {client}:
-                self.end(monotonic())
-            self.present.discard(client)
+        self.present.discard(client)
+        if not self.present:
+            self.end(monotonic())
 
     def end(self, began: float) -> bool:
-        """Write what is queued, and say what is lost: see Writer.drained. Whether nothing is."""
+        """Have all written that is queued. Whether nothing is lost."""
         if self.lock.acquire(timeout=0.1):  # a message under way is still queued
             self.lock.release()
         for writer in self.writers:
             writer.end()
         lost = [writer for writer in self.writers if not writer.drained(began)]
-        for writer in lost:
-            okex_log.error("--%s: %s could not be written: lost.", writer.option, plural(writer.waiting, "rows"))
         return not lost
 
 
