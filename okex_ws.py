@@ -175,7 +175,7 @@ def on_error(ws: "OkexWS", error: BaseException) -> None:
     untrusted = isinstance(error, ssl.SSLCertVerificationError) and not ws.counts["connects"]
     if untrusted or isinstance(error, LoginError | KeyboardInterrupt | SystemExit):
         ws._fatal = error  # or websocket-client would swallow it
-    ws._hang_up(explain(error, ws.url, ws._proxies[ws.url]))
+    ws._hang_up(explain(error, ws.url, ws._lines[ws.url]))
 
 
 def on_close(ws: "OkexWS", code: int | None, reason: str | None) -> None:
@@ -271,7 +271,7 @@ def heed(ws: "OkexWS", event: "WireEvent", text: str) -> None:
             level = logging.INFO if event.code == "channel-conn-count" else logging.WARNING
             okex_log.log(level, "The exchange says: %s %s", event.code, printable_text(event.message))
             if event.code == "64008":  # the connection closes within 60 s (docs-v5 overview)
-                ws._leaving = True
+                ws._route.closing = True
         case "ping":
             ws.send(ws.dialect.pong)
         case "malformed":
@@ -360,15 +360,13 @@ class OkexWS(Connection):
         self.depth = depth if handler or depth or sinks is not None else 1  # a change of a book is nothing to print
         self.ping_every = ping_every or self.dialect.ping_every
         self.final = final
-        self.counts: Counter[str] = Counter()  # written by the reading thread, but for what is rare
-        self._warned: set[str] = set()  # what is said only once
-        self._broken: set[str] = set()  # channels of books that had a gap, until all are in sync again
-
+        self.counts = Counter[str]()  # written by the reading thread, but for what is rare
+        self._warned = set[str]()  # what is said only once
         self._endpoint_of = functools.partial(endpoint_of, url=url, region=region, simulated=simulated)
-        self._lines = lines = lines_of(first, url, region, simulated)  # the first is the one in use
-        self._moved = -inf  # monotonic: when another one became the first
-        self._proxies = {line: proxy_options(proxy, line) for line in lines}
-        self._rest = rest = Rest(lines[0], simulated, self._proxies[lines[0]])
+        lines = lines_of(first, url, region, simulated)
+        self._lines = {line: proxy_options(proxy, line) for line in lines}  # by URL; the first is in use
+        rest = Rest(lines[0], simulated, self._lines[lines[0]])
+        self._route = Route(self, rest)
         self._stop = threading.Event()  # set by close(): run() ends
         self.ended = threading.Event()  # run() is over, and what is missing is told
         self._subscriptions = Subscriptions(self.dialect, functools.partial(make_keeper, self))
@@ -381,9 +379,6 @@ class OkexWS(Connection):
         self._sending = threading.Lock()  # held while requests are sent, so that none goes to the next connection
         self._connected = False  # from on_open to the end of the connection; under _sending
         self._tries = 0  # to connect, since a channel was last confirmed, or a pong arrived
-        self._leaving = False  # whether the exchange will close this connection
-        self._faster = ""  # the line to leave it for
-        self._leave_at = inf  # monotonic: when this client may leave it, and has its turn to connect
         self._reader: threading.Thread | None = None  # the thread that runs run()
         self._fatal: BaseException | None = None  # what no retry can mend; run() raises it
         callbacks: Any = {"on_open": OkexWS._on_open, "on_error": OkexWS._on_error, "on_close": OkexWS._on_close}
@@ -391,8 +386,8 @@ class OkexWS(Connection):
         self.subscribe(*wanted)
         self._recorder = Recorder([self], sinks)
         if self.dialect.retired and url is None:
-            gone = f"{self.dialect.name} in {self.dialect.retired}"
-            okex_log.warning("The exchange gave up %s: use v5, or the URL of another server.", gone)
+            gone = self.dialect.name, self.dialect.retired
+            okex_log.warning("The exchange gave up %s in %s: use v5, or another server's URL.", *gone)
 
     # Public calls.
 
@@ -427,7 +422,7 @@ class OkexWS(Connection):
         self._reader = threading.current_thread()
         try:
             if len(self._lines) > 1:
-                self._use(LINE_TIMES.by_speed(self))
+                self._route.use(LINE_TIMES.by_speed(self))
             for why in self._finder.look_up(self.found):
                 self._reason = why
                 self._wait_to_reconnect("No list yet")
@@ -437,10 +432,10 @@ class OkexWS(Connection):
                 self._recorder.recall(self.channels, self._filler.fill)
                 okex_log.info("Connecting to %s.", passwordless(self.url))
             threading.Thread(target=self._send_heartbeat, name="okex_ws heartbeat", daemon=True).start()
-            while not self._stop.wait(CONNECT_PACE.turn() if self._leave_at == inf else 0.0):
-                self._leaving, self._leave_at, self._faster = False, inf, ""
+            while not self._stop.wait(0.0 if self._route.leaves else CONNECT_PACE.turn()):
+                self._route.stay()
                 connects, self._reason = self.counts["connects"], ""
-                self.run_forever(**self._proxies[self.url])
+                self.run_forever(**self._lines[self.url])
                 if self._fatal:
                     raise self._fatal
                 if not self._stop.is_set():
@@ -488,7 +483,7 @@ class OkexWS(Connection):
         """
         for channel in channels:
             where = self._endpoint_of(channel)
-            if where not in self._proxies or dialect_of(channel) is not self.dialect:
+            if where not in self._lines or dialect_of(channel) is not self.dialect:
                 here, there = passwordless(self.url), passwordless(where)
                 raise ValueError(f"{channel} is served at {there}, this client connects to {here}: use clients()")
             if self.dialect.private(channel):
@@ -609,18 +604,8 @@ class OkexWS(Connection):
         for subscription, why in self._subscriptions.check(now):
             self._resubscribe(subscription, why, late=True)
         self._filler.check()
-        LEAVING.check(self, now)
+        self._route.check(now)
         self._send_due()
-        broken = [channel for channel in self._broken if channel in self.books]
-        if broken and all(self.books[channel].ready for channel in broken):
-            self._broken.clear()
-            what = f"All {len(broken)} books that had a gap are" if broken[1:] else f"{broken[0]} is"
-            CHORUS.log("in sync", logging.WARNING, f"{what} in sync again.")
-
-    def _use(self, lines: list[str]) -> None:
-        """The first of these lines is the one to connect to, and to ask for what REST has."""
-        self._lines, self.url = lines, lines[0]
-        self._rest.use(self.url, self._proxies[self.url])
 
     def _wait_to_reconnect(self, what: str) -> None:
         reason = self._reason
@@ -628,7 +613,7 @@ class OkexWS(Connection):
             reason += " (OKX closed port 8443 on 2026-10-31: leave the port out)"
         rounds, untried = divmod(self._tries + 1, len(self._lines))
         longest = min(MAX_RETRY, 2.0 ** min(rounds - 1, 5))  # 1, 2, 4, … 30
-        delay = 0.0 if untried or (self._leave_at < inf and not self._tries) else uniform(0, longest)
+        delay = 0.0 if untried or (self._route.leaves and not self._tries) else uniform(0, longest)
         if what == "Disconnected":
             delay = self._login.wait or delay
         self._tries += 1
@@ -637,14 +622,7 @@ class OkexWS(Connection):
         if self._tries == 3 and not self.counts["connects"]:
             okex_log.warning("Blocked? %s Account of my.okx.com? %s Just looking? %s", *self.ways)
         self._notify(DISCONNECTED, reason)
-        here, *others = self._lines
-        if self._faster:
-            line, times = passwordless(origin_of(self._faster)), [LINE_TIMES.last(self._faster), LINE_TIMES.last(here)]
-            okex_log.info("Changing to %s (%.0f ms, here %.0f ms).", line, *(time * 1000 for time in times))
-            others.sort(key=lambda line: line != self._faster)
-        if self._faster or not self._leaving:
-            self._use([*others, here])
-            self._moved = monotonic()
+        self._route.change()
         self._stop.wait(delay)
 
     def _tell_lag(self) -> None:
@@ -732,7 +710,6 @@ class OkexWS(Connection):
             return
         self.counts["gaps"] += 1
         gap = f"{subscription.channel}: {why}"
-        self._broken.add(subscription.channel)
         CHORUS.log("gap", logging.WARNING, f"{gap}. Subscribing to it anew; a book is not valid until then.")
         self._notify(GAP, gap)
         if not self.dialect.snapshots:  # what still comes of the old one could be taken for the new book
@@ -776,7 +753,7 @@ def clients(
 def client_with_room(channel: str, among: Iterable[OkexWS]) -> OkexWS | None:
     """The client for a channel: one of its endpoint, for a book that which has it, or has room."""
     dialect = dialect_of(channel)
-    fit = [client for client in among if client._endpoint_of(channel) in client._proxies and client.dialect is dialect]
+    fit = [client for client in among if client._endpoint_of(channel) in client._lines and client.dialect is dialect]
     fit = [client for client in fit if not client._subscriptions.hopeless]  # it ends
     if dialect.book(channel) == "changes" and not is_pattern(channel):
         has = [client for client in fit if channel in client.books]
@@ -814,41 +791,75 @@ class Pace:
         return at - now
 
 
-class Leaving:
-    """Turns to leave a server: of all the process's clients, one at a time has no books."""
+class Route:
+    """Which of its lines a client uses, and when it leaves one. Of all clients, one at a time has no books."""
 
-    def __init__(self) -> None:
-        self._last: OkexWS | None = None  # who had the last turn
-        self._until = 0.0  # monotonic: when that ends at the latest
-        self._lock = threading.Lock()  # guards both
+    lock = threading.Lock()  # guards the next two
+    last: OkexWS | None = None  # who had the last turn to leave
+    until = 0.0  # monotonic: when that ends at the latest
 
-    def check(self, ws: OkexWS, now: float) -> None:
+    def __init__(self, ws: OkexWS, rest: "Rest") -> None:
+        self.ws = ws
+        self.rest = rest
+        self.moved = -inf  # monotonic: when the line last changed
+        self.stay()
+
+    def stay(self) -> None:
+        """A connection begins: nothing is known against it."""
+        self.closing = False  # whether the exchange will close it
+        self.faster = ""  # the line to leave it for
+        self.leave_at = inf  # monotonic: when it may be left, which is a turn to connect
+
+    @property
+    def leaves(self) -> bool:
+        return self.leave_at < inf
+
+    def check(self, now: float) -> None:
         """Raise Reconnect if it is this client's turn to leave a server that will close, or is slow.
 
         An order that waits for its answer may do so for 5 s where the server will close, and else for ever.
         """
-        ws._faster = "" if ws._orders._answers else LINE_TIMES.faster(ws._lines, now - ws._moved)
-        if not ws._leaving and not ws._faster:
-            ws._leave_at = inf
-        elif ws._leave_at == inf:
-            self._turn(ws, now)
-        if now >= ws._leave_at:
+        ws = self.ws
+        self.faster = "" if ws._orders._answers else LINE_TIMES.faster([*ws._lines], now - self.moved)
+        if not self.closing and not self.faster:
+            self.leave_at = inf
+        elif not self.leaves:
+            self._take_turn(now)
+        if now >= self.leave_at:
             ws._login.complete.clear()  # so that no order follows
-            if not ws._orders._answers or (ws._leaving and now >= ws._leave_at + 5.0):
+            if not ws._orders._answers or (self.closing and now >= self.leave_at + 5.0):
                 why = "64008: the exchange announced a service upgrade"
-                raise Reconnect(why if ws._leaving else "another line is faster")
+                raise Reconnect(why if self.closing else "another line is faster")
             ws._login.complete.set()
 
-    def _turn(self, ws: OkexWS, now: float) -> None:
+    def _take_turn(self, now: float) -> None:
         """Take the next turn, once the last client is subscribed again, or had 1.5 s."""
-        with self._lock:
-            last = self._last
-            if last and now < self._until:
+        with Route.lock:
+            last = Route.last
+            if last and now < Route.until:
                 states = {entry.state for entry in last._subscriptions}
-                if last._leave_at < inf or not last._connected or {"wanted", "sent"} & states:
+                if last._route.leaves or not last._connected or {"wanted", "sent"} & states:
                     return
-            self._last, self._until = ws, now + 1.5
-            ws._leave_at = now + CONNECT_PACE.turn()
+            Route.last, Route.until = self.ws, now + 1.5
+            self.leave_at = now + CONNECT_PACE.turn()
+
+    def change(self) -> None:
+        """After a connection, go to the faster line, or from one that failed to the next."""
+        here, *others = self.ws._lines
+        if self.faster:
+            others.sort(key=lambda line: line != self.faster)
+            times = [1000 * LINE_TIMES.last(line) for line in (self.faster, here)]
+            line = passwordless(origin_of(self.faster))
+            okex_log.info("Changing to %s (%.0f ms, here %.0f ms).", line, *times)
+        if self.faster or not self.closing:
+            self.use([*others, here])
+            self.moved = monotonic()
+
+    def use(self, lines: list[str]) -> None:
+        """The first of these lines is the one to connect to, and to ask for what REST has."""
+        ws, url = self.ws, lines[0]
+        ws.url, ws._lines = url, {line: ws._lines[line] for line in lines}
+        self.rest.use(url, ws._lines[url])
 
 
 class Lines:
@@ -866,7 +877,7 @@ class Lines:
 
     def by_speed(self, ws: OkexWS) -> list[str]:
         """The lines of a client, the fastest first. They are measured now, and from now on until it ends."""
-        self._measure(ws._proxies)
+        self._measure(ws._lines)
         threading.Thread(target=self._follow, args=[ws], name="okex_ws lines", daemon=True).start()
         return sorted(ws._lines, key=self.last)
 
@@ -886,7 +897,7 @@ class Lines:
 
     def _follow(self, ws: OkexWS) -> None:
         while not ws._stop.wait(self.every):
-            self._measure(ws._proxies)
+            self._measure(ws._lines)
 
     def _measure(self, proxies: dict[str, dict[str, Any]]) -> None:
         """Connect to each of these lines in the same way, unless another client did so within a minute."""
@@ -907,7 +918,6 @@ class Lines:
                 self._due[line] = monotonic() + self.every
 
 
-LEAVING = Leaving()
 LINE_TIMES = Lines()
 CONNECT_PACE = Pace(0.34)  # OKX accepts 3 connects a second per IP (docs-v5 overview, 2026)
 FILL_PACE = Pace(0.125)  # OKX takes 10 of each of these requests a second per IP (docs-v5, 2026)
@@ -1098,6 +1108,7 @@ class Subscriptions:
         self.by_key: dict[str, Subscription] = {}  # one look-up needs no lock
         self.books: dict[str, OrderBook] = {}  # by channel, as its user wrote it; nor does one here
         self.dropped: set[str] = set()  # keys of which rows may still come, unwanted
+        self.broken = set[str]()  # channels of books that had a gap, until all are in sync again
         self.proven, self.hopeless = False, False  # a channel ever was confirmed; none was, and all are refused
         # When the next request for what failed may leave, by op, and whether it is for late books.
         self._spaced: dict[tuple[str, bool], float] = {}
@@ -1274,6 +1285,7 @@ class Subscriptions:
             if monotonic() - entry.failed > 1800:
                 entry.pause = 0
             self._fail(entry, "leaving", reason)
+            self.broken.add(entry.channel)
             if late:
                 entry.wait = 60.0 * entry.pause
                 entry.pause = min(10, 2 * entry.pause or 1)
@@ -1321,6 +1333,11 @@ class Subscriptions:
                     if keeper.rows:
                         why = f"nothing came on the channel for {entry.limit:.0f} s"
                     late.append((entry, why))
+            broken = [channel for channel in self.broken if channel in self.books]
+            if broken and all(self.books[channel].ready for channel in broken):
+                self.broken.clear()
+                what = f"All {len(broken)} books that had a gap are" if broken[1:] else f"{broken[0]} is"
+                CHORUS.log("in sync", logging.WARNING, f"{what} in sync again.")
         return late
 
     def _look(self, entry: Subscription, book: Any, now: float) -> None:
@@ -1461,7 +1478,7 @@ class Reader:
                     noted, goal = now, self.received + waiting
             if not ws._filler.hand_over() or bytes_waiting(self.sock):  # more to restore can wait
                 self.step()
-            if now - ticked >= 1.0 or now >= ws._leave_at:
+            if now - ticked >= 1.0 or now >= ws._route.leave_at:
                 ticked = now
                 ws._tick(monotonic())
         raise Reconnect("the connection was lost")
