@@ -192,7 +192,7 @@ def on_close(ws: "OkexWS", code: int | None, reason: str | None) -> None:
 
 CONNECT_TIMEOUT = 10.0  # seconds, for each step of connecting: TCP, TLS, handshake
 SILENCE_MARGIN = 10.0  # seconds beyond ping_every until something must arrive, at least a pong
-MAX_LAG = 3.0  # seconds by which reading may be late before order books do not answer
+MAX_LAG = 3.0  # seconds that reading may be late before order books do not answer
 MAX_RETRY = 30.0  # seconds between two tries to connect, at most
 MAX_DEEP_BOOKS = 30  # incremental order books on one connection (docs-v5, January 2026, advise fewer)
 
@@ -200,14 +200,14 @@ Handler = Callable[[str, list[Any]], None]
 
 
 class Reconnect(Exception):
-    """Raised on the reading thread to end a connection, with the reason; another one follows."""
+    """Ends a connection, with the reason, on the reading thread; another one follows."""
 
 
 class Connection(WebSocketApp):
     """A WebSocketApp that connects within limits, and ends at once. It knows nothing of channels."""
 
     _reason = ""  # why the connection ended: the first reason that was given
-    _tls: threading.Lock  # one for each connection: OpenSSL loses it if one thread reads while another writes
+    _tls: threading.Lock  # of each connection: in OpenSSL no thread may read while another writes
 
     def send(self, data: bytes | str, opcode: int = ABNF.OPCODE_TEXT) -> None:
         """Send one message. Raises WebSocketConnectionClosedException while there is no connection."""
@@ -250,19 +250,19 @@ def heed(ws: "OkexWS", event: "WireEvent", text: str) -> None:
         case "refused":
             heed_refusal(ws, event)
         case "reply":
-            answer = f"{event.action}: {event.code} {event.rows}"
-            okex_log.warning("An answer that nobody waits for any more, to %s", printable_text(answer))
+            answer = printable_text(f"{event.action}: {event.code} {event.rows}")
+            okex_log.warning("An answer that nobody waits for any more, to %s", answer)
         case "ended":
             if unasked := ws._subscriptions.ended(event.channel, event.id):
-                what = f"{unasked.channel}: unsubscribed by the exchange. Asking for it again."
+                what = f"{unasked.channel}: unsubscribed by the exchange. Asking again."
                 CHORUS.log("ended", logging.WARNING, what)
             else:
                 okex_log.info("%s unsubscribed.", printable_text(event.channel))
             ws._send_due()
         case "login":
-            for subscription in ws._subscriptions:
-                if ws._login.done and subscription.private:  # v1 confirms addChannel like this
-                    ws._subscriptions.confirmed(subscription.key)
+            for entry in ws._subscriptions:
+                if ws._login.done and entry.private:  # v1 confirms addChannel like this
+                    ws._subscriptions.confirmed(entry.key)
             ws._login.accepted()
             okex_log.info("Logged in.")
             ws._send_due()
@@ -278,7 +278,7 @@ def heed(ws: "OkexWS", event: "WireEvent", text: str) -> None:
             ws._malformed(event.message, text)
         case _:
             what = ws._quote(f"{event.code} {event.message}".strip())
-            ws._warn_once(f"Ignored a message of an unknown kind, or that nobody waits for: {what}.")
+            ws._warn_once(f"Ignored a message that nobody waits for: {what}.")
 
 
 def heed_refusal(ws: "OkexWS", event: "WireEvent") -> None:
@@ -286,56 +286,71 @@ def heed_refusal(ws: "OkexWS", event: "WireEvent") -> None:
     why = reason_of(event.code, ws._quote(event.message))
     refused = ws._subscriptions.refused(event, why)
     if len(refused) > 1 and not event.channel:
-        okex_log.warning("One of %d channels is refused: %s. Asking for fewer at once.", len(refused), why)
+        okex_log.warning("One of %d channels is refused: %s. Asking one by one.", len(refused), why)
         return
     ws.counts["refused"] += 1
-    channels = [subscription.channel for subscription in refused]
+    channels = [entry.channel for entry in refused]
     names = ", ".join(channels) or printable_text(event.channel) or "a request"
-    ws.on_refused(channels, f"{names}: {why}")
+    what = f"{names}: {why}"
+    ws.on_refused(channels, what)
     if channels and event.code in MISNAMED:
-        ws._finder.suggest(channels[0], f"The exchange refused {names}: {why}")
+        ws._finder.suggest(channels[0], f"The exchange refused {what}")
     else:
-        okex_log.warning("The exchange refused %s: %s.", names, why)
-    ws._notify(REFUSED, f"{names}: {why}")
+        okex_log.warning("The exchange refused %s.", what)
+    ws._notify(REFUSED, what)
     if ws._subscriptions.hopeless:
         ws._fatal = LookupError("every channel was refused: nothing to wait for")
         raise Reconnect("every channel was refused")
+
+
+def tell_lag(ws: "OkexWS") -> None:
+    """Say once that reading falls behind, or has caught up. On the heartbeat's thread."""
+    behind = ws._freshness.lag(monotonic()) > MAX_LAG
+    if behind == ws._freshness.behind or not ws._connected:
+        return
+    ws._freshness.behind = behind
+    why = f"over {MAX_LAG:.0f} s late: a slow handler, or a slow or dead line; no book answers"
+    okex_log.warning("Reading is %s.", why if behind else "in time again")
+    if behind:
+        ws.counts["times behind"] += 1
+        # On its own thread: it may want what a handler that blocks is holding, and pings must go on.
+        threading.Thread(target=ws._notify, args=(GAP, why), daemon=True).start()
 
 
 class OkexWS(Connection):
     """A connection to the exchange that comes back by itself, with its subscriptions, until `close()`.
 
     channels    names of one generation and one endpoint, e.g. ["trades:BTC-USDT", "tickers:ETH-USDT"]
-    handler     called as handler(channel, rows) for each message, in order, on the reading thread; a row
-                has the exchange's own names (see `fields` for those that the exchange sends as lists)
-    url         another host, or another URL altogether, see `endpoint`; of a list of several, the fastest
-    credentials for private channels, if not those of the environment, see Credentials; with credentials
+    handler     called as handler(channel, rows) for each message, in order, on the reading thread;
+                for the names in a row that the exchange sends as a list, see `fields`
+    url         another host, or another URL altogether, see `endpoint`; of several, the fastest
+    credentials for private channels, if not those of the environment, see Credentials; with them
                 and no channels, it connects to where orders go, see `request`
     region, simulated   which of OKX's hosts, see REGIONS
     proxy       http://, socks5:// or socks5h://[user:password@]host:port
-    depth       for order books, give the handler this many levels a side after each change, as one row
+    depth       of order books, give the handler this many levels a side after each change, as one row
                 {"bids": [[price, size], …], "asks": […], "ts": …}, instead of the change
     ping_every  seconds between pings, if not the generation's own
-    fill        seconds back, at most, that missing trades and candles of v5 are fetched by REST; 0: not.
-                Their rows come late, and have "restored": true
+    fill        seconds back, at most, that missing trades and candles of v5 are fetched by REST;
+                0: not. Their rows come late, and have "restored": true
     final       of v5's candles, give the handler the final ones alone
-    sinks       what stores rows, too, {"sqlite": "rows.db", "redis": "redis://localhost"}, or a Sink of your own;
-                the end of `run()`, and `close()`, write what is queued. Without a handler nothing is printed
+    sinks       what stores rows, too, {"sqlite": "rows.db", "redis": "redis://localhost"}, or your own
+                Sink; `close()` writes what is queued. Without a handler nothing is printed
 
-    `books[channel]` is the live OrderBook of a book channel, `counts` counts messages and what went wrong.
-    Override `on_status(status, detail)` to hear CONNECTED, SUBSCRIBED, DISCONNECTED, GAP, REFUSED and EXIT.
+    `books[channel]` is the live OrderBook of a book channel, `counts` counts messages and troubles.
+    Override `on_status(status, detail)` to hear CONNECTED, SUBSCRIBED, DISCONNECTED, GAP, REFUSED, EXIT.
     """
 
     # Bound here: a script that this is pasted into may have functions of the same names.
-    receive, _heed = on_message, heed
+    receive, _heed, _tell_lag = on_message, heed, tell_lag
     _inflate = staticmethod(inflate)
     _on_open, _on_error, _on_close = on_open, on_error, on_close
     _send_heartbeat = send_heartbeat
 
-    tracing = False  # whether messages are logged; looked up once for each chunk of them
+    tracing = False  # whether messages are logged
     ping_level = logging.INFO  # of the log lines about pings, but for the first pong's
     ways = ("proxy=.", 'region="eea".', "url= of tests/exchange.py.")  # out, where nothing connects
-    replayed_at = 0.0  # epoch seconds: when the rows that are replayed now were received; 0 while live
+    replayed_at = 0.0  # epoch seconds: when what is replayed now was received; 0 while live
 
     def __init__(
         self,
@@ -357,7 +372,7 @@ class OkexWS(Connection):
         first = (*wanted, "account" if credentials else "status")[0]  # it tells the endpoint
         self.dialect = dialect_of(first)
         self.handler = handler or (print_rows if sinks is None else lambda *_: None)
-        self.depth = depth if handler or depth or sinks is not None else 1  # a change of a book is nothing to print
+        self.depth = depth if handler or sinks is not None else depth or 1  # no changes in print
         self.ping_every = ping_every or self.dialect.ping_every
         self.final = final
         self.counts = Counter[str]()  # written by the reading thread, but for what is rare
@@ -376,10 +391,10 @@ class OkexWS(Connection):
         self._orders = Orders(self, rest)
         self._finder = Finder(rest)
         self._filler = Filler(self, rest, fill)
-        self._sending = threading.Lock()  # held while requests are sent, so that none goes to the next connection
+        self._sending = threading.Lock()  # held while requests are sent: none goes to the next connection
         self._connected = False  # from on_open to the end of the connection; under _sending
-        self._tries = 0  # to connect, since a channel was last confirmed, or a pong arrived
-        self._reader: threading.Thread | None = None  # the thread that runs run()
+        self._tries = 0  # to connect, since a confirmation or a pong last came
+        self._reader: threading.Thread | None = None  # which runs run()
         self._fatal: BaseException | None = None  # what no retry can mend; run() raises it
         callbacks: Any = {"on_open": OkexWS._on_open, "on_error": OkexWS._on_error, "on_close": OkexWS._on_close}
         super().__init__(lines[0], header=self._before_connect, **callbacks)
@@ -388,8 +403,6 @@ class OkexWS(Connection):
         if self.dialect.retired and url is None:
             gone = self.dialect.name, self.dialect.retired
             okex_log.warning("The exchange gave up %s in %s: use v5, or another server's URL.", *gone)
-
-    # Public calls.
 
     def __repr__(self) -> str:
         """<OkexWS wss://ws.okx.com/ws/v5/public connected, trades:BTC-USDT confirmed>"""
@@ -407,15 +420,15 @@ class OkexWS(Connection):
     @property
     def channels(self) -> dict[str, str]:
         """How each channel's subscription stands: wanted, sent, confirmed, refused or leaving."""
-        patterns = dict.fromkeys(self._finder.patterns, "wanted")  # until it is known what they stand for
-        return patterns | {subscription.channel: subscription.state for subscription in self._subscriptions}
+        patterns = dict.fromkeys(self._finder.patterns, "wanted")  # until they are looked up
+        return patterns | {entry.channel: entry.state for entry in self._subscriptions}
 
     def run(self) -> None:
         """Connect, read, and reconnect until `close()`. Call it on the main thread, or use `start()`.
 
-        Raises ssl.SSLCertVerificationError if the very first connection meets a certificate that is not
-        valid, LoginError, LookupError for a pattern that matches nothing or if every channel is refused and
-        none ever was confirmed, and KeyboardInterrupt on Ctrl-C. Everything else is retried.
+        Raises ssl.SSLCertVerificationError if the very first connection meets an invalid certificate,
+        LoginError, LookupError for a pattern without a match or if every channel is refused and none
+        ever was confirmed, and KeyboardInterrupt on Ctrl-C. Everything else is retried.
         """
         if self._reader:
             raise RuntimeError("this client ran before: make another one")
@@ -432,7 +445,7 @@ class OkexWS(Connection):
                 self._recorder.recall(self.channels, self._filler.fill)
                 okex_log.info("Connecting to %s.", passwordless(self.url))
             threading.Thread(target=self._send_heartbeat, name="okex_ws heartbeat", daemon=True).start()
-            while not self._stop.wait(0.0 if self._route.leaves else CONNECT_PACE.turn()):
+            while not self._stop.wait(0.0 if self._route.leave_at < inf else CONNECT_PACE.turn()):
                 self._route.stay()
                 connects, self._reason = self.counts["connects"], ""
                 self.run_forever(**self._lines[self.url])
@@ -470,7 +483,7 @@ class OkexWS(Connection):
         play_recording([self], path, speed)
 
     def close(self, **_: Any) -> None:
-        """End `run()`: at once if it reads or waits, after the attempt if it connects. From any thread."""
+        """End `run()`, from any thread: at once, or after the attempt if it connects."""
         self._stop.set()
         self._hang_up()
         self._recorder.leave(self)
@@ -478,18 +491,18 @@ class OkexWS(Connection):
     def subscribe(self, *channels: str) -> None:
         """Want these channels, now and after every reconnect. One that was refused is asked for again.
 
-        Raises ValueError for a channel of another generation or endpoint, which takes an OkexWS of its own,
+        Raises ValueError for a channel of another generation or endpoint, which takes another OkexWS,
         for a private channel without keys, and for a pattern once the client runs.
         """
         for channel in channels:
             where = self._endpoint_of(channel)
             if where not in self._lines or dialect_of(channel) is not self.dialect:
                 here, there = passwordless(self.url), passwordless(where)
-                raise ValueError(f"{channel} is served at {there}, this client connects to {here}: use clients()")
+                raise ValueError(f"{channel} is served at {there}, not at {here}: use clients()")
             if self.dialect.private(channel):
                 self._login.demand(channel)
             if is_pattern(channel) and self._reader:
-                raise ValueError(f"{channel}: patterns are for the start; find_channels() says what one stands for")
+                raise ValueError(f"{channel}: patterns are for the start; see find_channels()")
             if is_pattern(channel) and (wrong := misnomer(channel)):
                 raise ValueError(str(wrong))
         for channel in channels:
@@ -497,12 +510,12 @@ class OkexWS(Connection):
                 self._finder.patterns.append(channel)
                 continue
             self._subscriptions.want(channel)
-            if wrong := misnomer(channel):  # as far as is known: the exchange is asked all the same
+            if wrong := misnomer(channel):  # perhaps: the exchange is asked all the same
                 self._warn_once(str(wrong))
         self._send_due()
 
     def found(self, channels: list[str]) -> None:
-        """Subscribe to what the patterns stand for, before the first connection. Override it to choose."""
+        """Subscribe to what the patterns stand for, before connecting. Override it to choose."""
         self.subscribe(*channels)
 
     def unsubscribe(self, *channels: str) -> None:
@@ -517,34 +530,34 @@ class OkexWS(Connection):
         """Send an order, or a list of them, to v5, and return the exchange's answer, an object for each.
 
         ws.request("order", {"instId": "BTC-USDT", "tdMode": "cash", "side": "buy", "ordType": "market",
-                             "sz": "0.001", "tgtCcy": "base_ccy"})  # without tgtCcy, a spot buy is for 0.001 USDT
+                             "sz": "0.001", "tgtCcy": "base_ccy"})  # a spot buy without it: 0.001 USDT
 
         `op` is order, cancel-order, amend-order, batch-orders, batch-cancel-orders, batch-amend-orders or
         mass-cancel; on a client of /business, sprd-order, sprd-amend-order, sprd-cancel-order or
         sprd-mass-cancel. For `instId` the exchange wants `instIdCode` since 2026; it is looked up once.
-        With `expires` the exchange refuses an order or amendment that comes to it more than so many seconds
-        from now (2 or more). The first login is waited for; after it, nothing is ever sent late, or twice.
-        Raises ValueError for what cannot be sent, and OrderError if the exchange refuses it, even in part, or
-        if nobody knows what became of it. Call it from any thread but the handler's, which has to read the
-        answer, on a client that logs in: one that has private channels, or OkexWS([], credentials=…).
+        With `expires` the exchange refuses an order or amendment that comes more than so many seconds
+        from now (2 or more). The first login is waited for; then nothing is ever sent late, or twice.
+        Raises ValueError for what cannot be sent, and OrderError if the exchange refuses it, even in
+        part, or if its fate is unknown. Call it from any thread but the handler's, which reads the
+        answer, on a client that logs in: with private channels, or OkexWS([], credentials=…).
         """
         if threading.current_thread() is self._reader:
-            raise RuntimeError("request() would wait for itself: call it from another thread than the handler's")
+            raise RuntimeError("request() would wait for itself on the handler's thread")
         self._login.demand(op)
         if not self.dialect.orders:
             raise ValueError(f"{self.dialect.name} takes no orders over WebSocket")
         if not self._login.for_orders and not self._subscriptions.private:
-            raise ValueError("this client does not log in: orders take one with private channels, or none at all")
+            raise ValueError("this client does not log in: it takes private channels, or none at all")
         return self._orders.request(op, args, timeout, expires)
 
     def recall(self, channel: str, rows: Iterable[Any]) -> None:
         """Before `run()`, say what an earlier run kept, oldest first: what it left out is fetched."""
-        subscription = self._subscriptions.by_key.get(self.dialect.key(channel))
-        if subscription and isinstance(subscription.keeper, TradeSeries):
-            subscription.keeper.recall(rows)
+        entry = self._subscriptions.by_key.get(self.dialect.key(channel))
+        if entry and isinstance(entry.keeper, TradeSeries):
+            entry.keeper.recall(rows)
 
     def on_status(self, status: str, detail: str) -> None:
-        """Hear what happens to the connection, from any thread. Override it, or assign a function of both."""
+        """Hear what happens to the connection, on any thread. Override it, or assign a function."""
 
     def on_refused(self, channels: list[str], why: str) -> None:
         """Hear which channels the exchange refused, on the reading thread."""
@@ -567,27 +580,26 @@ class OkexWS(Connection):
 
     def _doubt_orders(self) -> None:
         """After a reconnect, say of which channels nobody tells what was missed."""
-        told = [
-            s.channel for s in self._subscriptions if V5.ORDERS.match(s.key) or re.match("fills|sprd-trades", s.key)
-        ]
+        orders = re.compile(f"{V5.ORDERS.pattern}|fills|sprd-trades")
+        told = [entry.channel for entry in self._subscriptions if orders.match(entry.key)]
         if told and self.counts["connects"] > 1:
-            gap = f"{', '.join(told)}: what happened to them while disconnected is not known: ask the exchange"
+            gap = f"{', '.join(told)}: what happened while disconnected is not known: ask the exchange"
             okex_log.warning("%s.", gap)
             self._notify(GAP, gap)
 
     def exchange_time(self) -> float:
-        """Seconds since 1970 by the exchange's clock, as the latest handshake tells how far this one is off."""
+        """Seconds since 1970 by the exchange's clock, as the latest handshake gave it."""
         return wall_clock() + self._login.ahead
 
     def _read(self, *_: Any) -> None:
-        """Read until the connection ends, and leave it with a close frame, whose answer is not waited for."""
+        """Read until the connection ends, and say so in a close frame, whose answer nobody waits for."""
         connection: Any = self.sock
         if self._stop.is_set():  # since before run_forever() set keep_running
             self._hang_up()
         try:
             Reader(self).run()
         finally:
-            with self._sending:  # or what is taken meanwhile would count as sent on the next connection
+            with self._sending:  # or what is taken meanwhile would count as sent on the next one
                 self._connected = False
                 self._subscriptions.restart("disconnected")
             self._freshness.drained = inf
@@ -601,8 +613,8 @@ class OkexWS(Connection):
         """Do what is due once a second. Raises Reconnect if the connection is not to be trusted."""
         self._freshness.check()
         self._login.check(now)
-        for subscription, why in self._subscriptions.check(now):
-            self._resubscribe(subscription, why, late=True)
+        for entry, why in self._subscriptions.check(now):
+            self._resubscribe(entry, why, late=True)
         self._filler.check()
         self._route.check(now)
         self._send_due()
@@ -613,33 +625,20 @@ class OkexWS(Connection):
             reason += " (OKX closed port 8443 on 2026-10-31: leave the port out)"
         rounds, untried = divmod(self._tries + 1, len(self._lines))
         longest = min(MAX_RETRY, 2.0 ** min(rounds - 1, 5))  # 1, 2, 4, … 30
-        delay = 0.0 if untried or (self._route.leaves and not self._tries) else uniform(0, longest)
+        delay = 0.0 if untried or (self._route.leave_at < inf and not self._tries) else uniform(0, longest)
         if what == "Disconnected":
             delay = self._login.wait or delay
         self._tries += 1
-        line = f"{what}: {reason}. Next try in {delay:.1f} s."
-        CHORUS.log(f"{self.url} {self._tries} {reason}", logging.WARNING, line)
+        kind, line = f"{self.url} {self._tries} {reason}", f"{what}: {reason}. Next try in {delay:.1f} s."
+        CHORUS.log(kind, logging.WARNING, line)
         if self._tries == 3 and not self.counts["connects"]:
             okex_log.warning("Blocked? %s Account of my.okx.com? %s Just looking? %s", *self.ways)
         self._notify(DISCONNECTED, reason)
         self._route.change()
         self._stop.wait(delay)
 
-    def _tell_lag(self) -> None:
-        """Say it once when reading falls behind, and when it has caught up. On the heartbeat's thread."""
-        behind = self._freshness.lag(monotonic()) > MAX_LAG
-        if behind == self._freshness.behind or not self._connected:
-            return
-        self._freshness.behind = behind
-        why = f"more than {MAX_LAG:.0f} s late: a slow handler, or a slow or dead line; no book answers meanwhile"
-        okex_log.warning("Reading is %s.", why if behind else "in time again")
-        if behind:
-            self.counts["times behind"] += 1
-            # On a thread of its own: it may want what a handler that blocks is holding, and pings must go on.
-            threading.Thread(target=self._notify, args=(GAP, why), daemon=True).start()
-
     def _notify(self, status: str, detail: str) -> None:
-        """Tell the sinks, and the user's on_status, with no lock held: it may call anything here."""
+        """Tell the sinks, and on_status, with no lock held: it may call anything here."""
         detail = mask_secrets(detail)
         if status != EXIT:
             self._recorder.record(wall_clock(), "", (status, detail))
@@ -648,45 +647,40 @@ class OkexWS(Connection):
         except Exception:
             okex_log.exception("on_status failed on %s.", status)
 
-    def _warn_once(self, message: str) -> bool:
-        """Log a warning, unless this client did so before. Whether it did not."""
-        new = message not in self._warned
-        if new:
-            self._warned.add(message)
-            okex_log.warning(message)
-        return new
+    def _warn_once(self, message: str, kind: str = "", error: Exception | None = None) -> None:
+        """Log a warning, unless this client logged one of its kind before."""
+        if (kind or message) not in self._warned:
+            self._warned.add(kind or message)
+            okex_log.warning(message, exc_info=error)
 
     def _send_due(self) -> None:
-        """Send what is due: the login, where one is needed, and after it the requests for channels."""
-        with self._sending:
+        """Send what is due: the login, if one is needed, and after it the requests for channels."""
+        now, login, table = monotonic(), self._login, self._subscriptions
+        with self._sending, suppress(OSError, websocket.WebSocketException):  # the connection is gone
             if not self._connected:
                 return
-            now = monotonic()
-            with suppress(OSError, websocket.WebSocketException):  # the connection is gone
-                if (self._login.for_orders or self._subscriptions.private) and not self._login.done:
-                    if not self._login.pending and self._subscriptions.spend_request(now):
-                        self.send(self._login.request(now, self.exchange_time()))
-                    return
-                for op, channels, id in self._subscriptions.take_due(now):
-                    if op == "subscribe":
-                        self.send(self.dialect.subscribe(channels, id, self._login.credentials))
-                    else:
-                        self.send(self.dialect.unsubscribe(channels, id))
-
-    # What arrives: on_message calls these, on the reading thread.
+            if (login.for_orders or table.private) and not login.done:
+                if not login.pending and table.spend_request(now):
+                    self.send(login.request(now, self.exchange_time()))
+                return
+            for op, channels, id in table.take_due(now):
+                if op == "subscribe":
+                    self.send(self.dialect.subscribe(channels, id, login.credentials))
+                else:
+                    self.send(self.dialect.unsubscribe(channels, id))
 
     def _deliver(self, channel: str, rows: list[Any], action: str) -> None:
-        """Give rows to the handler, as the channel's keeper has them: named, in sync, each once."""
-        subscription = self._subscriptions.by_key.get(channel) or self._subscriptions.find(channel)
-        if subscription is not None:
-            if subscription.state != "confirmed" and not self._subscriptions.admit(subscription):
+        """Rows arrived: the handler gets what the channel's keeper makes of them."""
+        entry = self._subscriptions.by_key.get(channel) or self._subscriptions.find(channel)
+        if entry is not None:
+            if entry.state != "confirmed" and not self._subscriptions.admit(entry):
                 return
-            channel = subscription.channel
-            if subscription.keeper is not None:
+            channel = entry.channel
+            if entry.keeper is not None:
                 try:
-                    rows = subscription.keeper.take(rows, action)
+                    rows = entry.keeper.take(rows, action)
                 except BookOutOfSync as error:
-                    self._resubscribe(subscription, str(error))
+                    self._resubscribe(entry, str(error))
                     return
         elif channel in self._subscriptions.dropped:
             return
@@ -694,7 +688,7 @@ class OkexWS(Connection):
             channel = printable_text(channel)
         if rows:
             try:
-                if self._recorder.writers:  # they get rows as they came: the handler may change its own
+                if self._recorder.writers:  # the handler may change its own rows
                     self._recorder.record(wall_clock(), channel, from_json(to_json(rows)))
                 self.handler(channel, rows)
             except Exception as error:
@@ -702,26 +696,28 @@ class OkexWS(Connection):
 
     def _handler_failed(self, channel: str, error: Exception) -> None:
         self.counts["handler errors"] += 1
-        if self._warn_once(f"The handler failed with {type(error).__name__}. Said once, counted each time."):
-            okex_log.warning("It was on a message of %s.", channel, exc_info=error)
+        kind = type(error).__name__
+        said = f"The handler failed with {kind} on {channel}. Said once, counted each time."
+        self._warn_once(said, kind, error)
 
-    def _resubscribe(self, subscription: "Subscription", why: str, late: bool = False) -> None:
-        if not self._subscriptions.resubscribe(subscription, why, late):
+    def _resubscribe(self, entry: "Subscription", why: str, late: bool = False) -> None:
+        if not self._subscriptions.resubscribe(entry, why, late):
             return
         self.counts["gaps"] += 1
-        gap = f"{subscription.channel}: {why}"
-        CHORUS.log("gap", logging.WARNING, f"{gap}. Subscribing to it anew; a book is not valid until then.")
+        gap = f"{entry.channel}: {why}"
+        CHORUS.log("gap", logging.WARNING, f"{gap}. Subscribing anew; a book is not valid until then.")
         self._notify(GAP, gap)
-        if not self.dialect.snapshots:  # what still comes of the old one could be taken for the new book
-            raise Reconnect(f"{subscription.channel} is out of sync")
+        if not self.dialect.snapshots:  # what still comes of the old book could be taken for the new
+            raise Reconnect(f"{entry.channel} is out of sync")
         self._send_due()
 
     def _malformed(self, reason: str, message: str | bytes) -> None:
         self.counts["malformed"] += 1
-        okex_log.warning("Malformed message, dropped: %s: %s", printable_text(reason), self._quote(message))
+        what = printable_text(reason), self._quote(message)
+        okex_log.warning("Malformed message, dropped: %s: %s", *what)
 
     def _quote(self, text: str | bytes) -> str:
-        """What the exchange says, for the log. During a login it may echo that in ways no mask knows."""
+        """What the exchange says, for the log. An echo of a login may be one that no mask knows."""
         return "(not quoted during a login)" if self._login.pending else printable_text(text)
 
 
@@ -733,8 +729,8 @@ def clients(
         for ws in clients(["trades:BTC-USDT", "candle1m:BTC-USDT"], handler):
             ws.start()
 
-    Each has these options of OkexWS, and calls the handler on its own thread; they share the sinks. Patterns of
-    incremental books are looked up at once, which may raise OSError.
+    Each has these options of OkexWS, and calls the handler on its own thread; they share the sinks.
+    Patterns of incremental books are looked up at once, which may raise OSError.
     """
     made = list[OkexWS]()
     for wanted in [channels] if isinstance(channels, str) else channels:
@@ -753,8 +749,8 @@ def clients(
 def client_with_room(channel: str, among: Iterable[OkexWS]) -> OkexWS | None:
     """The client for a channel: one of its endpoint, for a book that which has it, or has room."""
     dialect = dialect_of(channel)
-    fit = [client for client in among if client._endpoint_of(channel) in client._lines and client.dialect is dialect]
-    fit = [client for client in fit if not client._subscriptions.hopeless]  # it ends
+    fit = [client for client in among if client.dialect is dialect and not client._subscriptions.hopeless]
+    fit = [client for client in fit if client._endpoint_of(channel) in client._lines]
     if dialect.book(channel) == "changes" and not is_pattern(channel):
         has = [client for client in fit if channel in client.books]
         fit = has or [client for client in fit if len(client.books) < MAX_DEEP_BOOKS]
@@ -775,7 +771,7 @@ def make_keeper(ws: OkexWS, channel: str) -> "Keeper | None":
 
 
 class Pace:
-    """Turns at least `spacing` seconds apart, for all clients of the process: limits are per IP."""
+    """Turns at least `spacing` seconds apart, of all clients: limits are per IP."""
 
     def __init__(self, spacing: float) -> None:
         self.spacing = spacing
@@ -786,9 +782,9 @@ class Pace:
         """Take the next turn: the seconds until it comes."""
         with self._lock:
             now = monotonic()
-            at = max(now, self._next)
-            self._next = at + self.spacing
-        return at - now
+            wait = max(0.0, self._next - now)
+            self._next = now + wait + self.spacing
+        return wait
 
 
 class Route:
@@ -805,31 +801,26 @@ class Route:
         self.stay()
 
     def stay(self) -> None:
-        """A connection begins: nothing is known against it."""
         self.closing = False  # whether the exchange will close it
         self.faster = ""  # the line to leave it for
         self.leave_at = inf  # monotonic: when it may be left, which is a turn to connect
 
-    @property
-    def leaves(self) -> bool:
-        return self.leave_at < inf
-
     def check(self, now: float) -> None:
         """Raise Reconnect if it is this client's turn to leave a server that will close, or is slow.
 
-        An order that waits for its answer may do so for 5 s where the server will close, and else for ever.
+        An order may wait for its answer: for 5 s where the server will close, and else for ever.
         """
         ws = self.ws
         self.faster = "" if ws._orders._answers else LINE_TIMES.faster([*ws._lines], now - self.moved)
         if not self.closing and not self.faster:
             self.leave_at = inf
-        elif not self.leaves:
+        elif self.leave_at == inf:
             self._take_turn(now)
         if now >= self.leave_at:
             ws._login.complete.clear()  # so that no order follows
             if not ws._orders._answers or (self.closing and now >= self.leave_at + 5.0):
-                why = "64008: the exchange announced a service upgrade"
-                raise Reconnect(why if self.closing else "another line is faster")
+                why = "64008: it announced a service upgrade" if self.closing else "another line is faster"
+                raise Reconnect(why)
             ws._login.complete.set()
 
     def _take_turn(self, now: float) -> None:
@@ -838,7 +829,7 @@ class Route:
             last = Route.last
             if last and now < Route.until:
                 states = {entry.state for entry in last._subscriptions}
-                if last._route.leaves or not last._connected or {"wanted", "sent"} & states:
+                if last._route.leave_at < inf or not last._connected or {"wanted", "sent"} & states:
                     return
             Route.last, Route.until = self.ws, now + 1.5
             self.leave_at = now + CONNECT_PACE.turn()
@@ -863,53 +854,53 @@ class Route:
 
 
 class Lines:
-    """How long it takes to connect to each line, TCP and TLS: measured once a minute for all clients."""
+    """Times to connect to each line, TCP and TLS, measured once a minute for all clients."""
 
     def __init__(self) -> None:
         self.every = 60.0  # seconds
-        # By line, the seconds of the last three times; inf where it did not answer.
+        # By line, the last three in seconds; inf without an answer.
         self.times = defaultdict[str, tuple[float, ...]](lambda: (inf, inf, inf))
         self._due: dict[str, float] = {}  # by line, monotonic: when it may be measured again
-        self._lock = threading.Lock()  # held while lines are measured; guards _due
+        self._lock = threading.Lock()  # held while measuring; guards _due
 
     def last(self, line: str) -> float:
         return self.times[origin_of(line)][-1]
 
     def by_speed(self, ws: OkexWS) -> list[str]:
-        """The lines of a client, the fastest first. They are measured now, and from now on until it ends."""
+        """The lines of a client, the fastest first. They are measured from now on until it ends."""
+
+        def follow() -> None:
+            while not ws._stop.wait(self.every):
+                self._measure(ws._lines)
+
         self._measure(ws._lines)
-        threading.Thread(target=self._follow, args=[ws], name="okex_ws lines", daemon=True).start()
+        threading.Thread(target=follow, name="okex_ws lines", daemon=True).start()
         return sorted(ws._lines, key=self.last)
 
     def faster(self, lines: list[str], since: float) -> str:
-        """A line that was twice as fast as the first of these, and 20 ms faster, three times in a row; "" if none was.
+        """A line twice as fast as the first of these, and by 20 ms, three times in a row; or "".
 
-        Nor is there one for ten minutes after the last change, which was `since` seconds ago.
+        Nor is there one within ten minutes of the last change, `since` seconds ago.
         """
-        if since < 600.0:
-            return ""
         here = self.times[origin_of(lines[0])]
-        for line in sorted(lines[1:], key=self.last):
+        for line in sorted(lines[1:], key=self.last) if since >= 600.0 else []:
             there = self.times[origin_of(line)]
             if all(max(2 * b, b + 0.02) <= a < inf for a, b in zip(here, there)):
                 return line
         return ""
 
-    def _follow(self, ws: OkexWS) -> None:
-        while not ws._stop.wait(self.every):
-            self._measure(ws._lines)
-
     def _measure(self, proxies: dict[str, dict[str, Any]]) -> None:
-        """Connect to each of these lines in the same way, unless another client did so within a minute."""
+        """Connect to each of these lines, unless another client did so within a minute."""
         for url, proxy in proxies.items():
             line, seconds = origin_of(url), inf
             with self._lock:
                 if monotonic() < self._due.get(line, 0.0):
                     continue
                 with suppress(Exception):
-                    if not proxy or proxy is DIRECT:  # neither looking the name up nor loading certificates is to count
+                    if not proxy or proxy is DIRECT:  # neither DNS nor loading certificates counts
                         socket.getaddrinfo(urlsplit(line).hostname, None)
-                    context = ssl.create_default_context(cafile=os.environ.get("WEBSOCKET_CLIENT_CA_BUNDLE"))
+                    authorities = os.environ.get("WEBSOCKET_CLIENT_CA_BUNDLE")
+                    context = ssl.create_default_context(cafile=authorities)
                     pause(CONNECT_PACE.turn())
                     began = monotonic()
                     connect_as_websocket(line, proxy, 3.0, {"context": context})[0].close()
@@ -924,14 +915,13 @@ FILL_PACE = Pace(0.125)  # OKX takes 10 of each of these requests a second per I
 
 
 class Chorus:
-    """Log lines that hundreds of channels may have at once: the first in full, the others with a count.
+    """Log lines of hundreds of channels at once: the first in full, and the last with a count.
 
-    trades:BTC-USDT: missing trades 5 to 9 (5). Asking REST.
     trades:XRP-USDT: missing trades 2 to 3 (2). Asking REST. (and 98 more like it)
     """
 
     def __init__(self) -> None:
-        # By kind: monotonic, when one was logged, and when the last came; how many wait; the last, and its level.
+        # By kind, when one was logged and when the last came, monotonic; how many wait; the last.
         self._lines: dict[str, tuple[float, float, int, str, int]] = {}
         self._lock = threading.Lock()  # guards _lines
 
@@ -960,19 +950,19 @@ CHORUS = Chorus()  # of all clients of the process
 
 
 class Freshness:
-    """Whether what was read is still true: the connection alive, reading in time, the machine awake."""
+    """Whether what was read still holds: the line alive, reading in time, the machine awake."""
 
     def __init__(self, ping_every: float, books: dict[str, "OrderBook"]) -> None:
         self.ping_every = ping_every
-        self.books = books  # that the connection keeps; none of v1 and v3, whose heartbeat stays as it was
+        self.books = books  # that the connection keeps, of v5
         self.heard = 0.0  # monotonic: when a whole message last arrived and was handled
         self.drained = inf  # all that had arrived by then was read; inf without a connection
         self.behind = False  # whether it is said that reading is late
         self.latency: float | None = None  # milliseconds
-        self.ping_level = logging.INFO  # how loud a ping and its pong are said
+        self.ping_level = logging.INFO  # of the log lines about the last ping
         self._pinged = 0.0  # when the oldest ping left that has no pong yet; 0 if there is none
         self._answers_pings = False  # whether this connection's other end does at all
-        self._clock_offset = 0.0  # seconds by which time.time() last was ahead of time.monotonic()
+        self._clock_offset = 0.0  # seconds by which time.time() is ahead of monotonic()
 
     def start(self, now: float) -> None:
         self.heard = self.drained = now
@@ -984,7 +974,7 @@ class Freshness:
         return bool(self.books) and not self._pinged and self._silent(2.0)
 
     def _silent(self, seconds: float) -> bool:
-        """Whether nothing arrived for so long. Time that the handler takes is not silence."""
+        """Whether nothing arrived for so long, not counting the handler's time."""
         return self.heard + seconds <= self.drained < inf
 
     def pinging(self, now: float, level: int = logging.INFO) -> None:
@@ -999,15 +989,16 @@ class Freshness:
         """Raise Reconnect if the machine slept, or the connection is dead: not even pongs arrive."""
         if slept := self._slept():
             raise Reconnect(slept)
+        self._clock_offset = wall_clock() - monotonic()  # the clocks drift
         limit = SILENCE_MARGIN + (not self.books) * self.ping_every
         if self._pinged and self._silent(limit):
             raise Reconnect(f"nothing arrived for {limit:.0f} s")
         latency = self.latency or 0.0
         if self._answers_pings and latency > 1000 * max(self.ping_every, SILENCE_MARGIN):
-            raise Reconnect(f"a ping was answered after {latency:.0f} ms, when the next had left")
+            raise Reconnect(f"a ping was answered after {latency:.0f} ms")
 
     def lag(self, now: float) -> float:
-        """Seconds by which what is read may be late, by what waits in the socket, and by pings."""
+        """Seconds that what is read may be late, by what waits in the socket, and by pings."""
         lag = max(0.0, now - self.drained)
         if self._answers_pings:
             return max(lag, now - (self._pinged or now), (self.latency or 0.0) / 1000)
@@ -1019,16 +1010,14 @@ class Freshness:
         """Why no order book is to be trusted now, or "". From any thread."""
         lag = self.lag(monotonic())
         if lag > MAX_LAG:
-            return f"what may have arrived in the last {lag:.0f} s is not read, or the line is dead"
-        return self._slept(follow=False)
+            return f"what arrived in the last {lag:.0f} s is not read, or the line is dead"
+        return self._slept()
 
-    def _slept(self, follow: bool = True) -> str:
-        """How one clock jumped against the other, or "". The reading thread follows their slow drift."""
+    def _slept(self) -> str:
+        """How one clock jumped against the other, or ""."""
         jump = wall_clock() - monotonic() - self._clock_offset
         if self.heard and abs(jump) > 3.0:  # without a connection, as in a replay, nothing ages
             return f"the clock jumped by {jump:+.0f} s: was this machine asleep?"
-        if follow:
-            self._clock_offset += jump
         return ""
 
 
@@ -1041,10 +1030,10 @@ REQUESTS_PER_OPEN = 100  # so many channels are asked for one by one: refusals a
 
 
 class Keeper:
-    """Looks after the rows of a channel. This one names the values of rows that are bare lists."""
+    """Looks after a channel's rows. This one names the values of bare lists."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
-        self.names = names + tuple(f"column{n}" for n in range(len(names), 30))  # of values new to us
+        self.names = names + tuple(f"column{n}" for n in range(len(names), 30))  # new ones, too
 
     def open(self) -> None:
         """The channel is asked for: what comes from now on counts."""
@@ -1056,12 +1045,12 @@ class Keeper:
         """The user wants the channel no more."""
 
     def take(self, rows: list[Any], action: str) -> list[Any]:
-        """Rows for the handler. `action` is "snapshot", "update" or ""; raises BookOutOfSync to begin anew."""
+        """Rows for the handler. `action` is "snapshot", "update" or ""; may raise BookOutOfSync."""
         return [dict(zip(self.names, row)) if row.__class__ is list else row for row in rows]
 
 
 class Subscription:
-    """One channel. Only `Subscriptions` changes it, under its lock; any thread may read its state."""
+    """One channel. Only `Subscriptions` changes it, under its lock; any thread may read it."""
 
     def __init__(self, channel: str, key: str, private: bool) -> None:
         self.channel = channel  # as its user wrote it
@@ -1077,9 +1066,9 @@ class Subscription:
         self.retry = 0  # minutes to the next try once it is refused; 0 if it never was confirmed
         self.pause = 0  # minutes to the next try once its book is late; 0 if it changed since
         self.rows, self.sequence = 0, None  # of its book, when it was last looked at
-        # Of these, the exchange repeats what stands after some 60 s without a change.
-        repeated = "books", "books-l2-tbt", "books50-l2-tbt", "books5", "bbo-tbt"
-        self.limit = 75.0 if key.partition(":")[0] in repeated else inf  # seconds without a row until it is late
+        # The exchange repeats these after some 60 s without a change.
+        repeated = re.match("(books|books-l2-tbt|books50-l2-tbt|books5|bbo-tbt)(:|$)", key)
+        self.limit = 75.0 if repeated else inf  # seconds without a row until it is late
 
 
 class Subscriptions:
@@ -1107,14 +1096,14 @@ class Subscriptions:
         self.make_keeper = make_keeper
         self.by_key: dict[str, Subscription] = {}  # one look-up needs no lock
         self.books: dict[str, OrderBook] = {}  # by channel, as its user wrote it; nor does one here
-        self.dropped: set[str] = set()  # keys of which rows may still come, unwanted
+        self.dropped = set[str]()  # keys of which rows may still come, unwanted
         self.broken = set[str]()  # channels of books that had a gap, until all are in sync again
-        self.proven, self.hopeless = False, False  # a channel ever was confirmed; none was, and all are refused
-        # When the next request for what failed may leave, by op, and whether it is for late books.
-        self._spaced: dict[tuple[str, bool], float] = {}
+        self.proven = False  # a channel ever was confirmed
+        self.hopeless = False  # none ever was, and all are refused
+        self._spaced = defaultdict[tuple[str, bool], float](float)  # see take_due(): when more may leave
         self._requests = deque([-inf] * REQUESTS_PER_HOUR, REQUESTS_PER_HOUR)  # when the last ones left
         self._ids = itertools.count(1)
-        # Guards all of the above, is taken before keepers' own locks, and never held while sending.
+        # Guards all of this, is taken before keepers' locks, and never held while sending.
         self._lock = threading.RLock()
 
     def __iter__(self) -> Iterator[Subscription]:
@@ -1148,7 +1137,7 @@ class Subscriptions:
             return self.by_key[key]
 
     def drop(self, channel: str) -> None:
-        """Want a channel no more. Its rows stop at once, whatever is on its way."""
+        """Want a channel no more. Its rows stop at once."""
         with self._lock:
             entry = self.by_key.get(self.dialect.key(channel))
             if entry is None:
@@ -1168,10 +1157,10 @@ class Subscriptions:
         with self._lock:
             for states, op in (("leaving",), "unsubscribe"), (("wanted", "refused"), "subscribe"):
                 due = [s for s in self if s.state in states and not s.request and s.due <= now]
-                # What the user wants may leave one by one; what failed, in few requests, a second apart; late books,
-                # of which there may be hundreds, 20 s.
+                # What the user wants may leave one by one; what failed, in few requests, a second
+                # apart; late books, of which there may be hundreds, 20 s.
                 urgent = [s for s in due if s.failed == -inf]
-                failed = [s for s in due if s.failed > -inf and now >= self._spaced.get((op, s.pause > 0), -inf)]
+                failed = [s for s in due if s.failed > -inf and now >= self._spaced[op, s.pause > 0]]
                 self._spaced |= {(op, s.pause > 0): now + (20.0 if s.pause else 1.0) for s in failed}
                 each = ceil(len(urgent) / REQUESTS_PER_OPEN)
                 for batch in (*self._batches(urgent, each), *self._batches(failed, len(failed))):
