@@ -278,7 +278,7 @@ def heed(ws: "OkexWS", event: "WireEvent", text: str) -> None:
             ws._malformed(event.message, text)
         case _:
             what = ws._quote(f"{event.code} {event.message}".strip())
-            ws._warn_once(f"Ignored a message that nobody waits for: {what}.")
+            ws._warn_once(f"Ignored a message of an unknown kind: {what}.")
 
 
 def heed_refusal(ws: "OkexWS", event: "WireEvent") -> None:
@@ -322,22 +322,22 @@ class OkexWS(Connection):
 
     channels    names of one generation and one endpoint, e.g. ["trades:BTC-USDT", "tickers:ETH-USDT"]
     handler     called as handler(channel, rows) for each message, in order, on the reading thread;
-                for the names in a row that the exchange sends as a list, see `fields`
+                see `fields` for rows that the exchange sends as lists
     url         another host, or another URL altogether, see `endpoint`; of several, the fastest
     credentials for private channels, if not those of the environment, see Credentials; with them
                 and no channels, it connects to where orders go, see `request`
     region, simulated   which of OKX's hosts, see REGIONS
     proxy       http://, socks5:// or socks5h://[user:password@]host:port
-    depth       of order books, give the handler this many levels a side after each change, as one row
+    depth       the handler gets this many levels a side after each change of a book, as one row
                 {"bids": [[price, size], …], "asks": […], "ts": …}, instead of the change
     ping_every  seconds between pings, if not the generation's own
     fill        seconds back, at most, that missing trades and candles of v5 are fetched by REST;
                 0: not. Their rows come late, and have "restored": true
-    final       of v5's candles, give the handler the final ones alone
-    sinks       what stores rows, too, {"sqlite": "rows.db", "redis": "redis://localhost"}, or your own
-                Sink; `close()` writes what is queued. Without a handler nothing is printed
+    final       whether the handler gets v5's final candles alone
+    sinks       what stores rows, too, {"sqlite": "rows.db", "redis": "redis://localhost"}, or a Sink
+                of your own; `close()` writes what is queued. Without a handler nothing is printed
 
-    `books[channel]` is the live OrderBook of a book channel, `counts` counts messages and troubles.
+    `books[channel]` is the live OrderBook of a channel, `counts` counts messages and what went wrong.
     Override `on_status(status, detail)` to hear CONNECTED, SUBSCRIBED, DISCONNECTED, GAP, REFUSED, EXIT.
     """
 
@@ -350,6 +350,7 @@ class OkexWS(Connection):
     tracing = False  # whether messages are logged
     ping_level = logging.INFO  # of the log lines about pings, but for the first pong's
     ways = ("proxy=.", 'region="eea".', "url= of tests/exchange.py.")  # out, where nothing connects
+    _fatal: BaseException | None = None  # what no retry can mend; run() raises it
     replayed_at = 0.0  # epoch seconds: when what is replayed now was received; 0 while live
 
     def __init__(
@@ -370,10 +371,10 @@ class OkexWS(Connection):
     ) -> None:
         wanted = [channels] if isinstance(channels, str) else list(channels)
         first = (*wanted, "account" if credentials else "status")[0]  # it tells the endpoint
-        self.dialect = dialect_of(first)
+        self.dialect = dialect = dialect_of(first)
         self.handler = handler or (print_rows if sinks is None else lambda *_: None)
         self.depth = depth if handler or sinks is not None else depth or 1  # no changes in print
-        self.ping_every = ping_every or self.dialect.ping_every
+        self.ping_every = ping_every or dialect.ping_every
         self.final = final
         self.counts = Counter[str]()  # written by the reading thread, but for what is rare
         self._warned = set[str]()  # what is said only once
@@ -384,10 +385,10 @@ class OkexWS(Connection):
         self._route = Route(self, rest)
         self._stop = threading.Event()  # set by close(): run() ends
         self.ended = threading.Event()  # run() is over, and what is missing is told
-        self._subscriptions = Subscriptions(self.dialect, functools.partial(make_keeper, self))
+        self._subscriptions = Subscriptions(dialect, functools.partial(make_keeper, self))
         self.books = self._subscriptions.books  # by channel, as its user wrote it
-        self._freshness = Freshness(self.ping_every, self.books if self.dialect is V5 else {})
-        self._login = Login(self.dialect, credentials, lines, proxy is None, bool(credentials) and not wanted)
+        self._freshness = Freshness(self.ping_every, self.books if dialect is V5 else {})
+        self._login = Login(dialect, credentials, lines, proxy is None, bool(credentials) and not wanted)
         self._orders = Orders(self, rest)
         self._finder = Finder(rest)
         self._filler = Filler(self, rest, fill)
@@ -395,14 +396,12 @@ class OkexWS(Connection):
         self._connected = False  # from on_open to the end of the connection; under _sending
         self._tries = 0  # to connect, since a confirmation or a pong last came
         self._reader: threading.Thread | None = None  # which runs run()
-        self._fatal: BaseException | None = None  # what no retry can mend; run() raises it
-        callbacks: Any = {"on_open": OkexWS._on_open, "on_error": OkexWS._on_error, "on_close": OkexWS._on_close}
-        super().__init__(lines[0], header=self._before_connect, **callbacks)
+        calls: Any = {"on_open": OkexWS._on_open, "on_error": OkexWS._on_error, "on_close": OkexWS._on_close}
+        super().__init__(lines[0], header=self._before_connect, **calls)
         self.subscribe(*wanted)
         self._recorder = Recorder([self], sinks)
-        if self.dialect.retired and url is None:
-            gone = self.dialect.name, self.dialect.retired
-            okex_log.warning("The exchange gave up %s in %s: use v5, or another server's URL.", *gone)
+        if dialect.retired and url is None:
+            okex_log.warning("The exchange gave up %s in %s: use v5.", dialect.name, dialect.retired)
 
     def __repr__(self) -> str:
         """<OkexWS wss://ws.okx.com/ws/v5/public connected, trades:BTC-USDT confirmed>"""
@@ -534,15 +533,14 @@ class OkexWS(Connection):
 
         `op` is order, cancel-order, amend-order, batch-orders, batch-cancel-orders, batch-amend-orders or
         mass-cancel; on a client of /business, sprd-order, sprd-amend-order, sprd-cancel-order or
-        sprd-mass-cancel. For `instId` the exchange wants `instIdCode` since 2026; it is looked up once.
-        With `expires` the exchange refuses an order or amendment that comes more than so many seconds
-        from now (2 or more). The first login is waited for; then nothing is ever sent late, or twice.
-        Raises ValueError for what cannot be sent, and OrderError if the exchange refuses it, even in
-        part, or if its fate is unknown. Call it from any thread but the handler's, which reads the
-        answer, on a client that logs in: with private channels, or OkexWS([], credentials=…).
+        sprd-mass-cancel. For `instId` the exchange wants `instIdCode` since 2026: it is looked up once.
+        An order or amendment that comes more than `expires` seconds from now (2 or more) is refused. The
+        first login is waited for; then nothing is ever sent late, or twice. Raises ValueError for what
+        cannot be sent, and OrderError if it is refused, even in part, or its fate is unknown. Call it from
+        any thread but the handler's, on a client that logs in: with private channels, or without any.
         """
         if threading.current_thread() is self._reader:
-            raise RuntimeError("request() would wait for itself on the handler's thread")
+            raise RuntimeError("request() would wait for itself: call it from another thread")
         self._login.demand(op)
         if not self.dialect.orders:
             raise ValueError(f"{self.dialect.name} takes no orders over WebSocket")
@@ -561,8 +559,6 @@ class OkexWS(Connection):
 
     def on_refused(self, channels: list[str], why: str) -> None:
         """Hear which channels the exchange refused, on the reading thread."""
-
-    # The life of a connection.
 
     def create_dispatcher(self, *args: Any, **options: Any) -> Any:
         dispatcher = super().create_dispatcher(*args, **options)
@@ -583,7 +579,7 @@ class OkexWS(Connection):
         orders = re.compile(f"{V5.ORDERS.pattern}|fills|sprd-trades")
         told = [entry.channel for entry in self._subscriptions if orders.match(entry.key)]
         if told and self.counts["connects"] > 1:
-            gap = f"{', '.join(told)}: what happened while disconnected is not known: ask the exchange"
+            gap = f"{', '.join(told)}: what happened meanwhile is not known: ask the exchange"
             okex_log.warning("%s.", gap)
             self._notify(GAP, gap)
 
@@ -629,8 +625,8 @@ class OkexWS(Connection):
         if what == "Disconnected":
             delay = self._login.wait or delay
         self._tries += 1
-        kind, line = f"{self.url} {self._tries} {reason}", f"{what}: {reason}. Next try in {delay:.1f} s."
-        CHORUS.log(kind, logging.WARNING, line)
+        line = f"{what}: {reason}. Next try in {delay:.1f} s."
+        CHORUS.log(f"{self.url} {self._tries} {reason}", logging.WARNING, line)
         if self._tries == 3 and not self.counts["connects"]:
             okex_log.warning("Blocked? %s Account of my.okx.com? %s Just looking? %s", *self.ways)
         self._notify(DISCONNECTED, reason)
@@ -736,29 +732,29 @@ def clients(
     for wanted in [channels] if isinstance(channels, str) else channels:
         many = is_pattern(wanted) and dialect_of(wanted).book(wanted) == "changes"
         for channel in OkexWS(wanted, **options)._finder.matching(wanted) if many else [wanted]:
-            if client := client_with_room(channel, made):
-                client.subscribe(channel)
+            if ws := client_with_room(channel, made):
+                ws.subscribe(channel)
             else:
                 made.append(OkexWS(channel, handler, sinks=sinks and {}, **options))
     recorder = Recorder([*made], sinks)
-    for client in made:
-        client._recorder = recorder
+    for ws in made:
+        ws._recorder = recorder
     return made
 
 
 def client_with_room(channel: str, among: Iterable[OkexWS]) -> OkexWS | None:
-    """The client for a channel: one of its endpoint, for a book that which has it, or has room."""
+    """The client for a channel: of its endpoint, and for a book one that has it, or has room."""
     dialect = dialect_of(channel)
-    fit = [client for client in among if client.dialect is dialect and not client._subscriptions.hopeless]
-    fit = [client for client in fit if client._endpoint_of(channel) in client._lines]
+    fit = [ws for ws in among if ws.dialect is dialect and ws._endpoint_of(channel) in ws._lines]
+    fit = [ws for ws in fit if not ws._subscriptions.hopeless]
     if dialect.book(channel) == "changes" and not is_pattern(channel):
-        has = [client for client in fit if channel in client.books]
-        fit = has or [client for client in fit if len(client.books) < MAX_DEEP_BOOKS]
+        has = [ws for ws in fit if channel in ws.books]
+        fit = has or [ws for ws in fit if len(ws.books) < MAX_DEEP_BOOKS]
     return fit[0] if fit else None
 
 
 def make_keeper(ws: OkexWS, channel: str) -> "Keeper | None":
-    """What looks after a channel's rows; None if the handler gets them as they are."""
+    """What looks after a channel's rows; None if they stay as they are."""
     if kind := ws.dialect.book(channel):
         signed = channel.startswith("sprd-")  # a spread's price may be negative
         return OrderBook(kind == "whole", signed, ws._freshness.doubt, ws.depth)
@@ -788,11 +784,11 @@ class Pace:
 
 
 class Route:
-    """Which of its lines a client uses, and when it leaves one. Of all clients, one at a time has no books."""
+    """Which line a client uses, and when it leaves it: of all clients one at a time, as its books end."""
 
     lock = threading.Lock()  # guards the next two
-    last: OkexWS | None = None  # who had the last turn to leave
-    until = 0.0  # monotonic: when that ends at the latest
+    until = 0.0  # monotonic: when the last turn to leave ends at the latest
+    last: "Route"  # whose it was
 
     def __init__(self, ws: OkexWS, rest: "Rest") -> None:
         self.ws = ws
@@ -801,7 +797,7 @@ class Route:
         self.stay()
 
     def stay(self) -> None:
-        self.closing = False  # whether the exchange will close it
+        self.closing = False  # whether the exchange will close this connection
         self.faster = ""  # the line to leave it for
         self.leave_at = inf  # monotonic: when it may be left, which is a turn to connect
 
@@ -810,29 +806,25 @@ class Route:
 
         An order may wait for its answer: for 5 s where the server will close, and else for ever.
         """
-        ws = self.ws
-        self.faster = "" if ws._orders._answers else LINE_TIMES.faster([*ws._lines], now - self.moved)
+        ws, orders = self.ws, self.ws._orders._answers
+        self.faster = "" if orders else LINE_TIMES.faster([*ws._lines], now - self.moved)
         if not self.closing and not self.faster:
             self.leave_at = inf
         elif self.leave_at == inf:
-            self._take_turn(now)
+            with Route.lock:
+                if now >= Route.until or Route.last.settled():
+                    Route.last, Route.until = self, now + 1.5
+                    self.leave_at = now + CONNECT_PACE.turn()
         if now >= self.leave_at:
             ws._login.complete.clear()  # so that no order follows
-            if not ws._orders._answers or (self.closing and now >= self.leave_at + 5.0):
-                why = "64008: it announced a service upgrade" if self.closing else "another line is faster"
-                raise Reconnect(why)
+            if not orders or (self.closing and now >= self.leave_at + 5.0):
+                upgrade = "64008: the exchange announced a service upgrade"
+                raise Reconnect(upgrade if self.closing else "another line is faster")
             ws._login.complete.set()
 
-    def _take_turn(self, now: float) -> None:
-        """Take the next turn, once the last client is subscribed again, or had 1.5 s."""
-        with Route.lock:
-            last = Route.last
-            if last and now < Route.until:
-                states = {entry.state for entry in last._subscriptions}
-                if last._route.leave_at < inf or not last._connected or {"wanted", "sent"} & states:
-                    return
-            Route.last, Route.until = self.ws, now + 1.5
-            self.leave_at = now + CONNECT_PACE.turn()
+    def settled(self) -> bool:
+        states = {entry.state for entry in self.ws._subscriptions}
+        return self.leave_at == inf and self.ws._connected and not states & {"wanted", "sent"}
 
     def change(self) -> None:
         """After a connection, go to the faster line, or from one that failed to the next."""
@@ -937,9 +929,8 @@ class Chorus:
     def sum_up(self, patience: float = 2.0) -> None:
         """Log what is held back, for a minute at most, once no more has come for so many seconds."""
         with self._lock:
-            now = monotonic()
-            times = ((kind, begun, last) for kind, (begun, last, *_) in self._lines.items())
-            over = [kind for kind, begun, last in times if now - last >= patience or now - begun >= 60.0]
+            now, items = monotonic(), self._lines.items()
+            over = [kind for kind, line in items if now - line[1] >= patience or now - line[0] >= 60.0]
             lines = [self._lines.pop(kind) for kind in over]
         for _, _, held, line, level in lines:
             if held:
@@ -1010,7 +1001,7 @@ class Freshness:
         """Why no order book is to be trusted now, or "". From any thread."""
         lag = self.lag(monotonic())
         if lag > MAX_LAG:
-            return f"what arrived in the last {lag:.0f} s is not read, or the line is dead"
+            return f"what may have arrived in the last {lag:.0f} s is not read, or the line is dead"
         return self._slept()
 
     def _slept(self) -> str:
@@ -1112,7 +1103,7 @@ class Subscriptions:
 
     @property
     def private(self) -> bool:
-        """Whether any channel needs a login."""
+        """Whether a channel needs a login."""
         return any(entry.private for entry in self)
 
     def want(self, channel: str) -> Subscription:
@@ -1175,7 +1166,7 @@ class Subscriptions:
         return requests
 
     def spend_request(self, now: float) -> bool:
-        """Count one more request of this connection as sent; False if the hour's are spent."""
+        """Count one more request as sent; False if the hour's are spent."""
         with self._lock:
             granted = now - self._requests[0] >= 3600
             if granted:
@@ -1184,8 +1175,7 @@ class Subscriptions:
 
     def _batches(self, due: list[Subscription], size: int) -> Iterator[list[Subscription]]:
         """What goes into each request: at most `size` channels, and so many bytes."""
-        batch: list[Subscription] = []
-        length = 0
+        batch, length = list[Subscription](), 0
         for entry in due:
             cost = len(self.dialect.subscribe([entry.channel]).encode())
             if batch and (len(batch) == size or length + cost > self.dialect.max_request):
@@ -1197,16 +1187,15 @@ class Subscriptions:
             yield batch
 
     def admit(self, entry: Subscription) -> bool:
-        """Confirm an unconfirmed channel by its first row. False if the row is not to be taken."""
+        """Confirm a channel by its first row. False if the row is not to be taken."""
         with self._lock:
             if entry.state == "sent":
                 self._enter(entry, "confirmed")
             # v1 pushes the account's state after a login, before it is asked for.
-            early = entry.private and entry.state == "wanted"
-            return early or entry.state == "confirmed"
+            return entry.state == "confirmed" or (entry.private and entry.state == "wanted")
 
     def find(self, key: str, id: str = "") -> Subscription | None:
-        """The one subscription that a message is about; None if that is not clear."""
+        """The subscription that a message is about; None if that is not clear."""
         with self._lock:
             meant = self._all_meant(key, id)
             return meant[0] if len(meant) == 1 and key not in self.dropped else None
@@ -1237,7 +1226,7 @@ class Subscriptions:
         return channel
 
     def ended(self, key: str, id: str = "") -> Subscription | None:
-        """The exchange ended a channel. Returns its subscription if nobody asked for that."""
+        """The exchange ended a channel. Returns it if nobody asked for that."""
         with self._lock:
             entry = self.find(key, id)
             if entry and entry.state == "leaving":
@@ -1248,25 +1237,28 @@ class Subscriptions:
             return None
 
     def refused(self, event: "WireEvent", why: str) -> list[Subscription]:
-        """The exchange refused something. Returns the channels that it was about."""
+        """The exchange refused something. Returns the channels concerned."""
         with self._lock:
             meant = self._all_meant(event.channel, event.id)
             shared = len(meant) > 1 and not event.channel  # then each is asked for by itself
             refused = [s for s in meant if s.state == "sent" or (s.state == "confirmed" and not shared)]
             for entry in refused:
+                reason = f"refused: {why}"
                 if event.code in TRANSIENT:
-                    self._fail(entry, "wanted", f"refused: {why}")
+                    self._fail(entry, "wanted", reason)
+                elif shared:
+                    entry.failed = -inf
+                    self._enter(entry, "wanted", reason)
                 else:
-                    entry.failed = -inf if shared else monotonic()
-                    self._enter(entry, "wanted" if shared else "refused", f"refused: {why}")
-                if entry.state == "refused":
+                    entry.failed = monotonic()
+                    self._enter(entry, "refused", reason)
                     entry.due = entry.failed + 60 * entry.retry if entry.retry else inf
                     entry.retry = min(10, 2 * entry.retry)
             self.hopeless = not self.proven and {entry.state for entry in self} == {"refused"}
             return refused
 
     def resubscribe(self, entry: Subscription, reason: str, late: bool = False) -> bool:
-        """End and begin the channel of a book that is out of sync, or late. False if it is on its way out."""
+        """End and begin a channel whose book is out of sync, or late. False if it is on its way out."""
         with self._lock:
             if entry.state not in ("sent", "confirmed"):
                 return False
@@ -1295,33 +1287,34 @@ class Subscriptions:
                     self._enter(entry, "wanted", reason)
 
     def check(self, now: float) -> list[tuple[Subscription, str]]:
-        """Ask again for what is late, or raise Reconnect. Returns the books that are late, and why."""
-        late = []
+        """Ask again for what is late, or raise Reconnect. Returns late books, and why they are."""
+        late, limit = [], f"{CONFIRM_TIMEOUT:.0f} s"
         with self._lock:
             waiting = any(s.due <= now and not s.request for s in self if s.state != "confirmed")
             if waiting and now - self._requests[0] < 3600:
                 raise Reconnect(f"all {REQUESTS_PER_HOUR} requests an hour of this connection are spent")
-            for entry in [s for s in self if s.state == "confirmed" and isinstance(s.keeper, OrderBook)]:
-                self._look(entry, entry.keeper, now)
-            for entry in [s for s in self if (s.request or s.state == "confirmed") and s.due <= now]:
-                channel, keeper = entry.channel, entry.keeper
+            for entry in [s for s in self if s.request or s.state == "confirmed"]:
+                channel, book = entry.channel, self.books.get(entry.channel)
+                if book and entry.state == "confirmed":
+                    self._look(entry, book, now)
+                if now < entry.due:
+                    continue
                 entry.due = inf
                 if entry.state == "sent":
                     self._fail(entry, "wanted", "not confirmed yet")
-                    line = f"{channel} is not confirmed after {CONFIRM_TIMEOUT:.0f} s."
-                    CHORUS.log(f"late at {now}", logging.WARNING, f"{line} Asking again in {entry.wait:.0f} s.")
+                    line = f"{channel} is not confirmed after {limit}. Asking again in {entry.wait:.0f} s."
+                    CHORUS.log(f"late at {now}", logging.WARNING, line)
                 elif entry.again:
-                    if isinstance(keeper, OrderBook) and not self.dialect.snapshots:
+                    if book and not self.dialect.snapshots:
                         # What still comes of the old subscription could be taken for the new book.
-                        raise Reconnect(f"{channel} was not unsubscribed within {CONFIRM_TIMEOUT:.0f} s")
+                        raise Reconnect(f"{channel} was not unsubscribed within {limit}")
                     self._left(entry)
                 elif entry.state == "leaving":
-                    okex_log.warning("%s: not confirmed to be unsubscribed. What still comes is dropped.", channel)
-                elif isinstance(keeper, OrderBook):
-                    why = f"no snapshot within {CONFIRM_TIMEOUT:.0f} s"
-                    if keeper.rows:
-                        why = f"nothing came on the channel for {entry.limit:.0f} s"
-                    late.append((entry, why))
+                    what = "not confirmed to be unsubscribed. What still comes is dropped."
+                    okex_log.warning("%s: %s", channel, what)
+                elif book:
+                    quiet = f"nothing came on the channel for {entry.limit:.0f} s"
+                    late.append((entry, quiet if book.rows else f"no snapshot within {limit}"))
             broken = [channel for channel in self.broken if channel in self.books]
             if broken and all(self.books[channel].ready for channel in broken):
                 self.broken.clear()
@@ -1329,21 +1322,19 @@ class Subscriptions:
                 CHORUS.log("in sync", logging.WARNING, f"{what} in sync again.")
         return late
 
-    def _look(self, entry: Subscription, book: Any, now: float) -> None:
+    def _look(self, entry: Subscription, book: "OrderBook", now: float) -> None:
         """Note whether rows came for a book, and said anything new."""
         if book.rows == entry.rows:
             return
         changed = book.sequence != entry.sequence
         if entry.rows and changed:
             entry.pause = 0
-        elif not entry.rows and not changed and entry.pause:  # a new snapshot: the channel was only quiet
+        elif not entry.rows and not changed and entry.pause:  # it was only quiet
             entry.limit = min(600.0, 2 * entry.limit)
         entry.rows, entry.sequence, entry.due = book.rows, book.sequence, now + entry.limit
 
-    # Transitions, under the lock.
-
     def _enter(self, entry: Subscription, state: str, reason: str = "") -> None:
-        """Change the state. A keeper is open while its channel may feed it; else it has the reason."""
+        """Change the state. A keeper is open while rows may come; else it has the reason."""
         flowed, flows = (each in ("sent", "confirmed") for each in (entry.state, state))
         entry.state, entry.due = state, 0.0
         if state == "confirmed":
@@ -1360,7 +1351,6 @@ class Subscriptions:
             entry.keeper.close(reason)
 
     def _left(self, entry: Subscription) -> None:
-        """A channel has been left: it begins anew, or is gone."""
         if entry.again:
             self._enter(entry, "wanted")
         else:
@@ -1369,7 +1359,7 @@ class Subscriptions:
             self.dropped.add(entry.key)
 
     def _fail(self, entry: Subscription, state: str, reason: str) -> None:
-        """Count a failure: the waits are 0, 1, 3, 7, … 60 s, and begin anew after two minutes without one."""
+        """Count a failure: the waits are 0, 1, 3, 7, … 60 s, and anew two minutes after the last."""
         lately = monotonic() - entry.failed < 120
         entry.wait = min(60.0, 2 * entry.wait + 1) if lately else 0.0
         entry.failed = monotonic()
