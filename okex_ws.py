@@ -766,146 +766,6 @@ def make_keeper(ws: OkexWS, channel: str) -> "Keeper | None":
     return Keeper(names) if names else None
 
 
-class Pace:
-    """Turns at least `spacing` seconds apart, of all clients: limits are per IP."""
-
-    def __init__(self, spacing: float) -> None:
-        self.spacing = spacing
-        self._next = 0.0  # monotonic
-        self._lock = threading.Lock()  # guards _next
-
-    def turn(self) -> float:
-        """Take the next turn: the seconds until it comes."""
-        with self._lock:
-            now = monotonic()
-            wait = max(0.0, self._next - now)
-            self._next = now + wait + self.spacing
-        return wait
-
-
-class Route:
-    """Which line a client uses, and when it leaves it: of all clients one at a time, as its books end."""
-
-    lock = threading.Lock()  # guards the next two
-    until = 0.0  # monotonic: when the last turn to leave ends at the latest
-    last: "Route"  # whose it was
-
-    def __init__(self, ws: OkexWS, rest: "Rest") -> None:
-        self.ws = ws
-        self.rest = rest
-        self.moved = -inf  # monotonic: when the line last changed
-        self.stay()
-
-    def stay(self) -> None:
-        self.closing = False  # whether the exchange will close this connection
-        self.faster = ""  # the line to leave it for
-        self.leave_at = inf  # monotonic: when it may be left, which is a turn to connect
-
-    def check(self, now: float) -> None:
-        """Raise Reconnect if it is this client's turn to leave a server that will close, or is slow.
-
-        An order may wait for its answer: for 5 s where the server will close, and else for ever.
-        """
-        ws, orders = self.ws, self.ws._orders._answers
-        self.faster = "" if orders else LINE_TIMES.faster([*ws._lines], now - self.moved)
-        if not self.closing and not self.faster:
-            self.leave_at = inf
-        elif self.leave_at == inf:
-            with Route.lock:
-                if now >= Route.until or Route.last.settled():
-                    Route.last, Route.until = self, now + 1.5
-                    self.leave_at = now + CONNECT_PACE.turn()
-        if now >= self.leave_at:
-            ws._login.complete.clear()  # so that no order follows
-            if not orders or (self.closing and now >= self.leave_at + 5.0):
-                upgrade = "64008: the exchange announced a service upgrade"
-                raise Reconnect(upgrade if self.closing else "another line is faster")
-            ws._login.complete.set()
-
-    def settled(self) -> bool:
-        states = {entry.state for entry in self.ws._subscriptions}
-        return self.leave_at == inf and self.ws._connected and not states & {"wanted", "sent"}
-
-    def change(self) -> None:
-        """After a connection, go to the faster line, or from one that failed to the next."""
-        here, *others = self.ws._lines
-        if self.faster:
-            others.sort(key=lambda line: line != self.faster)
-            times = [1000 * LINE_TIMES.last(line) for line in (self.faster, here)]
-            line = passwordless(origin_of(self.faster))
-            okex_log.info("Changing to %s (%.0f ms, here %.0f ms).", line, *times)
-        if self.faster or not self.closing:
-            self.use([*others, here])
-            self.moved = monotonic()
-
-    def use(self, lines: list[str]) -> None:
-        """The first of these lines is the one to connect to, and to ask for what REST has."""
-        ws, url = self.ws, lines[0]
-        ws.url, ws._lines = url, {line: ws._lines[line] for line in lines}
-        self.rest.use(url, ws._lines[url])
-
-
-class Lines:
-    """Times to connect to each line, TCP and TLS, measured once a minute for all clients."""
-
-    def __init__(self) -> None:
-        self.every = 60.0  # seconds
-        # By line, the last three in seconds; inf without an answer.
-        self.times = defaultdict[str, tuple[float, ...]](lambda: (inf, inf, inf))
-        self._due: dict[str, float] = {}  # by line, monotonic: when it may be measured again
-        self._lock = threading.Lock()  # held while measuring; guards _due
-
-    def last(self, line: str) -> float:
-        return self.times[origin_of(line)][-1]
-
-    def by_speed(self, ws: OkexWS) -> list[str]:
-        """The lines of a client, the fastest first. They are measured from now on until it ends."""
-
-        def follow() -> None:
-            while not ws._stop.wait(self.every):
-                self._measure(ws._lines)
-
-        self._measure(ws._lines)
-        threading.Thread(target=follow, name="okex_ws lines", daemon=True).start()
-        return sorted(ws._lines, key=self.last)
-
-    def faster(self, lines: list[str], since: float) -> str:
-        """A line twice as fast as the first of these, and by 20 ms, three times in a row; or "".
-
-        Nor is there one within ten minutes of the last change, `since` seconds ago.
-        """
-        here = self.times[origin_of(lines[0])]
-        for line in sorted(lines[1:], key=self.last) if since >= 600.0 else []:
-            there = self.times[origin_of(line)]
-            if all(max(2 * b, b + 0.02) <= a < inf for a, b in zip(here, there)):
-                return line
-        return ""
-
-    def _measure(self, proxies: dict[str, dict[str, Any]]) -> None:
-        """Connect to each of these lines, unless another client did so within a minute."""
-        for url, proxy in proxies.items():
-            line, seconds = origin_of(url), inf
-            with self._lock:
-                if monotonic() < self._due.get(line, 0.0):
-                    continue
-                with suppress(Exception):
-                    if not proxy or proxy is DIRECT:  # neither DNS nor loading certificates counts
-                        socket.getaddrinfo(urlsplit(line).hostname, None)
-                    authorities = os.environ.get("WEBSOCKET_CLIENT_CA_BUNDLE")
-                    context = ssl.create_default_context(cafile=authorities)
-                    pause(CONNECT_PACE.turn())
-                    began = monotonic()
-                    connect_as_websocket(line, proxy, 3.0, {"context": context})[0].close()
-                    seconds = monotonic() - began
-                self.times[line] = (*self.times[line][1:], seconds)
-                self._due[line] = monotonic() + self.every
-
-
-LINE_TIMES = Lines()
-CONNECT_PACE = Pace(0.34)  # OKX accepts 3 connects a second per IP (docs-v5 overview, 2026)
-FILL_PACE = Pace(0.125)  # OKX takes 10 of each of these requests a second per IP (docs-v5, 2026)
-
-
 class Chorus:
     """Log lines of hundreds of channels at once: the first in full, and the last with a count.
 
@@ -3340,6 +3200,146 @@ class Rest:
         type, series = V5.instrument_type(id), re.split(r"-\d{6}-", id)[0]  # BTC-ABOVE-DAILY
         more = {"OPTION": f"&instFamily={family_of(id)}", "EVENTS": f"&seriesId={series}"}.get(type, "")
         return self.get(f"/api/v5/public/instruments?instType={type}{more}&instId={id}", timeout)
+
+
+class Pace:
+    """Turns at least `spacing` seconds apart, of all clients: limits are per IP."""
+
+    def __init__(self, spacing: float) -> None:
+        self.spacing = spacing
+        self._next = 0.0  # monotonic
+        self._lock = threading.Lock()  # guards _next
+
+    def turn(self) -> float:
+        """Take the next turn: the seconds until it comes."""
+        with self._lock:
+            now = monotonic()
+            wait = max(0.0, self._next - now)
+            self._next = now + wait + self.spacing
+        return wait
+
+
+class Route:
+    """Which line a client uses, and when it leaves it: of all clients one at a time, as its books end."""
+
+    lock = threading.Lock()  # guards the next two
+    until = 0.0  # monotonic: when the last turn to leave ends at the latest
+    last: "Route"  # whose it was
+
+    def __init__(self, ws: OkexWS, rest: Rest) -> None:
+        self.ws = ws
+        self.rest = rest
+        self.moved = -inf  # monotonic: when the line last changed
+        self.stay()
+
+    def stay(self) -> None:
+        self.closing = False  # whether the exchange will close this connection
+        self.faster = ""  # the line to leave it for
+        self.leave_at = inf  # monotonic: when it may be left, which is a turn to connect
+
+    def check(self, now: float) -> None:
+        """Raise Reconnect if it is this client's turn to leave a server that will close, or is slow.
+
+        An order may wait for its answer: for 5 s where the server will close, and else for ever.
+        """
+        ws, orders = self.ws, self.ws._orders._answers
+        self.faster = "" if orders else LINE_TIMES.faster([*ws._lines], now - self.moved)
+        if not self.closing and not self.faster:
+            self.leave_at = inf
+        elif self.leave_at == inf:
+            with Route.lock:
+                if now >= Route.until or Route.last.settled():
+                    Route.last, Route.until = self, now + 1.5
+                    self.leave_at = now + CONNECT_PACE.turn()
+        if now >= self.leave_at:
+            ws._login.complete.clear()  # so that no order follows
+            if not orders or (self.closing and now >= self.leave_at + 5.0):
+                upgrade = "64008: the exchange announced a service upgrade"
+                raise Reconnect(upgrade if self.closing else "another line is faster")
+            ws._login.complete.set()
+
+    def settled(self) -> bool:
+        states = {entry.state for entry in self.ws._subscriptions}
+        return self.leave_at == inf and self.ws._connected and not states & {"wanted", "sent"}
+
+    def change(self) -> None:
+        """After a connection, go to the faster line, or from one that failed to the next."""
+        here, *others = self.ws._lines
+        if self.faster:
+            others.sort(key=lambda line: line != self.faster)
+            times = [1000 * LINE_TIMES.last(line) for line in (self.faster, here)]
+            line = passwordless(origin_of(self.faster))
+            okex_log.info("Changing to %s (%.0f ms, here %.0f ms).", line, *times)
+        if self.faster or not self.closing:
+            self.use([*others, here])
+            self.moved = monotonic()
+
+    def use(self, lines: list[str]) -> None:
+        """The first of these lines is the one to connect to, and to ask for what REST has."""
+        ws, url = self.ws, lines[0]
+        ws.url, ws._lines = url, {line: ws._lines[line] for line in lines}
+        self.rest.use(url, ws._lines[url])
+
+
+class Lines:
+    """Times to connect to each line, TCP and TLS, measured once a minute for all clients."""
+
+    def __init__(self) -> None:
+        self.every = 60.0  # seconds
+        # By line, the last three in seconds; inf without an answer.
+        self.times = defaultdict[str, tuple[float, ...]](lambda: (inf, inf, inf))
+        self._due: dict[str, float] = {}  # by line, monotonic: when it may be measured again
+        self._lock = threading.Lock()  # held while measuring; guards _due
+
+    def last(self, line: str) -> float:
+        return self.times[origin_of(line)][-1]
+
+    def by_speed(self, ws: OkexWS) -> list[str]:
+        """The lines of a client, the fastest first. They are measured from now on until it ends."""
+
+        def follow() -> None:
+            while not ws._stop.wait(self.every):
+                self._measure(ws._lines)
+
+        self._measure(ws._lines)
+        threading.Thread(target=follow, name="okex_ws lines", daemon=True).start()
+        return sorted(ws._lines, key=self.last)
+
+    def faster(self, lines: list[str], since: float) -> str:
+        """A line twice as fast as the first of these, and by 20 ms, three times in a row; or "".
+
+        Nor is there one within ten minutes of the last change, `since` seconds ago.
+        """
+        here = self.times[origin_of(lines[0])]
+        for line in sorted(lines[1:], key=self.last) if since >= 600.0 else []:
+            there = self.times[origin_of(line)]
+            if all(max(2 * b, b + 0.02) <= a < inf for a, b in zip(here, there)):
+                return line
+        return ""
+
+    def _measure(self, proxies: dict[str, dict[str, Any]]) -> None:
+        """Connect to each of these lines, unless another client did so within a minute."""
+        for url, proxy in proxies.items():
+            line, seconds = origin_of(url), inf
+            with self._lock:
+                if monotonic() < self._due.get(line, 0.0):
+                    continue
+                with suppress(Exception):
+                    if not proxy or proxy is DIRECT:  # neither DNS nor loading certificates counts
+                        socket.getaddrinfo(urlsplit(line).hostname, None)
+                    authorities = os.environ.get("WEBSOCKET_CLIENT_CA_BUNDLE")
+                    context = ssl.create_default_context(cafile=authorities)
+                    pause(CONNECT_PACE.turn())
+                    began = monotonic()
+                    connect_as_websocket(line, proxy, 3.0, {"context": context})[0].close()
+                    seconds = monotonic() - began
+                self.times[line] = (*self.times[line][1:], seconds)
+                self._due[line] = monotonic() + self.every
+
+
+LINE_TIMES = Lines()
+CONNECT_PACE = Pace(0.34)  # OKX accepts 3 connects a second per IP (docs-v5 overview, 2026)
+FILL_PACE = Pace(0.125)  # OKX takes 10 of each of these requests a second per IP (docs-v5, 2026)
 
 
 # ---------------------------------------------------------------------------------------------------------------
