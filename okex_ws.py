@@ -191,10 +191,10 @@ def on_close(ws: "OkexWS", code: int | None, reason: str | None) -> None:
 # The client: one WebSocketApp that comes back by itself, and passes what arrives to its parts.
 
 CONNECT_TIMEOUT = 10.0  # seconds, for each step of connecting: TCP, TLS, handshake
-SILENCE_MARGIN = 10.0  # seconds beyond ping_every until something must arrive, at least a pong
+SILENCE_MARGIN = 10.0  # seconds beyond ping_every until something must arrive
 MAX_LAG = 3.0  # seconds that reading may be late before order books do not answer
 MAX_RETRY = 30.0  # seconds between two tries to connect, at most
-MAX_DEEP_BOOKS = 30  # incremental order books on one connection (docs-v5, January 2026, advise fewer)
+MAX_DEEP_BOOKS = 30  # incremental books on one connection (docs-v5, January 2026, advise fewer)
 
 Handler = Callable[[str, list[Any]], None]
 
@@ -204,13 +204,13 @@ class Reconnect(Exception):
 
 
 class Connection(WebSocketApp):
-    """A WebSocketApp that connects within limits, and ends at once. It knows nothing of channels."""
+    """A WebSocketApp that connects within limits, ends at once, and knows no channels."""
 
     _reason = ""  # why the connection ended: the first reason that was given
-    _tls: threading.Lock  # of each connection: in OpenSSL no thread may read while another writes
+    _tls: threading.Lock  # of each connection: OpenSSL may not read while it writes
 
     def send(self, data: bytes | str, opcode: int = ABNF.OPCODE_TEXT) -> None:
-        """Send one message. Raises WebSocketConnectionClosedException while there is no connection."""
+        """Send one message, or raise WebSocketConnectionClosedException."""
         connection = self.sock  # once: the reading thread sets it to None at any moment
         if connection is None or not connection.connected:  # or this would go into the handshake
             raise websocket.WebSocketConnectionClosedException("not connected")
@@ -219,11 +219,11 @@ class Connection(WebSocketApp):
             with self._tls:
                 connection.send(data, opcode)
         except Exception:
-            self._hang_up("sending failed")  # half a frame may have left: nothing can follow it
+            self._hang_up("sending failed")  # half a frame may have left
             raise
 
     def _before_connect(self) -> list[str]:
-        """No headers: called right before connecting, to set limits. A login would follow a redirect."""
+        """No headers: called before connecting, to set limits. A login would follow redirects."""
         connection: Any = self.sock
         connection.settimeout(CONNECT_TIMEOUT)
         self._tls = threading.Lock()
@@ -236,7 +236,7 @@ class Connection(WebSocketApp):
         self.keep_running = False
         sock = getattr(self.sock, "sock", None)
         if sock:
-            with suppress(OSError):  # not sock.shutdown(): SSLSocket's own would go on in plain text
+            with suppress(OSError):  # SSLSocket's own would go on in plain text
                 socket.socket.shutdown(sock, socket.SHUT_RD)
 
 
@@ -313,12 +313,12 @@ def tell_lag(ws: "OkexWS") -> None:
     okex_log.warning("Reading is %s.", why if behind else "in time again")
     if behind:
         ws.counts["times behind"] += 1
-        # On its own thread: it may want what a handler that blocks is holding, and pings must go on.
+        # On its own thread: it may wait for a handler that blocks, and pings must go on.
         threading.Thread(target=ws._notify, args=(GAP, why), daemon=True).start()
 
 
 class OkexWS(Connection):
-    """A connection to the exchange that comes back by itself, with its subscriptions, until `close()`.
+    """A connection that comes back by itself, with its subscriptions, until `close()`.
 
     channels    names of one generation and one endpoint, e.g. ["trades:BTC-USDT", "tickers:ETH-USDT"]
     handler     called as handler(channel, rows) for each message, in order, on the reading thread;
@@ -337,7 +337,7 @@ class OkexWS(Connection):
     sinks       what stores rows, too, {"sqlite": "rows.db", "redis": "redis://localhost"}, or a Sink
                 of your own; `close()` writes what is queued. Without a handler nothing is printed
 
-    `books[channel]` is the live OrderBook of a channel, `counts` counts messages and what went wrong.
+    `books[channel]` is the live OrderBook of a channel, `counts` counts what came and went wrong.
     Override `on_status(status, detail)` to hear CONNECTED, SUBSCRIBED, DISCONNECTED, GAP, REFUSED, EXIT.
     """
 
@@ -349,7 +349,7 @@ class OkexWS(Connection):
 
     tracing = False  # whether messages are logged
     ping_level = logging.INFO  # of the log lines about pings, but for the first pong's
-    ways = ("proxy=.", 'region="eea".', "url= of tests/exchange.py.")  # out, where nothing connects
+    ways = ("proxy=.", 'region="eea".', "url= of tests/exchange.py.")  # out of it
     _fatal: BaseException | None = None  # what no retry can mend; run() raises it
     replayed_at = 0.0  # epoch seconds: when what is replayed now was received; 0 while live
 
@@ -380,7 +380,7 @@ class OkexWS(Connection):
         self._warned = set[str]()  # what is said only once
         self._endpoint_of = functools.partial(endpoint_of, url=url, region=region, simulated=simulated)
         lines = lines_of(first, url, region, simulated)
-        self._lines = {line: proxy_options(proxy, line) for line in lines}  # by URL; the first is in use
+        self._lines = {line: proxy_options(proxy, line) for line in lines}  # the first is in use
         rest = Rest(lines[0], simulated, self._lines[lines[0]])
         self._route = Route(self, rest)
         self._stop = threading.Event()  # set by close(): run() ends
@@ -392,7 +392,7 @@ class OkexWS(Connection):
         self._orders = Orders(self, rest)
         self._finder = Finder(rest)
         self._filler = Filler(self, rest, fill)
-        self._sending = threading.Lock()  # held while requests are sent: none goes to the next connection
+        self._sending = threading.Lock()  # while requests are sent to one connection
         self._connected = False  # from on_open to the end of the connection; under _sending
         self._tries = 0  # to connect, since a confirmation or a pong last came
         self._reader: threading.Thread | None = None  # which runs run()
@@ -469,7 +469,7 @@ class OkexWS(Connection):
             self._recorder.leave(self)
 
     def start(self) -> None:
-        """`run()` on a daemon thread: for scripts whose main thread is busy with a strategy."""
+        """`run()` on a daemon thread, for scripts that use their main thread."""
 
         def run() -> None:
             with suppress(BaseException):  # it is logged
@@ -478,7 +478,7 @@ class OkexWS(Connection):
         threading.Thread(target=run, name="okex_ws reader", daemon=True).start()
 
     def replay(self, path: str, speed: float = 1.0) -> None:
-        """Instead of `run()`, take the rows of a file that --sqlite or --jsonl wrote, see play_recording."""
+        """Instead of `run()`, take the rows of a recording, see play_recording."""
         play_recording([self], path, speed)
 
     def close(self, **_: Any) -> None:
@@ -488,7 +488,7 @@ class OkexWS(Connection):
         self._recorder.leave(self)
 
     def subscribe(self, *channels: str) -> None:
-        """Want these channels, now and after every reconnect. One that was refused is asked for again.
+        """Want these channels, now and after every reconnect, even one that was refused.
 
         Raises ValueError for a channel of another generation or endpoint, which takes another OkexWS,
         for a private channel without keys, and for a pattern once the client runs.
@@ -518,7 +518,7 @@ class OkexWS(Connection):
         self.subscribe(*channels)
 
     def unsubscribe(self, *channels: str) -> None:
-        """Want these channels, or all that match a pattern, no more. Their rows stop at once."""
+        """Want these channels, or what matches a pattern, no more. Their rows stop at once."""
         known = self.channels
         for channel in channels:
             for name in self._finder.drop(channel, known):
@@ -526,7 +526,7 @@ class OkexWS(Connection):
         self._send_due()
 
     def request(self, op: str, args: Any, timeout: float = 10.0, *, expires: float | None = None) -> list[Any]:
-        """Send an order, or a list of them, to v5, and return the exchange's answer, an object for each.
+        """Send an order, or a list of them, to v5. Returns the exchange's answer, an object for each.
 
         ws.request("order", {"instId": "BTC-USDT", "tdMode": "cash", "side": "buy", "ordType": "market",
                              "sz": "0.001", "tgtCcy": "base_ccy"})  # a spot buy without it: 0.001 USDT
@@ -536,8 +536,8 @@ class OkexWS(Connection):
         sprd-mass-cancel. For `instId` the exchange wants `instIdCode` since 2026: it is looked up once.
         An order or amendment that comes more than `expires` seconds from now (2 or more) is refused. The
         first login is waited for; then nothing is ever sent late, or twice. Raises ValueError for what
-        cannot be sent, and OrderError if it is refused, even in part, or its fate is unknown. Call it from
-        any thread but the handler's, on a client that logs in: with private channels, or without any.
+        cannot be sent, OrderError if it is refused, even in part, or its fate is unknown. Call it from any
+        thread but the handler's, on a client with private channels, or OkexWS([], credentials=…).
         """
         if threading.current_thread() is self._reader:
             raise RuntimeError("request() would wait for itself: call it from another thread")
@@ -549,13 +549,13 @@ class OkexWS(Connection):
         return self._orders.request(op, args, timeout, expires)
 
     def recall(self, channel: str, rows: Iterable[Any]) -> None:
-        """Before `run()`, say what an earlier run kept, oldest first: what it left out is fetched."""
+        """Before `run()`, give what was kept, oldest first: what it lacks is fetched."""
         entry = self._subscriptions.by_key.get(self.dialect.key(channel))
         if entry and isinstance(entry.keeper, TradeSeries):
             entry.keeper.recall(rows)
 
     def on_status(self, status: str, detail: str) -> None:
-        """Hear what happens to the connection, on any thread. Override it, or assign a function."""
+        """Hear what happens, on any thread. Override it, or assign a function."""
 
     def on_refused(self, channels: list[str], why: str) -> None:
         """Hear which channels the exchange refused, on the reading thread."""
@@ -588,14 +588,14 @@ class OkexWS(Connection):
         return wall_clock() + self._login.ahead
 
     def _read(self, *_: Any) -> None:
-        """Read until the connection ends, and say so in a close frame, whose answer nobody waits for."""
+        """Read until the connection ends; nobody waits for the answer to the close frame."""
         connection: Any = self.sock
         if self._stop.is_set():  # since before run_forever() set keep_running
             self._hang_up()
         try:
             Reader(self).run()
         finally:
-            with self._sending:  # or what is taken meanwhile would count as sent on the next one
+            with self._sending:  # or what is taken meanwhile would count as sent
                 self._connected = False
                 self._subscriptions.restart("disconnected")
             self._freshness.drained = inf
@@ -606,7 +606,7 @@ class OkexWS(Connection):
             connection.shutdown()
 
     def _tick(self, now: float) -> None:
-        """Do what is due once a second. Raises Reconnect if the connection is not to be trusted."""
+        """Once a second: raises Reconnect if the connection is not to be trusted."""
         self._freshness.check()
         self._login.check(now)
         for entry, why in self._subscriptions.check(now):
@@ -650,7 +650,7 @@ class OkexWS(Connection):
             okex_log.warning(message, exc_info=error)
 
     def _send_due(self) -> None:
-        """Send what is due: the login, if one is needed, and after it the requests for channels."""
+        """Send what is due: the login, where one is needed, then requests for channels."""
         now, login, table = monotonic(), self._login, self._subscriptions
         with self._sending, suppress(OSError, websocket.WebSocketException):  # the connection is gone
             if not self._connected:
@@ -703,7 +703,7 @@ class OkexWS(Connection):
         gap = f"{entry.channel}: {why}"
         CHORUS.log("gap", logging.WARNING, f"{gap}. Subscribing anew; a book is not valid until then.")
         self._notify(GAP, gap)
-        if not self.dialect.snapshots:  # what still comes of the old book could be taken for the new
+        if not self.dialect.snapshots:  # what still comes would be taken for the new book
             raise Reconnect(f"{entry.channel} is out of sync")
         self._send_due()
 
@@ -713,19 +713,19 @@ class OkexWS(Connection):
         okex_log.warning("Malformed message, dropped: %s: %s", *what)
 
     def _quote(self, text: str | bytes) -> str:
-        """What the exchange says, for the log. An echo of a login may be one that no mask knows."""
+        """What the exchange says, for the log. No mask knows every echo of a login."""
         return "(not quoted during a login)" if self._login.pending else printable_text(text)
 
 
 def clients(
     channels: str | Iterable[str], handler: Handler | None = None, *, sinks: Any = None, **options: Any
 ) -> list[OkexWS]:
-    """As many clients as the channels take, by endpoint, and with 30 incremental books each at most.
+    """As many clients as the channels take: by endpoint, and for 30 incremental books each.
 
         for ws in clients(["trades:BTC-USDT", "candle1m:BTC-USDT"], handler):
             ws.start()
 
-    Each has these options of OkexWS, and calls the handler on its own thread; they share the sinks.
+    Each has these options, and calls the handler on its own thread; they share the sinks.
     Patterns of incremental books are looked up at once, which may raise OSError.
     """
     made = list[OkexWS]()
@@ -743,7 +743,7 @@ def clients(
 
 
 def client_with_room(channel: str, among: Iterable[OkexWS]) -> OkexWS | None:
-    """The client for a channel: of its endpoint, and for a book one that has it, or has room."""
+    """The client for a channel: of its endpoint, and for a book with it, or with room."""
     dialect = dialect_of(channel)
     fit = [ws for ws in among if ws.dialect is dialect and ws._endpoint_of(channel) in ws._lines]
     fit = [ws for ws in fit if not ws._subscriptions.hopeless]
@@ -773,7 +773,7 @@ class Chorus:
     """
 
     def __init__(self) -> None:
-        # By kind, when one was logged and when the last came, monotonic; how many wait; the last.
+        # By kind, monotonic: when one was logged, and the last came; how many wait; the last.
         self._lines: dict[str, tuple[float, float, int, str, int]] = {}
         self._lock = threading.Lock()  # guards _lines
 
@@ -787,7 +787,7 @@ class Chorus:
             okex_log.log(level, "%s", line)
 
     def sum_up(self, patience: float = 2.0) -> None:
-        """Log what is held back, for a minute at most, once no more has come for so many seconds."""
+        """Log what is held back, after so many seconds without more, or a minute."""
         with self._lock:
             now, items = monotonic(), self._lines.items()
             over = [kind for kind, line in items if now - line[1] >= patience or now - line[0] >= 60.0]
@@ -837,7 +837,7 @@ class Freshness:
             self._answers_pings, self._pinged = True, 0.0
 
     def check(self) -> None:
-        """Raise Reconnect if the machine slept, or the connection is dead: not even pongs arrive."""
+        """Raise Reconnect if the machine slept, or the connection is dead."""
         if slept := self._slept():
             raise Reconnect(slept)
         self._clock_offset = wall_clock() - monotonic()  # the clocks drift
@@ -849,7 +849,7 @@ class Freshness:
             raise Reconnect(f"a ping was answered after {latency:.0f} ms")
 
     def lag(self, now: float) -> float:
-        """Seconds that what is read may be late, by what waits in the socket, and by pings."""
+        """Seconds that reading may be late, by what waits in the socket, and by pings."""
         lag = max(0.0, now - self.drained)
         if self._answers_pings:
             return max(lag, now - (self._pinged or now), (self.latency or 0.0) / 1000)
@@ -861,7 +861,7 @@ class Freshness:
         """Why no order book is to be trusted now, or "". From any thread."""
         lag = self.lag(monotonic())
         if lag > MAX_LAG:
-            return f"what may have arrived in the last {lag:.0f} s is not read, or the line is dead"
+            return f"what may have arrived in the last {lag:.0f} s is not read"
         return self._slept()
 
     def _slept(self) -> str:
@@ -873,9 +873,9 @@ class Freshness:
 
 
 # ---------------------------------------------------------------------------------------------------------------
-# Subscriptions: what is wanted of one connection, and how far each channel has come. No socket, no thread.
+# Subscriptions: what is wanted of one connection, and how far it has come. No socket, no thread.
 
-CONFIRM_TIMEOUT = 10.0  # seconds for a confirmation, a login's answer, or a book's snapshot to come
+CONFIRM_TIMEOUT = 10.0  # seconds for a confirmation, a login's answer, or a snapshot
 REQUESTS_PER_HOUR = 480  # subscribe + unsubscribe + login on one connection (docs-v5 overview, 2026)
 REQUESTS_PER_OPEN = 100  # so many channels are asked for one by one: refusals are told apart
 
@@ -909,13 +909,13 @@ class Subscription:
         self.private = private  # whether it needs a login
         self.keeper: Keeper | None = None  # another one each time that the user begins anew
         self.state = "wanted"
-        self.due = 0.0  # monotonic: when to ask for what the state wants, or when that is late
+        self.due = 0.0  # monotonic: when to ask, or when what was asked for is late
         self.request = ""  # id of the request that asked for it; "" while none has
         self.again = False  # leaving, and then to be wanted again
         self.failed = -inf  # monotonic: when it last failed; -inf if the user wants it since
         self.wait = 0.0  # seconds from that failure to the next try
-        self.retry = 0  # minutes to the next try once it is refused; 0 if it never was confirmed
-        self.pause = 0  # minutes to the next try once its book is late; 0 if it changed since
+        self.retry = 0  # minutes to the next try if refused; 0 if it never was confirmed
+        self.pause = 0  # minutes to the next try if its book is late; 0 if it changed since
         self.rows, self.sequence = 0, None  # of its book, when it was last looked at
         # The exchange repeats these after some 60 s without a change.
         repeated = re.match("(books|books-l2-tbt|books50-l2-tbt|books5|bbo-tbt)(:|$)", key)
@@ -946,12 +946,12 @@ class Subscriptions:
         self.dialect = dialect
         self.make_keeper = make_keeper
         self.by_key: dict[str, Subscription] = {}  # one look-up needs no lock
-        self.books: dict[str, OrderBook] = {}  # by channel, as its user wrote it; nor does one here
+        self.books: dict[str, OrderBook] = {}  # by channel; nor does one here
         self.dropped = set[str]()  # keys of which rows may still come, unwanted
-        self.broken = set[str]()  # channels of books that had a gap, until all are in sync again
+        self.broken = set[str]()  # of books that had a gap, until all are in sync
         self.proven = False  # a channel ever was confirmed
         self.hopeless = False  # none ever was, and all are refused
-        self._spaced = defaultdict[tuple[str, bool], float](float)  # see take_due(): when more may leave
+        self._spaced = defaultdict[tuple[str, bool], float](float)  # when more may leave, see take_due()
         self._requests = deque([-inf] * REQUESTS_PER_HOUR, REQUESTS_PER_HOUR)  # when the last ones left
         self._ids = itertools.count(1)
         # Guards all of this, is taken before keepers' locks, and never held while sending.
@@ -1008,8 +1008,8 @@ class Subscriptions:
         with self._lock:
             for states, op in (("leaving",), "unsubscribe"), (("wanted", "refused"), "subscribe"):
                 due = [s for s in self if s.state in states and not s.request and s.due <= now]
-                # What the user wants may leave one by one; what failed, in few requests, a second
-                # apart; late books, of which there may be hundreds, 20 s.
+                # What the user wants may leave one by one; what failed, in few requests, each
+                # second; books that are late, of which there may be hundreds, each 20 s.
                 urgent = [s for s in due if s.failed == -inf]
                 failed = [s for s in due if s.failed > -inf and now >= self._spaced[op, s.pause > 0]]
                 self._spaced |= {(op, s.pause > 0): now + (20.0 if s.pause else 1.0) for s in failed}
@@ -1061,7 +1061,7 @@ class Subscriptions:
             return meant[0] if len(meant) == 1 and key not in self.dropped else None
 
     def _all_meant(self, key: str, id: str) -> list[Subscription]:
-        """What a message may be about, by its request's id or its name, which may lack filters."""
+        """What a message may be about, by its request's id, or a name that may lack filters."""
         exact = self.by_key.get(key)
         if exact and id in ("", exact.request):
             return [exact]
@@ -1072,7 +1072,7 @@ class Subscriptions:
         return [exact] if exact in among else [s for s in among if self.dialect.covers(key, s.key)]
 
     def confirmed(self, key: str, id: str = "") -> str:
-        """The exchange confirmed a channel. Returns its name; of many, only the last is logged."""
+        """The exchange confirmed a channel: its name. Of many, only the last is logged."""
         with self._lock:
             entry = self.find(key, id)
             if entry and entry.state in ("wanted", "sent"):
@@ -1118,7 +1118,7 @@ class Subscriptions:
             return refused
 
     def resubscribe(self, entry: Subscription, reason: str, late: bool = False) -> bool:
-        """End and begin a channel whose book is out of sync, or late. False if it is on its way out."""
+        """End and begin a channel that is out of sync, or late. False if it is not subscribed."""
         with self._lock:
             if entry.state not in ("sent", "confirmed"):
                 return False
@@ -1139,7 +1139,7 @@ class Subscriptions:
             self._spaced.clear()
             self.dropped.clear()
             for entry in self:
-                # A book of v1 that went wrong cost the connection, and may again: it has to wait.
+                # A book of v1 that went wrong, and cost the connection, has to wait.
                 if entry.state == "leaving" and not (entry.again and self.dialect.snapshots):
                     self._left(entry)
                 elif entry.state != "refused" or entry.retry:
@@ -1147,12 +1147,12 @@ class Subscriptions:
                     self._enter(entry, "wanted", reason)
 
     def check(self, now: float) -> list[tuple[Subscription, str]]:
-        """Ask again for what is late, or raise Reconnect. Returns late books, and why they are."""
+        """Ask again for what is late, or raise Reconnect. Returns late books, and why."""
         late, limit = [], f"{CONFIRM_TIMEOUT:.0f} s"
         with self._lock:
             waiting = any(s.due <= now and not s.request for s in self if s.state != "confirmed")
             if waiting and now - self._requests[0] < 3600:
-                raise Reconnect(f"all {REQUESTS_PER_HOUR} requests an hour of this connection are spent")
+                raise Reconnect(f"all {REQUESTS_PER_HOUR} requests an hour are spent")
             for entry in [s for s in self if s.request or s.state == "confirmed"]:
                 channel, book = entry.channel, self.books.get(entry.channel)
                 if book and entry.state == "confirmed":
@@ -1166,7 +1166,7 @@ class Subscriptions:
                     CHORUS.log(f"late at {now}", logging.WARNING, line)
                 elif entry.again:
                     if book and not self.dialect.snapshots:
-                        # What still comes of the old subscription could be taken for the new book.
+                        # What still comes would be taken for the new book.
                         raise Reconnect(f"{channel} was not unsubscribed within {limit}")
                     self._left(entry)
                 elif entry.state == "leaving":
@@ -1219,7 +1219,7 @@ class Subscriptions:
             self.dropped.add(entry.key)
 
     def _fail(self, entry: Subscription, state: str, reason: str) -> None:
-        """Count a failure: the waits are 0, 1, 3, 7, … 60 s, and anew two minutes after the last."""
+        """Count a failure: the waits are 0, 1, 3, 7, … 60 s, and anew after two minutes."""
         lately = monotonic() - entry.failed < 120
         entry.wait = min(60.0, 2 * entry.wait + 1) if lately else 0.0
         entry.failed = monotonic()
@@ -3220,7 +3220,7 @@ class Pace:
 
 
 class Route:
-    """Which line a client uses, and when it leaves it: of all clients one at a time, as its books end."""
+    """Which line a client uses, and when it leaves it: one client at a time has no books."""
 
     lock = threading.Lock()  # guards the next two
     until = 0.0  # monotonic: when the last turn to leave ends at the latest
@@ -3238,9 +3238,9 @@ class Route:
         self.leave_at = inf  # monotonic: when it may be left, which is a turn to connect
 
     def check(self, now: float) -> None:
-        """Raise Reconnect if it is this client's turn to leave a server that will close, or is slow.
+        """Raise Reconnect if it is the client's turn to leave a server that closes, or is slow.
 
-        An order may wait for its answer: for 5 s where the server will close, and else for ever.
+        An order may wait for its answer: for 5 s where the server closes, and else for ever.
         """
         ws, orders = self.ws, self.ws._orders._answers
         self.faster = "" if orders else LINE_TIMES.faster([*ws._lines], now - self.moved)
@@ -3275,7 +3275,7 @@ class Route:
             self.moved = monotonic()
 
     def use(self, lines: list[str]) -> None:
-        """The first of these lines is the one to connect to, and to ask for what REST has."""
+        """Connect, and ask REST, by the first of these lines."""
         ws, url = self.ws, lines[0]
         ws.url, ws._lines = url, {line: ws._lines[line] for line in lines}
         self.rest.use(url, ws._lines[url])
@@ -3295,7 +3295,7 @@ class Lines:
         return self.times[origin_of(line)][-1]
 
     def by_speed(self, ws: OkexWS) -> list[str]:
-        """The lines of a client, the fastest first. They are measured from now on until it ends."""
+        """A client's lines, the fastest first. They are measured until it ends."""
 
         def follow() -> None:
             while not ws._stop.wait(self.every):
@@ -3306,7 +3306,7 @@ class Lines:
         return sorted(ws._lines, key=self.last)
 
     def faster(self, lines: list[str], since: float) -> str:
-        """A line twice as fast as the first of these, and by 20 ms, three times in a row; or "".
+        """A line twice as fast as the first, and by 20 ms, three times in a row; or "".
 
         Nor is there one within ten minutes of the last change, `since` seconds ago.
         """
@@ -3325,7 +3325,7 @@ class Lines:
                 if monotonic() < self._due.get(line, 0.0):
                     continue
                 with suppress(Exception):
-                    if not proxy or proxy is DIRECT:  # neither DNS nor loading certificates counts
+                    if not proxy or proxy is DIRECT:  # no DNS, and no loading of certificates, counts
                         socket.getaddrinfo(urlsplit(line).hostname, None)
                     authorities = os.environ.get("WEBSOCKET_CLIENT_CA_BUNDLE")
                     context = ssl.create_default_context(cafile=authorities)
@@ -3339,7 +3339,7 @@ class Lines:
 
 LINE_TIMES = Lines()
 CONNECT_PACE = Pace(0.34)  # OKX accepts 3 connects a second per IP (docs-v5 overview, 2026)
-FILL_PACE = Pace(0.125)  # OKX takes 10 of each of these requests a second per IP (docs-v5, 2026)
+FILL_PACE = Pace(0.125)  # OKX takes 10 of each request a second per IP (docs-v5, 2026)
 
 
 # ---------------------------------------------------------------------------------------------------------------
