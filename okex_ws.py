@@ -303,6 +303,16 @@ def heed_refusal(ws: "OkexWS", event: "WireEvent") -> None:
         raise Reconnect("every channel was refused")
 
 
+def doubt_orders(ws: "OkexWS") -> None:
+    """After a reconnect, say of which channels nobody tells what was missed."""
+    orders = re.compile(f"{V5.ORDERS.pattern}|fills|sprd-trades")
+    told = [entry.channel for entry in ws._subscriptions if orders.match(entry.key)]
+    if told and ws.counts["connects"] > 1:
+        gap = f"{', '.join(told)}: what happened meanwhile is not known: ask the exchange"
+        okex_log.warning("%s.", gap)
+        ws._notify(GAP, gap)
+
+
 def tell_lag(ws: "OkexWS") -> None:
     """Say once that reading falls behind, or has caught up. On the heartbeat's thread."""
     behind = ws._freshness.lag(monotonic()) > MAX_LAG
@@ -342,7 +352,7 @@ class OkexWS(Connection):
     """
 
     # Bound here: a script that this is pasted into may have functions of the same names.
-    receive, _heed, _tell_lag = on_message, heed, tell_lag
+    receive, _heed, _doubt_orders, _tell_lag = on_message, heed, doubt_orders, tell_lag
     _inflate = staticmethod(inflate)
     _on_open, _on_error, _on_close = on_open, on_error, on_close
     _send_heartbeat = send_heartbeat
@@ -574,15 +584,6 @@ class OkexWS(Connection):
         self._freshness.start(monotonic())
         self._connected = True
 
-    def _doubt_orders(self) -> None:
-        """After a reconnect, say of which channels nobody tells what was missed."""
-        orders = re.compile(f"{V5.ORDERS.pattern}|fills|sprd-trades")
-        told = [entry.channel for entry in self._subscriptions if orders.match(entry.key)]
-        if told and self.counts["connects"] > 1:
-            gap = f"{', '.join(told)}: what happened meanwhile is not known: ask the exchange"
-            okex_log.warning("%s.", gap)
-            self._notify(GAP, gap)
-
     def exchange_time(self) -> float:
         """Seconds since 1970 by the exchange's clock, as the latest handshake gave it."""
         return wall_clock() + self._login.ahead
@@ -709,8 +710,8 @@ class OkexWS(Connection):
 
     def _malformed(self, reason: str, message: str | bytes) -> None:
         self.counts["malformed"] += 1
-        what = printable_text(reason), self._quote(message)
-        okex_log.warning("Malformed message, dropped: %s: %s", *what)
+        reason = printable_text(reason)
+        okex_log.warning("Malformed message, dropped: %s: %s", reason, self._quote(message))
 
     def _quote(self, text: str | bytes) -> str:
         """What the exchange says, for the log. No mask knows every echo of a login."""
@@ -938,8 +939,8 @@ class Subscriptions:
     refused     the exchange said no          wanted       want()
                                               sent         take_due(): if it was confirmed before
 
-    Any state becomes wanted, or gone, with a lost connection: restart(); but what never was confirmed stays
-    refused. A keeper is open while its channel is sent or confirmed. Times are monotonic, in seconds.
+    With a lost connection all become wanted, or gone: restart(); but what never was confirmed stays
+    refused. A keeper is open while its channel is sent or confirmed. Times are monotonic seconds.
     """
 
     def __init__(self, dialect: "Dialect", make_keeper: Callable[[str], Keeper | None] = lambda channel: None) -> None:
@@ -949,13 +950,11 @@ class Subscriptions:
         self.books: dict[str, OrderBook] = {}  # by channel; nor does one here
         self.dropped = set[str]()  # keys of which rows may still come, unwanted
         self.broken = set[str]()  # of books that had a gap, until all are in sync
-        self.proven = False  # a channel ever was confirmed
-        self.hopeless = False  # none ever was, and all are refused
+        self.proven = self.hopeless = False  # one ever was confirmed; or none, and all are refused
         self._spaced = defaultdict[tuple[str, bool], float](float)  # when more may leave, see take_due()
         self._requests = deque([-inf] * REQUESTS_PER_HOUR, REQUESTS_PER_HOUR)  # when the last ones left
         self._ids = itertools.count(1)
-        # Guards all of this, is taken before keepers' locks, and never held while sending.
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # guards it all; before keepers' locks, not while sending
 
     def __iter__(self) -> Iterator[Subscription]:
         with self._lock:
@@ -963,7 +962,6 @@ class Subscriptions:
 
     @property
     def private(self) -> bool:
-        """Whether a channel needs a login."""
         return any(entry.private for entry in self)
 
     def want(self, channel: str) -> Subscription:
@@ -1014,7 +1012,7 @@ class Subscriptions:
                 failed = [s for s in due if s.failed > -inf and now >= self._spaced[op, s.pause > 0]]
                 self._spaced |= {(op, s.pause > 0): now + (20.0 if s.pause else 1.0) for s in failed}
                 each = ceil(len(urgent) / REQUESTS_PER_OPEN)
-                for batch in (*self._batches(urgent, each), *self._batches(failed, len(failed))):
+                for batch in self._batches(urgent, each) + self._batches(failed, len(failed)):
                     if not self.spend_request(now):
                         break
                     id = f"r{next(self._ids)}"
@@ -1033,26 +1031,25 @@ class Subscriptions:
                 self._requests.append(now)
             return granted
 
-    def _batches(self, due: list[Subscription], size: int) -> Iterator[list[Subscription]]:
+    def _batches(self, due: list[Subscription], size: int) -> list[list[Subscription]]:
         """What goes into each request: at most `size` channels, and so many bytes."""
-        batch, length = list[Subscription](), 0
+        batches, room = list[list[Subscription]](), 0
         for entry in due:
             cost = len(self.dialect.subscribe([entry.channel]).encode())
-            if batch and (len(batch) == size or length + cost > self.dialect.max_request):
-                yield batch
-                batch, length = [], 0
-            batch.append(entry)
-            length += cost
-        if batch:
-            yield batch
+            if cost > room or len(batches[-1]) == size:
+                batches.append([])
+                room = self.dialect.max_request
+            batches[-1].append(entry)
+            room -= cost
+        return batches
 
     def admit(self, entry: Subscription) -> bool:
         """Confirm a channel by its first row. False if the row is not to be taken."""
         with self._lock:
             if entry.state == "sent":
                 self._enter(entry, "confirmed")
-            # v1 pushes the account's state after a login, before it is asked for.
-            return entry.state == "confirmed" or (entry.private and entry.state == "wanted")
+            early = entry.private and entry.state == "wanted"  # v1 pushes the account unasked
+            return early or entry.state == "confirmed"
 
     def find(self, key: str, id: str = "") -> Subscription | None:
         """The subscription that a message is about; None if that is not clear."""
@@ -1164,10 +1161,10 @@ class Subscriptions:
                     self._fail(entry, "wanted", "not confirmed yet")
                     line = f"{channel} is not confirmed after {limit}. Asking again in {entry.wait:.0f} s."
                     CHORUS.log(f"late at {now}", logging.WARNING, line)
+                elif entry.again and book and not self.dialect.snapshots:
+                    # What still comes would be taken for the new book.
+                    raise Reconnect(f"{channel} was not unsubscribed within {limit}")
                 elif entry.again:
-                    if book and not self.dialect.snapshots:
-                        # What still comes would be taken for the new book.
-                        raise Reconnect(f"{channel} was not unsubscribed within {limit}")
                     self._left(entry)
                 elif entry.state == "leaving":
                     what = "not confirmed to be unsubscribed. What still comes is dropped."
