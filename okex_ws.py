@@ -200,7 +200,7 @@ Handler = Callable[[str, list[Any]], None]
 
 
 class Reconnect(Exception):
-    """Ends a connection, with the reason, on the reading thread; another one follows."""
+    """Ends a connection, with the reason, on the reading thread; another follows."""
 
 
 class Connection(WebSocketApp):
@@ -415,7 +415,8 @@ class OkexWS(Connection):
 
     def __repr__(self) -> str:
         """<OkexWS wss://ws.okx.com/ws/v5/public connected, trades:BTC-USDT confirmed>"""
-        state = "closed" if self._stop.is_set() else "connected" if self._connected else "not connected"
+        state = "connected" if self._connected else "not connected"
+        state = "closed" if self._stop.is_set() else state
         told = [f", {channel} {how}" for channel, how in self.channels.items()]
         if len(told) > 10:
             told[9:] = [f" and {len(told) - 9} more"]
@@ -474,7 +475,7 @@ class OkexWS(Connection):
             self._filler.end()
             CHORUS.sum_up(0.0)
             self.ended.set()
-            self._login.complete.set()  # no order has to wait for it any longer
+            self._login.complete.set()  # no order waits any longer
             self._notify(EXIT, explain(self._fatal, self.url) if self._fatal else "closed")
             self._recorder.leave(self)
 
@@ -622,7 +623,8 @@ class OkexWS(Connection):
             reason += " (OKX closed port 8443 on 2026-10-31: leave the port out)"
         rounds, untried = divmod(self._tries + 1, len(self._lines))
         longest = min(MAX_RETRY, 2.0 ** min(rounds - 1, 5))  # 1, 2, 4, … 30
-        delay = 0.0 if untried or (self._route.leave_at < inf and not self._tries) else uniform(0, longest)
+        left = self._route.leave_at < inf and not self._tries
+        delay = 0.0 if untried or left else uniform(0, longest)
         if what == "Disconnected":
             delay = self._login.wait or delay
         self._tries += 1
@@ -862,7 +864,7 @@ class Freshness:
         """Why no order book is to be trusted now, or "". From any thread."""
         lag = self.lag(monotonic())
         if lag > MAX_LAG:
-            return f"what may have arrived in the last {lag:.0f} s is not read"
+            return f"what may have arrived in the last {lag:.0f} s is not read, or the line is dead"
         return self._slept()
 
     def _slept(self) -> str:
