@@ -332,7 +332,7 @@ class OkexWS(Connection):
 
     channels    names of one generation and one endpoint, e.g. ["trades:BTC-USDT", "tickers:ETH-USDT"]
     handler     called as handler(channel, rows) for each message, in order, on the reading thread;
-                see `fields` for rows that the exchange sends as lists
+                a row has the exchange's own names, or those of `fields` where it is a list there
     url         another host, or another URL altogether, see `endpoint`; of several, the fastest
     credentials for private channels, if not those of the environment, see Credentials; with them
                 and no channels, it connects to where orders go, see `request`
@@ -345,7 +345,7 @@ class OkexWS(Connection):
                 0: not. Their rows come late, and have "restored": true
     final       whether the handler gets v5's final candles alone
     sinks       what stores rows, too, {"sqlite": "rows.db", "redis": "redis://localhost"}, or a Sink
-                of your own; `close()` writes what is queued. Without a handler nothing is printed
+                of your own, written to the end by `close()`. Without a handler nothing is printed
 
     `books[channel]` is the live OrderBook of a channel, `counts` counts what came and went wrong.
     Override `on_status(status, detail)` to hear CONNECTED, SUBSCRIBED, DISCONNECTED, GAP, REFUSED, EXIT.
@@ -359,7 +359,7 @@ class OkexWS(Connection):
 
     tracing = False  # whether messages are logged
     ping_level = logging.INFO  # of the log lines about pings, but for the first pong's
-    ways = ("proxy=.", 'region="eea".', "url= of tests/exchange.py.")  # out of it
+    ways = ("proxy=.", 'region="eea".', "url= of tests/exchange.py.")  # if nothing connects
     _fatal: BaseException | None = None  # what no retry can mend; run() raises it
     replayed_at = 0.0  # epoch seconds: when what is replayed now was received; 0 while live
 
