@@ -540,7 +540,7 @@ class OkexWS(Connection):
         """Send an order, or a list of them, to v5. Returns the exchange's answer, an object for each.
 
         ws.request("order", {"instId": "BTC-USDT", "tdMode": "cash", "side": "buy", "ordType": "market",
-                             "sz": "0.001", "tgtCcy": "base_ccy"})  # a spot buy without it: 0.001 USDT
+                             "sz": "0.001", "tgtCcy": "base_ccy"})  # without tgtCcy, it buys for 0.001 USDT
 
         `op` is order, cancel-order, amend-order, batch-orders, batch-cancel-orders, batch-amend-orders or
         mass-cancel; on a client of /business, sprd-order, sprd-amend-order, sprd-cancel-order or
