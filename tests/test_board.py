@@ -3,12 +3,10 @@
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 
-from conftest import SCRIPT, wait_for
+from conftest import finish_all, wait_for
 from exchange import Exchange
 
 import okex_ws
@@ -254,6 +252,5 @@ def test_the_board_goes_together_with_a_sink(terminal, exchange, tmp_path):
 
 
 def test_a_board_without_a_terminal_is_wrong_usage():
-    for arguments in (["--board"], ["--board", "--jsonl", "-"], ["--board", "--offline"]):
-        run = subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True, timeout=20)
-        assert run.returncode == 2 and "--board draws on a terminal" in run.stderr, arguments
+    for arguments, status, _, err in finish_all([["--board"], ["--board", "--jsonl", "-"], ["--board", "--offline"]]):
+        assert status == 2 and "--board draws on a terminal" in err, arguments
