@@ -298,7 +298,7 @@ ANY_ROW = ANY_JSON | st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(ANY_ROW, st.sampled_from(["snapshot", "update", ""])), max_size=5), st.booleans())
 def test_any_json_is_a_book_with_numbers_in_it_or_out_of_sync(rows, whole):
     book = OrderBook(whole)
