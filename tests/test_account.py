@@ -92,8 +92,6 @@ def spoken(exchange, number=None):
 
 
 # -- Login
-
-
 def test_logins_are_signed_as_the_documentation_has_it():
     keys = Credentials("c821db84-6fbd-11e4-a9e3-c86000d26d7c", "SECRET0123456789")
     parameters = {"api_key": keys.api_key, "sign": "03C713CC12A207535118B286B606F6EE"}
@@ -285,8 +283,6 @@ def test_no_redirect_is_followed_and_no_key_sent_after_one(exchange, connect, im
 
 
 # -- Orders
-
-
 def test_an_order_is_placed_amended_and_cancelled(exchange, trader):
     (placed,) = trader.request("order", {**BUY, "clOrdId": "b15"})
     assert placed["sCode"] == "0" and placed["clOrdId"] == "b15"
@@ -555,8 +551,6 @@ def test_an_order_that_this_client_cannot_place_is_refused_before_it_is_sent(key
 
 
 # -- Secrets
-
-
 def test_secrets_are_hidden_however_they_are_written(caplog):
     caplog.set_level(logging.DEBUG)
     secrets = ["Ab/cd", "Ab/cd+ef==gh secret/", 'pass"word\\é with quotes']  # one may begin like another
@@ -618,8 +612,6 @@ def test_no_status_url_repr_or_traceback_shows_a_secret(exchange, connect, keys,
 
 
 # -- On the command line
-
-
 def test_offline_has_an_account():
     status, out, err = finish("--offline", "account", "orders:instType=ANY", "--count", "1", "--jsonl", "-")
     assert status == 0 and [ccy["cashBal"] for ccy in json.loads(out)["row"]["details"]] == ["1", "10000"]

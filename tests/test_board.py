@@ -3,12 +3,10 @@
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 
-from conftest import SCRIPT, wait_for
+from conftest import finish_all, wait_for
 from exchange import Exchange
 
 import okex_ws
@@ -118,8 +116,6 @@ def test_the_best_of_both_sides_are_in_the_middle_of_the_ladder_unless_it_is_out
 
 
 # -- What the picture is made of
-
-
 def test_what_is_noted_and_kept_becomes_a_picture(connect):
     client = connect("tickers:BTC-USDT", "trades:BTC-USDT", "books:BTC-USDT", "funding-rate:BTC-USDT-SWAP")
     board = Board([client], [], [f"Connected to {client.url}."])
@@ -171,18 +167,6 @@ def test_a_row_that_was_restored_is_not_taken_for_the_newest(exchange):
     assert [quote.last for quote in seen.quotes] == ["  9", "  7"] and len(seen.trades) == 1
 
 
-def test_the_first_moments_are_not_taken_for_a_rate(exchange):
-    """Five messages in five thousandths of a second are not a thousand a second."""
-    client = okex_ws.OkexWS("trades:BTC-USDT", url=exchange.url)
-    board = Board([client], [], [])
-    board.status()
-    client.counts["messages"] = 5
-    assert re.search(r"  [1-5] msg/s$", board.status()[0])
-    board.began -= 4.0
-    client.counts["messages"] = 8_000
-    assert re.search(r"  [12],\d\d\d msg/s$", board.status()[0])
-
-
 def test_what_is_subscribed_while_a_picture_is_made_does_not_stop_it():
     client = okex_ws.OkexWS("books:BTC-USDT", lambda *_: None)
     board = Board([client], [], [])
@@ -195,11 +179,9 @@ def test_what_is_subscribed_while_a_picture_is_made_does_not_stop_it():
 
 
 # -- The terminal
-
-
 def test_every_way_out_gives_the_terminal_back_and_leaves_the_summary_on_it(terminal, exchange):
     ways = {signal.SIGINT: 130, signal.SIGTERM: 0, signal.SIGHUP: 0, "--seconds": 0, "--count": 0, "q": 0}
-    more = {"--seconds": ["--seconds", "5"], "--count": ["--count", "300"]}
+    more = {"--seconds": ["--seconds", "3"], "--count": ["--count", "300"]}
     screens = {way: terminal("--board", "--url", exchange.url, *more.get(way, [])) for way in ways}
     for way, screen in screens.items():
         if way not in more:
@@ -270,6 +252,5 @@ def test_the_board_goes_together_with_a_sink(terminal, exchange, tmp_path):
 
 
 def test_a_board_without_a_terminal_is_wrong_usage():
-    for arguments in (["--board"], ["--board", "--jsonl", "-"], ["--board", "--offline"]):
-        run = subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True, timeout=20)
-        assert run.returncode == 2 and "--board draws on a terminal" in run.stderr, arguments
+    for arguments, status, _, err in finish_all([["--board"], ["--board", "--jsonl", "-"], ["--board", "--offline"]]):
+        assert status == 2 and "--board draws on a terminal" in err, arguments

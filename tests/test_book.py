@@ -59,8 +59,6 @@ def out_of_sync(book, *applied, match=None):
 
 
 # -- Keeping it
-
-
 def test_reads_best_first_in_the_exchanges_own_strings():
     book = OrderBook()
     levels = [("83725.8", "7.69", "0", "5"), ("83725.90", "1E-8", "0", "1"), ("9", "1.000", "0", "1")]
@@ -140,8 +138,6 @@ def test_a_price_that_goes_and_comes_back_is_neither_lost_nor_doubled(changes):
 
 
 # -- Distrusting it
-
-
 def test_an_update_before_the_snapshot_is_not_taken_for_one():
     for update in (v5(9, 10), row([("1", "1")], [])):
         book = OrderBook()
@@ -269,8 +265,6 @@ def test_prices_of_spreads_may_be_negative():
 
 
 # -- What the book keeps is its own
-
-
 def test_a_handler_that_changes_its_rows_does_not_change_the_book():
     book, rows = OrderBook(), [snapshot(), v5(10, 11, [("97.5", "6")], [("101", "7")])]
     for each, action in zip(rows, ("snapshot", "update")):
@@ -287,7 +281,6 @@ def test_a_handler_that_changes_its_rows_does_not_change_the_book():
 
 
 # -- Anything
-
 HUGE = 10**400
 SCALARS = (
     st.none() | st.booleans() | st.integers(-3, 30) | st.sampled_from([HUGE, -HUGE, 0.1, float("nan"), inf])
@@ -305,7 +298,7 @@ ANY_ROW = ANY_JSON | st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(ANY_ROW, st.sampled_from(["snapshot", "update", ""])), max_size=5), st.booleans())
 def test_any_json_is_a_book_with_numbers_in_it_or_out_of_sync(rows, whole):
     book = OrderBook(whole)
@@ -329,8 +322,6 @@ def test_any_json_is_a_book_with_numbers_in_it_or_out_of_sync(rows, whole):
 
 
 # -- The checksum
-
-
 def test_the_checksums_that_the_exchange_documented():
     for bids, asks, checksum in (
         ([("3366.1", "7"), ("3366", "6")], [("3366.8", "9"), ("3368", "8")], -1881014294),
@@ -359,8 +350,6 @@ def test_the_checksum_takes_strings_as_sent_and_the_best_25():
 
 
 # -- A book belongs to a subscription
-
-
 def test_a_closed_book_takes_nothing_however_late_it_comes():
     rows = [(snapshot(), "snapshot"), (v5(10, 11), "update"), (row([("1", "1")], []), ""), (None, "snapshot"), (7, "")]
     for whole in (False, True):
@@ -380,8 +369,6 @@ def test_a_closed_book_takes_nothing_however_late_it_comes():
 
 
 # -- Streams
-
-
 @st.composite
 def streams(draw, most=60):
     """A stream of v5 or v3 and the true book after each of its messages: [(row, action, bids, asks)]."""
@@ -439,7 +426,6 @@ def test_a_lost_doubled_or_swapped_message_is_never_read_from(stream, fault, dat
 
 
 # -- In the client
-
 BOOKS = ["books:BTC-USDT", "spot/depth:BTC-USDT", "ok_sub_futureusd_btc_depth_quarter", "ok_sub_spot_ltc_btc_depth"]
 WHOLE = ["books5:BTC-USDT", "bbo-tbt:BTC-USDT", "spot/depth5:BTC-USDT", "ok_sub_spot_ltc_btc_depth_20"]
 BOOK = BOOKS[0]
@@ -526,12 +512,11 @@ def test_a_book_is_not_ready_while_the_handler_blocks(connect):
 
 
 # -- Gaps
-
 COINS = ["BTC", "ETH", "LTC", "BCH", "ETC", "EOS", "XRP"]
 MANY = [f"books:{coin}-{quote}" for coin in COINS for quote in ("USDT", "USD-SWAP", "USDT-SWAP")]
 
 
-def test_a_burst_of_gaps_is_mended_in_a_few_requests(exchange, connect):
+def test_a_burst_of_gaps_is_mended_in_a_few_requests_and_said_in_a_few_lines(exchange, connect, caplog):
     client, _ = ready(connect, *MANY)
     asked = len(exchange.requests)
     with exchange.lock:
@@ -542,6 +527,9 @@ def test_a_burst_of_gaps_is_mended_in_a_few_requests(exchange, connect):
     ops = [json.loads(text)["op"] for _, text in exchange.requests[asked:] if text != "ping"]
     assert ops.count("unsubscribe") <= 6 and ops.count("subscribe") <= 6  # 3 each, if nothing stands still meanwhile
     assert client.counts["connects"] == 1
+    wait_for(lambda: f"All {len(MANY)} books that had a gap are in sync again." in caplog.text)
+    wait_for(lambda: f"(and {len(MANY) - 2} more like it)" in caplog.text)
+    assert caplog.text.count("is not valid until") == 2 and caplog.text.count("in sync again") == 1
 
 
 def test_a_gap_costs_only_the_channel_that_has_it(exchange, connect, caplog):
@@ -560,6 +548,7 @@ def test_a_gap_costs_only_the_channel_that_has_it(exchange, connect, caplog):
         rows = [r for c, r in client.rows if c == channel]
         gaps = [b for a, b in pairwise(rows) if b["prevSeqId"] != a["seqId"]]
         assert len(gaps) == (channel == "books:LTC-USDT"), channel
+    wait_for(lambda: "books:LTC-USDT is in sync again." in caplog.text)
     assert caplog.text.count("sequence gap") == 1
 
 

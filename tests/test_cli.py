@@ -25,8 +25,6 @@ BTC = "trades:BTC-USDT"
 
 
 # -- Output
-
-
 def test_offline_shows_live_trades_without_a_network():
     status, out, err = finish("--offline", "--count", "5")
     assert status == 0 and len(out.splitlines()) == 5
@@ -102,8 +100,6 @@ def test_a_terminal_that_stands_still_stops_neither_rows_nor_the_end(exchange, t
 
 
 # -- Ending
-
-
 def test_stops_by_itself_after_so_many_rows_or_so_long(exchange):
     status, out, err = finish(BTC, "--url", exchange.url, "tickers:BTC-USDT", "--count", "20", "books5:BTC-USDT")
     assert (status, len(out.splitlines())) == (0, 20)
@@ -294,8 +290,6 @@ def test_ends_when_every_channel_was_refused(exchange):
 
 
 # -- What it is told
-
-
 def test_wrong_usage_is_told_in_a_line_that_names_it(tmp_path, capsys):
     wrong = {
         "--count -1": "want a number of 1 or more",
@@ -349,8 +343,6 @@ def test_options_and_channels_may_stand_in_a_file(tmp_path, exchange):
 
 
 # -- What is missing
-
-
 def test_the_file_alone_works_and_offline_says_what_it_needs(tmp_path, exchange):
     copy = tmp_path / "okex_ws.py"
     copy.write_bytes(SCRIPT.read_bytes())

@@ -22,79 +22,53 @@ def finder(exchange):
 
 
 # -- Did you mean
-
-# The first suggestion, and what it is for; between bars what has blanks in it.
-MISSPELLED = {
-    "tickers:BTC-USDT": "ticker:BTC-USDT Tickers:BTC-USDT TICKERS:btcusdt tikcers:BTC-USDT tickers/BTC-USDT"
-    " tickers=BTC-USDT BTC-USDT:tickers ticker.BTC-USDT",
-    "tickers:ETH-USDT": "price:eth",
-    "tickers:*-USDT": "tickers:*-usdt 'tickers:*-USDT' tickers:instId=*-USDT",
-    "tickers:*-USDT-SWAP": "ticker:*-USDT-SWAP",
-    "trades:BTC-USDT": "trade:BTC-USDT trades trades: trade: trades:BTCUSDT trades:btc-usdt trades:BTC/USDT"
-    " trades:btc_usdt trades:btc deals:BTC-USDT trades-BTC-USDT btcusdt@trade trade@btcusdt trades,BTC-USDT :BTC-USDT"
-    ' trades:BTC_USDT "trades:btc-usdt" trades:] trades:usdt trades:BTC- trades:BTC--USDT trades:%s{0} swap'
-    " trades:BTC-USDT, |trades: BTC-USDT| |trades BTC-USDT| |trades:BTC USDT|",
-    "trades:*-USDT-SWAP": "*-usdt-swap",
-    "trades:BTC-USDT-SWAP": "trads:BTC-USDT-SWAP trades:BTCUSDT-PERP trades:btcusdtswap trades:btc-perp",
-    "trades:BTC-USD": "trades:xbtusd",
-    "trades:ETH-USDT": "trades:ETH-USDT,SOL-USDT",
-    "trades:ETH-BTC": "trades:ETHBTC",
-    "trades:BTC-USD_UM-SWAP": "trades:btc-usd_um-swap trades:btc_usd_um_swap",
-    "trades:BTC-USD_UM_XPERP-310404": "trades:btc-usd_um_xperp-310404",
-    "funding-rate:DOGE-USD_UM_XPERP-310404": "funding-rate:doge-usd_um_xperp-310404",
-    "funding-rate:*_XPERP-*": "funding-rate:*_xperp-*",
-    "fills:LTC-USDT-SWAP": "fills:ltc-usdt-swap fills:ltcusdt-perp",
-    "sprd-trades:LTC-USDT_LTC-USD_UM-SWAP": "sprd-trades:ltc-usdt_ltc-usd_um-swap",
-    "trades:BTC-USD-261225-80000-C": "trades:btc-usd-261225-80000-c",
-    "trades-all:BTC-USDT": "trades_all:BTC-USDT",
-    "books:BTC-USDT": "book:BTC-USDT boks:BTC-USDT books:btc-usdt orderbook:BTC-USDT depth:BTC-USDT",
-    "books5:BTC-USDT": "depth5:BTC-USDT depth50:BTC-USDT books-5:BTC-USDT",
-    "bbo-tbt:BTC-USDT": "bbo:BTC-USDT",
-    "books-l2-tbt:BTC-USDT": "book-l2-tbt:BTC-USDT",
-    "candle1m:BTC-USDT": "candle:BTC-USDT candle60s:BTC-USDT klines:BTC-USDT kline_1m-BTCUSDT",
-    "candle5m:BTC-USDT": "candles5m:BTC-USDT btcusdt@kline_5m",
-    "candle1H:BTC-USDT": "candle1h:BTC-USDT candle60m:BTC-USDT",
-    "candle1D:BTC-USDT": "kline_1d:BTC-USDT",
-    "candle1Dutc:BTC-USDT": "candle1dutc:BTC-USDT",
-    "mark-price-candle1m:BTC-USDT-SWAP": "mark-price-candles1m:BTC-USDT-SWAP",
-    "mark-price:BTC-USDT-SWAP": "markprice:BTC-USDT-SWAP mark-price-BTC-USDT-SWAP mark_price_btc_usdt_swap",
-    "funding-rate:BTC-USDT-SWAP": "fundingrate:BTC-USDT-SWAP funding:BTC-USDT-SWAP funding-rate:BTC-USDT",
-    "funding-rate:BTC-USD-SWAP": "funding-rate:BTC-USD-261225",
-    "funding-rate:BTC-USD_UM-SWAP": "funding-rate:BTC-USD_UM-250808",
-    "open-interest:BTC-USDT-SWAP": "open_interest:BTC-USDT-SWAP open-interest:BTC-USDT open:BTC-USDT-SWAP",
-    "index-tickers:BTC-USDT": "index-tickers:BTC-USDT-SWAP",
-    "index-tickers:BTC-USD": "index-tickers:BTC-USD_UM-SWAP index-tickers:BTC-USD_UM_XPERP-310404",
-    "liquidation-orders:instType=SWAP": "liquidation-orders:BTC-USDT-SWAP liquidations",
-    "instruments:instType=SPOT": "instrument:SPOT",
-    "event-contract-markets": "event-contract-market",
-    "status": "stats",
-    "account": "balance account:usdt",
-    "copytrading-lead-notification:instType=SWAP": "copytrading-notifications",
-    "orders:instType=ANY": "orders orders:*",
-    "orders:instType=SPOT,instId=BTC-USDT": "order:BTC-USDT",
-    "orders:instType=SWAP,instId=BTC-USDT-SWAP": "orders:BTC-USDT-SWAP",
-    "positions:instType=SWAP,instId=BTC-USDT-SWAP": "position:BTC-USDT-SWAP",
-    "sprd-tickers:BTC-USDT_BTC-USDT-SWAP": "sprd-tickers:btc-usdt_btc-usdt-swap sprdtickers:*-USDT sprd-tickers:*",
-    "spot/ticker:BTC-USDT": "spot/tickr:BTC-USDT spot/ticker:*-usdt spot/ticker:*-USDT",
-    "spot/trade:BTC-USDT": "SPOT/trade:BTC-USDT spot/trades:btc_usdt",
-    "spot/candle60s:BTC-USDT": "spot/candle60:BTC-USDT",
-    "swap/ticker:BTC-USD-SWAP": "swap/tiker:btc-usd",
-    "swap/ticker:BTC-USDT-SWAP": "swap/ticker",
-    "futures/account:BTC-USD": "futures/account",
-    "ok_sub_spot_btc_usdt_ticker": "OK_SUB_SPOT_BTC_USDT_TICKER ok_sub_spot_BTC_USDT_ticker ok_sub_spotusd_btc_ticker"
-    " ok_sub_spot__usdt_ticker ok_sub_spot_b@tc_usdt_tickr ok_sub_spot_btc_usdt_tickers ok_sub_spot_btcusdt_ticker"
-    " ok_sub_spot_*_ticker",
-    "ok_sub_spot_btc_usdt_deals": "ok_sub_spotbtc_usdt_deals",
-    "ok_sub_spot_bch_btc_kline_1min": "ok_sub_spot_bch_btc_kline_1m",
-    "ok_sub_futureusd_btc_depth_quarter": "ok_sub_future_btc_depth_quarter",
-    "ok_sub_futureusd_btc_trade_quarter": "ok_sub_futureusd_btc_trade",
-    "ok_sub_futureusd_eth_trade_quarter": "ok_sub_futureusd_eth_trades_quarter",
-}
+# The first suggestion < what it is for; between bars what has blanks in it.
+MISSPELLED = """
+    tickers:BTC-USDT < ticker:BTC-USDT Tickers:BTC-USDT TICKERS:btcusdt tikcers:BTC-USDT tickers/BTC-USDT
+    tickers=BTC-USDT BTC-USDT:tickers ticker.BTC-USDT; tickers:ETH-USDT < price:eth; tickers:*-USDT < tickers:*-usdt
+    'tickers:*-USDT' tickers:instId=*-USDT; tickers:*-USDT-SWAP < ticker:*-USDT-SWAP; trades:BTC-USDT < trade:BTC-USDT
+    trades trades: trade: trades:BTCUSDT trades:btc-usdt trades:BTC/USDT trades:btc_usdt trades:btc deals:BTC-USDT
+    trades-BTC-USDT btcusdt@trade trade@btcusdt trades,BTC-USDT :BTC-USDT trades:BTC_USDT "trades:btc-usdt" trades:]
+    trades:usdt trades:BTC- trades:BTC--USDT trades:%s{0} swap trades:BTC-USDT, |trades: BTC-USDT| |trades BTC-USDT|
+    |trades:BTC USDT|; trades:*-USDT-SWAP < *-usdt-swap; trades:BTC-USDT-SWAP < trads:BTC-USDT-SWAP trades:BTCUSDT-PERP
+    trades:btcusdtswap trades:btc-perp; trades:BTC-USD < trades:xbtusd; trades:ETH-USDT < trades:ETH-USDT,SOL-USDT;
+    trades:ETH-BTC < trades:ETHBTC; trades:BTC-USD_UM-SWAP < trades:btc-usd_um-swap trades:btc_usd_um_swap;
+    trades:BTC-USD_UM_XPERP-310404 < trades:btc-usd_um_xperp-310404; funding-rate:DOGE-USD_UM_XPERP-310404 <
+    funding-rate:doge-usd_um_xperp-310404; funding-rate:*_XPERP-* < funding-rate:*_xperp-*; fills:LTC-USDT-SWAP <
+    fills:ltc-usdt-swap fills:ltcusdt-perp; sprd-trades:LTC-USDT_LTC-USD_UM-SWAP < sprd-trades:ltc-usdt_ltc-usd_um-swap;
+    trades:BTC-USD-261225-80000-C < trades:btc-usd-261225-80000-c; trades-all:BTC-USDT < trades_all:BTC-USDT;
+    books:BTC-USDT < book:BTC-USDT boks:BTC-USDT books:btc-usdt orderbook:BTC-USDT depth:BTC-USDT; books5:BTC-USDT <
+    depth5:BTC-USDT depth50:BTC-USDT books-5:BTC-USDT; bbo-tbt:BTC-USDT < bbo:BTC-USDT; books-l2-tbt:BTC-USDT <
+    book-l2-tbt:BTC-USDT; candle1m:BTC-USDT < candle:BTC-USDT candle60s:BTC-USDT klines:BTC-USDT kline_1m-BTCUSDT;
+    candle5m:BTC-USDT < candles5m:BTC-USDT btcusdt@kline_5m; candle1H:BTC-USDT < candle1h:BTC-USDT candle60m:BTC-USDT;
+    candle1D:BTC-USDT < kline_1d:BTC-USDT; candle1Dutc:BTC-USDT < candle1dutc:BTC-USDT;
+    mark-price-candle1m:BTC-USDT-SWAP < mark-price-candles1m:BTC-USDT-SWAP; mark-price:BTC-USDT-SWAP <
+    markprice:BTC-USDT-SWAP mark-price-BTC-USDT-SWAP mark_price_btc_usdt_swap; funding-rate:BTC-USDT-SWAP <
+    fundingrate:BTC-USDT-SWAP funding:BTC-USDT-SWAP funding-rate:BTC-USDT; funding-rate:BTC-USD-SWAP <
+    funding-rate:BTC-USD-261225; funding-rate:BTC-USD_UM-SWAP < funding-rate:BTC-USD_UM-250808;
+    open-interest:BTC-USDT-SWAP < open_interest:BTC-USDT-SWAP open-interest:BTC-USDT open:BTC-USDT-SWAP;
+    index-tickers:BTC-USDT < index-tickers:BTC-USDT-SWAP; index-tickers:BTC-USD < index-tickers:BTC-USD_UM-SWAP
+    index-tickers:BTC-USD_UM_XPERP-310404; liquidation-orders:instType=SWAP < liquidation-orders:BTC-USDT-SWAP
+    liquidations; instruments:instType=SPOT < instrument:SPOT; event-contract-markets < event-contract-market; status <
+    stats; account < balance account:usdt; copytrading-lead-notification:instType=SWAP < copytrading-notifications;
+    orders:instType=ANY < orders orders:*; orders:instType=SPOT,instId=BTC-USDT < order:BTC-USDT;
+    orders:instType=SWAP,instId=BTC-USDT-SWAP < orders:BTC-USDT-SWAP; positions:instType=SWAP,instId=BTC-USDT-SWAP <
+    position:BTC-USDT-SWAP; sprd-tickers:BTC-USDT_BTC-USDT-SWAP < sprd-tickers:btc-usdt_btc-usdt-swap sprdtickers:*-USDT
+    sprd-tickers:*; spot/ticker:BTC-USDT < spot/tickr:BTC-USDT spot/ticker:*-usdt spot/ticker:*-USDT;
+    spot/trade:BTC-USDT < SPOT/trade:BTC-USDT spot/trades:btc_usdt; spot/candle60s:BTC-USDT < spot/candle60:BTC-USDT;
+    swap/ticker:BTC-USD-SWAP < swap/tiker:btc-usd; swap/ticker:BTC-USDT-SWAP < swap/ticker; futures/account:BTC-USD <
+    futures/account; ok_sub_spot_btc_usdt_ticker < OK_SUB_SPOT_BTC_USDT_TICKER ok_sub_spot_BTC_USDT_ticker
+    ok_sub_spotusd_btc_ticker ok_sub_spot__usdt_ticker ok_sub_spot_b@tc_usdt_tickr ok_sub_spot_btc_usdt_tickers
+    ok_sub_spot_btcusdt_ticker ok_sub_spot_*_ticker; ok_sub_spot_btc_usdt_deals < ok_sub_spotbtc_usdt_deals;
+    ok_sub_spot_bch_btc_kline_1min < ok_sub_spot_bch_btc_kline_1m; ok_sub_futureusd_btc_depth_quarter <
+    ok_sub_future_btc_depth_quarter; ok_sub_futureusd_btc_trade_quarter < ok_sub_futureusd_btc_trade;
+    ok_sub_futureusd_eth_trade_quarter < ok_sub_futureusd_eth_trades_quarter
+"""
 
 
 def test_the_nearest_channel_that_exists_is_suggested():
     missed = []
-    for right, texts in MISSPELLED.items():
+    for right, texts in ((text.strip() for text in entry.split("<")) for entry in MISSPELLED.split(";")):
         wrongs = [barred or plain for barred, plain in re.findall(r"\|([^|]+)\||(\S+)", texts)]
         told = [(wrong, misnomer(wrong)) for wrong in wrongs]
         missed += [(wrong, right, said) for wrong, said in told if not said or said.meant[0] != right]
@@ -172,6 +146,8 @@ def test_a_channel_that_cannot_exist_ends_the_program_before_it_connects(exchang
     assert status == 2 and exchange.handshakes == 0
     problem = "ticker is no kind of channel: --list shows them all"
     assert told == f"okex_ws.py: {problem}. Did you mean tickers:BTC-USDT?\n"
+    told = "okex_ws.py: spot/candle60s:BTC-USDT: OKX gave up v3 in 2021. Today: candle1m:BTC-USDT\n"
+    assert finish("spot/candle60s:BTC-USDT") == (2, "", told)
 
 
 def test_in_code_it_is_told_once_and_asked_for_all_the_same(exchange, connect, caplog):
@@ -220,7 +196,6 @@ def test_refusals_are_looked_up_by_one_thread_in_lists_that_are_fetched_once(exc
 
 
 # -- Names of yesterday
-
 YESTERDAY = {
     "ok_sub_spot_btc_usdt_ticker": "tickers:BTC-USDT",
     "ok_sub_spot_bch_btc_deals": "trades:BCH-BTC",
@@ -251,14 +226,7 @@ def test_a_channel_of_yesterday_has_one_of_today_that_exists():
             assert today and misnomer(today) is None, name
 
 
-def test_a_channel_of_yesterday_is_answered_with_that_of_today_and_not_replaced():
-    told = "okex_ws.py: spot/candle60s:BTC-USDT: OKX gave up v3 in 2021. Today: candle1m:BTC-USDT\n"
-    assert finish("spot/candle60s:BTC-USDT") == (2, "", told)
-
-
 # -- Lists
-
-
 def test_the_list_of_kinds_fits_a_terminal_and_names_them_all():
     commands = ["--list"], ["--list", "all"], ["--list", "v3"], ["--list", "v1"]
     lists = {arguments[-1]: out.splitlines() for arguments, _, out, _ in finish_all(commands)}
@@ -336,8 +304,6 @@ def test_an_answer_that_is_not_the_exchanges_is_no_surprise(exchange):
 
 
 # -- Patterns
-
-
 def test_a_pattern_subscribes_to_all_that_is_traded_now(exchange, connect, caplog):
     caplog.set_level("INFO", "okex_ws")
     client = connect("tickers:*-USDT-SWAP", "trades:BTC-USDT")

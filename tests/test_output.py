@@ -107,12 +107,6 @@ SAMPLES = [
      "0"], "2020-08-10 DAY BTC-USDT 1D     8533.02 8553.74 8527.17 8548.26     45247"),
     ("mark-price-candle1m:BTC-USDT-SWAP", [NOW, "8533.02", "8553.74", "8527.17", "8548.26", "0"],
      "BTC-USDT-SWAP mark 1m 8533.02 8553.74 8527.17 8548.26"),
-    ("sprd-trades", {"sprdId": "A_B", "fillPx": "4", "fillSz": "1", "side": "buy", "state": "filled"},
-     "A_B                       4              1 buy fill"),
-    ("sprd-orders", {"sprdId": "A_B", "px": "4", "sz": "1", "side": "buy", "state": "live"},
-     "A_B                       4        1 buy live"),
-    ("liquidation-warning:instType=ANY", {"instId": "A-B", "pos": "5", "avgPx": "2", "posSide": "long"},
-     "A-B                       5           2 long"),
     ("account-greeks", {"ccy": "BTC", "deltaBS": "0.1", "deltaPA": "", "thetaBS": "-7", "ts": NOW},
      "BTC                     0.1 delta  theta -7"),
     ("deposit-info", {"ccy": "USDT", "amt": "1", "chain": "USDT-TRC20", "state": "2", "ts": NOW, "pTime": NOW},
@@ -128,13 +122,9 @@ SAMPLES = [
      "BTC-ABOVE-DAILY-260428-1600-64000 live  floor 64000  outcome 0"),
     ("quotes", {"quoteId": "25092", "rfqId": "18753", "state": "canceled", "quoteSide": "sell", "validUntil": NOW,
      "legs": LEGS}, "quotes             canceled quote  id 25092  until MOMENT\n" + LEG_LINES),
-
     ("public-struc-block-trades", {"cTime": NOW, "blockTdId": "180289", "strategy": "CALL_CALENDAR_SPREAD",
      "legs": LEGS}, "public-struc-block-trades 180289 block CALL_CALENDAR_SPREAD\n" + LEG_LINES),
 
-    ("algo-advance:instType=SPOT", {"algoId": "355056228680335360", "instId": "BTC-USDT", "ordType": "move_order_stop",
-     "moveTriggerPx": "41000.1", "callbackRatio": "0.05", "posSide": "net", "side": "sell", "state": "live",
-     "sz": "0.1", "cTime": NOW}, "BTC-USDT 41000.1 0.1 sell 335360 move_order_stop live"),
     ("algo-recurring-buy:instType=SPOT", {"algoId": "644497312047435776", "algoOrdType": "recurring", "amt": "100",
      "cTime": NOW, "investmentCcy": "USDC", "nextInvestTime": NOW, "period": "hourly", "state": "running",
      "stgyName": "stg1", "totalPnl": "0.5", "recurringList": [{"avgPx": "36000", "ccy": "BTC", "profit": "1",
@@ -145,9 +135,6 @@ SAMPLES = [
      "minPx": "10", "state": "running", "sz": "10000", "totalPnl": "129.419829",
      "triggerParams": [{"triggerAction": "start", "triggerStrategy": "instant"}]},
      "BTC-USDT-SWAP    129.419829 pnl running  from 10  to 100000"),
-    ("withdrawal-info", {"addrEx": None, "amt": "2", "ccy": "USDT", "chain": "USDT-TRC20", "fee": "0.8",
-     "nonTradableAsset": False, "state": "0", "to": "TN8CKTQMnpWfT", "ts": NOW, "txId": "", "uid": "289333",
-     "wdId": "63754560"}, "USDT                      2 withdrawal  status 0 USDT-TRC20"),
     ("copytrading-lead-notification:instType=SWAP", {"infoType": "3", "instId": "BTC-USDT-SWAP",
      "maxLeadTraderNum": "3", "minLeadEq": "", "subPosId": "6676950354"},
      "BTC-USDT-SWAP             3 notice  position 6676950354"),
@@ -178,8 +165,6 @@ SAMPLES = [
      "BCH-USD-SWAP 0.00023534 funding  at 2019-08-01 DAY  next 0.00037"),
 
 
-    ("futures/liquidation:BTC-USD-191227", {"instrument_id": "BTC-USD-191227", "price": "8.1", "size": "4",
-     "side": "sell", "created_at": NOW}, "BTC-USD-191227 8.1 4 contracts sell liquidated"),
     ("option/summary:BTC-USD", {"instrument_id": "BTC-USD-200207-8500-P", "mark_vol": "0.6", "bid_vol": "0.5",
      "ask_vol": "0.7", "delta": "-0.1"}, "BTC-USD-200207-8500-P   0.6 vol  bid 0.5  ask 0.7  delta -0.1"),
     ("futures/instruments", {"instrument_id": "BTC-USD-191227", "tick_size": "0.01", "delivery": "2019-12-27"},
@@ -208,8 +193,6 @@ SAMPLES = [
 
 
 
-    ("swap/account:BTC-USD-SWAP", {"instrument_id": "BTC-USD-SWAP", "equity": "1.5", "margin_mode": "crossed",
-     "total_avail_balance": "1.4"}, "BTC-USD-SWAP            1.5 equity  available 1.4  margin crossed"),
     ("spot/margin_account:BTC-USDT", {"instrument_id": "BTC-USDT", "liquidation_price": "0", "risk_rate": "",
      "tiers": "1", "currency:BTC": {"available": "0.1", "balance": "0.1", "borrowed": "0", "hold": "0"},
      "currency:USDT": {"available": "100", "balance": "120.5", "borrowed": "0", "hold": "20.5"}},
@@ -279,7 +262,8 @@ def test_each_channel_has_a_line_that_a_person_reads(shown):
 # What looks like another but for a number or a market, and what is shown as `key value` or by the objects in it.
 LIKE_OTHERS = """trades-all sprd-public-trades public-block-trades sprd-candle<bar> grid-sub-orders grid-positions
     books-rpi books-l2-tbt books50-l2-tbt sprd-bbo-tbt sprd-books-l2-tbt grid-orders-spot
-    index-candle<longer> block-tickers sprd-tickers sprd-books5 struc-block-trades index/ticker option/instruments
+    liquidation-warning algo-advance withdrawal-info sprd-orders sprd-trades <contract>/liquidation index/ticker
+    index-candle<longer> block-tickers sprd-tickers sprd-books5 struc-block-trades option/instruments
     <contract>/price_range <contract>/mark_price futures/estimated_price ok_sub_spot_<coin>_<quote>_ticker
     ok_sub_futureusd_<coin>_kline_<when>_<bar> ok_sub_spot_<coin>_<quote>_depth_<levels>
     index/candle<seconds>s <market>/depth_l2_tbt ok_sub_spot_<coin>_<quote>_trades ok_sub_spot_<coin>_<quote>_depth"""
@@ -310,19 +294,16 @@ def test_what_only_looks_like_a_time_is_not_shown_as_one(shown):
     assert okex_ws.moment_text("2019-13-45T00:00:00Z") == "2019-13-45T00:00:00Z"
 
 
-def test_nothing_fills_the_screen_and_nothing_controls_the_terminal(shown):
-    odd = {"instId": "\x1b[2J", "x" * 300: "y" * 300, "z": ["\x9b"] * 500}
-    for line in shown("new:X", odd) + shown("trades:X", {"px": "9" * 400, "sz": "\x07", "side": "\r"}):
-        assert len(line) < 220 and line.isprintable(), line
-
-
-def test_an_odd_row_has_a_line_too(shown):
+def test_an_odd_row_has_a_line_too_that_controls_no_terminal(shown):
     rows = [None, 7, "text", [], {}, [None], [[1]], {"bids": [], "asks": []}, {"candle": []}, {"details": [None, 7]}]
     rows += [{"bids": [["x"]], "asks": [[None, None]]}, {"last": "x", "open24h": "0"}, {"ts": "9" * 13}, {"BTC": {}}]
     for channel in ("trades:X", "books5:X", "tickers:X", "status", "new", "spot/candle60s:X", "\x1b x"):
         for row in rows:
             lines = shown(channel, row)
             assert lines and all(lines), (channel, row)
+    odd = {"instId": "\x1b[2J", "x" * 300: "y" * 300, "z": ["\x9b"] * 500}
+    for line in shown("new:X", odd) + shown("trades:X", {"px": "9" * 400, "sz": "\x07", "side": "\r"}):
+        assert len(line) < 220 and line.isprintable(), line
 
 
 def test_what_is_in_a_row_that_is_a_list_or_in_a_long_list_is_all_shown(shown):
@@ -433,8 +414,3 @@ def test_buys_and_sells_have_colours_on_a_terminal_that_wants_them_and_nowhere_e
         *_, buy, sell = capsys.readouterr().out.splitlines()
         coloured = "\033[32m" in buy and "\033[31m" in sell and sell.endswith("\033[0m")
         assert coloured == (bool(terminal) and value == "xterm") == ("\033" in buy + sell), (terminal, name, value)
-
-
-def test_every_example_of_the_help_has_a_format_of_its_own():
-    for channel in re.findall(r"(?<!\S)(?:[a-z][\w/-]*:[\w=-]+|ok_sub_\w+)", okex_ws.HELP):
-        assert okex_ws.line_format(channel).parts, channel

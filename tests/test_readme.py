@@ -14,6 +14,7 @@ import sqlite3
 import ssl
 import subprocess
 import sys
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 
@@ -49,15 +50,7 @@ def commands():
     return list(dict.fromkeys(command.strip() for command in found))
 
 
-def service():
-    """What the definition of a service starts."""
-    ((_, unit),) = blocks("ini")
-    return re.search(r"^ExecStart=(.*)", unit, re.M)[1].split()
-
-
 # -- Where it runs
-
-
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory):
     authority = trustme.CA()
@@ -146,19 +139,11 @@ def redis_url(desk, redis_server):
 
 
 def rows_in(path):
-    if not path.exists():
-        return 0
-    db = sqlite3.connect(path)
-    try:
+    with suppress(sqlite3.OperationalError), closing(sqlite3.connect(path)) as db:  # the table may not be there yet
         return db.execute("SELECT count(*) FROM rows").fetchone()[0]
-    except sqlite3.OperationalError:  # the table is not there yet
-        return 0
-    finally:
-        db.close()
 
 
 # -- Programs
-
 TRADE = r"^[\d.]+ [\d.]+ (buy|sell)$"
 SHOWN = {  # what a program prints, by a text that is in no other one
     "# Ctrl-C": TRADE,
@@ -261,7 +246,6 @@ def test_the_programs_of_the_readme_read_what_the_command_above_them_keeps_in_re
 
 
 # -- Commands
-
 NOT_RUN = {
     "-m pytest tests": "it is what runs this",
     "tests/bench.py": "takes minutes, and other clients to compare with",
@@ -275,8 +259,9 @@ def test_each_command_of_the_readme_runs_and_ends_on_ctrl_c(desk, redis_url):
 
 
 def test_the_service_of_the_readme_runs(desk, redis_url):
-    assert service() == ["/opt/okex_ws/.venv/bin/python", "/opt/okex_ws/okex_ws.py", "@/opt/okex_ws/okex.conf"]
-    ((_, options),) = blocks("conf")
+    ((_, unit),), ((_, options),) = blocks("ini"), blocks("conf")
+    starts = "/opt/okex_ws/.venv/bin/python /opt/okex_ws/okex_ws.py @/opt/okex_ws/okex.conf"
+    assert re.search(r"^ExecStart=(.*)", unit, re.M)[1] == starts
     run_command(desk, ["okex_ws.py", *shlex.split(options, comments=True)], redis_url)
 
 
@@ -314,8 +299,6 @@ def test_the_commands_that_are_not_run_are_there():
 
 
 # -- What it says
-
-
 def test_the_readme_has_the_options_as_help_prints_them():
     printed = finish("--help")[1].splitlines()
     listed = [line[2:] for line in printed if line.startswith("  --") and "--version" not in line]

@@ -72,7 +72,6 @@ def store(sink, *rows, received=1.0, channel=CHANNEL):
 
 
 # -- Files of JSON lines
-
 OURS = '{"received":1.5,"channel":"c","row":{"n":0}}\n'
 
 
@@ -124,7 +123,7 @@ import sys, okex_ws
 sink = okex_ws.SINKS[sys.argv[1]](sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()
-for n in range(200):
+for n in range(100):
     sink.write(1.0, sys.argv[3], [{"n": i, "x": "y" * (i % 999)} for i in range(10 * n, 10 * n + 10)])
     sink.flush()
 """
@@ -145,7 +144,7 @@ def test_two_programs_may_write_one_file(tmp_path):
             assert writer.returncode == 0, option
         for name in "ab":
             rows = [row["n"] for _, channel, row in table(path) if channel == name]
-            assert rows == list(range(2000)), (option, name)
+            assert rows == list(range(1000)), (option, name)
 
 
 def test_a_file_that_is_moved_away_is_followed_by_a_new_one(tmp_path):
@@ -191,8 +190,6 @@ def test_the_reader_of_a_named_pipe_gets_every_row_and_no_early_end(tmp_path):
 
 
 # -- SQLite
-
-
 def test_a_database_that_is_none_of_ours_is_refused_and_not_touched(tmp_path):
     with sqlite3.connect(tmp_path / "other.db") as db:
         db.execute("CREATE TABLE rows (id, price)")
@@ -293,8 +290,6 @@ def test_files_of_json_lines_tell_what_an_earlier_run_kept(tmp_path):
 
 
 # -- The queue and its thread
-
-
 class Memory(Sink):
     """A sink that keeps rows, fails or hangs as told."""
 
@@ -417,8 +412,6 @@ def test_a_sink_that_is_too_slow_makes_who_reads_wait_until_the_run_ends_and_dro
 
 
 # -- In the program
-
-
 @contextmanager
 def recording(*arguments, **options):
     """The program, subscribed to trades of a stand-in that sends nothing by itself: (exchange, process)."""
@@ -554,8 +547,6 @@ def test_without_the_redis_package_the_rest_works(tmp_path, exchange):
 
 
 # -- Redis
-
-
 @pytest.fixture
 def make_sink(redis_server):
     """Make a sink of Redis that answers with what it was asked; `make_sink(history=5000)`."""
