@@ -2721,19 +2721,12 @@ class Filler:
             try:
                 found = self._fetch(series, known)
             except Exception as error:
-                trouble = explain(error, self.rest.server)
-                odd = isinstance(error, ODD_ROW) and not isinstance(error, OSError)
-                lasting = odd and trouble.partition(" ")[0] not in TRANSIENT
-                if not lasting and not self._failing:  # the network: it is tried for ever
-                    self._failing = True
-                    okex_log.warning("%s: %s. Trying again.", series.channel, trouble)
                 failures += 1
-                if lasting and failures >= FILL_TRIES:
-                    why = trouble
-                    if hole.look:
-                        self.ws._warn_once(f"{series.channel}: REST does not tell its newest rows: {why}.")
-                else:
+                why = self._failed(series, error, failures)
+                if not why:
                     yield min(MAX_RETRY, 2.0 ** min(failures - 1, 10))
+                elif hole.look:
+                    self.ws._warn_once(f"{series.channel}: REST does not tell its newest rows: {why}.")
                 continue
             if not found:
                 break
@@ -2757,6 +2750,16 @@ class Filler:
             after = hole.after if hole.after >= 0 else min(listed - series.step, newest)
             hole = SeriesHole(after, newest + series.step, hole.look)
         self._fetched.append((series, self._restored(series, hole, pages, listed, why)))
+
+    def _failed(self, series: TradeSeries, error: Exception, failures: int) -> str:
+        """Why to give up, or "": the network is tried for ever."""
+        trouble = explain(error, self.rest.server)
+        odd = isinstance(error, ODD_ROW) and not isinstance(error, OSError)
+        lasting = odd and trouble.partition(" ")[0] not in TRANSIENT
+        if not lasting and not self._failing:
+            self._failing = True
+            okex_log.warning("%s: %s. Trying again.", series.channel, trouble)
+        return trouble if lasting and failures >= FILL_TRIES else ""
 
     def _fetch(self, series: TradeSeries, known: int) -> dict[int, tuple[int, Any]]:
         """Rows below a number, by number: end in ms, and row. Raises ValueError for a useless page."""
@@ -3099,7 +3102,7 @@ class Orders:
 
 
 # ---------------------------------------------------------------------------------------------------------------
-# Network: what went wrong in words, proxies, and the exchange's REST API.
+# Network: what went wrong in words, proxies, the exchange's REST API, and lines to the exchange.
 
 # Or websocket-client would ask the environment; no_proxy=* does not count unless a proxy is named.
 DIRECT = {"http_proxy_host": "none", "http_proxy_port": 0, "http_no_proxy": ["*"], "proxy_type": "http"}
