@@ -465,6 +465,17 @@ def test_the_live_book_and_what_depth_shows_of_it_are_the_exchanges(exchange, co
         exchange.every = 0.02
 
 
+def test_a_keepalive_is_not_handed_out_as_a_change(exchange, connect):
+    client, book = ready(connect, BOOK, depth=1)
+    with exchange.lock:
+        last = exchange.instruments["BTC-USDT"].sequence
+        arg = {"channel": "books", "instId": "BTC-USDT"}
+        exchange.sessions[-1].send(json.dumps({"arg": arg, "action": "update", "data": [v5(last, last)]}))
+        wait_for(lambda: book.ready and book.timestamp == "1")
+    wait_for(client.more_rows())
+    assert "1" not in [view["ts"] for _, view in client.rows]
+
+
 def test_a_lost_connection_empties_the_book_until_the_next_snapshot(exchange, connect, impatient):
     for channel in BOOKS:
         client, book = ready(connect, channel)

@@ -9,7 +9,7 @@ import sys
 import threading
 
 import pytest
-from conftest import SCRIPT, finish, finish_all, wait_for
+from conftest import SCRIPT, finish, finish_all, program, wait_for
 from exchange import Exchange, channel_of
 
 import okex_ws
@@ -369,6 +369,16 @@ def test_patterns_can_be_given_up_before_and_after_they_are_looked_up(exchange, 
     wait_for(lambda: client.channels == {"tickers:ETH-USDT": "confirmed"})
     with pytest.raises(ValueError, match="for the start"):
         client.subscribe("tickers:*-USDT")
+
+
+def test_a_refusal_ends_no_run_whose_patterns_are_still_looked_up(exchange):
+    exchange.rest_status = 503
+    process = program("trades:NOPE-USDT", "candle1m:BTC-*", "--url", exchange.url, stderr=subprocess.STDOUT)
+    assert next(line for line in process.stdout if "refused trades:NOPE-USDT" in line)
+    exchange.rest_status = 0
+    assert next(line for line in process.stdout if re.search(r"BTC-\w+ 1m", line))
+    process.terminate()
+    process.communicate(timeout=30)
 
 
 @pytest.fixture
