@@ -744,6 +744,8 @@ def clients(
                 own = history_of(channel, since)
                 made.append(OkexWS(channel, handler, sinks=sinks and {}, since=own, **options))
                 made[-1].since = since
+    if since and not any(history_of(channel, since) for ws in made for channel in ws.channels):
+        raise ValueError("since has no effect without trades or candles of v5")
     recorder = Recorder([*made], sinks)
     for ws in made:
         ws._recorder = recorder

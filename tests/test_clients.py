@@ -79,6 +79,9 @@ def test_channels_go_to_as_many_clients_as_they_take(exchange):
         made = clients(channels, url=exchange.url, depth=3)
         assert [list(ws.channels) for ws in made] == expected
         assert {ws.depth for ws in made} <= {3}
+    assert [ws.since for ws in clients([BEST, BARS], url=exchange.url, since="2h")] == ["2h", "2h"]
+    with pytest.raises(ValueError, match="since has no effect"):
+        clients([BEST], url=exchange.url, since=20)
 
 
 def test_sinks_get_rows_as_they_came_whatever_the_handler_does_to_them(exchange, tmp_path, begin):
