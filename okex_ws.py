@@ -1638,7 +1638,8 @@ class OkexV1(Dialect):
             event = item.get("event")
             return WireEvent(event) if event in ("ping", "pong") else unknown_event(item)
         answer = rows if isinstance(rows, dict) else {}
-        if "false" in f"{item.get('success')} {answer.get('result')}".lower():
+        told = item.get("success", answer.get("result"))
+        if told is not None and str(told).lower() == "false":
             # {"channel":"ok_sub_spot_usd_btc_depth","data":{"result":false,"error_msg":"…","error_code":20103}}
             name = "" if channel == "login" else answer.get("channel", channel)
             code = item.get("errorcode", answer.get("error_code", ""))
@@ -1656,7 +1657,7 @@ class OkexV1(Dialect):
             levels = rows.get(side)
             if levels and levels[0][0].__class__ is not str:  # JSON numbers, in August 2018
                 rows[side] = [[str(value) for value in level] for level in levels]
-        return WireEvent("data", channel, "", "", "", [rows])
+        return new_event(("data", channel, "", "", "", [rows], ""))
 
 
 class OkexV3(Dialect):
@@ -2119,7 +2120,8 @@ class BookSide:
         values = list(map(float, self.sizes))
         if not isfinite(sum(values)) or min(values, default=self.lowest) < self.lowest:
             raise ValueError("a price is no price")
-        self.prices = {self.sign * value: price for value, price in zip(values, self.sizes)}  # by key
+        keys = values if self.sign > 0 else [-value for value in values]
+        self.prices = dict(zip(keys, self.sizes))  # by key
         self.order = sorted(self.prices)  # keys
         if len(self.prices) < len(self.sizes):  # one of them is spelled in two ways
             self.sizes = {price: self.sizes[price] for price in self.prices.values()}
