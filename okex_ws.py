@@ -89,6 +89,10 @@ MAX_MESSAGE = 4 << 20  # bytes of a message, inflated; the largest real one, a f
 CONNECTED, SUBSCRIBED, DISCONNECTED = "CONNECTED", "SUBSCRIBED", "DISCONNECTED"  # what on_status hears
 GAP, REFUSED, EXIT = "GAP", "REFUSED", "EXIT"
 
+Row = dict[str, Any]  # a JSON object
+Rows = list[Any]  # of one message: nearly always objects
+Options = dict[str, Any]
+
 okex_log = logging.getLogger("okex_ws")  # trouble at WARNING, frames at DEBUG, all else at INFO
 
 
@@ -194,7 +198,7 @@ MAX_LAG = 3.0  # seconds that reading may be late before order books do not answ
 MAX_RETRY = 30.0  # seconds between two tries to connect, at most
 MAX_DEEP_BOOKS = 30  # incremental books on one connection (docs-v5, January 2026, advise fewer)
 
-Handler = Callable[[str, list[Any]], None]
+Handler = Callable[[str, Rows], None]
 
 
 class Reconnect(Exception):
@@ -322,7 +326,11 @@ def tell_lag(ws: "OkexWS") -> None:
     if behind:
         ws.counts["times behind"] += 1
         # On its own thread: it may wait for a handler that blocks, and pings must go on.
-        threading.Thread(target=ws._notify, args=(GAP, why), daemon=True).start()
+        daemon_thread("gap", ws._notify, GAP, why).start()
+
+
+def daemon_thread(name: str, target: Callable[..., Any], *args: Any) -> threading.Thread:
+    return threading.Thread(target=target, args=args, name=f"okex_ws {name}", daemon=True)
 
 
 class OkexWS(Connection):
@@ -377,9 +385,9 @@ class OkexWS(Connection):
         ping_every: float | None = None,
         fill: float = 3600.0,
         final: bool = False,
-        sinks: dict[str, Any] | None = None,
+        sinks: Options | None = None,
         since: str | float = 0.0,
-    ) -> None:
+    ):
         wanted = [channels] if isinstance(channels, str) else list(channels)
         first = (*wanted, "account" if credentials else "status")[0]  # it tells the endpoint
         self.dialect = dialect = dialect_of(first)
@@ -457,7 +465,7 @@ class OkexWS(Connection):
             else:
                 self._recorder.recall(self.channels, self._filler.fill, self.since)
                 okex_log.info("Connecting to %s.", passwordless(self.url))
-            threading.Thread(target=self._send_heartbeat, name="okex_ws heartbeat", daemon=True).start()
+            daemon_thread("heartbeat", self._send_heartbeat).start()
             while not self._stop.wait(0.0 if self._route.leave_at < inf else CONNECT_PACE.turn()):
                 self._route.stay()
                 connects, self._reason = self.counts["connects"], ""
@@ -489,7 +497,7 @@ class OkexWS(Connection):
             with suppress(BaseException):  # it is logged
                 self.run()
 
-        threading.Thread(target=run, name="okex_ws reader", daemon=True).start()
+        daemon_thread("reader", run).start()
 
     def replay(self, path: str, speed: float = 1.0) -> None:
         """Instead of `run()`, take the rows of a recording, see play_recording."""
@@ -539,7 +547,7 @@ class OkexWS(Connection):
                 self._subscriptions.drop(name)
         self._send_due()
 
-    def request(self, op: str, args: Any, timeout: float = 10.0, *, expires: float | None = None) -> list[Any]:
+    def request(self, op: str, args: Any, timeout: float = 10.0, *, expires: float | None = None) -> Rows:
         """Send an order, or a list of them, to v5. Returns the exchange's answer, an object for each.
 
         ws.request("order", {"instId": "BTC-USDT", "tdMode": "cash", "side": "buy", "ordType": "market",
@@ -671,7 +679,7 @@ class OkexWS(Connection):
                 else:
                     self.send(self.dialect.unsubscribe(channels, id))
 
-    def _deliver(self, channel: str, rows: list[Any], action: str) -> None:
+    def _deliver(self, channel: str, rows: Rows, action: str) -> None:
         """Rows arrived: the handler gets what the channel's keeper makes of them."""
         entry = self._subscriptions.by_key.get(channel) or self._subscriptions.find(channel)
         if entry is not None:
@@ -816,7 +824,7 @@ CHORUS = Chorus()  # of all clients of the process
 class Freshness:
     """Whether what was read still holds: the line alive, reading in time, the machine awake."""
 
-    def __init__(self, ping_every: float, books: dict[str, "OrderBook"]) -> None:
+    def __init__(self, ping_every: float, books: dict[str, "OrderBook"]):
         self.ping_every = ping_every
         self.books = books  # that the connection keeps, of v5
         self.heard = 0.0  # monotonic: when a whole message last arrived and was handled
@@ -896,7 +904,7 @@ REQUESTS_PER_OPEN = 100  # so many channels are asked for one by one: refusals a
 class Keeper:
     """Looks after a channel's rows. This one names the values of bare lists."""
 
-    def __init__(self, names: tuple[str, ...]) -> None:
+    def __init__(self, names: tuple[str, ...]):
         self.names = names + tuple(f"column{n}" for n in range(len(names), 30))  # new ones, too
 
     def open(self) -> None:
@@ -908,7 +916,7 @@ class Keeper:
     def drop(self) -> None:
         """The user wants the channel no more."""
 
-    def take(self, rows: list[Any], action: str) -> list[Any]:
+    def take(self, rows: Rows, action: str) -> Rows:
         """Rows for the handler. `action` is "snapshot", "update" or ""; may raise BookOutOfSync."""
         return [dict(zip(self.names, row)) if row.__class__ is list else row for row in rows]
 
@@ -916,7 +924,7 @@ class Keeper:
 class Subscription:
     """One channel. Only `Subscriptions` changes it, under its lock; any thread may read it."""
 
-    def __init__(self, channel: str, key: str, private: bool) -> None:
+    def __init__(self, channel: str, key: str, private: bool):
         self.channel = channel  # as its user wrote it
         self.key = key  # as the exchange's messages name it, see Dialect.key
         self.private = private  # whether it needs a login
@@ -955,7 +963,7 @@ class Subscriptions:
     refused. A keeper is open while its channel is sent or confirmed. Times are monotonic seconds.
     """
 
-    def __init__(self, dialect: "Dialect", make_keeper: Callable[[str], Keeper | None] = lambda channel: None) -> None:
+    def __init__(self, dialect: "Dialect", make_keeper: Callable[[str], Keeper | None] = lambda channel: None):
         self.dialect = dialect
         self.make_keeper = make_keeper
         self.by_key: dict[str, Subscription] = {}  # one look-up needs no lock
@@ -1303,7 +1311,7 @@ class Frames:
 class Reader:
     """The loop that reads one connection. It ends by an exception, Reconnect or another."""
 
-    def __init__(self, ws: OkexWS) -> None:
+    def __init__(self, ws: OkexWS):
         self.ws = ws
         self.sock: Any = ws.sock and ws.sock.sock
         self.frames = Frames()
@@ -1441,7 +1449,7 @@ class WireEvent(NamedTuple):
     id: str = ""
     code: str = ""
     message: str = ""
-    rows: list[Any] = []
+    rows: Rows = []
     action: str = ""
 
 
@@ -1482,7 +1490,7 @@ class Dialect:
     login: Callable[["Credentials", float], str]  # the request, signed for this epoch second
     _read: Callable[[Any], list[WireEvent]]
 
-    def __init__(self, table: str) -> None:
+    def __init__(self, table: str):
         self.known: list[ChannelKind] = []
         for first, *others in table_rows(table):
             if first.startswith("# "):
@@ -1565,7 +1573,7 @@ def malformed_event(error: Exception) -> WireEvent:
     return WireEvent("malformed", message=f"{type(error).__name__}: {error}")
 
 
-def unknown_event(item: dict[str, Any]) -> WireEvent:
+def unknown_event(item: Row) -> WireEvent:
     event = f"event {item['event']}" if item.get("event") else f"object with {', '.join(item)}"
     return WireEvent("unknown", message=event)
 
@@ -1599,7 +1607,7 @@ class OkexV1(Dialect):
     }
 
     def subscribe(self, channels: Sequence[str], id: str = "", credentials: "Credentials | None" = None) -> str:
-        requests: list[dict[str, Any]] = []
+        requests: list[Row] = []
         for channel in channels:
             requests.append({"event": "addChannel", "channel": channel})
             if credentials and self.private(channel):
@@ -1687,13 +1695,13 @@ class OkexV3(Dialect):
     def _read(self, item: Any) -> list[WireEvent]:
         if "table" in item:
             action = {"partial": "snapshot", "update": "update"}.get(item.get("action", ""), "")
-            by_channel: dict[str, list[Any]] = {}
+            by_channel: dict[str, Rows] = {}
             for row in item["data"]:
                 by_channel.setdefault(self._channel(item["table"], row), []).append(row)
             return [WireEvent("data", name, "", "", "", rows, action) for name, rows in by_channel.items()]
         return [self._read_event(item)]
 
-    def _read_event(self, item: dict[str, Any]) -> WireEvent:
+    def _read_event(self, item: Row) -> WireEvent:
         """{"event":"error","message":"Channel : spot/tickr doesn't exist","errorCode":30040}"""
         code, message = str(item.get("errorCode", "")), str(item.get("message", ""))
         match item.get("event"):
@@ -2110,7 +2118,7 @@ class BookSide:
     until there are many. Sizes are looked at when they are read. 1E-8 and 0.00000001 are one price.
     """
 
-    def __init__(self, sign: int, lowest: float) -> None:
+    def __init__(self, sign: int, lowest: float):
         self.sign = sign  # -1 for bids, so that the smallest key is the best
         self.lowest = lowest  # what a price may be
 
@@ -2182,7 +2190,7 @@ class OrderBook(Keeper):
 
     def __init__(
         self, whole: bool = False, signed: bool = False, doubt: Callable[[], str] = lambda: "", depth: int | None = None
-    ) -> None:
+    ):
         super().__init__(())
         self.whole = whole
         self.depth = depth  # levels a side that `take` returns, if not the changes
@@ -2206,7 +2214,7 @@ class OrderBook(Keeper):
         with self._lock:
             self._open, self._reason = False, reason
 
-    def take(self, rows: list[Any], action: str) -> list[Any]:
+    def take(self, rows: Rows, action: str) -> Rows:
         """Apply the rows of a message. Returns those that were, or the best `depth` levels after each."""
         taken = []
         for row in rows:
@@ -2370,7 +2378,7 @@ class TradeSeries(Keeper):
     final = False  # whether the handler gets no candle that still forms
     history = 0.0  # to be fetched yet: seconds, or, as an int, rows
 
-    def __init__(self, channel: str, filler: "Filler | None" = None) -> None:
+    def __init__(self, channel: str, filler: "Filler | None" = None):
         super().__init__(columns_of(channel))
         self.channel = channel
         self.filler = filler  # whom to ask for what is missing
@@ -2396,7 +2404,7 @@ class TradeSeries(Keeper):
     def drop(self) -> None:
         self.dropped = True
 
-    def take(self, rows: list[Any], action: str = "") -> list[Any]:
+    def take(self, rows: Rows, action: str = "") -> Rows:
         """The rows of a message that did not come before. Nearly all just follow, at little cost."""
         try:
             last: Any = self.last
@@ -2414,7 +2422,7 @@ class TradeSeries(Keeper):
             pass
         return self.judge(rows)
 
-    def judge(self, rows: list[Any]) -> list[Any]:
+    def judge(self, rows: Rows) -> Rows:
         """Look at each row for itself, and ask for what it jumps over."""
         taken = []
         for row in rows:
@@ -2465,7 +2473,7 @@ class TradeSeries(Keeper):
         if not self.holding:
             self.release()
 
-    def hold(self, rows: list[Any], action: str = "") -> list[Any]:
+    def hold(self, rows: Rows, action: str = "") -> Rows:
         """In place of take(): keep rows until the history before them is handed over, but not too many."""
         self.held += rows
         if len(self.held) < 10_000:
@@ -2473,7 +2481,7 @@ class TradeSeries(Keeper):
         okex_log.warning("%s: its history takes long. Live rows go ahead.", self.channel)
         return self.release()
 
-    def release(self) -> list[Any]:
+    def release(self) -> Rows:
         """Ask for what is missing, and take the rows that were held."""
         for hole in self.holes:
             if self.filler:
@@ -2518,7 +2526,7 @@ class TradeSeries(Keeper):
                 return True
         return False
 
-    def restore(self, rows: list[Any]) -> list[Any]:
+    def restore(self, rows: Rows) -> Rows:
         """Rows that were fetched, but for those that came, or were given up, meanwhile."""
         self.time = max([self.time, *(int(row["ts"]) for row in rows)])
         return [row for row in rows if self._was_missing(*self.span(row))]
@@ -2570,7 +2578,7 @@ class CandleSeries(TradeSeries):
     UNITS = {"s": 1, "m": 60, "H": 3600, "D": 86_400, "W": 604_800, "M": 2_628_000}
     patience = 2.0
 
-    def __init__(self, channel: str, filler: "Filler | None" = None) -> None:
+    def __init__(self, channel: str, filler: "Filler | None" = None):
         super().__init__(channel, filler)
         [(market, number, self.unit, utc)] = self.CHANNEL.findall(self.kind)
         self.step = int(number) * self.UNITS[self.unit] * 1000
@@ -2579,7 +2587,7 @@ class CandleSeries(TradeSeries):
         listed = bar not in self.UNLISTED[market].split()
         self.path = f"{path}={self.instrument}&bar={bar}{utc}" if listed else ""
 
-    def take(self, rows: list[Any], action: str = "") -> list[Any]:
+    def take(self, rows: Rows, action: str = "") -> Rows:
         taken = self.judge(Keeper.take(self, rows, action))
         if self.final:
             return [row for row in taken if row.__class__ is not dict or row.get("confirm") != "0"]
@@ -2644,12 +2652,12 @@ def history_of(channel: str, since: str | float) -> float:
 class Filler:
     """Fetches by REST what a client's series miss, on a thread of its own: holes, and then newest rows."""
 
-    def __init__(self, ws: OkexWS, rest: "Rest", fill: float) -> None:
+    def __init__(self, ws: OkexWS, rest: "Rest", fill: float):
         self.ws, self.rest = ws, rest
         self.fill = fill  # seconds back at most; 0 for not at all
-        self._jobs: list[Any] = []  # of each, whether it is a look, when the next step is due, and the steps
-        self._fetched: deque[tuple[TradeSeries, Iterator[list[Any]]]] = deque()
-        self._thread = threading.Thread(target=self._run, name="okex_ws filler", daemon=True)
+        self._jobs: Rows = []  # of each, whether it is a look, when the next step is due, and the steps
+        self._fetched: deque[tuple[TradeSeries, Iterator[Rows]]] = deque()
+        self._thread = daemon_thread("filler", self._run)
         self._failing = False
         self._answered = 0.0  # monotonic: when REST last did, or was asked for a history
 
@@ -2797,7 +2805,7 @@ class Filler:
             self._give(series, rows)
         return True
 
-    def _give(self, series: TradeSeries, rows: list[Any]) -> None:
+    def _give(self, series: TradeSeries, rows: Rows) -> None:
         try:
             if rows and self.ws._recorder.writers:
                 self.ws._recorder.record(wall_clock(), series.channel, from_json(to_json(rows)))
@@ -2808,7 +2816,7 @@ class Filler:
 
     def _restored(
         self, series: TradeSeries, hole: SeriesHole, pages: list[str], listed: int, why: str
-    ) -> Iterator[list[Any]]:
+    ) -> Iterator[Rows]:
         """The rows fetched for a hole, lowest first; in the end, tell what stays missing."""
         if hole.look and pages:
             series.reach(hole)
@@ -2885,7 +2893,7 @@ class Credentials:
 
     VARIABLES = ("OKX_API_KEY", "OKX_SECRET_KEY", "OKX_PASSPHRASE")
 
-    def __init__(self, api_key: str, secret_key: str, passphrase: str = "") -> None:
+    def __init__(self, api_key: str, secret_key: str, passphrase: str = ""):
         self.api_key, self.secret_key, self.passphrase = api_key, secret_key, passphrase
         for secret in (api_key, secret_key, passphrase):
             hide_secret(secret)
@@ -2910,7 +2918,7 @@ class OrderError(Exception):
     `unknown`: nobody knows what became of the order; ask the exchange before you send it again.
     """
 
-    def __init__(self, code: str, message: str, data: Sequence[Any] = (), unknown: bool = False) -> None:
+    def __init__(self, code: str, message: str, data: Sequence[Any] = (), unknown: bool = False):
         self.code, self.message, self.data, self.unknown = code, message, list(data), unknown
         texts = [reason_of(code, message).strip() if code else message]
         for leg in [leg for leg in data if isinstance(leg, dict)]:
@@ -2928,7 +2936,7 @@ class Login:
 
     def __init__(
         self, dialect: Dialect, credentials: Credentials | None, urls: list[str], direct: bool, for_orders: bool = False
-    ) -> None:
+    ):
         self.dialect = dialect
         self.credentials = credentials or Credentials.from_environment()
         self.for_orders = for_orders  # whether to log in though no channel needs it
@@ -3008,7 +3016,7 @@ def decimal_digits(value: Any) -> str:
     raise ValueError(f"an order cannot hold {printable_text(repr(value))}")
 
 
-def sendable_orders(op: str, args: Any, expires: float | None) -> list[dict[str, Any]]:
+def sendable_orders(op: str, args: Any, expires: float | None) -> list[Row]:
     """A copy of the orders of a request. Raises ValueError for what must not be sent."""
     if op in ("order-algo", "cancel-algos"):
         raise ValueError(f"{op}: the exchange documents it for REST alone")
@@ -3017,7 +3025,7 @@ def sendable_orders(op: str, args: Any, expires: float | None) -> list[dict[str,
         raise ValueError("expires is for orders and amendments, and at least 2 seconds")
     strict = JSONEncoder(allow_nan=False, default=decimal_digits)
     try:
-        orders: list[Any] = json_loads(strict.encode([args] if isinstance(args, dict) else list(args)))
+        orders: Rows = json_loads(strict.encode([args] if isinstance(args, dict) else list(args)))
         if any({"instId", "instIdCode"} <= {**order}.keys() for order in orders):
             raise ValueError("an order has instId or instIdCode, not both")
     except TypeError as error:
@@ -3028,14 +3036,14 @@ def sendable_orders(op: str, args: Any, expires: float | None) -> list[dict[str,
 class Orders:
     """Order requests under way: a queue for each, which gets the answer or an OrderError."""
 
-    def __init__(self, ws: OkexWS, rest: "Rest") -> None:
+    def __init__(self, ws: OkexWS, rest: "Rest"):
         self._ws, self._rest = ws, rest
         self._ids = itertools.count(1)
         self._codes: dict[str, int] = {}  # instIdCode by instId
         # By request id. Users' threads put and take, the reading thread answers.
-        self._answers: dict[str, SimpleQueue[list[Any] | OrderError]] = {}
+        self._answers: dict[str, SimpleQueue[Rows | OrderError]] = {}
 
-    def request(self, op: str, args: Any, timeout: float, expires: float | None = None) -> list[Any]:
+    def request(self, op: str, args: Any, timeout: float, expires: float | None = None) -> Rows:
         """Send a request for orders while there is a login, and wait for its answer."""
         orders, began = sendable_orders(op, args, expires), monotonic()
         leave_by = began + min(timeout, expires or timeout)
@@ -3046,7 +3054,7 @@ class Orders:
         if monotonic() >= leave_by:
             raise OrderError("", f"the instIdCode took all of {leave_by - began:g} s: nothing was sent")
         id = f"o{next(self._ids)}"
-        message: dict[str, Any] = {"id": id, "op": op, "args": orders}
+        message: Row = {"id": id, "op": op, "args": orders}
         if expires:
             end = self._ws.exchange_time() + began + expires - monotonic()
             message["expTime"] = f"{1000 * end:.0f}"
@@ -3112,7 +3120,7 @@ class Orders:
 DIRECT = {"http_proxy_host": "none", "http_proxy_port": 0, "http_no_proxy": ["*"], "proxy_type": "http"}
 
 
-def explain(error: BaseException, url: str, proxy: dict[str, Any] | None = None) -> str:
+def explain(error: BaseException, url: str, proxy: Options | None = None) -> str:
     """Why a connection failed: by DNS, TCP, TLS, proxy or HTTP."""
     host = next_hop = urlsplit(url).netloc.rpartition("@")[2]
     if proxy and proxy is not DIRECT:
@@ -3141,7 +3149,7 @@ def is_loopback(host: str) -> bool:
     return re.fullmatch(r"localhost|::1|127(\.\d+){3}", host) is not None
 
 
-def proxy_options(proxy: str | None, url: str) -> dict[str, Any]:
+def proxy_options(proxy: str | None, url: str) -> Options:
     """For run_forever: the proxy asked for, or else that of the environment or the system."""
     parts = urlsplit(url)
     if proxy is None:
@@ -3173,7 +3181,7 @@ def proxy_options(proxy: str | None, url: str) -> dict[str, Any]:
     }
 
 
-def connect_as_websocket(url: str, proxy: dict[str, Any], timeout: float, tls: dict[str, Any]) -> Any:
+def connect_as_websocket(url: str, proxy: Options, timeout: float, tls: Options) -> Any:
     """A socket connected as the WebSocket's: same proxy, same certificates; and host, port and path."""
     from websocket._http import connect, proxy_info
 
@@ -3185,12 +3193,12 @@ def connect_as_websocket(url: str, proxy: dict[str, Any], timeout: float, tls: d
 class Rest:
     """The public REST API of the exchange that a client is connected to."""
 
-    def __init__(self, url: str, simulated: bool, proxy: dict[str, Any]) -> None:
+    def __init__(self, url: str, simulated: bool, proxy: Options):
         self.use(url, proxy)
         self.headers = {"User-Agent": f"okex_ws/{__version__}"}  # or the exchange refuses
         self.headers |= {"x-simulated-trading": "1"} if simulated else {}
 
-    def use(self, url: str, proxy: dict[str, Any]) -> None:
+    def use(self, url: str, proxy: Options) -> None:
         """Ask the server that belongs to a WebSocket's URL."""
         host, self.proxy = origin_of(url), proxy
         known = (rest for *hosts, rest in REGIONS.values() if host in hosts)
@@ -3235,7 +3243,7 @@ class Rest:
 class Pace:
     """Turns at least `spacing` seconds apart, of all clients: limits are per IP."""
 
-    def __init__(self, spacing: float) -> None:
+    def __init__(self, spacing: float):
         self.spacing = spacing
         self._next = 0.0  # monotonic
         self._lock = threading.Lock()  # guards _next
@@ -3256,7 +3264,7 @@ class Route:
     until = 0.0  # monotonic: when the last turn to leave ends at the latest
     last: "Route"  # whose it was
 
-    def __init__(self, ws: OkexWS, rest: Rest) -> None:
+    def __init__(self, ws: OkexWS, rest: Rest):
         self.ws = ws
         self.rest = rest
         self.moved = -inf  # monotonic: when the line last changed
@@ -3332,7 +3340,7 @@ class Lines:
                 self._measure(ws._lines)
 
         self._measure(ws._lines)
-        threading.Thread(target=follow, name="okex_ws lines", daemon=True).start()
+        daemon_thread("lines", follow).start()
         return sorted(ws._lines, key=self.last)
 
     def faster(self, lines: list[str], since: float) -> str:
@@ -3347,7 +3355,7 @@ class Lines:
                 return line
         return ""
 
-    def _measure(self, proxies: dict[str, dict[str, Any]]) -> None:
+    def _measure(self, proxies: dict[str, Options]) -> None:
         """Connect to each of these lines, unless another client did so within a minute."""
         for url, proxy in proxies.items():
             line, seconds = origin_of(url), inf
@@ -3540,13 +3548,13 @@ def todays_channel(channel: str) -> str:
 class Finder:
     """The exchange's lists of what it trades, each fetched when first needed."""
 
-    def __init__(self, rest: Rest) -> None:
+    def __init__(self, rest: Rest):
         self.patterns: list[str] = []  # what a client begins with
         self.live = functools.cache(self._fetch)
         self._rest = rest
         self._refused: SimpleQueue[str] = SimpleQueue()  # channels; "" at the end
         self._untold: dict[str, str] = {}  # their refusals
-        self._thread = threading.Thread(target=self._run, name="okex_ws finder", daemon=True)
+        self._thread = daemon_thread("finder", self._run)
 
     def _fetch(self, type: str) -> dict[str, str]:
         """What is traded, of SWAP say, and its index: {"BTC-USD-SWAP": "BTC-USD"}."""
@@ -3657,7 +3665,7 @@ def find_channels(
 
 def instrument(
     id: str, *, url: str | None = None, region: str = "global", simulated: bool = False, proxy: str | None = None
-) -> dict[str, Any]:
+) -> Row:
     """An instrument as the exchange lists it, looked up once by REST.
 
     {"instId":"BTC-USDT-SWAP","instIdCode":7,"state":"live","tickSz":"0.1","lotSz":"1","minSz":"1","ctVal":"0.01",…}
@@ -3668,7 +3676,7 @@ def instrument(
 
 
 @functools.cache
-def listed_instrument(id: str, url: str | None, region: str, simulated: bool, proxy: str | None) -> dict[str, Any]:
+def listed_instrument(id: str, url: str | None, region: str, simulated: bool, proxy: str | None) -> Row:
     server = endpoint_of(f"trades:{id}", url, region, simulated)
     try:
         for row in Rest(server, simulated, proxy_options(proxy, server)).instruments(id):
@@ -3857,7 +3865,7 @@ def row_lines(channel: str, row: Any, clock: str = "", ladder: int = 1) -> list[
     return lines
 
 
-def named_row(channel: str, row: Any) -> dict[str, Any]:
+def named_row(channel: str, row: Any) -> Row:
     """A row with names for its values, "" if they are not known."""
     if row.__class__ is not dict:
         columns = columns_of(channel) if row.__class__ is list else ()
@@ -3868,7 +3876,7 @@ def named_row(channel: str, row: Any) -> dict[str, Any]:
     return row
 
 
-def book_lines(channel: str, name: str, row: dict[str, Any], clock: str, ladder: int) -> list[ShownLine]:
+def book_lines(channel: str, name: str, row: Row, clock: str, ladder: int) -> list[ShownLine]:
     """A line with the best of both sides, or a ladder with them in the middle."""
     format, bids, asks = line_format(channel), row["bids"], row["asks"]
     view = row.keys() == {"bids", "asks", "ts"} or row.get("prevSeqId") == -1  # see OkexWS, depth
@@ -3899,7 +3907,7 @@ def book_best(bids: Sequence[Sequence[Any]], asks: Sequence[Sequence[Any]]) -> l
         return [*best, "-"]
 
 
-def row_cells(format: LineFormat, row: dict[str, Any], contracts: bool) -> list[tuple[str, int]]:
+def row_cells(format: LineFormat, row: Row, contracts: bool) -> list[tuple[str, int]]:
     """A row's values and their columns' widths; `key value` if its format names none."""
     cells, texts = list[tuple[str, int]](), list[str]()
     if any(row_value(row, what) for label, what, _ in format.parts if label != "="):
@@ -3919,7 +3927,7 @@ def row_cells(format: LineFormat, row: dict[str, Any], contracts: bool) -> list[
     return [("  ".join(texts), 0)] if texts else []
 
 
-def row_value(row: dict[str, Any], what: str) -> str:
+def row_value(row: Row, what: str) -> str:
     """A value of a row, by the first of its names that has one, or ""."""
     if what == "change":
         with suppress(ArithmeticError):
@@ -3936,7 +3944,7 @@ def row_value(row: dict[str, Any], what: str) -> str:
     return ""
 
 
-def order_state(row: dict[str, Any], state: str) -> str:
+def order_state(row: Row, state: str) -> str:
     """How an order stands: `canceled by the system, 13`, by its cancelSource."""
     source, amend, code = (row_value(row, what) for what in ("cancelSource", "amendResult", "code"))
     state += f" by the system, {source}" if source else ""
@@ -3974,7 +3982,7 @@ def plural(number: int, things: str) -> str:
     return f"{number} {things}" if number != 1 else "1 " + re.sub(r"s\b", "", things, count=1)
 
 
-def print_rows(channel: str, rows: list[Any], ladder: int = 1, received: float | None = None) -> None:
+def print_rows(channel: str, rows: Rows, ladder: int = 1, received: float | None = None) -> None:
     """Print rows: local time, instrument, what matters; on a terminal with colours and headings."""
     colourful, now, lines = is_colourful(), received or wall_clock(), list[str]()
     clock = f"{strftime('%H:%M:%S', localtime(now))}.{int(now % 1 * 1000):03d}"
@@ -3994,7 +4002,7 @@ def json_line(received: float, channel: str, row: Any) -> str:
     return to_json({"received": received, "channel": channel, "row": row}) + "\n"
 
 
-def json_rows(channel: str, rows: list[Any], received: float) -> None:
+def json_rows(channel: str, rows: Rows, received: float) -> None:
     """Print a line per row: {"received": epoch seconds, "channel": …, "row": …}."""
     print("".join(json_line(received, channel, row) for row in rows), end="", flush=True)
 
@@ -4011,13 +4019,13 @@ class Sink:
     linger = 0.25  # seconds that rows may wait for more
     refused = 0  # rows that could not be kept
 
-    def __init__(self, target: str, **_: Any) -> None: ...
+    def __init__(self, target: str, **_: Any): ...
 
     def recall(self, channel: str, seconds: float) -> Iterable[Any]:
         """Rows kept of a channel, of so many seconds and some from before, as they came."""
         return ()
 
-    def write(self, received: float, channel: str, rows: list[Any]) -> None:
+    def write(self, received: float, channel: str, rows: Rows) -> None:
         """Take the rows of one message, received at this epoch second.
 
         An error that would come again, as a TypeError, costs the message; after others it is called again.
@@ -4036,7 +4044,7 @@ class Sink:
 class JsonLines(Sink):
     """append a JSON line per row to this file; - prints them"""
 
-    def __init__(self, target: str, **_: Any) -> None:
+    def __init__(self, target: str, **_: Any):
         self.target, self.file = target, FileIO(target, "a+")
         self.waiting = bytearray()  # whole lines
         self.earlier = defaultdict[str, list[bytes]](list)  # by channel; kept for a minute
@@ -4061,7 +4069,7 @@ class JsonLines(Sink):
                             self.earlier[name].append(line)
         return (json_loads(line).get("row") for line in self.earlier[channel])
 
-    def write(self, received: float, channel: str, rows: list[Any]) -> None:
+    def write(self, received: float, channel: str, rows: Rows) -> None:
         self.waiting += "".join([json_line(received, channel, row) for row in rows]).encode()
 
     def flush(self) -> None:
@@ -4086,7 +4094,7 @@ class JsonLines(Sink):
 class SQLite(Sink):
     """table `rows` (received, channel, row) in this SQLite file"""
 
-    def __init__(self, target: str, **_: Any) -> None:
+    def __init__(self, target: str, **_: Any):
         self.target, self.rows = target, list[tuple[float, str, str]]()
         self._open().close()
 
@@ -4116,7 +4124,7 @@ class SQLite(Sink):
             found = db.execute(newest, (channel, channel, wall_clock() - seconds)).fetchall()
         return (from_json(text) for (text,) in reversed(found))
 
-    def write(self, received: float, channel: str, rows: list[Any]) -> None:
+    def write(self, received: float, channel: str, rows: Rows) -> None:
         self.rows += [(received, channel, to_json(row)) for row in rows]
 
     def flush(self) -> None:
@@ -4144,7 +4152,7 @@ class RedisSink(Sink):
 
     def __init__(
         self, target: str, *, name: str = "default", history: int = 1000, command: Any = None, clients: Any = ()
-    ) -> None:
+    ):
         self.feed = feed = RedisFeed(target, name)
         self.redis, self.prefix = feed.redis, feed.prefix
         self.history, self.command, self.clients = history, command, clients
@@ -4152,7 +4160,7 @@ class RedisSink(Sink):
         self.mark = ""  # of a batch whose answer may be lost: once applied, it is under @batch
         # By channel: rows so far, ms when the last final candle began, pages of a snapshot, books.
         self.appended, self.final = Counter[str](), dict[str, int]()
-        self.pages, self.books = dict[str, list[Any]](), dict[str, Any]()
+        self.pages, self.books = dict[str, Rows](), dict[str, Any]()
         self.status(wall_clock(), DISCONNECTED, "starting")
         self.readable = False
         with suppress(Exception):  # if Redis is not there, the writer will say so
@@ -4167,7 +4175,7 @@ class RedisSink(Sink):
             if self.readable:
                 yield from self.feed.get(channel, self.history)
 
-    def write(self, received: float, channel: str, rows: list[Any]) -> None:
+    def write(self, received: float, channel: str, rows: Rows) -> None:
         rows = self._whole(channel, [row if isinstance(row, dict) else {"value": row} for row in rows])
         live = bool(rows) and "restored" not in rows[0]  # others are older than the latest
         if live:
@@ -4186,7 +4194,7 @@ class RedisSink(Sink):
             entry = "*", "received", received, "row", text, "n", self.appended[channel]
             self.batch += ("XADD", f"@history/{channel}", "MAXLEN", self.history, *entry), ("PUBLISH", channel, text)
 
-    def _whole(self, channel: str, rows: list[Any]) -> list[Any]:
+    def _whole(self, channel: str, rows: Rows) -> Rows:
         """These rows; a snapshot once its last page is here, and an account as one."""
         snapshot = rows[0].get("eventType") == "snapshot"
         if snapshot and rows[0].get("curPage", 1) == 1:
@@ -4198,7 +4206,7 @@ class RedisSink(Sink):
             rows = [{**rows[-1], "details": [each for row in rows for each in row.get("details", [])]}]
         return rows
 
-    def _latest(self, channel: str, rows: list[Any]) -> Iterator[tuple[Any, ...]]:
+    def _latest(self, channel: str, rows: Rows) -> Iterator[tuple[Any, ...]]:
         """Commands that keep the last row, or a hash of what stands: after a snapshot its rows alone."""
         for book in filter(None, [client.books.get(channel) for client in self.clients]):
             if not (book.whole or book.depth):
@@ -4265,7 +4273,7 @@ class RedisSink(Sink):
                         okex_log.warning("--redis: lost such rows. Said once: %s: %s", key, result)
                     self.refused += 1
             if requests and self.command:  # a script takes none; they may take seconds
-                threading.Thread(target=lambda: [*map(self._obey, requests)], daemon=True).start()
+                daemon_thread("commands", lambda: [*map(self._obey, requests)]).start()
         self.mark = ""
         self.batch.clear()
 
@@ -4294,7 +4302,7 @@ class RedisSink(Sink):
         self.redis.close()
 
 
-def row_subject(channel: str, row: dict[str, Any]) -> str | None:
+def row_subject(channel: str, row: Row) -> str | None:
     """Which position, order or instrument a row is about; None if its channel has one alone."""
     kind = channel.partition(":")[0]
     if kind in ("positions", "grid-positions", "liquidation-warning"):
@@ -4312,7 +4320,7 @@ def row_subject(channel: str, row: dict[str, Any]) -> str | None:
 class RedisRow(dict[str, Any]):
     """A row of the history, and its `id` there, at which `RedisFeed.listen` can resume."""
 
-    def __init__(self, id: str, text: str) -> None:
+    def __init__(self, id: str, text: str):
         super().__init__(from_json(text))
         self.id = id
 
@@ -4320,7 +4328,7 @@ class RedisRow(dict[str, Any]):
 class RedisFeed:
     """What `--redis` keeps, for other programs: `RedisFeed().get("tickers:BTC-USDT")`."""
 
-    def __init__(self, url: str = "redis://localhost", name: str = "default") -> None:
+    def __init__(self, url: str = "redis://localhost", name: str = "default"):
         """It does not connect yet. Raises ValueError for what cannot be a URL or a name."""
         try:
             from redis import Redis
@@ -4413,13 +4421,13 @@ class RedisFeed:
         return answer["result"]
 
 
-SINKS: dict[str, Any] = {"jsonl": JsonLines, "sqlite": SQLite, "redis": RedisSink}  # by option
+SINKS: Options = {"jsonl": JsonLines, "sqlite": SQLite, "redis": RedisSink}  # by option
 
 
 class Writer:
     """A sink behind a bounded queue, on its own thread: no reader waits for a disk."""
 
-    def __init__(self, option: str, sink: Sink) -> None:
+    def __init__(self, option: str, sink: Sink):
         if not isinstance(sink, Sink):
             raise TypeError(f"--{option}: {type(sink).__name__} must derive from okex_ws.Sink")
         self.option, self.sink = option, sink
@@ -4428,7 +4436,7 @@ class Writer:
         self.failing = self.given_up = False  # nobody waits for it any longer
         self.had = dict[str, set[int]]()  # by channel: numbers that other sinks lack
         self.ending = threading.Event()
-        self.thread = threading.Thread(target=self._run, name=f"okex_ws {option}", daemon=True)
+        self.thread = daemon_thread(option, self._run)
         self.thread.start()
 
     @property
@@ -4514,7 +4522,7 @@ class Writer:
         return True
 
 
-def common_rows(series: TradeSeries, writers: Iterable[Writer], seconds: float) -> list[Any]:
+def common_rows(series: TradeSeries, writers: Iterable[Writer], seconds: float) -> Rows:
     """Rows of a channel that all sinks have, but for those from before a sink's first live one.
 
     What one of them lacks is a hole, and fetched; the others leave it out when it comes.
@@ -4549,13 +4557,13 @@ def common_rows(series: TradeSeries, writers: Iterable[Writer], seconds: float) 
 class Recorder:
     """What stores the rows of some clients: a writer for each sink, one order in all."""
 
-    def __init__(self, clients: Sequence[OkexWS], sinks: Any = None) -> None:
+    def __init__(self, clients: Sequence[OkexWS], sinks: Any = None):
         self.clients, self.writers = clients, list[Writer]()
         self.lock = threading.RLock()  # held for a whole message: each sink has one order
         self.present = {*clients}  # those that have not ended
         self.open(sinks or {})
 
-    def open(self, sinks: dict[str, Any], **options: Any) -> None:
+    def open(self, sinks: Options, **options: Any) -> None:
         """Write into these Sinks, or into targets, for which SINKS makes some."""
         opened = dict(sinks)
         for option, target in sinks.items():
@@ -4744,7 +4752,7 @@ class Board:
     Reading threads call `note`, which does little; the one that draws, all else.
     """
 
-    def __init__(self, clients: Sequence[OkexWS], writers: Sequence[Writer], log: Iterable[str]) -> None:
+    def __init__(self, clients: Sequence[OkexWS], writers: Sequence[Writer], log: Iterable[str]):
         self.clients, self.writers, self.log = clients, writers, log  # which may grow
         self.began = monotonic()
         self.latest: dict[str, tuple[float, Any]] = {}  # by channel: when a row came, and that
@@ -4754,7 +4762,7 @@ class Board:
         self.histories: dict[str, deque[float]] = {}  # by instrument: prices, 25 pictures apart
         self.counted = deque[tuple[float, int]](maxlen=10)  # seconds, messages until then
 
-    def note(self, channel: str, rows: list[Any], received: float = 0.0) -> None:
+    def note(self, channel: str, rows: Rows, received: float = 0.0) -> None:
         if rows[-1].__class__ is dict and "restored" in rows[-1]:  # so are all of them, and old
             return
         self.latest[channel] = wall_clock(), rows[-1]
@@ -4836,7 +4844,7 @@ class Board:
 
     def table(self, channels: Sequence[str], books: dict[str, OrderBook]) -> tuple[list[BoardQuote], list[str]]:
         """Quotes of instruments, by the first channel that has a value, and the last rows without a price."""
-        others, known = list[str](), dict[str, dict[str, Any]]()  # the latter by instrument
+        others, known = list[str](), dict[str, Row]()  # the latter by instrument
         for channel in channels:
             name, values = line_format(channel).name, dict[str, Any]()
             when, row = self.latest.get(channel, (0.0, {}))
@@ -4940,7 +4948,7 @@ def play_recording(clients: Sequence[OkexWS], path: str, speed: float = 1.0) -> 
 replay = play_recording  # a public name, which a pasting script may redefine
 
 
-def replay_rows(ws: OkexWS, key: str, rows: list[Any], received: float) -> None:
+def replay_rows(ws: OkexWS, key: str, rows: Rows, received: float) -> None:
     """Take the rows of one message; every request counts as granted."""
     table = ws._subscriptions
     if key in table.by_key and table.by_key[key].state == "leaving":
@@ -4963,7 +4971,7 @@ def replay_rows(ws: OkexWS, key: str, rows: list[Any], received: float) -> None:
         ws._handler_failed(entry.channel, error)
 
 
-def replay_book(ws: OkexWS, entry: Subscription, book: OrderBook, row: Any) -> list[Any]:
+def replay_book(ws: OkexWS, entry: Subscription, book: OrderBook, row: Any) -> Rows:
     """Keep a book. Returns its row, or with `depth` what that made of it."""
     if "seqId" not in row:  # it is of v1 or v3, or was recorded with a depth
         return [row]
@@ -5149,7 +5157,7 @@ class Console(logging.Handler):
         self.kept = deque[str](maxlen=200)  # for the board, without routine
         self.lines = LogQueue[str]()  # to be written
         self.writing = inf  # monotonic: when the write under way began
-        threading.Thread(target=self._run, name="okex_ws console", daemon=True).start()
+        daemon_thread("console", self._run).start()
 
     def emit(self, record: logging.LogRecord) -> None:
         line = self.format(record)
@@ -5184,7 +5192,7 @@ class Console(logging.Handler):
 class Run:
     """A run of the command line: its clients, the first on the main thread, its sinks, its one end."""
 
-    def __init__(self, args: Any, console: Console) -> None:
+    def __init__(self, args: Any, console: Console):
         self.args, self.console = args, console
         self.clients = list[OkexWS]()
         self.recorder = Recorder(self.clients)  # its lock guards rows
@@ -5201,7 +5209,7 @@ class Run:
         self.over = threading.Event()  # everything is written and summed up
         self.board = Board(self.clients, self.writers, console.kept)
         shows = self.show_board if args.board else self.report
-        self.screen = threading.Thread(target=shows, name="okex_ws screen", daemon=True)
+        self.screen = daemon_thread("screen", shows)
         targets = {option: vars(args)[option] for option in SINKS if vars(args)[option] is not None}
         self.output: Callable[..., None] | None = self.board.note if args.board else None
         if args.jsonl == "-":
@@ -5283,7 +5291,7 @@ class Run:
                             writer.given_up = monotonic() > self.ended + 0.5  # no double press
                         self.end(130 if number == signal.SIGINT else 0)
 
-        threading.Thread(target=watch, name="okex_ws signals", daemon=True).start()
+        daemon_thread("signals", watch).start()
         outbox.setblocking(False)
         handlers = {number: signal.signal(number, lambda *_: None) for number in watched}
         descriptor = signal.set_wakeup_fd(outbox.fileno())
@@ -5367,7 +5375,7 @@ class Run:
     def on_refused(self, channels: list[str], why: str) -> None:
         self.refusals |= dict.fromkeys(channels, why)
 
-    def handle(self, channel: str, rows: list[Any]) -> None:
+    def handle(self, channel: str, rows: Rows) -> None:
         """Queue rows for the sinks, and print them."""
         received = self.clients[0].replayed_at or wall_clock()
         with self.recorder.lock:
@@ -5405,7 +5413,7 @@ class Run:
             self.ending.set()
         for client in self.clients:
             client.close()
-        threading.Thread(target=self.finish, name="okex_ws end", daemon=True).start()
+        daemon_thread("end", self.finish).start()
 
     def finish(self) -> None:
         """Write what is queued, sum up, and let run() end, or exit if that is stuck."""
