@@ -441,8 +441,7 @@ class OkexWS(Connection):
     @property
     def channels(self) -> dict[str, str]:
         """How each channel's subscription stands: wanted, sent, confirmed, refused or leaving."""
-        patterns = dict.fromkeys(self._finder.patterns, "wanted")  # until they are looked up
-        return patterns | {entry.channel: entry.state for entry in self._subscriptions}
+        return self._finder.patterns | {entry.channel: entry.state for entry in self._subscriptions}
 
     def run(self) -> None:
         """Connect, read, and reconnect until `close()`. Call it on the main thread, or use `start()`.
@@ -477,12 +476,12 @@ class OkexWS(Connection):
                     self._wait_to_reconnect("Disconnected" if connected else "No connection")
         except BaseException as error:  # asyncio.CancelledError, say, from the handler
             self._fatal = error
-            if not isinstance(error, KeyboardInterrupt):
-                okex_log.error("Stopped for good: %s.", explain(error, self.url))
             raise
         finally:
             self._stop.set()
             self._finder.finish()
+            if self._fatal and not isinstance(self._fatal, KeyboardInterrupt):
+                okex_log.error("Stopped for good: %s.", explain(self._fatal, self.url))
             self._filler.end()
             CHORUS.sum_up(0.0)
             self.ended.set()
@@ -528,7 +527,7 @@ class OkexWS(Connection):
                 raise ValueError(str(wrong))
         for channel in channels:
             if is_pattern(channel):
-                self._finder.patterns.append(channel)
+                self._finder.patterns[channel] = "wanted"  # until it is looked up
                 continue
             self._subscriptions.want(channel)
             if wrong := misnomer(channel):  # perhaps: the exchange is asked all the same
@@ -543,7 +542,8 @@ class OkexWS(Connection):
         """Want these channels, or what matches a pattern, no more. Their rows stop at once."""
         known = self.channels
         for channel in channels:
-            for name in self._finder.drop(channel, known):
+            self._finder.patterns.pop(channel, None)
+            for name in [channel, *(each for each in known if fnmatchcase(each, channel))]:
                 self._subscriptions.drop(name)
         self._send_due()
 
@@ -3190,6 +3190,10 @@ def connect_as_websocket(url: str, proxy: Options, timeout: float, tls: Options)
     return connect(url, options, proxy_info(**proxy), None)  # type: ignore[no-untyped-call]
 
 
+class NothingListed(ValueError):
+    """The exchange has no such instruments."""
+
+
 class Rest:
     """The public REST API of the exchange that a client is connected to."""
 
@@ -3230,7 +3234,7 @@ class Rest:
             what = f"HTTP {status}" if status != 200 else "something that is not the exchange's"
             raise OSError(f"{host} answered {what}") from None
         if code != "0":
-            raise ValueError(f"{code} {message}")
+            raise (NothingListed if code == "51001" else ValueError)(f"{code} {message}")
         return data
 
     def instruments(self, id: str, timeout: float = CONNECT_TIMEOUT) -> Any:
@@ -3386,46 +3390,43 @@ FILL_PACE = Pace(0.125)  # OKX takes 10 of each request a second per IP (docs-v5
 INSTRUMENT = re.compile(r"(?!.{65})[\w.+]+(-[\w.+]+)+")
 OPTIONS = re.compile(r"(\w+-\w+)-(?:.*-)?(?:[CP]|\[[CP]+\])")  # or a pattern of them; the family
 QUOTE_COINS = "USDT|USDC|USDG|USD|BTC|ETH|EUR|TRY|BRL|AUD|AED|SGD"
-SYNONYMS = dict(
-    pair.split("=")
-    for pair in """
+SYNONYMS = dict(re.findall(r"(\w+)=(\S+)", """
 deals=trades executions=trades tape=trades aggtrade=trades bbo=bbo-tbt best=bbo-tbt oi=open-interest
 price=tickers last=tickers quote=tickers bookticker=tickers balance=account wallet=account depth=books
 orderbook=books level2=books l2=books depth5=books5 depth10=books5 depth20=books5
-""".split()
-)
+"""))  # fmt: skip
+# Bars of v1, of v3 in seconds, and as others write them.
+BARS = dict(re.findall(r"(\w+)=(\S+)", """
+1min=1m 3min=3m 5min=5m 15min=15m 30min=30m 1hour=1H 2hour=2H 4hour=4H 6hour=6H 12hour=12H day=1D 3day=3D week=1W
+60=1m 180=3m 300=5m 900=15m 1800=30m 3600=1H 7200=2H 14400=4H 21600=6H 43200=12H 86400=1D 604800=1W 60s=1m 60m=1H
+"""))  # fmt: skip
 
 
-class Misnomer(NamedTuple):
-    problem: str
-    meant: list[str]  # the nearest first
-
-    def __str__(self) -> str:
-        question = f" Did you mean {' or '.join(self.meant)}?" if self.meant else ""
-        return printable_text(f"{self.problem}.{question}", 600)
+def with_meant(problem: str, meant: list[str]) -> str:
+    question = f" Did you mean {' or '.join(meant)}?" if meant else ""
+    return printable_text(f"{problem}.{question}", 600)
 
 
-def misnomer(channel: str) -> Misnomer | None:
-    """Why a channel cannot exist, by its name alone; None if it can, whatever its instrument."""
-    channel = channel[:200]  # a kind in no table may be new: new:instId=BTC-USDT
+def misnomer(channel: str) -> str:
+    """Why a channel cannot exist, by its name alone; "" if it can, whatever its instrument."""
+    channel = channel[:200]
     if re.fullmatch(r"([a-z]+/)?[a-z][\w-]*:\w+=[^*?[ ]*", channel):
-        return None
+        return ""  # a kind in no table may be new: new:instId=BTC-USDT
     name, _, argument = channel.partition(":")
-    ways = [(name, argument)]
-    for sign in re.finditer(r"[:/=.,@ _-]+", channel):  # trades-BTC-USDT, btcusdt@trade
+    ways = [(name, argument)] if argument else []
+    for sign in re.finditer("^|[:/=.,@ _-]+", channel):  # BTC-USDT, trades-BTC-USDT, btcusdt@trade
         left, right = channel[: sign.start()], channel[sign.end() :]
         ways += [way for way in ((left, right), (right, left)) if usual_spelling(way[1])]
-    if usual_spelling(channel) or re.fullmatch(r"[A-Za-z]{2,5}|[^:]*[*?[][^:]*", channel):
+    ways.append((name, argument))
+    if re.fullmatch(r"[A-Za-z]{2,5}|[^:]*[*?[][^:]*", channel):
         ways.append(("", channel))  # an instrument alone
+    what, about = next((way for way in ways if nearest_names(way[0])), ways[0])
+    names = nearest_names(what)
+    meant = list(dict.fromkeys(channel_about(name, about) for name in names))
+    if channel in meant:
+        return ""
     problem = f"{name or 'nothing'} is no kind of channel: --list shows them all"
-    for what, about in ways:
-        names = nearest_names(what)
-        meant = list(dict.fromkeys(channel_about(name, about) for name in names))
-        if channel in meant:
-            return None
-        if meant:
-            return Misnomer(f"{channel} does not exist" if what in names else problem, meant)
-    return Misnomer(problem, [])
+    return with_meant(f"{channel} does not exist" if what in names else problem, meant)
 
 
 def nearest_names(name: str) -> list[str]:
@@ -3439,14 +3440,11 @@ def nearest_names(name: str) -> list[str]:
         return [name]
     plain = functools.partial(re.sub, "[^a-z0-9]", "")
     wanted, table = plain(name.lower()), dict(SYNONYMS)
-    coins = rf"(?:spot|usd)_([a-z0-9]+?)_?({QUOTE_COINS}|)_".lower()  # in a name of v1
-    coin, quote = re.findall(coins, f"{name.lower()}_spot_btc_")[0]
     for kind in dialect.kinds:
-        for known in dialect.names(kind, {"coin": coin, "quote": quote or "usdt"}):
+        for known in dialect.names(kind, {"coin": "btc", "quote": "usdt"}):
             table.setdefault(plain(known.lower()), known)  # 1m rather than 1M
-    candle = re.fullmatch(r"(?:candles?|klines?|ohlcv?)(\d*[a-z]*)", wanted)
-    if candle and wanted not in table:
-        return [f"candle{bar_of(candle[1]) or '1m'}"]
+    if candle := re.fullmatch(r"(?:candles?|klines?|ohlcv?)(\d*[a-z]*)", wanted):
+        wanted = f"candle{BARS.get(candle[1], candle[1])}".lower()
     longer = [other for other in table if other.startswith(wanted) and len(wanted) > 3]
     alike = [min(longer, key=len)] if longer else get_close_matches(wanted, table, 3, 0.75)
     return [table[other] for other in alike]
@@ -3455,32 +3453,33 @@ def nearest_names(name: str) -> list[str]:
 def channel_about(name: str, argument: str) -> str:
     """A channel of this kind about what was written behind the colon."""
     dialect = likely_dialect(name)
-    kind = dialect.kind(name)
-    argument = re.sub(r"[\s'\"]", "", argument)
+    kind, argument = dialect.kind(name), re.sub(r"[\s'\"]", "", argument)
     if re.fullmatch(r"\w+=[^*?[]*" + r"|[A-Z0-9-]{1,64}" * (dialect is V3), argument):
         return f"{name}:{argument}"
-    if kind is None or dialect is V1:
+    if not kind or dialect is V1:
         return name
     argument = re.sub(".*=|,.*", "", argument).upper()
-    pair, example = usual_spelling(argument), f"{name}:{kind.argument}".rstrip(":")
-    if not kind.argument or (kind.more == "SPREAD" and "_" in argument and not pair):
-        legs = re.split(r"_(?!UM[_-]|XPERP-)", argument)  # of BTC-USDT_BTC-USDT-SWAP
-        about = pair or "_".join(usual_spelling(leg) or leg for leg in legs)
-        return f"{name}:{about}" if INSTRUMENT.fullmatch(about) else example
-    if kind.argument == "instType=ANY" and pair:
+    example, pair = kind.argument, usual_spelling(argument)
+    if example == "instType=ANY" and pair:
         return f"{name}:instType={V5.instrument_type(pair)},instId={pair}"
-    if "=" in kind.argument or kind.more == "SPREAD" or (is_pattern(argument) and dialect is V3):
-        return example
-    if is_pattern(argument):
+    one = re.fullmatch("[^=_]+", example)  # it takes one instrument: no filter, no spread
+    if one and is_pattern(argument) and dialect is V5:
         return f"{name}:{argument}"
-    guesses = pair, argument, usual_spelling(f"{argument}USDT")
-    instrument = next(filter(INSTRUMENT.fullmatch, guesses), kind.argument)
-    types = kind.more if dialect is V5 else "SPOT SWAP FUTURES OPTION"
-    type = "SWAP" if "_XPERP-" in instrument else V5.instrument_type(instrument)
-    if type not in f"{types} EVENTS" or name.startswith("swap/"):
-        family = family_of(instrument)
-        instrument = family.removesuffix("_UM") if types == "INDEX" else f"{family}-SWAP"
-    return f"{name}:{instrument}"
+    legs = re.split(r"_(?!UM[_-]|XPERP-)", argument)  # of BTC-USDT_BTC-USDT-SWAP
+    about = pair or "_".join(usual_spelling(leg) or leg for leg in legs)
+    if "=" in example or not INSTRUMENT.fullmatch(about):
+        about = (one and usual_spelling(f"{argument}USDT")) or example
+    if name.startswith("swap/") or (dialect is V5 and not fits(kind.more, about)):
+        family = family_of(about)
+        other = {"INDEX": family.removesuffix("_UM"), "SPREAD": example}
+        about = other.get(kind.more, f"{family}-SWAP")
+    return f"{name}:{about}".rstrip(":")
+
+
+def fits(types: str, instrument: str) -> bool:
+    """Whether an instrument is of one of these types, or of a kind that is new."""
+    swap = "_XPERP-" in instrument  # perpetual, though listed as a future
+    return ("SWAP" if swap else V5.instrument_type(instrument)) in f"{types} EVENTS"
 
 
 def joined_channels(words: Iterable[str]) -> list[str]:
@@ -3488,13 +3487,13 @@ def joined_channels(words: Iterable[str]) -> list[str]:
     channels, kind = list[str](), ""
     for word in " ".join(words).replace(", ", " ").split():
         alone = kind and ":" not in word and (usual_spelling(word) or is_pattern(word))
-        if alone and (kinds := nearest_names(kind)):
+        if alone and (names := nearest_names(kind)):
             if channels[-1].rstrip(":") == kind:  # this is what it lacks
                 channels.pop()
-            channels.append(channel_about(kinds[0], word))
+            word = channel_about(names[0], word)
         else:
-            channels.append(word)
             kind = word.partition(":")[0]
+        channels.append(word)
     return channels
 
 
@@ -3520,26 +3519,16 @@ def usual_spelling(text: str) -> str:
     return f"{'BTC' if coin == 'XBT' else coin}-{quote or 'USDT'}{margin}-{contract}".rstrip("-")
 
 
-def bar_of(text: str) -> str:
-    """The bar of v5 for 60s, 1min, 4hour, day and the like; "" if there is none."""
-    sizes = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-    number, unit = re.findall(r"^(\d*)([smhdw]?)", text.lower())[0]
-    seconds = int(number or 1) * sizes.get(unit, 0)
-    same = [f"{seconds // size}{unit}" for unit, size in sizes.items() if seconds % size == 0]
-    return next((bar for bar in V5.PLACES["bar"].split() if bar.lower() in same), "")  # 1m for 60s
-
-
 def todays_channel(channel: str) -> str:
     """What carries today what a channel of v1 or v3 did, dates left open, or ""."""
     name, _, id = channel.partition(":")
-    kind, places = dialect_of(channel).find(name)
-    if kind is None:
+    kind, places = likely_dialect(channel).find(name)
+    if not kind:
         return ""
     id = re.sub(r"-\d{6}", "-YYMMDD", id or kind.argument)
     if "coin" in places:  # v1
         id = f"{places['coin']}-{places.get('quote', 'USD-YYMMDD')}".upper()
-    type = name.partition("/")[0].upper()
-    bar = bar_of(places.get("bar") or f"{places.get('seconds')}s")
+    type, bar = name.partition("/")[0].upper(), BARS.get(places.get("bar", places.get("seconds")))
     today = kind.more.format(id=id, index=family_of(id), type=type, bar=bar)
     today = channel_about(*today.partition(":")[::2])
     return re.sub(r"([\w-]+-)YYMMDD.*", r"\g<0> (--list \1 shows the dates)", today)
@@ -3549,46 +3538,34 @@ class Finder:
     """The exchange's lists of what it trades, each fetched when first needed."""
 
     def __init__(self, rest: Rest):
-        self.patterns: list[str] = []  # what a client begins with
+        self.patterns: dict[str, str] = {}  # what a client begins with, and that it is wanted
         self.live = functools.cache(self._fetch)
         self._rest = rest
-        self._refused: SimpleQueue[str] = SimpleQueue()  # channels; "" at the end
-        self._untold: dict[str, str] = {}  # their refusals
-        self._thread = daemon_thread("finder", self._run)
+        self._untold: dict[str, str] = {}  # refusals, by channel, until a thread has told them
 
-    def _fetch(self, type: str) -> dict[str, str]:
-        """What is traded, of SWAP say, and its index: {"BTC-USD-SWAP": "BTC-USD"}."""
-        live = {}
-        try:
-            for row in self._rest.get(f"/api/v5/public/instruments?instType={type}"):
-                if row["state"] == "live" and INSTRUMENT.fullmatch(str(row["instId"])):
-                    live[row["instId"]] = str(row.get("uly"))
-        except (KeyError, TypeError):
-            raise ValueError("the exchange's answer is no list of instruments") from None
-        except ValueError as error:
-            if not str(error).startswith("51001 "):  # there are none
-                raise
+    def _fetch(self, types: str) -> dict[str, str]:
+        """What is traded of these types, and its index: {"BTC-USD-SWAP": "BTC-USD"}."""
+        live = dict[str, str]()
+        for type in types.split():
+            with suppress(NothingListed):
+                for row in self._rest.get(f"/api/v5/public/instruments?instType={type}"):
+                    if row["state"] == "live" and INSTRUMENT.fullmatch(str(row["instId"])):
+                        live[row["instId"]] = row.get("uly") or row["instId"]
         return live
 
     def names(self, types: str, like: str) -> list[str]:
         """All of these types, or the options of the family that `like` names."""
-        if types == "INDEX":
-            futures = self.live("SWAP") | self.live("FUTURES")
-            return sorted(filter(INSTRUMENT.fullmatch, {*self.live("SPOT"), *futures.values()}))
-        if "OPTION" in types and (option := OPTIONS.fullmatch(like)):
-            return list(self.live(f"OPTION&instFamily={option[1]}"))
-        names = [name for type in ("SPOT", "SWAP", "FUTURES") if type in types for name in self.live(type)]
-        if "XPERP" in types:  # perpetuals that are listed as futures
-            names += [name for name in self.live("FUTURES") if "_XPERP-" in name]
-        return names
+        option = OPTIONS.fullmatch(like)
+        live = self.live(f"OPTION&instFamily={option[1]}" if option else "SPOT SWAP FUTURES")
+        return sorted({*live.values()}) if types == "INDEX" else [name for name in live if fits(types, name)]
 
     def matching(self, channel: str) -> list[str]:
         """The channels that trades:*-USDT-SWAP stands for now; LookupError if there are none."""
+        if wrong := misnomer(channel):
+            raise ValueError(wrong)
         name, _, pattern = channel.partition(":")
-        kind, wrong = V5.kind(name), misnomer(channel)
-        if kind is None or wrong:
-            raise ValueError(str(wrong or f"{channel}: only v5 has lists"))
-        names = self.names(kind.more, pattern)
+        kind = V5.kind(name)
+        names = self.names(kind.more, pattern) if kind else []  # only v5 has lists
         found = [f"{name}:{other}" for other in names if fnmatchcase(other, pattern)]
         if not found:
             why = f"no instrument that is traded now matches {channel}"
@@ -3598,57 +3575,58 @@ class Finder:
 
     def look_up(self, found: Callable[[list[str]], None]) -> Iterator[str]:
         """Tell `found` what each pattern stands for; yield why there is no list, and retry."""
-        while self.patterns:
-            pattern = self.patterns[0]
+        while waiting := [*self.patterns]:
             try:
-                channels = self.matching(pattern)
+                channels = self.matching(waiting[0])
             except (OSError, ValueError, websocket.WebSocketException) as error:
                 yield explain(error, self._rest.server, self._rest.proxy)
                 continue
-            if pattern in self.patterns:  # nobody has given it up meanwhile
+            if self.patterns.pop(waiting[0], ""):  # nobody has given it up meanwhile
                 found(channels)
-            self.drop(pattern, [])
 
-    def drop(self, channel: str, known: Iterable[str]) -> list[str]:
-        """Forget a pattern: what it matches of the known channels; any other channel itself."""
-        self.patterns = [pattern for pattern in self.patterns if pattern != channel]
-        return [name for name in known if fnmatchcase(name, channel)] if is_pattern(channel) else [channel]
+    def alternatives(self, channel: str) -> list[str]:
+        """What somebody may have meant by a channel that the exchange refused."""
+        from difflib import get_close_matches
+
+        name, _, wanted = channel.partition(":")
+        kind = V5.kind(name)
+        if not kind or misnomer(channel):  # which was told before
+            return []
+        if not kind.argument:
+            return [name]
+        names, turned = self.names(kind.more, wanted), "-".join(wanted.split("-")[::-1])
+        if wanted in names:
+            return []
+        margin = re.findall("_UM|_XPERP", wanted)  # another one would be another contract
+        alike = [other for other in names if re.findall("_UM|_XPERP", other) == margin]
+        alike = [turned] if turned in names else get_close_matches(wanted, alike, 3, 0.75)
+        return [f"{name}:{other}" for other in alike]
 
     def suggest(self, channel: str, refusal: str) -> None:
         """Log a refusal as soon as it is known what may have been meant."""
         self._untold[channel] = refusal
-        self._refused.put(channel)
-        if not self._thread.ident:
-            self._thread.start()
+        if len(self._untold) == 1:  # else a thread is at it
+            daemon_thread("finder", self._tell).start()
 
-    def _run(self) -> None:
-        from difflib import get_close_matches
-
-        while channel := self._refused.get():
-            name, _, wanted = channel.partition(":")
-            kind, meant = V5.kind(name), list[str]()
-            with suppress(Exception):  # nobody needs a list that cannot be had
-                if kind and not kind.argument:
-                    meant = [name]
-                elif kind and not misnomer(channel):  # which was told before
-                    names, turned = self.names(kind.more, wanted), "-".join(wanted.split("-")[::-1])
-                    margin = re.findall("_UM|_XPERP", wanted)  # another one would be another contract
-                    alike = [other for other in names if re.findall("_UM|_XPERP", other) == margin]
-                    alike = [turned] if turned in names else get_close_matches(wanted, alike, 3, 0.75)
-                    meant = [f"{name}:{other}" for other in alike if wanted not in names]
-            self._tell(channel, meant)
-
-    def _tell(self, channel: str, meant: list[str]) -> None:
-        if refusal := self._untold.pop(channel, ""):
-            okex_log.warning("%s", Misnomer(refusal, meant))
+    def _tell(self) -> None:
+        while untold := [*self._untold.items()]:
+            channel, refusal = untold[0]
+            try:
+                meant = self.alternatives(channel)
+            except Exception:  # nobody needs a list that cannot be had
+                meant = []
+            if channel in self._untold:
+                okex_log.warning("%s", with_meant(refusal, meant))
+            self._untold.pop(channel, None)
 
     def finish(self) -> None:
         """Give what is looked up 3 s, and tell what was refused without it."""
-        if self._thread.ident:
-            self._refused.put("")
-            self._thread.join(3.0)
-        for channel in [*self._untold]:
-            self._tell(channel, [])
+        end = monotonic() + 3.0
+        while self._untold and monotonic() < end:
+            pause(0.02)
+        untold, self._untold = self._untold, {}
+        for refusal in untold.values():
+            okex_log.warning("%s.", refusal)
 
 
 def find_channels(
@@ -3676,15 +3654,12 @@ def instrument(
 
 
 @functools.cache
-def listed_instrument(id: str, url: str | None, region: str, simulated: bool, proxy: str | None) -> Row:
+def listed_instrument(id: str, url: str | None, region: str, simulated: bool, proxy: str | None) -> Any:
     server = endpoint_of(f"trades:{id}", url, region, simulated)
-    try:
+    with suppress(NothingListed):
         for row in Rest(server, simulated, proxy_options(proxy, server)).instruments(id):
             if row["instId"] == id:
-                return dict(row)
-    except ValueError as error:
-        if not str(error).startswith("51001 "):
-            raise
+                return row
     raise LookupError(f"the exchange lists no {id}")
 
 
@@ -4918,7 +4893,8 @@ def play_recording(clients: Sequence[OkexWS], path: str, speed: float = 1.0) -> 
     def key(ws: OkexWS, channel: str) -> str:
         if any(fnmatchcase(channel, each) for each in wanted[ws]):
             ws._subscriptions.want(channel)
-            ws._finder.patterns = [each for each in ws._finder.patterns if not fnmatchcase(channel, each)]
+            for pattern in [each for each in ws._finder.patterns if fnmatchcase(channel, each)]:
+                del ws._finder.patterns[pattern]
         return ws.dialect.key(channel)
 
     began, first = monotonic(), 0.0
@@ -5240,7 +5216,7 @@ class Run:
             if os.path.exists(target) and os.path.samefile(target, path):
                 raise ValueError(f"--{option} would write into what is replayed")
         client = OkexWS([], self.handle, depth=self.args.depth)
-        client._finder.patterns = self.args.channels  # a name is a pattern that stands for itself
+        client._finder.patterns = dict.fromkeys(self.args.channels, "wanted")  # names are patterns, too
         run = functools.partial(client.replay, path, self.args.speed)
         vars(client).update(on_status=functools.partial(self.on_status, client), run=run)
         self.clients.append(client)
