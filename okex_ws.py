@@ -177,7 +177,7 @@ def on_error(ws: "OkexWS", error: BaseException) -> None:
     untrusted = isinstance(error, ssl.SSLCertVerificationError) and not ws.counts["connects"]
     if untrusted or isinstance(error, LoginError | KeyboardInterrupt | SystemExit):
         ws._fatal = error  # or websocket-client would swallow it
-    ws._hang_up(explain(error, ws.url, ws._rest.proxy))
+    ws._hang_up(explain(error, ws.url, ws._route.proxy))
 
 
 def on_close(ws: "OkexWS", code: int | None, reason: str | None) -> None:
@@ -244,30 +244,31 @@ class Connection(WebSocketApp):
 
 def heed(ws: "OkexWS", event: "WireEvent", text: str) -> None:
     """Act on what is neither data, nor a pong, nor a confirmation."""
+    login, table = ws._login, ws._subscriptions
     match event.kind:  # a SyntaxError here? okex_ws needs Python 3.10 or later
         case "refused" | "reply" if ws._orders.answered(event):
             return
-        case "refused" if ws._login.pending and not event.channel and not event.id:
-            raise ws._login.refused(event)
+        case "refused" if login.pending and not event.channel and not event.id:
+            raise login.refused(event)
         case "refused":
             heed_refusal(ws, event)
         case "reply":
             answer = printable_text(f"{event.action}: {event.code} {event.rows}")
             okex_log.warning("An answer that nobody waits for any more, to %s", answer)
         case "ended":
-            if unasked := ws._subscriptions.ended(event.channel, event.id):
+            if unasked := table.ended(event.channel, event.id):
                 CHORUS.log(f"{unasked.channel}: unsubscribed by the exchange. Asking again.", "ended")
             else:
                 okex_log.info("%s unsubscribed.", printable_text(event.channel))
             ws._send_due()
         case "login":
-            for entry in ws._subscriptions:
-                if ws._login.done and entry.private:  # v1 confirms addChannel like this
-                    ws._subscriptions.confirmed(entry.key)
-            ws._login.accepted()
+            for entry in table:
+                if login.done and entry.private:  # v1 confirms addChannel like this
+                    table.confirmed(entry.key)
+            login.accepted()
             okex_log.info("Logged in.")
             ws._send_due()
-            ws._login.complete.set()
+            login.complete.set()
         case "notice":
             level = logging.INFO if event.code == "channel-conn-count" else logging.WARNING
             okex_log.log(level, "The exchange says: %s %s", event.code, printable_text(event.message))
@@ -388,29 +389,29 @@ class OkexWS(Connection):
         wanted = [channels] if isinstance(channels, str) else list(channels)
         first = (*wanted, "account" if credentials else "status")[0]  # it tells the endpoint
         self.dialect = dialect = dialect_of(first)
-        self.handler = handler or (print_rows if sinks is None else lambda *_: None)
-        self.depth = depth if handler or sinks is not None else depth or 1  # no changes in print
+        if not handler and sinks is None:
+            handler, depth = print_rows, depth or 1  # no changes of a book
+        self.handler, self.depth = handler or (lambda *_: None), depth
         self.ping_every = ping_every or dialect.ping_every
         self.final, self.since = final, since
         if since and not any(history_of(channel, since) for channel in wanted):
             raise ValueError("since has no effect without trades or candles of v5")
         self.counts = Counter[str]()  # written by the reading thread, but for what is rare
         self._say_once = functools.cache(CHORUS.log)
-        self._rest = rest = Rest(first, url, region, simulated, proxy)
-        self._route = Route(self, rest)
+        self._route = route = Route(self, first, proxy, url, region, simulated)
         self._stop = threading.Event()  # set by close(): run() ends
         self.ended = threading.Event()  # run() is over, and what is missing is told
         self._subscriptions = Subscriptions(dialect, functools.partial(make_keeper, self))
         self.books = self._subscriptions.books  # by channel, as its user wrote it
         self._freshness = Freshness(self.ping_every, self.books if dialect is V5 else {})
-        self._login = Login(dialect, credentials, [*rest.lines], proxy is None, bool(credentials) and not wanted)
-        self._orders = Orders(self, rest)
-        self._finder = Finder(rest)
-        self._filler = Filler(self, rest, fill)
+        self._login = Login(dialect, credentials, [*route.lines], proxy is None, bool(credentials) and not wanted)
+        self._orders = Orders(self, route)
+        self._finder = Finder(route)
+        self._filler = Filler(self, route, fill)
         self._sending = threading.Lock()  # while requests are sent to one connection
         self._tries = 0  # to connect, since a confirmation or a pong last came
         self._reader: threading.Thread | None = None  # which runs run()
-        super().__init__(rest.url, header=self._before_connect)
+        super().__init__(route.url, header=self._before_connect)
         vars(self).update(on_open=OkexWS._on_open, on_error=OkexWS._on_error, on_close=OkexWS._on_close)
         self.subscribe(*wanted)
         self._recorder = Recorder([self], sinks)
@@ -450,30 +451,31 @@ class OkexWS(Connection):
         """
         if self._reader:
             raise RuntimeError("this client ran before: make another one")
-        self._reader = threading.current_thread()
+        self._reader, why = threading.current_thread(), "closed"
         try:
-            if len(self._rest.lines) > 1:
+            if len(self._route.lines) > 1:
                 self._route.begin()
-            for why in self._finder.look_up(self.found):
-                self._wait_to_reconnect("No list yet", why)
+            for trouble in self._finder.look_up(self.found):
+                self._wait_to_reconnect("No list yet", trouble)
                 if self._stop.is_set():
                     return
             self._recorder.recall(self.channels, self._filler.fill, self.since)
-            okex_log.info("Connecting to %s.", passwordless(self.url))
+            okex_log.info("Connecting to %s.", passwordless(self._route.url))
             daemon_thread("heartbeat", self._send_heartbeat).start()
             while not self._stop.wait(CONNECT_PACE.turn()):
                 self._route.stay()
-                connects, self._reason = self.counts["connects"], ""
-                self.run_forever(**self._rest.proxy)
+                self.url, self._reason = self._route.url, ""
+                connects = self.counts["connects"]
+                self.run_forever(**self._route.proxy)
                 if self._fatal:
                     raise self._fatal
                 if not self._stop.is_set():
                     connected = self.counts["connects"] > connects
                     self._wait_to_reconnect("Disconnected" if connected else "No connection", self._reason)
         except BaseException as error:  # asyncio.CancelledError, say, from the handler
-            self._fatal = error
+            why = explain(error, self.url)
             if not isinstance(error, KeyboardInterrupt):
-                okex_log.error("Stopped for good: %s.", explain(error, self.url))
+                okex_log.error("Stopped for good: %s.", why)
             raise
         finally:
             self._stop.set()
@@ -482,7 +484,7 @@ class OkexWS(Connection):
             CHORUS.sum_up(0.0)
             self.ended.set()
             self._login.complete.set()  # no order waits any longer
-            self._notify(EXIT, explain(self._fatal, self.url) if self._fatal else "closed")
+            self._notify(EXIT, why)
             self._recorder.leave(self)
 
     def start(self) -> None:
@@ -512,7 +514,7 @@ class OkexWS(Connection):
         """
         for channel in channels:
             if not self.serves(channel):
-                here, there = passwordless(self.url), passwordless(self._rest.endpoint_of(channel))
+                here, there = passwordless(self.url), passwordless(endpoint_of(channel, *self._route.where))
                 raise ValueError(f"{channel} is served at {there}, not at {here}: use clients()")
             if self.dialect.private(channel):
                 self._login.demand(channel)
@@ -532,7 +534,7 @@ class OkexWS(Connection):
 
     def serves(self, channel: str) -> bool:
         """Whether a channel is one of this generation and endpoint."""
-        return dialect_of(channel) is self.dialect and self._rest.endpoint_of(channel) in self._rest.lines
+        return dialect_of(channel) is self.dialect and endpoint_of(channel, *self._route.where) in self._route.lines
 
     def found(self, channels: list[str]) -> None:
         """Subscribe to what the patterns stand for, before connecting. Override it to choose."""
@@ -626,9 +628,7 @@ class OkexWS(Connection):
         self._send_due()
 
     def _wait_to_reconnect(self, what: str, reason: str) -> None:
-        if what == "No connection" and port_of(self.url) == 8443 and not self.dialect.retired:
-            reason += " (OKX closed port 8443 on 2026-10-31: leave the port out)"
-        rounds, untried = divmod(self._tries + 1, len(self._rest.lines))
+        rounds, untried = divmod(self._tries + 1, len(self._route.lines))
         longest = min(MAX_RETRY, 2.0 ** min(rounds - 1, 5))  # 1, 2, 4, … 30
         left = self._route.goal and not self._tries
         delay = 0.0 if untried or left else uniform(0, longest)
@@ -828,12 +828,12 @@ class Freshness:
         self.latency: float | None = None  # milliseconds
         self.ping_level = logging.INFO  # of the log lines about the last ping
         self._pinged = inf  # when the oldest ping left that has no pong yet; inf if there is none
-        self._answers_pings = False  # whether this connection's other end does at all
+        self._late = 0.0  # seconds that this connection's last pong took; 0 before its first
         self._clock_offset = 0.0  # seconds by which time.time() is ahead of monotonic()
 
     def start(self, now: float) -> None:
         self.heard = self.drained = now
-        self._answers_pings, self._pinged = False, inf
+        self._late, self._pinged = 0.0, inf
         self._clock_offset = wall_clock() - monotonic()
 
     def suspects(self) -> bool:
@@ -849,8 +849,8 @@ class Freshness:
 
     def ponged(self, now: float) -> None:
         if self._pinged < inf:
-            self.latency = (now - self._pinged) * 1000
-            self._answers_pings, self._pinged = True, inf
+            self._late, self._pinged = now - self._pinged, inf
+            self.latency = 1000 * self._late
 
     def check(self) -> None:
         """Raise Reconnect if the machine slept, or the connection is dead."""
@@ -860,18 +860,17 @@ class Freshness:
         limit = SILENCE_MARGIN + (not self.books) * self.ping_every
         if self._pinged < inf and self._silent(limit):
             raise Reconnect(f"nothing arrived for {limit:.0f} s")
-        latency = self.latency or 0.0
-        if self._answers_pings and latency > 1000 * max(self.ping_every, SILENCE_MARGIN):
-            raise Reconnect(f"a ping was answered after {latency:.0f} ms")
+        if self._late > max(self.ping_every, SILENCE_MARGIN):
+            raise Reconnect(f"a ping was answered after {self.latency:.0f} ms")
 
     def lag(self, now: float) -> float:
         """Seconds that reading may be late, by what waits in the socket, and by pings."""
-        lags = [0.0, now - self.drained]
-        if self._answers_pings:
-            lags += [now - self._pinged, (self.latency or 0.0) / 1000]
-        elif self.books:  # until the first pong, whatever arrives will do
-            lags.append(now - max(self._pinged, self.heard))
-        return max(lags)
+        lag = max(0.0, now - self.drained, self._late)
+        if self._late:
+            return max(lag, now - self._pinged)
+        if self.books:  # until the first pong, whatever arrives will do
+            return max(lag, now - max(self._pinged, self.heard))
+        return lag
 
     def doubt(self) -> str:
         """Why no order book is to be trusted now, or "". From any thread."""
@@ -3118,26 +3117,29 @@ DIRECT = {"http_proxy_host": "none", "http_proxy_port": 0, "http_no_proxy": ["*"
 def explain(error: BaseException, url: str, proxy: Options = DIRECT) -> str:
     """Why a connection failed: by DNS, TCP, TLS, proxy or HTTP."""
     host = next_hop = urlsplit(url).netloc.rpartition("@")[2]
+    if port_of(url) == 8443:
+        next_hop += " (OKX closed port 8443 on 2026-10-31: leave the port out)"
     if proxy is not DIRECT:
         next_hop = f"the proxy {proxy['http_proxy_host']}:{proxy['http_proxy_port']}"
     detail = getattr(error, "strerror", "") or str(error)  # rather without [Errno 101]
     detail = printable_text(detail).rstrip(".") or type(error).__name__
-    if isinstance(error, websocket.WebSocketAddressException):
-        return f"DNS cannot resolve {next_hop}"
-    if isinstance(error, websocket.WebSocketBadStatusException):
-        hints = {403: ": blocked?", 404: ": wrong path"}
-        return f"HTTP {error.status_code} from {host}{hints.get(error.status_code, '')}"
-    if isinstance(error, websocket.WebSocketProxyException) or "python_socks" in type(error).__module__:
-        return f"the proxy failed: {detail}"
-    if isinstance(error, ssl.SSLError):
-        detail = re.sub(r"^\[.*?\] | \(_ssl.*", "", detail)  # [SSL: WRONG_VERSION_NUMBER] … (_ssl.c:1006)
-        plain = "" if port_of(url) in (0, 443, 8443) else "; does it speak ws://?"
-        return f"TLS with {host} failed: {detail}{plain}"
-    if isinstance(error, ConnectionRefusedError):
-        return f"{next_hop} refused the connection"
-    if isinstance(error, websocket.WebSocketTimeoutException | TimeoutError):
-        return f"{next_hop} did not answer in time"
-    return detail
+    match error:
+        case websocket.WebSocketAddressException():
+            return f"DNS cannot resolve {next_hop}"
+        case websocket.WebSocketBadStatusException(status_code=status):
+            hint = {403: ": blocked?", 404: ": wrong path"}.get(status, "")
+            return f"HTTP {status} from {host}{hint}"
+        case websocket.WebSocketProxyException():
+            return f"the proxy failed: {detail}"
+        case ssl.SSLError():
+            detail = re.sub(r"^\[.*?\] | \(_ssl.*", "", detail)  # [SSL: WRONG_VERSION_NUMBER] … (_ssl.c:1006)
+            plain = "" if port_of(url) in (0, 443, 8443) else "; does it speak ws://?"
+            return f"TLS with {host} failed: {detail}{plain}"
+        case ConnectionRefusedError():
+            return f"{next_hop} refused the connection"
+        case websocket.WebSocketTimeoutException() | TimeoutError():
+            return f"{next_hop} did not answer in time"
+    return f"the proxy failed: {detail}" if "python_socks" in type(error).__module__ else detail
 
 
 def is_loopback(host: str) -> bool:
@@ -3187,23 +3189,17 @@ def connect_as_websocket(url: str, proxy: Options, timeout: float, **tls: Any) -
 class Rest:
     """The lines to a channel's endpoint, and the public REST API beside the one that is in use."""
 
-    def __init__(
-        self,
-        channel: str,
-        url: str | Sequence[str] | None = None,
-        region: str = "global",
-        simulated: bool = False,
-        proxy: str | None = None,
-    ):
-        self.endpoint_of = functools.partial(endpoint_of, url=url, region=region, simulated=simulated)
-        self.use({line: proxy_options(proxy, line) for line in lines_of(channel, url, region, simulated)})
+    def __init__(self, channel: str, proxy: str | None, *where: Any):
+        self.where = where  # url, region and simulated, see endpoint_of
+        self.lines = {line: proxy_options(proxy, line) for line in lines_of(channel, *where)}
+        self.use(self.lines)
         self.headers = {"User-Agent": f"okex_ws/{__version__}"}  # or the exchange refuses
-        self.headers |= {"x-simulated-trading": "1"} if simulated else {}
+        self.headers |= {"x-simulated-trading": "1"} if where[-1] else {}
 
-    def use(self, lines: dict[str, Options]) -> None:
-        """Go by the first of these lines, each with its proxy."""
-        self.lines = lines
-        self.url, self.proxy = next(iter(lines.items()))
+    def use(self, lines: Iterable[str]) -> None:
+        """Go by the first of these lines."""
+        self.lines = {line: self.lines[line] for line in lines}
+        self.url, self.proxy = next(iter(self.lines.items()))
         host = origin_of(self.url)
         known = (rest for *hosts, rest in REGIONS.values() if host in hosts)
         self.server = next(known, f"http{host[2:]}")  # of another host than the exchange's: the same
@@ -3253,7 +3249,7 @@ class Pace:
         return wait
 
 
-class Route:
+class Route(Rest):
     """Which of its lines a client uses, and when it leaves one: one client after another."""
 
     every = 60.0  # seconds from one measurement of a line to the next
@@ -3262,8 +3258,9 @@ class Route:
     due = defaultdict[str, float](float)  # by line, monotonic: when it may be measured again
     measuring = threading.Lock()  # guards both, of all clients
 
-    def __init__(self, ws: OkexWS, rest: Rest):
-        self.ws, self.rest = ws, rest
+    def __init__(self, ws: OkexWS, channel: str, *where: Any):
+        super().__init__(channel, *where)
+        self.ws = ws
         self.moved = -inf  # monotonic: when the line last changed
         self.stay()
 
@@ -3292,18 +3289,13 @@ class Route:
 
     def change(self) -> None:
         """After a connection, go to its goal, or from a line that failed to the next."""
-        here, *others = self.rest.lines
+        here, *others = self.lines
         if self.goal not in ("", here):
             line = passwordless(origin_of(self.goal))
             times = [1000 * self.times_of(line)[0] for line in (self.goal, here)]
             okex_log.info("Changing to %s (%.0f ms, here %.0f ms).", line, *times)
         self.use(sorted([*others, here], key=lambda line: line != self.goal))
         self.moved = monotonic()
-
-    def use(self, lines: list[str]) -> None:
-        """Connect, and ask REST, by the first of these lines."""
-        self.rest.use({line: self.rest.lines[line] for line in lines})
-        self.ws.url = self.rest.url
 
     def times_of(self, line: str) -> tuple[float, ...]:
         return self.times[origin_of(line)]
@@ -3313,7 +3305,7 @@ class Route:
 
         Nor is there one within ten minutes of the last change.
         """
-        here, *others = self.rest.lines
+        here, *others = self.lines
         for line in sorted(others, key=self.times_of) if now - self.moved >= 600.0 else ():
             pairs = zip(self.times_of(line), self.times_of(here))
             if all(max(2 * there, there + 0.02) <= seconds < inf for there, seconds in pairs):
@@ -3328,12 +3320,12 @@ class Route:
                 self.measure()
 
         self.measure()
-        self.use(sorted(self.rest.lines, key=self.times_of))
+        self.use(sorted(self.lines, key=self.times_of))
         daemon_thread("lines", follow).start()
 
     def measure(self) -> None:
         """Connect to each line, TCP and TLS, unless another client did so within a minute."""
-        for url, proxy in self.rest.lines.items():
+        for url, proxy in self.lines.items():
             line, seconds = origin_of(url), inf
             with self.measuring:
                 if monotonic() < self.due[line]:
@@ -3634,7 +3626,7 @@ def find_channels(
 
     Raises LookupError if one matches nothing, ValueError if it cannot, OSError without a list.
     """
-    finder = Finder(Rest(patterns[0], url, region, simulated, proxy))
+    finder = Finder(Rest(patterns[0], proxy, url, region, simulated))
     return list(dict.fromkeys(name for pattern in patterns for name in finder.matching(pattern)))
 
 
@@ -3653,7 +3645,7 @@ def instrument(
 @functools.cache
 def listed_instrument(id: str, url: str | None, region: str, simulated: bool, proxy: str | None) -> Row:
     try:
-        for row in Rest(f"trades:{id}", url, region, simulated, proxy).instruments(id):
+        for row in Rest(f"trades:{id}", proxy, url, region, simulated).instruments(id):
             if row["instId"] == id:
                 return dict(row)
     except ValueError as error:
@@ -4796,7 +4788,7 @@ class Board:
         """The first line, and its colour: where the clients are connected to, and how well."""
         first = self.clients[0]
         replayed, url = first.replayed_at, urlsplit(passwordless(first.url))
-        server = url.netloc if len(first._rest.lines) > 1 else str(url.hostname)
+        server = url.netloc if len(first._route.lines) > 1 else str(url.hostname)
         parts = [strftime("replay of %Y-%m-%d %H:%M:%S", localtime(replayed)) if replayed else server]
         connected = replayed or all(one._connected or one._subscriptions.hopeless for one in self.clients)
         parts += [] if connected else ["NOT CONNECTED"]
@@ -5103,7 +5095,7 @@ def show_list(args: Any) -> int:
     elif part not in ("all", "v3", "v1"):
         kinds = [kind for kind in kinds if part.lower() in f"{kind.name} {kind.what}".lower()]
         trouble = f"Nothing that is traded matches {part} (options by family: BTC-USD-*-C)."
-        rest = Rest("trades:BTC-USDT", args.url, args.region, args.simulated, args.proxy)
+        rest = Rest("trades:BTC-USDT", args.proxy, args.url, args.region, args.simulated)
         try:
             lines = list_instruments(Finder(rest), part)
         except (OSError, ValueError, websocket.WebSocketException) as error:
@@ -5423,7 +5415,7 @@ class Run:
             if refused or waits:
                 told |= {f"rows refused by {option}": refused, f"waits for {option}": waits}
         parts = [plural(n, what) for what, n in told.items()]
-        lines = {origin_of(client.url) for client in self.clients if len(client._rest.lines) > 1}
+        lines = {origin_of(client._route.url) for client in self.clients if len(client._route.lines) > 1}
         parts += [f"line {passwordless(line)}" for line in sorted(lines)]
         level = logging.WARNING if self.recording else logging.INFO  # with --quiet, too
         seconds = monotonic() - self.board.began

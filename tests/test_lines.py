@@ -11,7 +11,6 @@ from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from math import inf
-from types import SimpleNamespace
 
 import pytest
 from conftest import finish, wait_for
@@ -91,15 +90,15 @@ HOURS = [  # minutes, and how many changes are right
 def test_an_hour_of_noise_changes_the_line_seldom(monkeypatch):
     for (hour, right), seed in itertools.product(HOURS, range(20)):
         monkeypatch.setattr(Route, "times", times := defaultdict(lambda: (inf, inf, inf)))
-        noise, changes, rest = random.Random(seed), [-inf], SimpleNamespace(lines=["wss://a/ws", "wss://b/ws"])
-        route = Route(None, rest)
+        noise, changes = random.Random(seed), [-inf]
+        route = Route(None, TRADES, None, ["wss://a/ws", "wss://b/ws"], "global", False)
         for minute, usual in enumerate(hour):
             # Now and then one of them hangs for a moment.
             measured = [ms * noise.uniform(0.95, 1.1) / 1000 + 0.3 * (noise.random() < 0.05) for ms in usual]
             for line, seconds in zip(["wss://a", "wss://b"], measured):
                 times[line] = (seconds, *times[line][:2])
             if route.faster(minute * 60.0):
-                rest.lines.reverse()
+                route.use([*route.lines][::-1])
                 route.moved = minute * 60.0
                 changes.append(route.moved)
         seldom = all(b - a >= 600 for a, b in itertools.pairwise(changes))
