@@ -209,7 +209,7 @@ class Connection(WebSocketApp):
     """A WebSocketApp that connects within limits, ends at once, and knows no channels."""
 
     _reason = ""  # why the connection ended: the first reason that was given
-    _tls: threading.Lock  # of each connection: OpenSSL may not read while it writes
+    _sending: Any  # a lock: requests leave on the connection they were taken for; OpenSSL may not read meanwhile
 
     def send(self, data: bytes | str, opcode: int = ABNF.OPCODE_TEXT) -> None:
         """Send one message, or raise WebSocketConnectionClosedException."""
@@ -218,7 +218,7 @@ class Connection(WebSocketApp):
             raise websocket.WebSocketConnectionClosedException("not connected")
         okex_log.debug("> %s", data)
         try:
-            with self._tls:
+            with self._sending:
                 connection.send(data, opcode)
         except Exception:
             self._hang_up("sending failed")  # half a frame may have left
@@ -228,7 +228,6 @@ class Connection(WebSocketApp):
         """No headers: called before connecting, to set limits. A login would follow redirects."""
         connection: Any = self.sock
         connection.settimeout(CONNECT_TIMEOUT)
-        self._tls = threading.Lock()
         connection.connect = functools.partial(connection.connect, redirect_limit=0)
         return []
 
@@ -408,7 +407,7 @@ class OkexWS(Connection):
         self._orders = Orders(self, route)
         self._finder = Finder(route)
         self._filler = Filler(self, route, fill)
-        self._sending = threading.Lock()  # while requests are sent to one connection
+        self._sending = threading.RLock()
         self._tries = 0  # to connect, since a confirmation or a pong last came
         self._reader: threading.Thread | None = None  # which runs run()
         super().__init__(route.url, header=self._before_connect)
@@ -463,7 +462,6 @@ class OkexWS(Connection):
             okex_log.info("Connecting to %s.", passwordless(self._route.url))
             daemon_thread("heartbeat", self._send_heartbeat).start()
             while not self._stop.wait(CONNECT_PACE.turn()):
-                self._route.stay()
                 self.url, self._reason = self._route.url, ""
                 connects = self.counts["connects"]
                 self.run_forever(**self._route.proxy)
@@ -533,8 +531,9 @@ class OkexWS(Connection):
         self._send_due()
 
     def serves(self, channel: str) -> bool:
-        """Whether a channel is one of this generation and endpoint."""
-        return dialect_of(channel) is self.dialect and endpoint_of(channel, *self._route.where) in self._route.lines
+        """Whether a channel is of this generation and endpoint."""
+        line = endpoint_of(channel, *self._route.where)
+        return line in self._route.lines and dialect_of(channel) is self.dialect
 
     def found(self, channels: list[str]) -> None:
         """Subscribe to what the patterns stand for, before connecting. Override it to choose."""
@@ -803,8 +802,8 @@ class Chorus:
     def sum_up(self, patience: float = 2.0) -> None:
         """Log the last of what is held back, after so many seconds without more, or a minute."""
         with self._lock:
-            now, items = monotonic(), [*self._said.items()]
-            over = [kind for kind, said in items if now >= min(said[-1][0] + patience, said[0][0] + 60.0)]
+            now, kinds = monotonic(), self._said.items()
+            over = [kind for kind, said in kinds if now >= min(said[-1][0] + patience, said[0][0] + 60.0)]
             ended = [self._said.pop(kind) for kind in over]
         for _, *held in ended:
             if held:
@@ -837,12 +836,8 @@ class Freshness:
         self._clock_offset = wall_clock() - monotonic()
 
     def suspects(self) -> bool:
-        """Whether to ping at once, to see if a connection that keeps books is alive."""
-        return bool(self.books) and self._pinged == inf and self._silent(2.0)
-
-    def _silent(self, seconds: float) -> bool:
-        """Whether nothing arrived for so long, not counting the handler's time."""
-        return self.heard + seconds <= self.drained < inf
+        """Whether to ping at once: a connection with books is silent, not counting the handler's time."""
+        return bool(self.books) and self._pinged == inf and self.heard + 2.0 <= self.drained < inf
 
     def pinging(self, now: float, level: int = logging.INFO) -> None:
         self._pinged, self.ping_level = min(self._pinged, now), level
@@ -858,7 +853,7 @@ class Freshness:
             raise Reconnect(slept)
         self._clock_offset = wall_clock() - monotonic()  # the clocks drift
         limit = SILENCE_MARGIN + (not self.books) * self.ping_every
-        if self._pinged < inf and self._silent(limit):
+        if self._pinged < inf and self.heard + limit <= self.drained:
             raise Reconnect(f"nothing arrived for {limit:.0f} s")
         if self._late > max(self.ping_every, SILENCE_MARGIN):
             raise Reconnect(f"a ping was answered after {self.latency:.0f} ms")
@@ -1340,7 +1335,7 @@ class Reader:
             if isinstance(self.sock, ssl.SSLSocket):
                 if not self.sock.pending() and not select([self.sock], [], [], 1.0)[0]:
                     return
-                with ws._tls:
+                with ws._sending:
                     chunk = self.sock.recv(CHUNK)
             else:
                 chunk = self.sock.recv(CHUNK)
@@ -3117,7 +3112,8 @@ DIRECT = {"http_proxy_host": "none", "http_proxy_port": 0, "http_no_proxy": ["*"
 def explain(error: BaseException, url: str, proxy: Options = DIRECT) -> str:
     """Why a connection failed: by DNS, TCP, TLS, proxy or HTTP."""
     host = next_hop = urlsplit(url).netloc.rpartition("@")[2]
-    if port_of(url) == 8443:
+    port = port_of(url)
+    if port == 8443:
         next_hop += " (OKX closed port 8443 on 2026-10-31: leave the port out)"
     if proxy is not DIRECT:
         next_hop = f"the proxy {proxy['http_proxy_host']}:{proxy['http_proxy_port']}"
@@ -3129,17 +3125,17 @@ def explain(error: BaseException, url: str, proxy: Options = DIRECT) -> str:
         case websocket.WebSocketBadStatusException(status_code=status):
             hint = {403: ": blocked?", 404: ": wrong path"}.get(status, "")
             return f"HTTP {status} from {host}{hint}"
-        case websocket.WebSocketProxyException():
+        case _ if "Proxy" in type(error).__name__:  # websocket-client's, or python-socks'
             return f"the proxy failed: {detail}"
         case ssl.SSLError():
             detail = re.sub(r"^\[.*?\] | \(_ssl.*", "", detail)  # [SSL: WRONG_VERSION_NUMBER] … (_ssl.c:1006)
-            plain = "" if port_of(url) in (0, 443, 8443) else "; does it speak ws://?"
+            plain = "" if port in (0, 443, 8443) else "; does it speak ws://?"
             return f"TLS with {host} failed: {detail}{plain}"
         case ConnectionRefusedError():
             return f"{next_hop} refused the connection"
         case websocket.WebSocketTimeoutException() | TimeoutError():
             return f"{next_hop} did not answer in time"
-    return f"the proxy failed: {detail}" if "python_socks" in type(error).__module__ else detail
+    return detail
 
 
 def is_loopback(host: str) -> bool:
@@ -3258,15 +3254,12 @@ class Route(Rest):
     due = defaultdict[str, float](float)  # by line, monotonic: when it may be measured again
     measuring = threading.Lock()  # guards both, of all clients
 
-    def __init__(self, ws: OkexWS, channel: str, *where: Any):
-        super().__init__(channel, *where)
+    def __init__(self, ws: OkexWS, *where: Any):
+        super().__init__(*where)
         self.ws = ws
-        self.moved = -inf  # monotonic: when the line last changed
-        self.stay()
-
-    def stay(self) -> None:
         self.goal = ""  # the line to leave this one for: itself, if the exchange closes the connection
         self.leave_at = inf  # monotonic: when it may be left
+        self.moved = -inf  # monotonic: when the line last changed
 
     def check(self, now: float) -> None:
         """Raise Reconnect if it is the client's turn to leave a server that closes, or is slow.
@@ -3275,7 +3268,7 @@ class Route(Rest):
         """
         orders, login = self.ws._orders._answers, self.ws._login
         self.goal = self.goal or self.faster(now)
-        closing = self.goal == self.ws.url
+        closing = self.goal == self.url
         if not self.goal or (orders and not closing):
             self.leave_at = inf
         elif self.leave_at == inf:
@@ -3295,7 +3288,7 @@ class Route(Rest):
             times = [1000 * self.times_of(line)[0] for line in (self.goal, here)]
             okex_log.info("Changing to %s (%.0f ms, here %.0f ms).", line, *times)
         self.use(sorted([*others, here], key=lambda line: line != self.goal))
-        self.moved = monotonic()
+        self.goal, self.leave_at, self.moved = "", inf, monotonic()
 
     def times_of(self, line: str) -> tuple[float, ...]:
         return self.times[origin_of(line)]
