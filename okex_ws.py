@@ -105,9 +105,9 @@ def on_open(ws: "OkexWS") -> None:
     ws._begin()
     ws.counts["connects"] += 1
     told = f"Connected to {passwordless(ws.url)}."
-    CHORUS.log(f"{told} {ws.counts['connects']}", logging.INFO, told)
+    CHORUS.log(told, f"{told} {ws.counts['connects']}", logging.INFO)
     ws._notify(CONNECTED, ws.url)
-    ws._doubt_orders()
+    doubt_orders(ws)
     ws._send_due()
 
 
@@ -133,7 +133,7 @@ def on_message(ws: "OkexWS", message: str | bytes) -> None:
             ws._tries = 0
             ws._notify(SUBSCRIBED, channel)
         else:
-            ws._heed(event, text)
+            heed(ws, event, text)
 
 
 def inflate(data: bytes) -> bytes:
@@ -156,7 +156,7 @@ def send_heartbeat(ws: "OkexWS") -> None:
     """Send the ping every `ws.ping_every` seconds, and when books fall silent; or try again each second."""
     due, failed = monotonic() + ws.ping_every, False
     while not ws._stop.wait(min(0.5, due - monotonic())):
-        ws._tell_lag()
+        tell_lag(ws)
         CHORUS.sum_up()
         level = ws.ping_level if monotonic() >= due else logging.DEBUG
         if monotonic() < due and not ws._freshness.suspects():
@@ -177,7 +177,7 @@ def on_error(ws: "OkexWS", error: BaseException) -> None:
     untrusted = isinstance(error, ssl.SSLCertVerificationError) and not ws.counts["connects"]
     if untrusted or isinstance(error, LoginError | KeyboardInterrupt | SystemExit):
         ws._fatal = error  # or websocket-client would swallow it
-    ws._hang_up(explain(error, ws.url, ws._lines[ws.url]))
+    ws._hang_up(explain(error, ws.url, ws._route.proxy))
 
 
 def on_close(ws: "OkexWS", code: int | None, reason: str | None) -> None:
@@ -209,7 +209,7 @@ class Connection(WebSocketApp):
     """A WebSocketApp that connects within limits, ends at once, and knows no channels."""
 
     _reason = ""  # why the connection ended: the first reason that was given
-    _tls: threading.Lock  # of each connection: OpenSSL may not read while it writes
+    _sending: Any  # a lock: requests leave on the connection they were taken for; OpenSSL may not read meanwhile
 
     def send(self, data: bytes | str, opcode: int = ABNF.OPCODE_TEXT) -> None:
         """Send one message, or raise WebSocketConnectionClosedException."""
@@ -218,7 +218,7 @@ class Connection(WebSocketApp):
             raise websocket.WebSocketConnectionClosedException("not connected")
         okex_log.debug("> %s", data)
         try:
-            with self._tls:
+            with self._sending:
                 connection.send(data, opcode)
         except Exception:
             self._hang_up("sending failed")  # half a frame may have left
@@ -228,7 +228,6 @@ class Connection(WebSocketApp):
         """No headers: called before connecting, to set limits. A login would follow redirects."""
         connection: Any = self.sock
         connection.settimeout(CONNECT_TIMEOUT)
-        self._tls = threading.Lock()
         connection.connect = functools.partial(connection.connect, redirect_limit=0)
         return []
 
@@ -244,43 +243,43 @@ class Connection(WebSocketApp):
 
 def heed(ws: "OkexWS", event: "WireEvent", text: str) -> None:
     """Act on what is neither data, nor a pong, nor a confirmation."""
+    login, table = ws._login, ws._subscriptions
     match event.kind:  # a SyntaxError here? okex_ws needs Python 3.10 or later
         case "refused" | "reply" if ws._orders.answered(event):
             return
-        case "refused" if ws._login.pending and not event.channel and not event.id:
-            raise ws._login.refused(event)
+        case "refused" if login.pending and not event.channel and not event.id:
+            raise login.refused(event)
         case "refused":
             heed_refusal(ws, event)
         case "reply":
             answer = printable_text(f"{event.action}: {event.code} {event.rows}")
             okex_log.warning("An answer that nobody waits for any more, to %s", answer)
         case "ended":
-            if unasked := ws._subscriptions.ended(event.channel, event.id):
-                what = f"{unasked.channel}: unsubscribed by the exchange. Asking again."
-                CHORUS.log("ended", logging.WARNING, what)
+            if unasked := table.ended(event.channel, event.id):
+                CHORUS.log(f"{unasked.channel}: unsubscribed by the exchange. Asking again.", "ended")
             else:
                 okex_log.info("%s unsubscribed.", printable_text(event.channel))
             ws._send_due()
         case "login":
-            for entry in ws._subscriptions:
-                if ws._login.done and entry.private:  # v1 confirms addChannel like this
-                    ws._subscriptions.confirmed(entry.key)
-            ws._login.accepted()
+            for entry in table:
+                if login.done and entry.private:  # v1 confirms addChannel like this
+                    table.confirmed(entry.key)
+            login.accepted()
             okex_log.info("Logged in.")
             ws._send_due()
-            ws._login.complete.set()
+            login.complete.set()
         case "notice":
             level = logging.INFO if event.code == "channel-conn-count" else logging.WARNING
             okex_log.log(level, "The exchange says: %s %s", event.code, printable_text(event.message))
             if event.code == "64008":  # the connection closes within 60 s (docs-v5 overview)
-                ws._route.closing = True
+                ws._route.goal = ws.url
         case "ping":
             ws.send(ws.dialect.pong)
         case "malformed":
             ws._malformed(event.message, text)
         case _:
             what = ws._quote(f"{event.code} {event.message}".strip())
-            ws._warn_once(f"Ignored a message of an unknown kind: {what}.")
+            ws._say_once(f"Ignored a message of an unknown kind: {what}.")
 
 
 def heed_refusal(ws: "OkexWS", event: "WireEvent") -> None:
@@ -301,6 +300,7 @@ def heed_refusal(ws: "OkexWS", event: "WireEvent") -> None:
         okex_log.warning("The exchange refused %s.", what)
     ws._notify(REFUSED, what)
     if ws._subscriptions.hopeless:
+        ws._finder.finish()
         ws._fatal = LookupError("every channel was refused: nothing to wait for")
         raise Reconnect("every channel was refused")
 
@@ -360,10 +360,8 @@ class OkexWS(Connection):
     """
 
     # Bound here: a script that this is pasted into may have functions of the same names.
-    receive, _heed, _doubt_orders, _tell_lag = on_message, heed, doubt_orders, tell_lag
-    _inflate = staticmethod(inflate)
+    receive, _send_heartbeat, _inflate = on_message, send_heartbeat, staticmethod(inflate)
     _on_open, _on_error, _on_close = on_open, on_error, on_close
-    _send_heartbeat = send_heartbeat
 
     tracing = False  # whether messages are logged
     ping_level = logging.INFO  # of the log lines about pings, but for the first pong's
@@ -391,34 +389,30 @@ class OkexWS(Connection):
         wanted = [channels] if isinstance(channels, str) else list(channels)
         first = (*wanted, "account" if credentials else "status")[0]  # it tells the endpoint
         self.dialect = dialect = dialect_of(first)
-        self.handler = handler or (print_rows if sinks is None else lambda *_: None)
-        self.depth = depth if handler or sinks is not None else depth or 1  # no changes in print
+        if not handler and sinks is None:
+            handler, depth = print_rows, depth or 1  # no changes of a book
+        self.handler, self.depth = handler or (lambda *_: None), depth
         self.ping_every = ping_every or dialect.ping_every
         self.final, self.since = final, since
         if since and not any(history_of(channel, since) for channel in wanted):
             raise ValueError("since has no effect without trades or candles of v5")
         self.counts = Counter[str]()  # written by the reading thread, but for what is rare
-        self._warned = set[str]()  # what is said only once
-        self._endpoint_of = functools.partial(endpoint_of, url=url, region=region, simulated=simulated)
-        lines = lines_of(first, url, region, simulated)
-        self._lines = {line: proxy_options(proxy, line) for line in lines}  # the first is in use
-        rest = Rest(lines[0], simulated, self._lines[lines[0]])
-        self._route = Route(self, rest)
+        self._say_once = functools.cache(CHORUS.log)
+        self._route = route = Route(self, first, proxy, url, region, simulated)
         self._stop = threading.Event()  # set by close(): run() ends
         self.ended = threading.Event()  # run() is over, and what is missing is told
         self._subscriptions = Subscriptions(dialect, functools.partial(make_keeper, self))
         self.books = self._subscriptions.books  # by channel, as its user wrote it
         self._freshness = Freshness(self.ping_every, self.books if dialect is V5 else {})
-        self._login = Login(dialect, credentials, lines, proxy is None, bool(credentials) and not wanted)
-        self._orders = Orders(self, rest)
-        self._finder = Finder(rest)
-        self._filler = Filler(self, rest, fill)
-        self._sending = threading.Lock()  # while requests are sent to one connection
-        self._connected = False  # from on_open to the end of the connection; under _sending
+        self._login = Login(dialect, credentials, [*route.lines], proxy is None, bool(credentials) and not wanted)
+        self._orders = Orders(self, route)
+        self._finder = Finder(route)
+        self._filler = Filler(self, route, fill)
+        self._sending = threading.RLock()
         self._tries = 0  # to connect, since a confirmation or a pong last came
         self._reader: threading.Thread | None = None  # which runs run()
-        calls: Any = {"on_open": OkexWS._on_open, "on_error": OkexWS._on_error, "on_close": OkexWS._on_close}
-        super().__init__(lines[0], header=self._before_connect, **calls)
+        super().__init__(route.url, header=self._before_connect)
+        vars(self).update(on_open=OkexWS._on_open, on_error=OkexWS._on_error, on_close=OkexWS._on_close)
         self.subscribe(*wanted)
         self._recorder = Recorder([self], sinks)
         if dialect.retired and url is None:
@@ -432,6 +426,10 @@ class OkexWS(Connection):
         if len(told) > 10:
             told[9:] = [f" and {len(told) - 9} more"]
         return f"<OkexWS {passwordless(self.url)} {state}{''.join(told)}>"
+
+    @property
+    def _connected(self) -> bool:
+        return self._freshness.drained < inf
 
     @property
     def latency(self) -> float | None:
@@ -452,41 +450,39 @@ class OkexWS(Connection):
         """
         if self._reader:
             raise RuntimeError("this client ran before: make another one")
-        self._reader = threading.current_thread()
+        self._reader, why = threading.current_thread(), "closed"
         try:
-            if len(self._lines) > 1:
-                self._route.use(LINE_TIMES.by_speed(self))
-            for why in self._finder.look_up(self.found):
-                self._reason = why
-                self._wait_to_reconnect("No list yet")
+            if len(self._route.lines) > 1:
+                self._route.begin()
+            for trouble in self._finder.look_up(self.found):
+                self._wait_to_reconnect("No list yet", trouble)
                 if self._stop.is_set():
-                    break
-            else:
-                self._recorder.recall(self.channels, self._filler.fill, self.since)
-                okex_log.info("Connecting to %s.", passwordless(self.url))
+                    return
+            self._recorder.recall(self.channels, self._filler.fill, self.since)
+            okex_log.info("Connecting to %s.", passwordless(self._route.url))
             daemon_thread("heartbeat", self._send_heartbeat).start()
-            while not self._stop.wait(0.0 if self._route.leave_at < inf else CONNECT_PACE.turn()):
-                self._route.stay()
-                connects, self._reason = self.counts["connects"], ""
-                self.run_forever(**self._lines[self.url])
+            while not self._stop.wait(CONNECT_PACE.turn()):
+                self.url, self._reason = self._route.url, ""
+                connects = self.counts["connects"]
+                self.run_forever(**self._route.proxy)
                 if self._fatal:
                     raise self._fatal
                 if not self._stop.is_set():
                     connected = self.counts["connects"] > connects
-                    self._wait_to_reconnect("Disconnected" if connected else "No connection")
+                    self._wait_to_reconnect("Disconnected" if connected else "No connection", self._reason)
         except BaseException as error:  # asyncio.CancelledError, say, from the handler
-            self._fatal = error
+            why = explain(error, self.url)
+            if not isinstance(error, KeyboardInterrupt):
+                okex_log.error("Stopped for good: %s.", why)
             raise
         finally:
             self._stop.set()
             self._finder.finish()
-            if self._fatal and not isinstance(self._fatal, KeyboardInterrupt):
-                okex_log.error("Stopped for good: %s.", explain(self._fatal, self.url))
             self._filler.end()
             CHORUS.sum_up(0.0)
             self.ended.set()
             self._login.complete.set()  # no order waits any longer
-            self._notify(EXIT, explain(self._fatal, self.url) if self._fatal else "closed")
+            self._notify(EXIT, why)
             self._recorder.leave(self)
 
     def start(self) -> None:
@@ -515,24 +511,29 @@ class OkexWS(Connection):
         for a private channel without keys, and for a pattern once the client runs.
         """
         for channel in channels:
-            where = self._endpoint_of(channel)
-            if where not in self._lines or dialect_of(channel) is not self.dialect:
-                here, there = passwordless(self.url), passwordless(where)
+            if not self.serves(channel):
+                here, there = passwordless(self.url), passwordless(endpoint_of(channel, *self._route.where))
                 raise ValueError(f"{channel} is served at {there}, not at {here}: use clients()")
             if self.dialect.private(channel):
                 self._login.demand(channel)
-            if is_pattern(channel) and self._reader:
-                raise ValueError(f"{channel}: patterns are for the start; see find_channels()")
-            if is_pattern(channel) and (wrong := misnomer(channel)):
-                raise ValueError(str(wrong))
+            if is_pattern(channel):
+                if self._reader:
+                    raise ValueError(f"{channel}: patterns are for the start; see find_channels()")
+                if wrong := misnomer(channel):
+                    raise ValueError(str(wrong))
         for channel in channels:
             if is_pattern(channel):
                 self._finder.patterns[channel] = "wanted"  # until it is looked up
                 continue
             self._subscriptions.want(channel)
             if wrong := misnomer(channel):  # perhaps: the exchange is asked all the same
-                self._warn_once(str(wrong))
+                self._say_once(str(wrong))
         self._send_due()
+
+    def serves(self, channel: str) -> bool:
+        """Whether a channel is of this generation and endpoint."""
+        line = endpoint_of(channel, *self._route.where)
+        return line in self._route.lines and dialect_of(channel) is self.dialect
 
     def found(self, channels: list[str]) -> None:
         """Subscribe to what the patterns stand for, before connecting. Override it to choose."""
@@ -594,7 +595,6 @@ class OkexWS(Connection):
         self._login.reset()
         self._login.learn_time(connection.getheaders().get("date", ""))
         self._freshness.start(monotonic())
-        self._connected = True
 
     def exchange_time(self) -> float:
         """Seconds since 1970 by the exchange's clock, as the latest handshake gave it."""
@@ -609,9 +609,8 @@ class OkexWS(Connection):
             Reader(self).run()
         finally:
             with self._sending:  # or what is taken meanwhile would count as sent
-                self._connected = False
+                self._freshness.drained = inf
                 self._subscriptions.restart("disconnected")
-            self._freshness.drained = inf
             self._login.reset()
             self._orders.lost("the connection was lost before the answer came")
             with suppress(Exception):
@@ -628,19 +627,16 @@ class OkexWS(Connection):
         self._route.check(now)
         self._send_due()
 
-    def _wait_to_reconnect(self, what: str) -> None:
-        reason = self._reason
-        if what == "No connection" and port_of(self.url) == 8443 and not self.dialect.retired:
-            reason += " (OKX closed port 8443 on 2026-10-31: leave the port out)"
-        rounds, untried = divmod(self._tries + 1, len(self._lines))
+    def _wait_to_reconnect(self, what: str, reason: str) -> None:
+        rounds, untried = divmod(self._tries + 1, len(self._route.lines))
         longest = min(MAX_RETRY, 2.0 ** min(rounds - 1, 5))  # 1, 2, 4, … 30
-        left = self._route.leave_at < inf and not self._tries
+        left = self._route.goal and not self._tries
         delay = 0.0 if untried or left else uniform(0, longest)
         if what == "Disconnected":
             delay = self._login.wait or delay
         self._tries += 1
         line = f"{what}: {reason}. Next try in {delay:.1f} s."
-        CHORUS.log(f"{self.url} {self._tries} {reason}", logging.WARNING, line)
+        CHORUS.log(line, f"{self.url} {self._tries} {reason}")
         if self._tries == 3 and not self.counts["connects"]:
             okex_log.warning("Blocked? %s Account of my.okx.com? %s Just looking? %s", *self.ways)
         self._notify(DISCONNECTED, reason)
@@ -656,12 +652,6 @@ class OkexWS(Connection):
             self.on_status(status, detail)
         except Exception:
             okex_log.exception("on_status failed on %s.", status)
-
-    def _warn_once(self, message: str, kind: str = "", error: Exception | None = None) -> None:
-        """Log a warning, unless this client logged one of its kind before."""
-        if (kind or message) not in self._warned:
-            self._warned.add(kind or message)
-            okex_log.warning(message, exc_info=error)
 
     def _send_due(self) -> None:
         """Send what is due: the login, where one is needed, then requests for channels."""
@@ -708,14 +698,14 @@ class OkexWS(Connection):
         self.counts["handler errors"] += 1
         kind = type(error).__name__
         said = f"The handler failed with {kind} on {channel}. Said once, counted each time."
-        self._warn_once(said, kind, error)
+        self._say_once(said, kind, traceback=True)
 
     def _resubscribe(self, entry: "Subscription", why: str, late: bool = False) -> None:
         if not self._subscriptions.resubscribe(entry, why, late):
             return
         self.counts["gaps"] += 1
         gap = f"{entry.channel}: {why}"
-        CHORUS.log("gap", logging.WARNING, f"{gap}. Subscribing anew; a book is not valid until then.")
+        CHORUS.log(f"{gap}. Subscribing anew; a book is not valid until then.", "gap")
         self._notify(GAP, gap)
         if not self.dialect.snapshots:  # what still comes would be taken for the new book
             raise Reconnect(f"{entry.channel} is out of sync")
@@ -746,12 +736,7 @@ def clients(
     for wanted in [channels] if isinstance(channels, str) else channels:
         many = is_pattern(wanted) and dialect_of(wanted).book(wanted) == "changes"
         for channel in OkexWS(wanted, **options)._finder.matching(wanted) if many else [wanted]:
-            if ws := client_with_room(channel, made):
-                ws.subscribe(channel)
-            else:
-                own = history_of(channel, since)
-                made.append(OkexWS(channel, handler, sinks=sinks and {}, since=own, **options))
-                made[-1].since = since
+            place_channel(channel, made, handler, since, sinks=sinks and {}, **options)
     if since and not any(history_of(channel, since) for ws in made for channel in ws.channels):
         raise ValueError("since has no effect without trades or candles of v5")
     recorder = Recorder([*made], sinks)
@@ -760,15 +745,24 @@ def clients(
     return made
 
 
-def client_with_room(channel: str, among: Iterable[OkexWS]) -> OkexWS | None:
-    """The client for a channel: of its endpoint, and for a book with it, or with room."""
-    dialect = dialect_of(channel)
-    fit = [ws for ws in among if ws.dialect is dialect and ws._endpoint_of(channel) in ws._lines]
-    fit = [ws for ws in fit if not ws._subscriptions.hopeless]
-    if dialect.book(channel) == "changes" and not is_pattern(channel):
+def place_channel(
+    channel: str, among: list[OkexWS], handler: Handler | None, since: str | float, **options: Any
+) -> OkexWS | None:
+    """Give a channel to a client of its endpoint, for a book to one with it, or with room.
+
+    If there is none, one is added, and returned.
+    """
+    fit = [ws for ws in among if ws.serves(channel) and not ws._subscriptions.hopeless]
+    if dialect_of(channel).book(channel) == "changes" and not is_pattern(channel):
         has = [ws for ws in fit if channel in ws.books]
         fit = has or [ws for ws in fit if len(ws.books) < MAX_DEEP_BOOKS]
-    return fit[0] if fit else None
+    if fit:
+        fit[0].subscribe(channel)
+        return None
+    ws = OkexWS(channel, handler, since=history_of(channel, since), **options)
+    ws.since = since
+    among.append(ws)
+    return ws
 
 
 def make_keeper(ws: OkexWS, channel: str) -> "Keeper | None":
@@ -794,28 +788,29 @@ class Chorus:
     """
 
     def __init__(self) -> None:
-        # By kind, monotonic: when one was logged, and the last came; how many wait; the last.
-        self._lines: dict[str, tuple[float, float, int, str, int]] = {}
-        self._lock = threading.Lock()  # guards _lines
+        self._said: dict[str, Rows] = {}  # by kind: when (monotonic), at which level, and what
+        self._lock = threading.Lock()  # guards _said
 
-    def log(self, kind: str, level: int, line: str) -> None:
+    def log(self, line: str, kind: str = "", level: int = logging.WARNING, traceback: bool = False) -> None:
         """Log a line, or hold it back if one of its kind came just before."""
         with self._lock:
-            now = monotonic()
-            begun, _, held, *_ = self._lines.get(kind, (now, now, -1))
-            self._lines[kind] = begun, now, held + 1, line, level
-        if held < 0:
-            okex_log.log(level, "%s", line)
+            said = self._said.setdefault(kind or line, [])
+            said.append((monotonic(), level, line))
+            first = len(said) == 1
+        if first:
+            okex_log.log(level, "%s", line, exc_info=traceback)
 
     def sum_up(self, patience: float = 2.0) -> None:
-        """Log what is held back, after so many seconds without more, or a minute."""
+        """Log the last of what is held back, after so many seconds without more, or a minute."""
         with self._lock:
-            now, items = monotonic(), self._lines.items()
-            over = [kind for kind, line in items if now - line[1] >= patience or now - line[0] >= 60.0]
-            lines = [self._lines.pop(kind) for kind in over]
-        for _, _, held, line, level in lines:
+            now, kinds = monotonic(), self._said.items()
+            over = [kind for kind, said in kinds if now >= min(said[-1][0] + patience, said[0][0] + 60.0)]
+            ended = [self._said.pop(kind) for kind in over]
+        for _, *held in ended:
             if held:
-                okex_log.log(level, "%s%s", line, f" (and {held - 1} more like it)" if held > 1 else "")
+                _, level, line = held[-1]
+                more = f" (and {len(held) - 1} more like it)" if held[1:] else ""
+                okex_log.log(level, "%s%s", line, more)
 
 
 CHORUS = Chorus()  # of all clients of the process
@@ -832,30 +827,26 @@ class Freshness:
         self.behind = False  # whether it is said that reading is late
         self.latency: float | None = None  # milliseconds
         self.ping_level = logging.INFO  # of the log lines about the last ping
-        self._pinged = 0.0  # when the oldest ping left that has no pong yet; 0 if there is none
-        self._answers_pings = False  # whether this connection's other end does at all
+        self._pinged = inf  # when the oldest ping left that has no pong yet; inf if there is none
+        self._late = 0.0  # seconds that this connection's last pong took; 0 before its first
         self._clock_offset = 0.0  # seconds by which time.time() is ahead of monotonic()
 
     def start(self, now: float) -> None:
         self.heard = self.drained = now
-        self._answers_pings, self._pinged = False, 0.0
+        self._late, self._pinged = 0.0, inf
         self._clock_offset = wall_clock() - monotonic()
 
     def suspects(self) -> bool:
-        """Whether to ping at once, to see if a connection that keeps books is alive."""
-        return bool(self.books) and not self._pinged and self._silent(2.0)
-
-    def _silent(self, seconds: float) -> bool:
-        """Whether nothing arrived for so long, not counting the handler's time."""
-        return self.heard + seconds <= self.drained < inf
+        """Whether to ping at once: a connection with books is silent, not counting the handler's time."""
+        return bool(self.books) and self._pinged == inf and self.heard + 2.0 <= self.drained < inf
 
     def pinging(self, now: float, level: int = logging.INFO) -> None:
-        self._pinged, self.ping_level = self._pinged or now, level
+        self._pinged, self.ping_level = min(self._pinged, now), level
 
     def ponged(self, now: float) -> None:
-        if self._pinged:
-            self.latency = (now - self._pinged) * 1000
-            self._answers_pings, self._pinged = True, 0.0
+        if self._pinged < inf:
+            self._late, self._pinged = now - self._pinged, inf
+            self.latency = 1000 * self._late
 
     def check(self) -> None:
         """Raise Reconnect if the machine slept, or the connection is dead."""
@@ -863,18 +854,17 @@ class Freshness:
             raise Reconnect(slept)
         self._clock_offset = wall_clock() - monotonic()  # the clocks drift
         limit = SILENCE_MARGIN + (not self.books) * self.ping_every
-        if self._pinged and self._silent(limit):
+        if self._pinged < inf and self.heard + limit <= self.drained:
             raise Reconnect(f"nothing arrived for {limit:.0f} s")
-        latency = self.latency or 0.0
-        if self._answers_pings and latency > 1000 * max(self.ping_every, SILENCE_MARGIN):
-            raise Reconnect(f"a ping was answered after {latency:.0f} ms")
+        if self._late > max(self.ping_every, SILENCE_MARGIN):
+            raise Reconnect(f"a ping was answered after {self.latency:.0f} ms")
 
     def lag(self, now: float) -> float:
         """Seconds that reading may be late, by what waits in the socket, and by pings."""
-        lag = max(0.0, now - self.drained)
-        if self._answers_pings:
-            return max(lag, now - (self._pinged or now), (self.latency or 0.0) / 1000)
-        if self._pinged and self.books:  # until the first pong, whatever arrives will do
+        lag = max(0.0, now - self.drained, self._late)
+        if self._late:
+            return max(lag, now - self._pinged)
+        if self.books:  # until the first pong, whatever arrives will do
             return max(lag, now - max(self._pinged, self.heard))
         return lag
 
@@ -1180,7 +1170,7 @@ class Subscriptions:
                 if entry.state == "sent":
                     self._fail(entry, "wanted", "not confirmed yet")
                     line = f"{channel} is not confirmed after {limit}. Asking again in {entry.wait:.0f} s."
-                    CHORUS.log(f"late at {now}", logging.WARNING, line)
+                    CHORUS.log(line, f"late at {now}")
                 elif entry.again and book and not self.dialect.snapshots:
                     # What still comes would be taken for the new book.
                     raise Reconnect(f"{channel} was not unsubscribed within {limit}")
@@ -1196,7 +1186,7 @@ class Subscriptions:
             if broken and all(self.books[channel].ready for channel in broken):
                 self.broken.clear()
                 what = f"All {len(broken)} books that had a gap are" if broken[1:] else f"{broken[0]} is"
-                CHORUS.log("in sync", logging.WARNING, f"{what} in sync again.")
+                CHORUS.log(f"{what} in sync again.", "in sync")
         return late
 
     def _look(self, entry: Subscription, book: "OrderBook", now: float) -> None:
@@ -1346,7 +1336,7 @@ class Reader:
             if isinstance(self.sock, ssl.SSLSocket):
                 if not self.sock.pending() and not select([self.sock], [], [], 1.0)[0]:
                     return
-                with ws._tls:
+                with ws._sending:
                     chunk = self.sock.recv(CHUNK)
             else:
                 chunk = self.sock.recv(CHUNK)
@@ -2683,7 +2673,7 @@ class Filler:
                     after = -1 if series.last is None or series.history else series.last
                     self.ask(series, SeriesHole(after, NEWEST, subscription), 0.0)
                 elif series.holding and monotonic() > self._answered + 10:
-                    self.ws._warn_once("REST does not answer: live rows go ahead, and history follows late.")
+                    self.ws._say_once("REST does not answer: live rows go ahead, and history follows late.")
                     self._give(series, series.release())
 
     def end(self) -> None:
@@ -2722,7 +2712,7 @@ class Filler:
             why = why or "filling is off" * (not self.fill)
             if not why:
                 line = f"{series.channel}: missing {series.describe(hole)}. Asking REST."
-                CHORUS.log("missing", logging.WARNING, line)
+                CHORUS.log(line, "missing")
                 yield 0.0  # all holes are told of before the first is filled
         since = since or self.ws.exchange_time()
         oldest = since - self.fill if hole.after >= 0 else series.begun - series.reach_back()
@@ -2738,7 +2728,7 @@ class Filler:
                 if not why:
                     yield min(MAX_RETRY, 2.0 ** min(failures - 1, 10))
                 elif hole.look:
-                    self.ws._warn_once(f"{series.channel}: REST does not tell its newest rows: {why}.")
+                    self.ws._say_once(f"{series.channel}: REST does not tell its newest rows: {why}.")
                 continue
             if not found:
                 break
@@ -2842,7 +2832,7 @@ class Filler:
         if gone:
             text += f"; {gone} do not exist, since REST does not list them"
         if count or gone:
-            CHORUS.log(kind, logging.INFO, f"{series.channel}: {text}.")
+            CHORUS.log(f"{series.channel}: {text}.", kind, logging.INFO)
         series.give_up(unlisted)
         series.give_up(series.parts(hole), why)
         if hole.look:
@@ -3120,28 +3110,32 @@ class Orders:
 DIRECT = {"http_proxy_host": "none", "http_proxy_port": 0, "http_no_proxy": ["*"], "proxy_type": "http"}
 
 
-def explain(error: BaseException, url: str, proxy: Options | None = None) -> str:
+def explain(error: BaseException, url: str, proxy: Options = DIRECT) -> str:
     """Why a connection failed: by DNS, TCP, TLS, proxy or HTTP."""
     host = next_hop = urlsplit(url).netloc.rpartition("@")[2]
-    if proxy and proxy is not DIRECT:
+    port = port_of(url)
+    if port == 8443:
+        next_hop += " (OKX closed port 8443 on 2026-10-31: leave the port out)"
+    if proxy is not DIRECT:
         next_hop = f"the proxy {proxy['http_proxy_host']}:{proxy['http_proxy_port']}"
     detail = getattr(error, "strerror", "") or str(error)  # rather without [Errno 101]
     detail = printable_text(detail).rstrip(".") or type(error).__name__
-    if isinstance(error, websocket.WebSocketAddressException):
-        return f"DNS cannot resolve {next_hop}"
-    if isinstance(error, websocket.WebSocketBadStatusException):
-        hints = {403: ": blocked?", 404: ": wrong path"}
-        return f"HTTP {error.status_code} from {host}{hints.get(error.status_code, '')}"
-    if isinstance(error, websocket.WebSocketProxyException) or "python_socks" in type(error).__module__:
-        return f"the proxy failed: {detail}"
-    if isinstance(error, ssl.SSLError):
-        detail = re.sub(r"^\[.*?\] | \(_ssl.*", "", detail)  # [SSL: WRONG_VERSION_NUMBER] … (_ssl.c:1006)
-        plain = "" if port_of(url) in (0, 443, 8443) else "; does it speak ws://?"
-        return f"TLS with {host} failed: {detail}{plain}"
-    if isinstance(error, ConnectionRefusedError):
-        return f"{next_hop} refused the connection"
-    if isinstance(error, websocket.WebSocketTimeoutException | TimeoutError):
-        return f"{next_hop} did not answer in time"
+    match error:
+        case websocket.WebSocketAddressException():
+            return f"DNS cannot resolve {next_hop}"
+        case websocket.WebSocketBadStatusException(status_code=status):
+            hint = {403: ": blocked?", 404: ": wrong path"}.get(status, "")
+            return f"HTTP {status} from {host}{hint}"
+        case _ if "Proxy" in type(error).__name__:  # websocket-client's, or python-socks'
+            return f"the proxy failed: {detail}"
+        case ssl.SSLError():
+            detail = re.sub(r"^\[.*?\] | \(_ssl.*", "", detail)  # [SSL: WRONG_VERSION_NUMBER] … (_ssl.c:1006)
+            plain = "" if port in (0, 443, 8443) else "; does it speak ws://?"
+            return f"TLS with {host} failed: {detail}{plain}"
+        case ConnectionRefusedError():
+            return f"{next_hop} refused the connection"
+        case websocket.WebSocketTimeoutException() | TimeoutError():
+            return f"{next_hop} did not answer in time"
     return detail
 
 
@@ -3152,15 +3146,14 @@ def is_loopback(host: str) -> bool:
 def proxy_options(proxy: str | None, url: str) -> Options:
     """For run_forever: the proxy asked for, or else that of the environment or the system."""
     parts = urlsplit(url)
-    if proxy is None:
+    host = parts.hostname or ""
+    if proxy is None and not is_loopback(host):
         from urllib.request import getproxies, proxy_bypass  # slow to import
 
-        host, known = parts.hostname or "", getproxies()
-        if is_loopback(host) or proxy_bypass(host):
-            return DIRECT
+        known = {} if proxy_bypass(host) else getproxies()
         proxy = known.get(parts.scheme.replace("ws", "http")) or known.get("all")
     if not proxy:
-        return {}
+        return DIRECT
     proxy = proxy if "://" in proxy else f"http://{proxy}"
     parts, port = urlsplit(proxy), port_of(proxy)
     if not (re.fullmatch("http|socks4a?|socks5h?", parts.scheme) and parts.hostname and port):
@@ -3181,7 +3174,7 @@ def proxy_options(proxy: str | None, url: str) -> Options:
     }
 
 
-def connect_as_websocket(url: str, proxy: Options, timeout: float, tls: Options) -> Any:
+def connect_as_websocket(url: str, proxy: Options, timeout: float, **tls: Any) -> Any:
     """A socket connected as the WebSocket's: same proxy, same certificates; and host, port and path."""
     from websocket._http import connect, proxy_info
 
@@ -3195,16 +3188,20 @@ class NothingListed(ValueError):
 
 
 class Rest:
-    """The public REST API of the exchange that a client is connected to."""
+    """The lines to a channel's endpoint, and the public REST API beside the one that is in use."""
 
-    def __init__(self, url: str, simulated: bool, proxy: Options):
-        self.use(url, proxy)
+    def __init__(self, channel: str, proxy: str | None, *where: Any):
+        self.where = where  # url, region and simulated, see endpoint_of
+        self.lines = {line: proxy_options(proxy, line) for line in lines_of(channel, *where)}
+        self.use(self.lines)
         self.headers = {"User-Agent": f"okex_ws/{__version__}"}  # or the exchange refuses
-        self.headers |= {"x-simulated-trading": "1"} if simulated else {}
+        self.headers |= {"x-simulated-trading": "1"} if where[-1] else {}
 
-    def use(self, url: str, proxy: Options) -> None:
-        """Ask the server that belongs to a WebSocket's URL."""
-        host, self.proxy = origin_of(url), proxy
+    def use(self, lines: Iterable[str]) -> None:
+        """Go by the first of these lines."""
+        self.lines = {line: self.lines[line] for line in lines}
+        self.url, self.proxy = next(iter(self.lines.items()))
+        host = origin_of(self.url)
         known = (rest for *hosts, rest in REGIONS.values() if host in hosts)
         self.server = next(known, f"http{host[2:]}")  # of another host than the exchange's: the same
 
@@ -3212,27 +3209,19 @@ class Rest:
         """GET a resource: its data. Raises OSError, ValueError, or what websocket-client raises."""
         from http.client import HTTPConnection, HTTPException  # slow to import
 
-        url, timeout = f"ws{self.server[4:]}{path}", min(timeout, CONNECT_TIMEOUT)
-        sock, (host, port, path) = connect_as_websocket(url, self.proxy, timeout, {})
-        connection = HTTPConnection(host, port)
-        connection.sock = sock
-        try:
-            connection.request("GET", path, headers=self.headers)
-            response = connection.getresponse()
-            body = response.read(MAX_MESSAGE + 1)
-        except HTTPException as error:
-            raise OSError(f"{host} did not answer as HTTP has it: {error}") from None
-        finally:
-            connection.close()
-        status = response.status
-        try:
-            answer = from_json(body.decode())
-            code, message, data = answer["code"], answer["msg"], answer["data"]
-            if status == 429 or status >= 500:
-                raise ValueError
-        except (LookupError, RecursionError, TypeError, ValueError):  # often a web page
-            what = f"HTTP {status}" if status != 200 else "something that is not the exchange's"
-            raise OSError(f"{host} answered {what}") from None
+        url = f"ws{self.server[4:]}{path}"
+        sock, (host, port, path) = connect_as_websocket(url, self.proxy, min(timeout, CONNECT_TIMEOUT))
+        answered = "no HTTP"
+        with closed_after(HTTPConnection(host, port)) as connection:
+            connection.sock = sock
+            try:
+                connection.request("GET", path, headers=self.headers)
+                response = connection.getresponse()
+                answered = f"HTTP {response.status}"
+                answer = from_json(response.read(MAX_MESSAGE + 1).decode())
+                code, message, data = answer["code"], answer["msg"], answer["data"]
+            except (HTTPException, *ODD_ROW):  # often it is a web page
+                raise OSError(f"{host} answered unlike the exchange: {answered}") from None
         if code != "0":
             raise (NothingListed if code == "51001" else ValueError)(f"{code} {message}")
         return data
@@ -3261,126 +3250,99 @@ class Pace:
         return wait
 
 
-class Route:
-    """Which line a client uses, and when it leaves it: one client at a time has no books."""
+class Route(Rest):
+    """Which of its lines a client uses, and when it leaves one: one client after another."""
 
-    lock = threading.Lock()  # guards the next two
-    until = 0.0  # monotonic: when the last turn to leave ends at the latest
-    last: "Route"  # whose it was
+    every = 60.0  # seconds from one measurement of a line to the next
+    # By line, its last three times to connect, the latest first, in seconds; inf without an answer.
+    times = defaultdict[str, tuple[float, ...]](lambda: (inf, inf, inf))
+    due = defaultdict[str, float](float)  # by line, monotonic: when it may be measured again
+    measuring = threading.Lock()  # guards both, of all clients
 
-    def __init__(self, ws: OkexWS, rest: Rest):
+    def __init__(self, ws: OkexWS, *where: Any):
+        super().__init__(*where)
         self.ws = ws
-        self.rest = rest
+        self.goal = ""  # the line to leave this one for: itself, if the exchange closes the connection
+        self.leave_at = inf  # monotonic: when it may be left
         self.moved = -inf  # monotonic: when the line last changed
-        self.stay()
-
-    def stay(self) -> None:
-        self.closing = False  # whether the exchange will close this connection
-        self.faster = ""  # the line to leave it for
-        self.leave_at = inf  # monotonic: when it may be left, which is a turn to connect
 
     def check(self, now: float) -> None:
         """Raise Reconnect if it is the client's turn to leave a server that closes, or is slow.
 
         An order may wait for its answer: for 5 s where the server closes, and else for ever.
         """
-        ws, orders = self.ws, self.ws._orders._answers
-        self.faster = "" if orders else LINE_TIMES.faster([*ws._lines], now - self.moved)
-        if not self.closing and not self.faster:
+        orders, login = self.ws._orders._answers, self.ws._login
+        self.goal = self.goal or self.faster(now)
+        closing = self.goal == self.url
+        if not self.goal or (orders and not closing):
             self.leave_at = inf
         elif self.leave_at == inf:
-            with Route.lock:
-                if now >= Route.until or Route.last.settled():
-                    Route.last, Route.until = self, now + 1.5
-                    self.leave_at = now + CONNECT_PACE.turn()
+            self.leave_at = now + LEAVE_PACE.turn()
         if now >= self.leave_at:
-            ws._login.complete.clear()  # so that no order follows
-            if not orders or (self.closing and now >= self.leave_at + 5.0):
+            login.complete.clear()  # so that no order follows
+            if not orders or (closing and now >= self.leave_at + 5.0):
                 upgrade = "64008: the exchange announced a service upgrade"
-                raise Reconnect(upgrade if self.closing else "another line is faster")
-            ws._login.complete.set()
-
-    def settled(self) -> bool:
-        states = {entry.state for entry in self.ws._subscriptions}
-        return self.leave_at == inf and self.ws._connected and not states & {"wanted", "sent"}
+                raise Reconnect(upgrade if closing else "another line is faster")
+            login.complete.set()
 
     def change(self) -> None:
-        """After a connection, go to the faster line, or from one that failed to the next."""
-        here, *others = self.ws._lines
-        if self.faster:
-            others.sort(key=lambda line: line != self.faster)
-            times = [1000 * LINE_TIMES.last(line) for line in (self.faster, here)]
-            line = passwordless(origin_of(self.faster))
+        """After a connection, go to its goal, or from a line that failed to the next."""
+        here, *others = self.lines
+        if self.goal not in ("", here):
+            line = passwordless(origin_of(self.goal))
+            times = [1000 * self.times_of(line)[0] for line in (self.goal, here)]
             okex_log.info("Changing to %s (%.0f ms, here %.0f ms).", line, *times)
-        if self.faster or not self.closing:
-            self.use([*others, here])
-            self.moved = monotonic()
+        self.use(sorted([*others, here], key=lambda line: line != self.goal))
+        self.goal, self.leave_at, self.moved = "", inf, monotonic()
 
-    def use(self, lines: list[str]) -> None:
-        """Connect, and ask REST, by the first of these lines."""
-        ws, url = self.ws, lines[0]
-        ws.url, ws._lines = url, {line: ws._lines[line] for line in lines}
-        self.rest.use(url, ws._lines[url])
+    def times_of(self, line: str) -> tuple[float, ...]:
+        return self.times[origin_of(line)]
 
+    def faster(self, now: float) -> str:
+        """A line twice as fast as this one, and by 20 ms, three times in a row; or "".
 
-class Lines:
-    """Times to connect to each line, TCP and TLS, measured once a minute for all clients."""
-
-    def __init__(self) -> None:
-        self.every = 60.0  # seconds
-        # By line, the last three in seconds; inf without an answer.
-        self.times = defaultdict[str, tuple[float, ...]](lambda: (inf, inf, inf))
-        self._due: dict[str, float] = {}  # by line, monotonic: when it may be measured again
-        self._lock = threading.Lock()  # held while measuring; guards _due
-
-    def last(self, line: str) -> float:
-        return self.times[origin_of(line)][-1]
-
-    def by_speed(self, ws: OkexWS) -> list[str]:
-        """A client's lines, the fastest first. They are measured until it ends."""
-
-        def follow() -> None:
-            while not ws._stop.wait(self.every):
-                self._measure(ws._lines)
-
-        self._measure(ws._lines)
-        daemon_thread("lines", follow).start()
-        return sorted(ws._lines, key=self.last)
-
-    def faster(self, lines: list[str], since: float) -> str:
-        """A line twice as fast as the first, and by 20 ms, three times in a row; or "".
-
-        Nor is there one within ten minutes of the last change, `since` seconds ago.
+        Nor is there one within ten minutes of the last change.
         """
-        here = self.times[origin_of(lines[0])]
-        for line in sorted(lines[1:], key=self.last) if since >= 600.0 else []:
-            there = self.times[origin_of(line)]
-            if all(max(2 * b, b + 0.02) <= a < inf for a, b in zip(here, there)):
+        here, *others = self.lines
+        for line in sorted(others, key=self.times_of) if now - self.moved >= 600.0 else ():
+            pairs = zip(self.times_of(line), self.times_of(here))
+            if all(max(2 * there, there + 0.02) <= seconds < inf for there, seconds in pairs):
                 return line
         return ""
 
-    def _measure(self, proxies: dict[str, Options]) -> None:
-        """Connect to each of these lines, unless another client did so within a minute."""
-        for url, proxy in proxies.items():
+    def begin(self) -> None:
+        """Use the fastest line. All are measured until the client ends."""
+
+        def follow() -> None:
+            while not self.ws._stop.wait(self.every):
+                self.measure()
+
+        self.measure()
+        self.use(sorted(self.lines, key=self.times_of))
+        daemon_thread("lines", follow).start()
+
+    def measure(self) -> None:
+        """Connect to each line, TCP and TLS, unless another client did so within a minute."""
+        for url, proxy in self.lines.items():
             line, seconds = origin_of(url), inf
-            with self._lock:
-                if monotonic() < self._due.get(line, 0.0):
+            with self.measuring:
+                if monotonic() < self.due[line]:
                     continue
                 with suppress(Exception):
-                    if not proxy or proxy is DIRECT:  # no DNS, and no loading of certificates, counts
+                    if proxy is DIRECT:  # no DNS, and no loading of certificates, counts
                         socket.getaddrinfo(urlsplit(line).hostname, None)
                     authorities = os.environ.get("WEBSOCKET_CLIENT_CA_BUNDLE")
                     context = ssl.create_default_context(cafile=authorities)
                     pause(CONNECT_PACE.turn())
                     began = monotonic()
-                    connect_as_websocket(line, proxy, 3.0, {"context": context})[0].close()
+                    connect_as_websocket(line, proxy, 3.0, context=context)[0].close()
                     seconds = monotonic() - began
-                self.times[line] = (*self.times[line][1:], seconds)
-                self._due[line] = monotonic() + self.every
+                self.times[line] = (seconds, *self.times[line][:2])
+                self.due[line] = monotonic() + self.every
 
 
-LINE_TIMES = Lines()
 CONNECT_PACE = Pace(0.34)  # OKX accepts 3 connects a second per IP (docs-v5 overview, 2026)
+LEAVE_PACE = Pace(1.5)  # a line of 64008 has 60 s; nearly all books stay ready
 FILL_PACE = Pace(0.125)  # OKX takes 10 of each request a second per IP (docs-v5, 2026)
 
 
@@ -3636,8 +3598,7 @@ def find_channels(
 
     Raises LookupError if one matches nothing, ValueError if it cannot, OSError without a list.
     """
-    server = endpoint_of(patterns[0], url, region, simulated)
-    finder = Finder(Rest(server, simulated, proxy_options(proxy, server)))
+    finder = Finder(Rest(patterns[0], proxy, url, region, simulated))
     return list(dict.fromkeys(name for pattern in patterns for name in finder.matching(pattern)))
 
 
@@ -3650,14 +3611,13 @@ def instrument(
 
     Raises LookupError if there is none of this name, OSError or ValueError without an answer.
     """
-    return dict(listed_instrument(id, url, region, simulated, proxy))
+    return dict(listed_instrument(id, proxy, url, region, simulated))
 
 
 @functools.cache
-def listed_instrument(id: str, url: str | None, region: str, simulated: bool, proxy: str | None) -> Any:
-    server = endpoint_of(f"trades:{id}", url, region, simulated)
+def listed_instrument(id: str, *where: Any) -> Any:
     with suppress(NothingListed):
-        for row in Rest(server, simulated, proxy_options(proxy, server)).instruments(id):
+        for row in Rest(f"trades:{id}", *where).instruments(id):
             if row["instId"] == id:
                 return row
     raise LookupError(f"the exchange lists no {id}")
@@ -4523,7 +4483,7 @@ def common_rows(series: TradeSeries, writers: Iterable[Writer], seconds: float) 
         writer.had[series.channel] = had.keys() - {n for numbers in rows for n in numbers}
         end = max(had) if series.step == 1 else moment_text(max(had))
         line = f"--{writer.option} goes on: it ends with {series.channel} {end}."
-        CHORUS.log(f"{writer.option} goes on", logging.INFO, line)
+        CHORUS.log(line, f"{writer.option} goes on", logging.INFO)
     for writer, whole in wholes.items() if series.history else ():
         writer.had[series.channel] = whole
     return [*rows.values()]
@@ -4797,7 +4757,7 @@ class Board:
         """The first line, and its colour: where the clients are connected to, and how well."""
         first = self.clients[0]
         replayed, url = first.replayed_at, urlsplit(passwordless(first.url))
-        server = url.netloc if len(first._lines) > 1 else str(url.hostname)
+        server = url.netloc if len(first._route.lines) > 1 else str(url.hostname)
         parts = [strftime("replay of %Y-%m-%d %H:%M:%S", localtime(replayed)) if replayed else server]
         connected = replayed or all(one._connected or one._subscriptions.hopeless for one in self.clients)
         parts += [] if connected else ["NOT CONNECTED"]
@@ -5105,8 +5065,7 @@ def show_list(args: Any) -> int:
     elif part not in ("all", "v3", "v1"):
         kinds = [kind for kind in kinds if part.lower() in f"{kind.name} {kind.what}".lower()]
         trouble = f"Nothing that is traded matches {part} (options by family: BTC-USD-*-C)."
-        server = endpoint_of("trades:BTC-USDT", args.url, args.region, args.simulated)
-        rest = Rest(server, args.simulated, proxy_options(args.proxy, server))
+        rest = Rest("trades:BTC-USDT", args.proxy, args.url, args.region, args.simulated)
         try:
             lines = list_instruments(Finder(rest), part)
         except (OSError, ValueError, websocket.WebSocketException) as error:
@@ -5293,21 +5252,16 @@ class Run:
             if self.args.redis and not self.args.depth and dialect.book(channel) == "changes":
                 raise ValueError(f"{channel}: its latest row would be a change, no book: say --depth 20")
             with self.clients_lock:
-                fit = client_with_room(channel, self.clients)
-                if not fit:
-                    client = OkexWS(channel, self.handle, since=history_of(channel, self.args.since), **options)
-                    client.since = self.args.since
+                client = place_channel(channel, self.clients, self.handle, self.args.since, **options)
+                if client:
                     client.ways = ("--proxy URL.", "--region eea.", "--offline.")
                     hears = functools.partial(self.on_status, client)
                     vars(client).update(on_status=hears, on_refused=self.on_refused, found=self.found)
-                    self.clients.append(client)
                     if len(self.clients) > 1 or self.output in (None, self.board.note):
                         for each in self.clients:
                             each.ping_level = logging.DEBUG
                     if self.running:
                         client.start()
-            if fit:
-                fit.subscribe(channel)
 
     def found(self, channels: list[str]) -> None:
         self.subscribe(channels)
@@ -5431,7 +5385,7 @@ class Run:
             if refused or waits:
                 told |= {f"rows refused by {option}": refused, f"waits for {option}": waits}
         parts = [plural(n, what) for what, n in told.items()]
-        lines = {origin_of(client.url) for client in self.clients if len(client._lines) > 1}
+        lines = {origin_of(client._route.url) for client in self.clients if len(client._route.lines) > 1}
         parts += [f"line {passwordless(line)}" for line in sorted(lines)]
         level = logging.WARNING if self.recording else logging.INFO  # with --quiet, too
         seconds = monotonic() - self.board.began

@@ -329,7 +329,8 @@ def test_knows_where_an_instrument_is_listed(monkeypatch):
         "BTC-USD-261225-80000-C": "instType=OPTION&instFamily=BTC-USD",
         "BTC-ABOVE-DAILY-260428-1600-64000": "instType=EVENTS&seriesId=BTC-ABOVE-DAILY",
     }.items():
-        assert okex_ws.Rest("wss://ws.example", False, {}).instruments(instrument) == f"{listed}&instId={instrument}"
+        rest = okex_ws.Rest("trades:BTC-USDT", None, "wss://ws.example", "global", False)
+        assert rest.instruments(instrument) == f"{listed}&instId={instrument}"
 
 
 def test_a_code_that_has_changed_is_looked_up_again_and_nothing_sent_twice(exchange, trader):
@@ -519,7 +520,7 @@ def test_an_order_whose_sending_fails_says_whether_it_may_have_left():
         (TimeoutError("timed out"), True, "its fate is unknown"),
     ):
         client = Mock(send=Mock(side_effect=error), **{"_login.complete": ready})
-        orders = okex_ws.Orders(client, okex_ws.Rest("wss://ws.example", False, {}))
+        orders = okex_ws.Orders(client, okex_ws.Rest("trades:BTC-USDT", None, "wss://ws.example", "global", False))
         with pytest.raises(OrderError, match=why) as caught:
             orders.request("order", RAW, 10.0)
         assert caught.value.unknown is unknown, error

@@ -144,7 +144,7 @@ def test_drops_a_connection_that_is_open_but_silent(exchange, streaming, impatie
 
 
 def test_lines_that_the_exchange_will_close_move_one_after_another(exchange, connect, monkeypatch):
-    monkeypatch.setattr(okex_ws, "CONNECT_PACE", okex_ws.Pace(0.05))
+    monkeypatch.setattr(okex_ws, "LEAVE_PACE", okex_ws.Pace(0.5))
     monkeypatch.setattr(okex_ws, "uniform", lambda low, high: 60.0)  # any other reason would wait for a minute
     coins = ["BTC", "ETH", "LTC", "BCH", "ETC", "EOS", "XRP", "SOL"]
     clients = [connect(f"books:{coin}-USDT", f"books5:{coin}-USDT") for coin in coins]

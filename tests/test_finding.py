@@ -18,7 +18,7 @@ from okex_ws import DISCONNECTED, REFUSED, V1, V3, V5, Finder, OkexWS, find_chan
 
 @pytest.fixture
 def finder(exchange):
-    return Finder(okex_ws.Rest(exchange.url, False, okex_ws.DIRECT))
+    return Finder(okex_ws.Rest("trades:BTC-USDT", None, exchange.url, "global", False))
 
 
 # -- Did you mean

@@ -7,6 +7,7 @@ import re
 import socket
 import threading
 import time
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from math import inf
@@ -15,7 +16,7 @@ import pytest
 from conftest import finish, wait_for
 
 import okex_ws
-from okex_ws import CONNECTED, DISCONNECTED, Lines, OkexWS
+from okex_ws import CONNECTED, DISCONNECTED, OkexWS, Route
 
 TRADES = "trades:BTC-USDT"
 
@@ -60,9 +61,9 @@ class Relay:
 @pytest.fixture
 def relays(tls_exchange, monkeypatch):
     """Three lines to one stand-in, over TLS: without it, the kernel would answer for a slow one."""
-    monkeypatch.setattr(okex_ws, "LINE_TIMES", lines := Lines())
+    monkeypatch.setattr(Route, "every", 60.0)
     yield (relays := [Relay(tls_exchange) for _ in range(3)])
-    lines.every = 3600.0
+    Route.every = 3600.0
     for relay in relays:
         relay.kill()
 
@@ -86,17 +87,20 @@ HOURS = [  # minutes, and how many changes are right
 ]
 
 
-def test_an_hour_of_noise_changes_the_line_seldom():
+def test_an_hour_of_noise_changes_the_line_seldom(monkeypatch):
     for (hour, right), seed in itertools.product(HOURS, range(20)):
-        noise, lines, order, changes = random.Random(seed), Lines(), ["wss://a/ws", "wss://b/ws"], [-inf]
+        monkeypatch.setattr(Route, "times", times := defaultdict(lambda: (inf, inf, inf)))
+        noise, changes = random.Random(seed), [-inf]
+        route = Route(None, TRADES, None, ["wss://a/ws", "wss://b/ws"], "global", False)
         for minute, usual in enumerate(hour):
             # Now and then one of them hangs for a moment.
-            times = [ms * noise.uniform(0.95, 1.1) / 1000 + 0.3 * (noise.random() < 0.05) for ms in usual]
-            for line, seconds in zip(["wss://a", "wss://b"], times):
-                lines.times[line] = (*lines.times[line][1:], seconds)
-            if lines.faster(order, minute * 60.0 - changes[-1]):
-                order.reverse()
-                changes.append(minute * 60.0)
+            measured = [ms * noise.uniform(0.95, 1.1) / 1000 + 0.3 * (noise.random() < 0.05) for ms in usual]
+            for line, seconds in zip(["wss://a", "wss://b"], measured):
+                times[line] = (seconds, *times[line][:2])
+            if route.faster(minute * 60.0):
+                route.use([*route.lines][::-1])
+                route.moved = minute * 60.0
+                changes.append(route.moved)
         seldom = all(b - a >= 600 for a, b in itertools.pairwise(changes))
         assert len(changes) - 1 in right and seldom, (hour, seed, changes)
 
@@ -142,7 +146,7 @@ def test_the_fastest_line_is_used_and_one_that_fails_goes_to_the_end(relays, con
 
 def test_clients_change_to_a_faster_line_one_after_another_when_no_order_waits(relays, connect, caplog):
     caplog.set_level(logging.INFO, "okex_ws")
-    okex_ws.LINE_TIMES.every = 0.1
+    Route.every = 0.1
     slow, fast, _ = relays
     fast.delay, exchange, urls = 0.1, slow.exchange, [slow.url, fast.url]
     clients = [connect(TRADES, f"books:{coin}-USDT", url=urls) for coin in ("BTC", "ETH", "LTC")]
@@ -165,8 +169,8 @@ def test_clients_change_to_a_faster_line_one_after_another_when_no_order_waits(r
     said = re.findall(rf"Changing to {fast.url} \((\d+) ms, here (\d+) ms\)\.", caplog.text)
     assert len(said) == 4 and all(int(there) * 2 <= int(here) for there, here in said)
     slow.delay, fast.delay = 0.0, 0.1
-    wait_for(lambda: min(okex_ws.LINE_TIMES.times[fast.url]) > 2 * max(okex_ws.LINE_TIMES.times[slow.url]))
-    okex_ws.LINE_TIMES.every = 3600.0
+    wait_for(lambda: min(Route.times[fast.url]) > 2 * max(Route.times[slow.url]))
+    Route.every = 3600.0
     taken, asked = len(slow.taken), len(exchange.fetched)
     exchange.lost[TRADES] = len(clients)
     wait_for(lambda: len(exchange.fetched) >= asked + len(clients))
