@@ -49,6 +49,7 @@ from contextlib import closing as closed_after
 from contextlib import contextmanager, suppress
 from datetime import datetime as date_and_time
 from decimal import Decimal
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from io import FileIO
 from itertools import islice, zip_longest
@@ -520,14 +521,14 @@ class OkexWS(Connection):
                 if self._reader:
                     raise ValueError(f"{channel}: patterns are for the start; see find_channels()")
                 if wrong := misnomer(channel):
-                    raise ValueError(str(wrong))
+                    raise ValueError(wrong)
         for channel in channels:
             if is_pattern(channel):
                 self._finder.patterns[channel] = "wanted"  # until it is looked up
                 continue
             self._subscriptions.want(channel)
             if wrong := misnomer(channel):  # perhaps: the exchange is asked all the same
-                self._say_once(str(wrong))
+                self._say_once(wrong)
         self._send_due()
 
     def serves(self, channel: str) -> bool:
@@ -3350,8 +3351,6 @@ FILL_PACE = Pace(0.125)  # OKX takes 10 of each request a second per IP (docs-v5
 # Finding: what there is to receive, and what somebody may have meant.
 
 INSTRUMENT = re.compile(r"(?!.{65})[\w.+]+(-[\w.+]+)+")
-OPTIONS = re.compile(r"(\w+-\w+)-(?:.*-)?(?:[CP]|\[[CP]+\])")  # or a pattern of them; the family
-QUOTE_COINS = "USDT|USDC|USDG|USD|BTC|ETH|EUR|TRY|BRL|AUD|AED|SGD"
 SYNONYMS = dict(re.findall(r"(\w+)=(\S+)", """
 deals=trades executions=trades tape=trades aggtrade=trades bbo=bbo-tbt best=bbo-tbt oi=open-interest
 price=tickers last=tickers quote=tickers bookticker=tickers balance=account wallet=account depth=books
@@ -3364,7 +3363,7 @@ BARS = dict(re.findall(r"(\w+)=(\S+)", """
 """))  # fmt: skip
 
 
-def with_meant(problem: str, meant: list[str]) -> str:
+def did_you_mean(problem: str, meant: list[str]) -> str:
     question = f" Did you mean {' or '.join(meant)}?" if meant else ""
     return printable_text(f"{problem}.{question}", 600)
 
@@ -3382,19 +3381,19 @@ def misnomer(channel: str) -> str:
     ways.append((name, argument))
     if re.fullmatch(r"[A-Za-z]{2,5}|[^:]*[*?[][^:]*", channel):
         ways.append(("", channel))  # an instrument alone
-    what, about = next((way for way in ways if nearest_names(way[0])), ways[0])
-    names = nearest_names(what)
-    meant = list(dict.fromkeys(channel_about(name, about) for name in names))
+    for what, about in ways:
+        names = nearest_names(what)
+        meant = list(dict.fromkeys(channel_about(name, about) for name in names))
+        if meant:
+            break
     if channel in meant:
         return ""
     problem = f"{name or 'nothing'} is no kind of channel: --list shows them all"
-    return with_meant(f"{channel} does not exist" if what in names else problem, meant)
+    return did_you_mean(f"{channel} does not exist" if what in names else problem, meant)
 
 
 def nearest_names(name: str) -> list[str]:
     """The names most like this one, of its generation; the usual ones for ""."""
-    from difflib import get_close_matches  # slow to import
-
     if not name:
         return ["trades", "tickers", "candle1m", "books"]
     dialect = likely_dialect(name.lower())
@@ -3439,9 +3438,8 @@ def channel_about(name: str, argument: str) -> str:
 
 
 def fits(types: str, instrument: str) -> bool:
-    """Whether an instrument is of one of these types, or of a kind that is new."""
-    swap = "_XPERP-" in instrument  # perpetual, though listed as a future
-    return ("SWAP" if swap else V5.instrument_type(instrument)) in f"{types} EVENTS"
+    """Whether an instrument is of one of these types; an X-Perp is a swap that is listed as a future."""
+    return V5.instrument_type(re.sub("_XPERP-.*", "-SWAP", instrument)) in f"{types} EVENTS"
 
 
 def joined_channels(words: Iterable[str]) -> list[str]:
@@ -3472,7 +3470,7 @@ def usual_spelling(text: str) -> str:
     """A pair or a contract as the exchange has it: BTC-USDT-SWAP for btcusdt-perp; "" if it is none."""
     text = re.sub("PERP(ETUAL)?$", "SWAP", text.upper())
     coin = "(?!SWAP|USDTUSDT)([A-Z0-9]{2,20}?)"
-    quote = rf"(?:[-/_.]?({QUOTE_COINS})((?:_UM)?(?:_XPERP)?))?"
+    quote = r"(?:[-/_.]?(USD[TCG]?|BTC|ETH|EUR|TRY|BRL|AUD|AED|SGD)((?:_UM)?(?:_XPERP)?))?"
     contract = r"(?:[-/_.]?(SWAP|\d{6}(?:-\d+-[CP])?))?"
     parts = re.fullmatch(coin + quote + contract, text)
     if not parts or not (parts[2] or parts[4]):
@@ -3487,9 +3485,9 @@ def todays_channel(channel: str) -> str:
     kind, places = likely_dialect(channel).find(name)
     if not kind:
         return ""
-    id = re.sub(r"-\d{6}", "-YYMMDD", id or kind.argument)
     if "coin" in places:  # v1
-        id = f"{places['coin']}-{places.get('quote', 'USD-YYMMDD')}".upper()
+        id = f"{places['coin']}-{places.get('quote', 'usd-000000')}".upper()
+    id = re.sub(r"-\d{6}", "-YYMMDD", id or kind.argument)
     type, bar = name.partition("/")[0].upper(), BARS.get(places.get("bar", places.get("seconds")))
     today = kind.more.format(id=id, index=family_of(id), type=type, bar=bar)
     today = channel_about(*today.partition(":")[::2])
@@ -3516,8 +3514,8 @@ class Finder:
         return live
 
     def names(self, types: str, like: str) -> list[str]:
-        """All of these types, or the options of the family that `like` names."""
-        option = OPTIONS.fullmatch(like)
+        """All of these types; or, for an option or a pattern of some, those of its family."""
+        option = re.fullmatch(r"(\w+-\w+)-(?:.*-)?(?:[CP]|\[[CP]+\])", like)
         live = self.live(f"OPTION&instFamily={option[1]}" if option else "SPOT SWAP FUTURES")
         return sorted({*live.values()}) if types == "INDEX" else [name for name in live if fits(types, name)]
 
@@ -3530,8 +3528,7 @@ class Finder:
         names = self.names(kind.more, pattern) if kind else []  # only v5 has lists
         found = [f"{name}:{other}" for other in names if fnmatchcase(other, pattern)]
         if not found:
-            why = f"no instrument that is traded now matches {channel}"
-            raise LookupError(f"{why} (options by family: BTC-USD-*-C)")
+            raise LookupError(f"no instrument that is traded now matches {channel} (options by family: BTC-USD-*-C)")
         okex_log.info("%s matches %d instruments; later ones are not followed.", channel, len(found))
         return found
 
@@ -3548,8 +3545,6 @@ class Finder:
 
     def alternatives(self, channel: str) -> list[str]:
         """What somebody may have meant by a channel that the exchange refused."""
-        from difflib import get_close_matches
-
         name, _, wanted = channel.partition(":")
         kind = V5.kind(name)
         if not kind or misnomer(channel):  # which was told before
@@ -3557,12 +3552,10 @@ class Finder:
         if not kind.argument:
             return [name]
         names, turned = self.names(kind.more, wanted), "-".join(wanted.split("-")[::-1])
-        if wanted in names:
-            return []
         margin = re.findall("_UM|_XPERP", wanted)  # another one would be another contract
         alike = [other for other in names if re.findall("_UM|_XPERP", other) == margin]
         alike = [turned] if turned in names else get_close_matches(wanted, alike, 3, 0.75)
-        return [f"{name}:{other}" for other in alike]
+        return [f"{name}:{other}" for other in alike if wanted not in names]
 
     def suggest(self, channel: str, refusal: str) -> None:
         """Log a refusal as soon as it is known what may have been meant."""
@@ -3578,7 +3571,7 @@ class Finder:
             except Exception:  # nobody needs a list that cannot be had
                 meant = []
             if channel in self._untold:
-                okex_log.warning("%s", with_meant(refusal, meant))
+                okex_log.warning("%s", did_you_mean(refusal, meant))
             self._untold.pop(channel, None)
 
     def finish(self) -> None:
@@ -5020,8 +5013,6 @@ def parse_arguments(argv: Sequence[str] | None) -> Any:
     )
     args, unknown = parser.parse_known_intermixed_args(argv)  # channels may stand between options
     if unknown:
-        from difflib import get_close_matches
-
         word = unknown[0].partition("=")[0]
         alike = get_close_matches(word, [*options, "--help", "--version"], 1, 0.7)
         others = {"--json": ["--jsonl - or --jsonl FILE"], "--csv": ["--sqlite FILE or --jsonl FILE"]}
@@ -5244,7 +5235,7 @@ class Run:
         options = {name: getattr(self.args, name) for name in names}
         for channel in channels:
             if wrong := misnomer(channel):
-                raise ValueError(str(wrong))
+                raise ValueError(wrong)
             dialect = dialect_of(channel)
             if dialect.retired and not self.args.url:
                 gone = f"{channel}: OKX gave up {dialect.name} in {dialect.retired}"
