@@ -54,14 +54,10 @@ IMPORTS = [
 ]
 
 # BREAKS TODAY: what okex_ws.py calls like this has to be called otherwise; move each into NAMES once it is.
-#   looked up by every client: Event Series Reader Orders Login Rest Frames Backoff Filler Finder Subscription OrderBook
-#       Credentials pause unknown malformed explain to_json from_json socket websocket CONNECTED DISCONNECTED SUBSCRIBED
-#       EXIT GAP CHUNK PLACE MAX_RETRY MAX_LAG CONNECT_TIMEOUT Recorder
-#   where it is needed: Hole Instruments OrderError LoginError quote plural is_candle REFUSED CLOCK COINS INSTRUMENT
-#       OPTIONS QUOTES PATTERN TRANSIENT UPGRADE
-#   by the command line alone, but taken from a script above it: Console Board Writer Run is_connected MAX_QUEUE
-#       MAX_HISTORY
-#   never looked up, but taken from a script above it: Connection Handler Pace
+#   looked up by every client: Reader Orders Login Rest Frames Filler Finder Subscription OrderBook Credentials pause
+#       explain to_json from_json socket websocket CONNECTED DISCONNECTED SUBSCRIBED EXIT GAP CHUNK MAX_RETRY MAX_LAG
+#       CONNECT_TIMEOUT Recorder; where it is needed: OrderError LoginError quote plural REFUSED INSTRUMENT TRANSIENT
+#   taken from a script above it: Console Board Writer Run MAX_QUEUE Connection Handler Pace
 # and in IMPORTS: "from threading import Event", "from asyncio import Event"
 
 

@@ -186,11 +186,6 @@ def test_each_program_of_the_readme_runs_and_ends_on_ctrl_c(desk):
     assert rows_in(desk.folder / "rows.db")
 
 
-def test_the_order_of_the_readme_is_placed(desk):
-    run_example(desk, "account.request", ends=True)
-    assert [order["instId"] for order in desk.exchange.account.orders.values()] == ["BTC-USDT"]
-
-
 def test_each_market_order_of_the_examples_says_what_its_size_counts():
     for text in (README, okex_ws.OkexWS.request.__doc__):
         said = re.findall(r'"market".*\n.*"tgtCcy": "base_ccy".*# without tgtCcy', text)
@@ -216,10 +211,6 @@ def test_the_pandas_program_of_the_readme_reads_what_its_command_recorded(desk):
     run_example(desk, "pandas", ends=True)
 
 
-def test_the_strategy_of_the_readme_orders_the_same_twice(desk):
-    run_example(desk, "def orders(path)", ends=True)
-
-
 def test_the_alert_of_the_readme_tells_of_a_jump(desk):
     def jump():
         with desk.exchange.lock:
@@ -229,10 +220,12 @@ def test_the_alert_of_the_readme_tells_of_a_jump(desk):
     run_example(desk, "prices = deque(", meanwhile=jump)
 
 
-def test_the_sink_of_the_readme_becomes_an_option_and_counts_the_rows(desk):
-    _, code = example("okex_ws.SINKS")
-    arguments = shlex.split(re.search(r"# python mine\.py (.*)", code)[1])
-    run_example(desk, "okex_ws.SINKS", after=arguments, ends=True)
+def test_the_readme_places_an_order_orders_the_same_twice_and_has_a_sink_that_counts(desk):
+    run_example(desk, "account.request", ends=True)
+    assert [order["instId"] for order in desk.exchange.account.orders.values()] == ["BTC-USDT"]
+    run_example(desk, "def orders(path)", ends=True)
+    command = re.search(r"# python mine\.py (.*)", example("okex_ws.SINKS")[1])
+    run_example(desk, "okex_ws.SINKS", after=shlex.split(command[1]), ends=True)
     assert (desk.folder / "FILE").read_text() == "20\n"
 
 
@@ -253,6 +246,7 @@ NOT_RUN = {
 
 
 def test_each_command_of_the_readme_runs_and_ends_on_ctrl_c(desk, redis_url):
+    assert NOT_RUN.keys() < set(commands())
     for command in commands():
         if command not in NOT_RUN:
             run_command(desk, shlex.split(command, comments=True), redis_url)
@@ -292,14 +286,9 @@ def run_board(desk, arguments):
     assert "Traceback" not in screen.end(signal.SIGINT) and screen.process.returncode == 130
 
 
-def test_the_commands_that_are_not_run_are_there():
-    assert NOT_RUN.keys() < set(commands())
-    for requirements in re.findall(r"-r (\S+\.txt)", README):
-        assert (ROOT / requirements).exists()
-
-
 # -- What it says
-def test_the_readme_has_the_options_as_help_prints_them():
+def test_the_readme_has_the_options_as_help_prints_them_and_files_that_are_there():
+    assert all((ROOT / requirements).exists() for requirements in re.findall(r"-r (\S+\.txt)", README))
     printed = finish("--help")[1].splitlines()
     listed = [line[2:] for line in printed if line.startswith("  --") and "--version" not in line]
     assert listed and "\n".join(listed) in README
