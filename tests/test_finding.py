@@ -28,41 +28,38 @@ MISSPELLED = """
     tickers=BTC-USDT BTC-USDT:tickers ticker.BTC-USDT; tickers:ETH-USDT < price:eth; tickers:*-USDT < tickers:*-usdt
     'tickers:*-USDT' tickers:instId=*-USDT; tickers:*-USDT-SWAP < ticker:*-USDT-SWAP; trades:BTC-USDT < trade:BTC-USDT
     trades trades: trade: trades:BTCUSDT trades:btc-usdt trades:BTC/USDT trades:btc_usdt trades:btc deals:BTC-USDT
-    trades-BTC-USDT btcusdt@trade trade@btcusdt trades,BTC-USDT :BTC-USDT trades:BTC_USDT "trades:btc-usdt" trades:]
-    trades:usdt trades:BTC- trades:BTC--USDT trades:%s{0} swap trades:BTC-USDT, |trades: BTC-USDT| |trades BTC-USDT|
-    |trades:BTC USDT|; trades:*-USDT-SWAP < *-usdt-swap; trades:BTC-USDT-SWAP < trads:BTC-USDT-SWAP trades:BTCUSDT-PERP
-    trades:btcusdtswap trades:btc-perp; trades:BTC-USD < trades:xbtusd; trades:ETH-USDT < trades:ETH-USDT,SOL-USDT;
-    trades:ETH-BTC < trades:ETHBTC; trades:BTC-USD_UM-SWAP < trades:btc-usd_um-swap trades:btc_usd_um_swap;
-    trades:BTC-USD_UM_XPERP-310404 < trades:btc-usd_um_xperp-310404; funding-rate:DOGE-USD_UM_XPERP-310404 <
-    funding-rate:doge-usd_um_xperp-310404; funding-rate:*_XPERP-* < funding-rate:*_xperp-*; fills:LTC-USDT-SWAP <
-    fills:ltc-usdt-swap fills:ltcusdt-perp; sprd-trades:LTC-USDT_LTC-USD_UM-SWAP < sprd-trades:ltc-usdt_ltc-usd_um-swap;
-    trades:BTC-USD-261225-80000-C < trades:btc-usd-261225-80000-c; trades-all:BTC-USDT < trades_all:BTC-USDT;
-    books:BTC-USDT < book:BTC-USDT boks:BTC-USDT books:btc-usdt orderbook:BTC-USDT depth:BTC-USDT; books5:BTC-USDT <
-    depth5:BTC-USDT depth50:BTC-USDT books-5:BTC-USDT; bbo-tbt:BTC-USDT < bbo:BTC-USDT; books-l2-tbt:BTC-USDT <
-    book-l2-tbt:BTC-USDT; candle1m:BTC-USDT < candle:BTC-USDT candle60s:BTC-USDT klines:BTC-USDT kline_1m-BTCUSDT;
-    candle5m:BTC-USDT < candles5m:BTC-USDT btcusdt@kline_5m; candle1H:BTC-USDT < candle1h:BTC-USDT candle60m:BTC-USDT;
-    candle1D:BTC-USDT < kline_1d:BTC-USDT; candle1Dutc:BTC-USDT < candle1dutc:BTC-USDT;
-    mark-price-candle1m:BTC-USDT-SWAP < mark-price-candles1m:BTC-USDT-SWAP; mark-price:BTC-USDT-SWAP <
-    markprice:BTC-USDT-SWAP mark-price-BTC-USDT-SWAP mark_price_btc_usdt_swap; funding-rate:BTC-USDT-SWAP <
-    fundingrate:BTC-USDT-SWAP funding:BTC-USDT-SWAP funding-rate:BTC-USDT; funding-rate:BTC-USD-SWAP <
-    funding-rate:BTC-USD-261225; funding-rate:BTC-USD_UM-SWAP < funding-rate:BTC-USD_UM-250808;
-    open-interest:BTC-USDT-SWAP < open_interest:BTC-USDT-SWAP open-interest:BTC-USDT open:BTC-USDT-SWAP;
-    index-tickers:BTC-USDT < index-tickers:BTC-USDT-SWAP; index-tickers:BTC-USD < index-tickers:BTC-USD_UM-SWAP
-    index-tickers:BTC-USD_UM_XPERP-310404; liquidation-orders:instType=SWAP < liquidation-orders:BTC-USDT-SWAP
-    liquidations; instruments:instType=SPOT < instrument:SPOT; event-contract-markets < event-contract-market; status <
-    stats; account < balance account:usdt; copytrading-lead-notification:instType=SWAP < copytrading-notifications;
-    orders:instType=ANY < orders orders:*; orders:instType=SPOT,instId=BTC-USDT < order:BTC-USDT;
-    orders:instType=SWAP,instId=BTC-USDT-SWAP < orders:BTC-USDT-SWAP; positions:instType=SWAP,instId=BTC-USDT-SWAP <
-    position:BTC-USDT-SWAP; sprd-tickers:BTC-USDT_BTC-USDT-SWAP < sprd-tickers:btc-usdt_btc-usdt-swap sprdtickers:*-USDT
-    sprd-tickers:*; spot/ticker:BTC-USDT < spot/tickr:BTC-USDT spot/ticker:*-usdt spot/ticker:*-USDT;
-    spot/trade:BTC-USDT < SPOT/trade:BTC-USDT spot/trades:btc_usdt; spot/candle60s:BTC-USDT < spot/candle60:BTC-USDT;
-    swap/ticker:BTC-USD-SWAP < swap/tiker:btc-usd; swap/ticker:BTC-USDT-SWAP < swap/ticker; futures/account:BTC-USD <
-    futures/account; ok_sub_spot_btc_usdt_ticker < OK_SUB_SPOT_BTC_USDT_TICKER ok_sub_spot_BTC_USDT_ticker
-    ok_sub_spotusd_btc_ticker ok_sub_spot__usdt_ticker ok_sub_spot_b@tc_usdt_tickr ok_sub_spot_btc_usdt_tickers
-    ok_sub_spot_btcusdt_ticker ok_sub_spot_*_ticker; ok_sub_spot_btc_usdt_deals < ok_sub_spotbtc_usdt_deals;
-    ok_sub_spot_btc_usdt_kline_1min < ok_sub_spot_bch_btc_kline_1m; ok_sub_futureusd_btc_depth_quarter <
-    ok_sub_future_btc_depth_quarter; ok_sub_futureusd_btc_trade_quarter < ok_sub_futureusd_btc_trade
-    ok_sub_futureusd_btc_trades_quarter
+    trades-BTC-USDT btcusdt@trade trade@btcusdt trades,BTC-USDT :BTC-USDT "trades:btc-usdt" trades:] trades:BTC--USDT
+    swap trades:BTC-USDT, |trades: BTC-USDT| |trades BTC-USDT| |trades:BTC USDT|; trades:*-USDT-SWAP < *-usdt-swap;
+    trades:BTC-USDT-SWAP < trads:BTC-USDT-SWAP trades:BTCUSDT-PERP trades:btcusdtswap trades:btc-perp; trades:BTC-USD <
+    trades:xbtusd; trades:ETH-USDT < trades:ETH-USDT,SOL-USDT; trades:ETH-BTC < trades:ETHBTC; trades:BTC-USD_UM-SWAP <
+    trades:btc-usd_um-swap trades:btc_usd_um_swap; trades:BTC-USD_UM_XPERP-310404 < trades:btc-usd_um_xperp-310404;
+    funding-rate:DOGE-USD_UM_XPERP-310404 < funding-rate:doge-usd_um_xperp-310404; funding-rate:*_XPERP-* <
+    funding-rate:*_xperp-*; fills:LTC-USDT-SWAP < fills:ltc-usdt-swap fills:ltcusdt-perp;
+    sprd-trades:LTC-USDT_LTC-USD_UM-SWAP < sprd-trades:ltc-usdt_ltc-usd_um-swap; trades:BTC-USD-261225-80000-C <
+    trades:btc-usd-261225-80000-c; trades-all:BTC-USDT < trades_all:BTC-USDT; books:BTC-USDT < book:BTC-USDT
+    boks:BTC-USDT books:btc-usdt orderbook:BTC-USDT depth:BTC-USDT; books5:BTC-USDT < depth5:BTC-USDT depth50:BTC-USDT
+    books-5:BTC-USDT; bbo-tbt:BTC-USDT < bbo:BTC-USDT; books-l2-tbt:BTC-USDT < book-l2-tbt:BTC-USDT; candle1m:BTC-USDT <
+    candle:BTC-USDT candle60s:BTC-USDT klines:BTC-USDT kline_1m-BTCUSDT; candle5m:BTC-USDT < candles5m:BTC-USDT
+    btcusdt@kline_5m; candle1H:BTC-USDT < candle1h:BTC-USDT candle60m:BTC-USDT; candle1D:BTC-USDT < kline_1d:BTC-USDT;
+    candle1Dutc:BTC-USDT < candle1dutc:BTC-USDT; mark-price-candle1m:BTC-USDT-SWAP < mark-price-candles1m:BTC-USDT-SWAP;
+    mark-price:BTC-USDT-SWAP < markprice:BTC-USDT-SWAP mark-price-BTC-USDT-SWAP mark_price_btc_usdt_swap;
+    funding-rate:BTC-USDT-SWAP < fundingrate:BTC-USDT-SWAP funding:BTC-USDT-SWAP funding-rate:BTC-USDT;
+    funding-rate:BTC-USD-SWAP < funding-rate:BTC-USD-261225; funding-rate:BTC-USD_UM-SWAP <
+    funding-rate:BTC-USD_UM-250808; open-interest:BTC-USDT-SWAP < open_interest:BTC-USDT-SWAP open-interest:BTC-USDT
+    open:BTC-USDT-SWAP; index-tickers:BTC-USDT < index-tickers:BTC-USDT-SWAP; index-tickers:BTC-USD <
+    index-tickers:BTC-USD_UM-SWAP index-tickers:BTC-USD_UM_XPERP-310404; liquidation-orders:instType=SWAP <
+    liquidation-orders:BTC-USDT-SWAP liquidations; instruments:instType=SPOT < instrument:SPOT; event-contract-markets <
+    event-contract-market; status < stats; account < balance account:usdt; copytrading-lead-notification:instType=SWAP <
+    copytrading-notifications; orders:instType=ANY < orders orders:*; orders:instType=SPOT,instId=BTC-USDT <
+    order:BTC-USDT; orders:instType=SWAP,instId=BTC-USDT-SWAP < orders:BTC-USDT-SWAP;
+    positions:instType=SWAP,instId=BTC-USDT-SWAP < position:BTC-USDT-SWAP; sprd-tickers:BTC-USDT_BTC-USDT-SWAP <
+    sprd-tickers:btc-usdt_btc-usdt-swap sprdtickers:*-USDT sprd-tickers:*; spot/ticker:BTC-USDT < spot/tickr:BTC-USDT
+    spot/ticker:*-usdt spot/ticker:*-USDT; spot/trade:BTC-USDT < SPOT/trade:BTC-USDT spot/trades:btc_usdt;
+    spot/candle60s:BTC-USDT < spot/candle60:BTC-USDT; swap/ticker:BTC-USD-SWAP < swap/tiker:btc-usd;
+    swap/ticker:BTC-USDT-SWAP < swap/ticker; futures/account:BTC-USD < futures/account; ok_sub_spot_btc_usdt_ticker <
+    OK_SUB_SPOT_BTC_USDT_TICKER ok_sub_spot_btc_usdt_tickers ok_sub_spot_btcusdt_ticker ok_sub_spot_*_ticker;
+    ok_sub_spot_btc_usdt_kline_1min < ok_sub_spot_bch_btc_kline_1m; ok_sub_futureusd_btc_trade_quarter <
+    ok_sub_futureusd_btc_trade ok_sub_futureusd_btc_trades_quarter
 """
 
 

@@ -66,7 +66,6 @@ SAMPLES = [
     ("instruments:instType=SWAP", {"instType": "SWAP", "instId": "BTC-USDT-SWAP", "instFamily": "BTC-USDT",
      "ctVal": "0.01", "tickSz": "0.1", "lotSz": "1", "state": "live", "instIdCode": 10459, "expTime": ""},
      "BTC-USDT-SWAP          live  tick 0.1  lot 1"),
-
     ("status", {"title": "Spot System Upgrade", "state": "scheduled", "begin": "1610019546000", "end": "1610019946000",
      "href": "", "serviceType": "1", "ts": NOW},
      "status scheduled Spot System Upgrade  begin 2021-01-07 DAY  end 2021-01-07 DAY"),
@@ -96,7 +95,6 @@ SAMPLES = [
     ("call-auction-details:ONDO-USDC", {"instId": "ONDO-USDC", "unmatchedSz": "9988764", "eqPx": "0.6",
      "matchedSz": "44978", "state": "continuous_trading", "auctionEndTime": NOW, "ts": NOW},
      "ONDO-USDC 0.6 44978 open  left 9988764  ends MOMENT"),
-
     ("fills", {"instId": "BTC-USDT", "fillSz": "100", "fillPx": "70000", "side": "buy", "ts": NOW, "ordId": "6808",
      "tradeId": "12345", "execType": "T", "count": "10"}, "BTC-USDT              70000            100 buy fill"),
     ("balance_and_position", {"pTime": NOW, "eventType": "snapshot", "balData": [{"ccy": "BTC", "cashBal": "1",
@@ -124,7 +122,6 @@ SAMPLES = [
      "legs": LEGS}, "quotes             canceled quote  id 25092  until MOMENT\n" + LEG_LINES),
     ("public-struc-block-trades", {"cTime": NOW, "blockTdId": "180289", "strategy": "CALL_CALENDAR_SPREAD",
      "legs": LEGS}, "public-struc-block-trades 180289 block CALL_CALENDAR_SPREAD\n" + LEG_LINES),
-
     ("algo-recurring-buy:instType=SPOT", {"algoId": "644497312047435776", "algoOrdType": "recurring", "amt": "100",
      "cTime": NOW, "investmentCcy": "USDC", "nextInvestTime": NOW, "period": "hourly", "state": "running",
      "stgyName": "stg1", "totalPnl": "0.5", "recurringList": [{"avgPx": "36000", "ccy": "BTC", "profit": "1",
@@ -141,7 +138,6 @@ SAMPLES = [
     ("economic-calendar", {"actual": "49.2", "calendarId": "319275", "category": "PMI", "date": NOW,
      "event": "Manufacturing PMI", "forecast": "49.3", "importance": "2", "previous": "47.3", "refDate": NOW,
      "region": "US", "ts": NOW}, "economic-calendar 49.2 49.3 47.3  at MOMENT Manufacturing PMI"),
-
     ("candle1m:BTC-USDT", dict(zip(okex_ws.fields("candle1m"), [NOW, "1", "2", "0", "1", "9", "9", "9", "1"])),
      "BTC-USDT 1m               1       2       0       1         9 final"),
     ("trades:BTC-USDT", {"instId": "BTC-USDT", "px": "1", "sz": "2", "side": "buy", "count": "1", "restored": True},
@@ -163,8 +159,6 @@ SAMPLES = [
     ("swap/funding_rate:BCH-USD-SWAP", {"estimated_rate": "0.00037", "funding_rate": "0.00023534",
      "funding_time": "2019-08-01T04:00:00.000Z", "instrument_id": "BCH-USD-SWAP", "interest_rate": "0"},
      "BCH-USD-SWAP 0.00023534 funding  at 2019-08-01 DAY  next 0.00037"),
-
-
     ("option/summary:BTC-USD", {"instrument_id": "BTC-USD-200207-8500-P", "mark_vol": "0.6", "bid_vol": "0.5",
      "ask_vol": "0.7", "delta": "-0.1"}, "BTC-USD-200207-8500-P   0.6 vol  bid 0.5  ask 0.7  delta -0.1"),
     ("futures/instruments", {"instrument_id": "BTC-USD-191227", "tick_size": "0.01", "delivery": "2019-12-27"},
@@ -190,9 +184,6 @@ SAMPLES = [
      "BTC-USD-190927-12500-C    2 contracts 0.05  pnl 0.02"),
     ("option/account:BTC-USD", {"underlying": "BTC-USD", "currency": "BTC", "equity": "1.5", "avail_margin": "1",
      "margin_balance": "1.4"}, "BTC                     1.5 equity  available 1"),
-
-
-
     ("spot/margin_account:BTC-USDT", {"instrument_id": "BTC-USDT", "liquidation_price": "0", "risk_rate": "",
      "tiers": "1", "currency:BTC": {"available": "0.1", "balance": "0.1", "borrowed": "0", "hold": "0"},
      "currency:USDT": {"available": "100", "balance": "120.5", "borrowed": "0", "hold": "20.5"}},
@@ -201,10 +192,8 @@ SAMPLES = [
     ("futures/order:BTC-USD-191227", {"instrument_id": "BTC-USD-191227", "price": "8001.1", "size": "3",
      "filled_qty": "1", "state": "2", "type": "4"},
      "BTC-USD-191227 8001.1 3 contracts end short  done 1 filled"),
-
     ("ok_sub_futureusd_btc_ticker_this_week", {"limitHigh": "1030.3", "vol": 276406, "last": 998.05, "sell": 998.05,
      "buy": 997.61, "contractId": 20170324034}, "btc_this_week        998.05         997.61         998.05"),
-
     ("ok_sub_futureusd_btc_depth_this_week", {"timestamp": 1490337551299, "asks": [["996.72", "20.0", "2.0", "85.6",
      "852.0"]], "bids": []}, "btc_this_week 0 bids and 1 asks changed"),
     ("ok_sub_futureusd_btc_depth_this_week_20", {"timestamp": 1490337551299, "asks": [["996.72", "20.5"]],

@@ -105,8 +105,6 @@ MESSAGES = [
     (V5, {"event": "error", "msg": NO_SUCH_V5, "code": "60018", "connId": "5e1f2fe5", "id": "ob1"},
      refused("60018", NO_SUCH_V5, "books:NOPE-USDT", "ob1")),
     *((V5, {"event": "error", "code": "60018", "msg": text}, refused("60018", text, key)) for text, key in SPELLED),
-    (V5, {"event": "error", "msg": "Please log in", "code": "60011", "id": "7"},
-     refused("60011", "Please log in", "", "7")),
     (V5, {"event": "error", "msg": ECHO, "code": "60012"}, refused("60012", ECHO, "", "o1")),
     (V5, {"event": "channel-conn-count-error", **COUNT},
      refused("channel-conn-count-error", "30 connections are subscribed", "orders")),
