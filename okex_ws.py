@@ -3356,7 +3356,7 @@ deals=trades executions=trades tape=trades aggtrade=trades bbo=bbo-tbt best=bbo-
 price=tickers last=tickers quote=tickers bookticker=tickers balance=account wallet=account depth=books
 orderbook=books level2=books l2=books depth5=books5 depth10=books5 depth20=books5
 """))  # fmt: skip
-# Bars of v1, of v3 in seconds, and as others write them.
+# Bars of v1, and of v3 in seconds.
 BARS = dict(re.findall(r"(\w+)=(\S+)", """
 1min=1m 3min=3m 5min=5m 15min=15m 30min=30m 1hour=1H 2hour=2H 4hour=4H 6hour=6H 12hour=12H day=1D 3day=3D week=1W
 60=1m 180=3m 300=5m 900=15m 1800=30m 3600=1H 7200=2H 14400=4H 21600=6H 43200=12H 86400=1D 604800=1W 60s=1m 60m=1H
@@ -3509,7 +3509,7 @@ class Finder:
         for type in types.split():
             with suppress(NothingListed):
                 for row in self._rest.get(f"/api/v5/public/instruments?instType={type}"):
-                    if row["state"] == "live" and INSTRUMENT.fullmatch(str(row["instId"])):
+                    if row["state"] == "live" and INSTRUMENT.fullmatch(row["instId"]):
                         live[row["instId"]] = row.get("uly") or row["instId"]
         return live
 
@@ -3517,7 +3517,9 @@ class Finder:
         """All of these types; or, for an option or a pattern of some, those of its family."""
         option = re.fullmatch(r"(\w+-\w+)-(?:.*-)?(?:[CP]|\[[CP]+\])", like)
         live = self.live(f"OPTION&instFamily={option[1]}" if option else "SPOT SWAP FUTURES")
-        return sorted({*live.values()}) if types == "INDEX" else [name for name in live if fits(types, name)]
+        if types == "INDEX":
+            return sorted({*live.values()})
+        return [name for name in live if fits(types, name)]
 
     def matching(self, channel: str) -> list[str]:
         """The channels that trades:*-USDT-SWAP stands for now; LookupError if there are none."""
@@ -3570,9 +3572,8 @@ class Finder:
                 meant = self.alternatives(channel)
             except Exception:  # nobody needs a list that cannot be had
                 meant = []
-            if channel in self._untold:
+            if self._untold.pop(channel, ""):
                 okex_log.warning("%s", did_you_mean(refusal, meant))
-            self._untold.pop(channel, None)
 
     def finish(self) -> None:
         """Give what is looked up 3 s, and tell what was refused without it."""

@@ -443,7 +443,7 @@ def test_an_instrument_is_looked_up_once_and_never_another_one(exchange):
 
 def test_hostile_names_in_a_list_are_left_out(exchange, caplog):
     caplog.set_level("INFO", "okex_ws")
-    hostile = ["\x1b[2J", "A,instId=B-C", "*-USDT", "A:B", "", "X" * 10_000, 'A"B', None, 7, ["A-B"], "A B-USDT"]
+    hostile = ["\x1b[2J", "A,instId=B-C", "*-USDT", "A:B", "", "X" * 10_000, 'A"B', "A B-USDT"]
     good = ["GOOD-USDT", "币安人生-USDT"]
     rows = [{"instId": name, "state": "live", "uly": name} for name in [*hostile, *good, good[0]]]
     exchange.rest_rows = lambda path, query, _: rows
