@@ -175,7 +175,8 @@ def send_heartbeat(ws: "OkexWS") -> None:
 def on_error(ws: "OkexWS", error: BaseException) -> None:
     """The connection failed, or could not be made. `run()` raises what no retry can mend."""
     untrusted = isinstance(error, ssl.SSLCertVerificationError) and not ws.counts["connects"]
-    if untrusted or isinstance(error, LoginError | KeyboardInterrupt | SystemExit):
+    hopeless = untrusted or ws._subscriptions.hopeless
+    if hopeless or isinstance(error, LoginError | KeyboardInterrupt | SystemExit):
         ws._fatal = error  # or websocket-client would swallow it
     ws._hang_up(explain(error, ws.url, ws._route.proxy))
 
@@ -300,8 +301,7 @@ def heed_refusal(ws: "OkexWS", event: "WireEvent") -> None:
         okex_log.warning("The exchange refused %s.", what)
     ws._notify(REFUSED, what)
     if ws._subscriptions.hopeless:
-        ws._fatal = LookupError("every channel was refused: nothing to wait for")
-        raise Reconnect("every channel was refused")
+        raise LookupError("every channel was refused: nothing to wait for")
 
 
 def doubt_orders(ws: "OkexWS") -> None:
@@ -335,19 +335,19 @@ def daemon_thread(name: str, target: Callable[..., Any], *args: Any) -> threadin
 class OkexWS(Connection):
     """A connection that comes back by itself, with its subscriptions, until `close()`.
 
-    channels    names of one generation and one endpoint, e.g. ["trades:BTC-USDT", "tickers:ETH-USDT"]
+    channels    of one generation and one endpoint: ["trades:BTC-USDT", "tickers:ETH-USDT"]
     handler     called as handler(channel, rows) for each message, in order, on the reading thread;
-                a row has the exchange's own names, or those of `fields` where it is a list there
-    url         another host, or another URL altogether, see `endpoint`; of several, the fastest
-    credentials for private channels, if not those of the environment, see Credentials; with them
-                and no channels, it connects to where orders go, see `request`
+                rows have the exchange's own names, or those of `fields` where they are lists there
+    url         another host or URL, see `endpoint`; of several, the fastest
+    credentials for private channels, if not those of the environment; with them and no channels,
+                it connects to where orders go, see `request`
     region, simulated   which of OKX's hosts, see REGIONS
     proxy       http://, socks5:// or socks5h://[user:password@]host:port
-    depth       the handler gets this many levels a side after each change of a book, as one row
-                {"bids": [[price, size], …], "asks": […], "ts": …}, instead of the change
+    depth       for each change of a book, the handler gets this many levels a side, as one row:
+                {"bids": [[price, size], …], "asks": […], "ts": …}
     ping_every  seconds between pings, if not the generation's own
-    fill        seconds back, at most, that missing trades and candles of v5 are fetched by REST;
-                0: not. Their rows come late, and have "restored": true
+    fill        seconds back, at most, that missing trades and candles of v5 are fetched by REST
+                (0: not); they come late, with "restored": true
     since       of v5's trades and candles, first what came before, oldest first, "restored": true:
                 "2h" or 7200.0 (seconds), or a number of rows, an int
     final       whether the handler gets v5's final candles alone
@@ -444,8 +444,8 @@ class OkexWS(Connection):
     def run(self) -> None:
         """Connect, read, and reconnect until `close()`. Call it on the main thread, or use `start()`.
 
-        Raises ssl.SSLCertVerificationError if the very first connection meets an invalid certificate,
-        LoginError, LookupError for a pattern without a match or if every channel is refused and none
+        Raises ssl.SSLCertVerificationError for an invalid certificate at the very first connection,
+        LoginError, LookupError for a pattern without a match, or if every channel is refused and none
         ever was confirmed, and KeyboardInterrupt on Ctrl-C. Everything else is retried.
         """
         if self._reader:
@@ -555,11 +555,11 @@ class OkexWS(Connection):
 
         `op` is order, cancel-order, amend-order, batch-orders, batch-cancel-orders, batch-amend-orders or
         mass-cancel; on a client of /business, sprd-order, sprd-amend-order, sprd-cancel-order or
-        sprd-mass-cancel. For `instId` the exchange wants `instIdCode` since 2026: it is looked up once.
-        An order or amendment that comes more than `expires` seconds from now (2 or more) is refused. The
-        first login is waited for; then nothing is ever sent late, or twice. Raises ValueError for what
-        cannot be sent, OrderError if it is refused, even in part, or its fate is unknown. Call it from any
-        thread but the handler's, on a client with private channels, or OkexWS([], credentials=…).
+        sprd-mass-cancel. `instId` becomes the `instIdCode` that the exchange wants since 2026. What comes to
+        it more than `expires` seconds from now (2 or more) is refused. The first login is waited for; then
+        nothing is ever sent late, or twice. Raises ValueError for what cannot be sent, OrderError if it is
+        refused, even in part, or its fate is unknown. Call it from any thread but the handler's, on a
+        client with private channels, or OkexWS([], credentials=…).
         """
         if threading.current_thread() is self._reader:
             raise RuntimeError("request() would wait for itself: call it from another thread")
