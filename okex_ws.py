@@ -176,7 +176,8 @@ def send_heartbeat(ws: "OkexWS") -> None:
 def on_error(ws: "OkexWS", error: BaseException) -> None:
     """The connection failed, or could not be made. `run()` raises what no retry can mend."""
     untrusted = isinstance(error, ssl.SSLCertVerificationError) and not ws.counts["connects"]
-    if untrusted or isinstance(error, LoginError | KeyboardInterrupt | SystemExit):
+    hopeless = untrusted or ws._subscriptions.hopeless
+    if hopeless or isinstance(error, LoginError | KeyboardInterrupt | SystemExit):
         ws._fatal = error  # or websocket-client would swallow it
     ws._hang_up(explain(error, ws.url, ws._route.proxy))
 
@@ -210,7 +211,7 @@ class Connection(WebSocketApp):
     """A WebSocketApp that connects within limits, ends at once, and knows no channels."""
 
     _reason = ""  # why the connection ended: the first reason that was given
-    _sending: Any  # a lock: requests leave on the connection they were taken for; OpenSSL may not read meanwhile
+    _sending: Any  # a lock: what is due leaves by one connection, and OpenSSL cannot read meanwhile
 
     def send(self, data: bytes | str, opcode: int = ABNF.OPCODE_TEXT) -> None:
         """Send one message, or raise WebSocketConnectionClosedException."""
@@ -226,7 +227,7 @@ class Connection(WebSocketApp):
             raise
 
     def _before_connect(self) -> list[str]:
-        """No headers: called before connecting, to set limits. A login would follow redirects."""
+        """No headers: called before connecting, to set limits. A login must follow no redirect."""
         connection: Any = self.sock
         connection.settimeout(CONNECT_TIMEOUT)
         connection.connect = functools.partial(connection.connect, redirect_limit=0)
@@ -302,8 +303,7 @@ def heed_refusal(ws: "OkexWS", event: "WireEvent") -> None:
     ws._notify(REFUSED, what)
     if ws._subscriptions.hopeless:
         ws._finder.finish()
-        ws._fatal = LookupError("every channel was refused: nothing to wait for")
-        raise Reconnect("every channel was refused")
+        raise LookupError("every channel was refused: nothing to wait for")
 
 
 def doubt_orders(ws: "OkexWS") -> None:
@@ -318,38 +318,38 @@ def doubt_orders(ws: "OkexWS") -> None:
 
 def tell_lag(ws: "OkexWS") -> None:
     """Say once that reading falls behind, or has caught up. On the heartbeat's thread."""
-    behind = ws._freshness.lag(monotonic()) > MAX_LAG
-    if behind == ws._freshness.behind or not ws._connected:
+    freshness = ws._freshness
+    behind = freshness.lag(monotonic()) > MAX_LAG
+    if behind == freshness.behind or not ws._connected:
         return
-    ws._freshness.behind = behind
+    freshness.behind = behind
     why = f"over {MAX_LAG:.0f} s late: a slow handler, or a slow or dead line; no book answers"
     okex_log.warning("Reading is %s.", why if behind else "in time again")
     if behind:
         ws.counts["times behind"] += 1
-        # On its own thread: it may wait for a handler that blocks, and pings must go on.
-        daemon_thread("gap", ws._notify, GAP, why).start()
+        daemon_thread("gap", ws._notify, GAP, why).start()  # it may wait for a handler that blocks
 
 
-def daemon_thread(name: str, target: Callable[..., Any], *args: Any) -> threading.Thread:
+def daemon_thread(name: str, target: Any, *args: Any) -> threading.Thread:
     return threading.Thread(target=target, args=args, name=f"okex_ws {name}", daemon=True)
 
 
 class OkexWS(Connection):
     """A connection that comes back by itself, with its subscriptions, until `close()`.
 
-    channels    names of one generation and one endpoint, e.g. ["trades:BTC-USDT", "tickers:ETH-USDT"]
+    channels    of one generation and one endpoint: ["trades:BTC-USDT", "tickers:ETH-USDT"]
     handler     called as handler(channel, rows) for each message, in order, on the reading thread;
-                a row has the exchange's own names, or those of `fields` where it is a list there
-    url         another host, or another URL altogether, see `endpoint`; of several, the fastest
-    credentials for private channels, if not those of the environment, see Credentials; with them
-                and no channels, it connects to where orders go, see `request`
+                rows have the exchange's own names, or those of `fields` where they are lists there
+    url         another host or URL, see `endpoint`; of several, the fastest
+    credentials for private channels, if not those of the environment; with them and no channels,
+                it connects to where orders go, see `request`
     region, simulated   which of OKX's hosts, see REGIONS
     proxy       http://, socks5:// or socks5h://[user:password@]host:port
-    depth       the handler gets this many levels a side after each change of a book, as one row
-                {"bids": [[price, size], …], "asks": […], "ts": …}, instead of the change
+    depth       for each change of a book, the handler gets this many levels a side, as one row:
+                {"bids": [[price, size], …], "asks": […], "ts": …}
     ping_every  seconds between pings, if not the generation's own
-    fill        seconds back, at most, that missing trades and candles of v5 are fetched by REST;
-                0: not. Their rows come late, and have "restored": true
+    fill        seconds back, at most, that missing trades and candles of v5 are fetched by REST
+                (0: not); they come late, with "restored": true
     since       of v5's trades and candles, first what came before, oldest first, "restored": true:
                 "2h" or 7200.0 (seconds), or a number of rows, an int
     final       whether the handler gets v5's final candles alone
@@ -362,7 +362,8 @@ class OkexWS(Connection):
 
     # Bound here: a script that this is pasted into may have functions of the same names.
     receive, _send_heartbeat, _inflate = on_message, send_heartbeat, staticmethod(inflate)
-    _on_open, _on_error, _on_close = on_open, on_error, on_close
+    _callbacks: Any = {"on_open": on_open, "on_error": on_error, "on_close": on_close}
+    _on_close = on_close
 
     tracing = False  # whether messages are logged
     ping_level = logging.INFO  # of the log lines about pings, but for the first pong's
@@ -372,7 +373,7 @@ class OkexWS(Connection):
 
     def __init__(
         self,
-        channels: str | Iterable[str],
+        channels: Iterable[str],
         handler: Handler | None = None,
         *,
         url: str | Sequence[str] | None = None,
@@ -412,8 +413,7 @@ class OkexWS(Connection):
         self._sending = threading.RLock()
         self._tries = 0  # to connect, since a confirmation or a pong last came
         self._reader: threading.Thread | None = None  # which runs run()
-        super().__init__(route.url, header=self._before_connect)
-        vars(self).update(on_open=OkexWS._on_open, on_error=OkexWS._on_error, on_close=OkexWS._on_close)
+        super().__init__(route.url, header=self._before_connect, **self._callbacks)
         self.subscribe(*wanted)
         self._recorder = Recorder([self], sinks)
         if dialect.retired and url is None:
@@ -445,8 +445,8 @@ class OkexWS(Connection):
     def run(self) -> None:
         """Connect, read, and reconnect until `close()`. Call it on the main thread, or use `start()`.
 
-        Raises ssl.SSLCertVerificationError if the very first connection meets an invalid certificate,
-        LoginError, LookupError for a pattern without a match or if every channel is refused and none
+        Raises ssl.SSLCertVerificationError for an invalid certificate at the very first connection,
+        LoginError, LookupError for a pattern without a match, or if every channel is refused and none
         ever was confirmed, and KeyboardInterrupt on Ctrl-C. Everything else is retried.
         """
         if self._reader:
@@ -557,11 +557,11 @@ class OkexWS(Connection):
 
         `op` is order, cancel-order, amend-order, batch-orders, batch-cancel-orders, batch-amend-orders or
         mass-cancel; on a client of /business, sprd-order, sprd-amend-order, sprd-cancel-order or
-        sprd-mass-cancel. For `instId` the exchange wants `instIdCode` since 2026: it is looked up once.
-        An order or amendment that comes more than `expires` seconds from now (2 or more) is refused. The
-        first login is waited for; then nothing is ever sent late, or twice. Raises ValueError for what
-        cannot be sent, OrderError if it is refused, even in part, or its fate is unknown. Call it from any
-        thread but the handler's, on a client with private channels, or OkexWS([], credentials=…).
+        sprd-mass-cancel. `instId` becomes the `instIdCode` that the exchange wants since 2026. What comes to
+        it more than `expires` seconds from now (2 or more) is refused. The first login is waited for; then
+        nothing is ever sent late, or twice. Raises ValueError for what cannot be sent, OrderError if it is
+        refused, even in part, or its fate is unknown. Call it from any thread but the handler's, on a
+        client with private channels, or OkexWS([], credentials=…).
         """
         if threading.current_thread() is self._reader:
             raise RuntimeError("request() would wait for itself: call it from another thread")
@@ -723,15 +723,15 @@ class OkexWS(Connection):
 
 
 def clients(
-    channels: str | Iterable[str], handler: Handler | None = None, *, sinks: Any = None, **options: Any
+    channels: Iterable[str], handler: Handler | None = None, *, sinks: Any = None, **options: Any
 ) -> list[OkexWS]:
     """As many clients as the channels take: by endpoint, and for 30 incremental books each.
 
         for ws in clients(["trades:BTC-USDT", "candle1m:BTC-USDT"], handler):
             ws.start()
 
-    Each has these options, and calls the handler on its own thread; they share the sinks.
-    Patterns of incremental books are looked up at once, which may raise OSError.
+    Each calls the handler on its own thread; they share options and sinks. Patterns of incremental
+    books are looked up at once, which may raise OSError.
     """
     made, since = list[OkexWS](), options.pop("since", 0.0)
     for wanted in [channels] if isinstance(channels, str) else channels:
@@ -749,10 +749,7 @@ def clients(
 def place_channel(
     channel: str, among: list[OkexWS], handler: Handler | None, since: str | float, **options: Any
 ) -> OkexWS | None:
-    """Give a channel to a client of its endpoint, for a book to one with it, or with room.
-
-    If there is none, one is added, and returned.
-    """
+    """Give a channel to a client that serves it, and has room for a book; else add one, and return it."""
     fit = [ws for ws in among if ws.serves(channel) and not ws._subscriptions.hopeless]
     if dialect_of(channel).book(channel) == "changes" and not is_pattern(channel):
         has = [ws for ws in fit if channel in ws.books]
@@ -778,12 +775,13 @@ def make_keeper(ws: OkexWS, channel: str) -> "Keeper | None":
         if keeper.history:
             keeper.holding, vars(keeper)["take"] = True, keeper.hold
         return keeper
-    names = columns_of(channel)
-    return Keeper(names) if names else None
+    if names := columns_of(channel):
+        return Keeper(names)
+    return None
 
 
 class Chorus:
-    """Log lines of hundreds of channels at once: the first in full, and the last with a count.
+    """Log lines of many channels at once: the first of a kind, and the last with a count.
 
     trades:XRP-USDT: missing trades 2 to 3 (2). Asking REST. (and 98 more like it)
     """
@@ -793,7 +791,7 @@ class Chorus:
         self._lock = threading.Lock()  # guards _said
 
     def log(self, line: str, kind: str = "", level: int = logging.WARNING, traceback: bool = False) -> None:
-        """Log a line, or hold it back if one of its kind came just before."""
+        """Log a line, or hold it back if one of its kind, or the same, was just said."""
         with self._lock:
             said = self._said.setdefault(kind or line, [])
             said.append((monotonic(), level, line))
@@ -828,7 +826,7 @@ class Freshness:
         self.behind = False  # whether it is said that reading is late
         self.latency: float | None = None  # milliseconds
         self.ping_level = logging.INFO  # of the log lines about the last ping
-        self._pinged = inf  # when the oldest ping left that has no pong yet; inf if there is none
+        self._pinged = inf  # when the oldest ping left that waits for a pong
         self._late = 0.0  # seconds that this connection's last pong took; 0 before its first
         self._clock_offset = 0.0  # seconds by which time.time() is ahead of monotonic()
 
@@ -3164,11 +3162,10 @@ def proxy_options(proxy: str | None, url: str) -> Options:
             import python_socks  # noqa: F401
         except ImportError:
             raise ImportError("a SOCKS proxy needs python-socks: pip install python-socks") from None
-    user, password = unquote(parts.username or ""), unquote(parts.password or "")
     return {
         "http_proxy_host": parts.hostname,
         "http_proxy_port": port,
-        "http_proxy_auth": (user, password) if user else None,
+        "http_proxy_auth": (unquote(parts.username or ""), unquote(parts.password or "")),
         "http_proxy_timeout": CONNECT_TIMEOUT,
         "http_no_proxy": ["-"],  # neither its own idea of no_proxy, nor 1.8.0's for loopback, counts
         "proxy_type": parts.scheme,
@@ -3189,14 +3186,15 @@ class NothingListed(ValueError):
 
 
 class Rest:
-    """The lines to a channel's endpoint, and the public REST API beside the one that is in use."""
+    """The lines to a channel's endpoint, and the public REST API beside the one in use."""
 
     def __init__(self, channel: str, proxy: str | None, *where: Any):
         self.where = where  # url, region and simulated, see endpoint_of
         self.lines = {line: proxy_options(proxy, line) for line in lines_of(channel, *where)}
         self.use(self.lines)
         self.headers = {"User-Agent": f"okex_ws/{__version__}"}  # or the exchange refuses
-        self.headers |= {"x-simulated-trading": "1"} if where[-1] else {}
+        if where[-1]:
+            self.headers["x-simulated-trading"] = "1"
 
     def use(self, lines: Iterable[str]) -> None:
         """Go by the first of these lines."""
@@ -3263,14 +3261,14 @@ class Route(Rest):
     def __init__(self, ws: OkexWS, *where: Any):
         super().__init__(*where)
         self.ws = ws
-        self.goal = ""  # the line to leave this one for: itself, if the exchange closes the connection
+        self.goal = ""  # the line to leave this one for; itself, if the exchange closes it
         self.leave_at = inf  # monotonic: when it may be left
         self.moved = -inf  # monotonic: when the line last changed
 
     def check(self, now: float) -> None:
         """Raise Reconnect if it is the client's turn to leave a server that closes, or is slow.
 
-        An order may wait for its answer: for 5 s where the server closes, and else for ever.
+        While an order waits for its answer it stays: for 5 s where the server closes, and else for ever.
         """
         orders, login = self.ws._orders._answers, self.ws._login
         self.goal = self.goal or self.faster(now)
@@ -3300,10 +3298,7 @@ class Route(Rest):
         return self.times[origin_of(line)]
 
     def faster(self, now: float) -> str:
-        """A line twice as fast as this one, and by 20 ms, three times in a row; or "".
-
-        Nor is there one within ten minutes of the last change.
-        """
+        """A line three times in a row twice as fast, and by 20 ms, but for 10 minutes after a change; or ""."""
         here, *others = self.lines
         for line in sorted(others, key=self.times_of) if now - self.moved >= 600.0 else ():
             pairs = zip(self.times_of(line), self.times_of(here))
