@@ -138,9 +138,6 @@ def test_each_channel_has_its_endpoint_its_login_and_its_arguments(exchange):
     }
     for (endpoint, answer), texts in answers.items():
         check(exchange, endpoint, [(answer, text) for text in texts.split(", ")])
-
-
-def test_with_a_login_private_channels_are_confirmed(exchange):
     private = ["fills", "account-greeks ccy=BTC", "liquidation-warning instType=ANY", "orders instType=SPOT"]
     business = ["orders-algo instType=ANY", "algo-advance instType=SPOT", "grid-positions algoId=1", "deposit-info"]
     bad = [("60018", "orders"), ("60018", "positions instType=NONE"), ("60018", "orders instType=ANY algoId=1")]

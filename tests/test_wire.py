@@ -323,19 +323,16 @@ def test_ones_own_url_gets_the_path_of_the_exchange_only_if_it_has_none():
         assert endpoint("candle1m:BTC-USDT", url) == whole, url
 
 
-def test_no_region_and_no_simulation_connects_to_the_hosts_of_another():
+def test_no_region_and_no_simulation_connects_to_the_hosts_of_another_or_of_none():
     for region, live, demo in (("global", "ws", "wspap"), ("eea", "wseea", "wseeapap"), ("us", "wsus", "wsuspap")):
         assert endpoint("trades:A", region=region) == f"wss://{live}.okx.com/ws/v5/public"
         assert endpoint("trades:A", region=region, simulated=True) == f"wss://{demo}.okx.com/ws/v5/public"
-
-
-def test_what_cannot_be_a_url_or_a_region_is_said_before_connecting():
+    with pytest.raises(ValueError, match="choose one of global, eea, us"):
+        endpoint("trades:A", region="mars")
     for url in ("127.0.0.1:9000", "http://127.0.0.1", "ws://", "wss:///ws/v5/public", "ws://a:0"):
         with pytest.raises(ValueError, match="is not a WebSocket URL"):
             endpoint("trades:BTC-USDT", url)
             pytest.fail(url)
-    with pytest.raises(ValueError, match="choose one of global, eea, us"):
-        endpoint("trades:A", region="mars")
 
 
 def test_list_rows_get_the_names_of_their_columns_and_keep_every_value():
