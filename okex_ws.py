@@ -3561,6 +3561,7 @@ class Finder:
             daemon_thread("finder", self._tell).start()
 
     def _tell(self) -> None:
+        """Look up and tell, on a thread that ends when none waits."""
         while untold := [*self._untold.items()]:
             channel, refusal = untold[0]
             try:
