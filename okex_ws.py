@@ -397,7 +397,7 @@ class OkexWS(Connection):
         if since and not any(history_of(channel, since) for channel in wanted):
             raise ValueError("since has no effect without trades or candles of v5")
         self.counts = Counter[str]()  # written by the reading thread, but for what is rare
-        self._say_once = functools.cache(CHORUS.log)
+        self._say_once = functools.cache(CHORUS.log)  # each line once
         self._route = route = Route(self, first, proxy, url, region, simulated)
         self._stop = threading.Event()  # set by close(): run() ends
         self.ended = threading.Event()  # run() is over, and what is missing is told
@@ -516,11 +516,9 @@ class OkexWS(Connection):
                 raise ValueError(f"{channel} is served at {there}, not at {here}: use clients()")
             if self.dialect.private(channel):
                 self._login.demand(channel)
-            if is_pattern(channel):
-                if self._reader:
-                    raise ValueError(f"{channel}: patterns are for the start; see find_channels()")
-                if wrong := misnomer(channel):
-                    raise ValueError(str(wrong))
+            if is_pattern(channel) and (self._reader or misnomer(channel)):
+                late = f"{channel}: patterns are for the start; see find_channels()"
+                raise ValueError(late if self._reader else str(misnomer(channel)))
         for channel in channels:
             if is_pattern(channel):
                 self._finder.patterns.append(channel)
@@ -785,13 +783,13 @@ class Chorus:
     """
 
     def __init__(self) -> None:
-        self._said: dict[str, Rows] = {}  # by kind: when (monotonic), at which level, and what
+        self._said = defaultdict[str, Rows](list)  # by kind: when (monotonic), at which level, what
         self._lock = threading.Lock()  # guards _said
 
     def log(self, line: str, kind: str = "", level: int = logging.WARNING, traceback: bool = False) -> None:
         """Log a line, or hold it back if one of its kind, or the same, was just said."""
         with self._lock:
-            said = self._said.setdefault(kind or line, [])
+            said = self._said[kind or line]
             said.append((monotonic(), level, line))
             first = len(said) == 1
         if first:
@@ -3227,7 +3225,7 @@ class Rest:
 
 
 class Pace:
-    """Turns at least `spacing` seconds apart, of all clients: limits are per IP."""
+    """Turns at least so many seconds apart, of all clients: limits are per IP."""
 
     def __init__(self, spacing: float):
         self.spacing = spacing
@@ -3235,7 +3233,7 @@ class Pace:
         self._lock = threading.Lock()  # guards _next
 
     def turn(self) -> float:
-        """Take the next turn: the seconds until it comes."""
+        """Take the next one: the seconds until it comes."""
         with self._lock:
             now = monotonic()
             wait = max(0.0, self._next - now)
@@ -3321,8 +3319,7 @@ class Route(Rest):
                 with suppress(Exception):
                     if proxy is DIRECT:  # no DNS, and no loading of certificates, counts
                         socket.getaddrinfo(urlsplit(line).hostname, None)
-                    authorities = os.environ.get("WEBSOCKET_CLIENT_CA_BUNDLE")
-                    context = ssl.create_default_context(cafile=authorities)
+                    context = ssl.create_default_context(cafile=os.environ.get("WEBSOCKET_CLIENT_CA_BUNDLE"))
                     pause(CONNECT_PACE.turn())
                     began = monotonic()
                     connect_as_websocket(line, proxy, 3.0, context=context)[0].close()
