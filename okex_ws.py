@@ -516,9 +516,11 @@ class OkexWS(Connection):
                 raise ValueError(f"{channel} is served at {there}, not at {here}: use clients()")
             if self.dialect.private(channel):
                 self._login.demand(channel)
-            if is_pattern(channel) and (self._reader or misnomer(channel)):
-                late = f"{channel}: patterns are for the start; see find_channels()"
-                raise ValueError(late if self._reader else str(misnomer(channel)))
+            if is_pattern(channel):
+                if self._reader:
+                    raise ValueError(f"{channel}: patterns are for the start; see find_channels()")
+                if wrong := misnomer(channel):
+                    raise ValueError(str(wrong))
         for channel in channels:
             if is_pattern(channel):
                 self._finder.patterns.append(channel)
@@ -3125,7 +3127,7 @@ def explain(error: BaseException, url: str, proxy: Options = DIRECT) -> str:
             return f"the proxy failed: {detail}"
         case ssl.SSLError():
             detail = re.sub(r"^\[.*?\] | \(_ssl.*", "", detail)  # [SSL: WRONG_VERSION_NUMBER] … (_ssl.c:1006)
-            plain = "" if port in (0, 443, 8443) else "; does it speak ws://?"
+            plain = "; does it speak ws://?" if port and port not in (443, 8443) else ""
             return f"TLS with {host} failed: {detail}{plain}"
         case ConnectionRefusedError():
             return f"{next_hop} refused the connection"
