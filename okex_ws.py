@@ -399,7 +399,7 @@ class OkexWS(Connection):
         if since and not any(history_of(channel, since) for channel in wanted):
             raise ValueError("since has no effect without trades or candles of v5")
         self.counts = Counter[str]()  # written by the reading thread, but for what is rare
-        self._say_once = functools.cache(CHORUS.log)
+        self._say_once = functools.cache(CHORUS.log)  # each line once
         self._route = route = Route(self, first, proxy, url, region, simulated)
         self._stop = threading.Event()  # set by close(): run() ends
         self.ended = threading.Event()  # run() is over, and what is missing is told
@@ -787,13 +787,13 @@ class Chorus:
     """
 
     def __init__(self) -> None:
-        self._said: dict[str, Rows] = {}  # by kind: when (monotonic), at which level, and what
+        self._said = defaultdict[str, Rows](list)  # by kind: when (monotonic), at which level, what
         self._lock = threading.Lock()  # guards _said
 
     def log(self, line: str, kind: str = "", level: int = logging.WARNING, traceback: bool = False) -> None:
         """Log a line, or hold it back if one of its kind, or the same, was just said."""
         with self._lock:
-            said = self._said.setdefault(kind or line, [])
+            said = self._said[kind or line]
             said.append((monotonic(), level, line))
             first = len(said) == 1
         if first:
@@ -3129,7 +3129,7 @@ def explain(error: BaseException, url: str, proxy: Options = DIRECT) -> str:
             return f"the proxy failed: {detail}"
         case ssl.SSLError():
             detail = re.sub(r"^\[.*?\] | \(_ssl.*", "", detail)  # [SSL: WRONG_VERSION_NUMBER] … (_ssl.c:1006)
-            plain = "" if port in (0, 443, 8443) else "; does it speak ws://?"
+            plain = "; does it speak ws://?" if port and port not in (443, 8443) else ""
             return f"TLS with {host} failed: {detail}{plain}"
         case ConnectionRefusedError():
             return f"{next_hop} refused the connection"
@@ -3233,7 +3233,7 @@ class Rest:
 
 
 class Pace:
-    """Turns at least `spacing` seconds apart, of all clients: limits are per IP."""
+    """Turns at least so many seconds apart, of all clients: limits are per IP."""
 
     def __init__(self, spacing: float):
         self.spacing = spacing
@@ -3241,7 +3241,7 @@ class Pace:
         self._lock = threading.Lock()  # guards _next
 
     def turn(self) -> float:
-        """Take the next turn: the seconds until it comes."""
+        """Take the next one: the seconds until it comes."""
         with self._lock:
             now = monotonic()
             wait = max(0.0, self._next - now)
@@ -3327,8 +3327,7 @@ class Route(Rest):
                 with suppress(Exception):
                     if proxy is DIRECT:  # no DNS, and no loading of certificates, counts
                         socket.getaddrinfo(urlsplit(line).hostname, None)
-                    authorities = os.environ.get("WEBSOCKET_CLIENT_CA_BUNDLE")
-                    context = ssl.create_default_context(cafile=authorities)
+                    context = ssl.create_default_context(cafile=os.environ.get("WEBSOCKET_CLIENT_CA_BUNDLE"))
                     pause(CONNECT_PACE.turn())
                     began = monotonic()
                     connect_as_websocket(line, proxy, 3.0, context=context)[0].close()
