@@ -610,7 +610,7 @@ class OkexWS(Connection):
         finally:
             with self._sending:  # or what is taken meanwhile would count as sent
                 self._connected = False
-                self._subscriptions.restart("disconnected")
+                self._subscriptions.restart()
             self._freshness.drained = inf
             self._login.reset()
             self._orders.lost("the connection was lost before the answer came")
@@ -904,6 +904,8 @@ REQUESTS_PER_OPEN = 100  # so many channels are asked for one by one: refusals a
 class Keeper:
     """Looks after a channel's rows. This one names the values of bare lists."""
 
+    dropped = False  # whether the user wants the channel no more
+
     def __init__(self, names: tuple[str, ...]):
         self.names = names + tuple(f"column{n}" for n in range(len(names), 30))  # new ones, too
 
@@ -913,9 +915,6 @@ class Keeper:
     def close(self, reason: str) -> None:
         """The channel has ended, or was not asked for yet."""
 
-    def drop(self) -> None:
-        """The user wants the channel no more."""
-
     def take(self, rows: Rows, action: str) -> Rows:
         """Rows for the handler. `action` is "snapshot", "update" or ""; may raise BookOutOfSync."""
         return [dict(zip(self.names, row)) if row.__class__ is list else row for row in rows]
@@ -924,23 +923,72 @@ class Keeper:
 class Subscription:
     """One channel. Only `Subscriptions` changes it, under its lock; any thread may read it."""
 
-    def __init__(self, channel: str, key: str, private: bool):
+    def __init__(self, channel: str, dialect: "Dialect", proven: set[str]):
         self.channel = channel  # as its user wrote it
-        self.key = key  # as the exchange's messages name it, see Dialect.key
-        self.private = private  # whether it needs a login
+        self.key = dialect.key(channel)  # as the exchange's messages name it
+        self.private = dialect.private(channel)  # whether it needs a login
+        self.proven = proven  # keys of all that ever were confirmed
         self.keeper: Keeper | None = None  # another one each time that the user begins anew
         self.state = "wanted"
         self.due = 0.0  # monotonic: when to ask, or when what was asked for is late
         self.request = ""  # id of the request that asked for it; "" while none has
         self.again = False  # leaving, and then to be wanted again
         self.failed = -inf  # monotonic: when it last failed; -inf if the user wants it since
-        self.wait = 0.0  # seconds from that failure to the next try
-        self.retry = 0  # minutes to the next try if refused; 0 if it never was confirmed
-        self.pause = 0  # minutes to the next try if its book is late; 0 if it changed since
+        self.wait = 0.0  # seconds until it is asked for again
+        self.pause = 0.0  # the next wait if it is late, or refused; 0 once its book changes
         self.rows, self.sequence = 0, None  # of its book, when it was last looked at
         # The exchange repeats these after some 60 s without a change.
-        repeated = re.match("(books|books-l2-tbt|books50-l2-tbt|books5|bbo-tbt)(:|$)", key)
+        repeated = re.match("(books|books-l2-tbt|books50-l2-tbt|books5|bbo-tbt):", self.key)
         self.limit = 75.0 if repeated else inf  # seconds without a row until it is late
+
+    @property
+    def flows(self) -> bool:
+        """Whether its rows are taken, which is when its keeper is open."""
+        return self.state in ("sent", "confirmed")
+
+    def enter(self, state: str, reason: str = "") -> None:
+        """Change the state. A keeper that is not open has the reason."""
+        flowed, self.state, self.due = self.flows, state, 0.0
+        self.again = self.again and state == "leaving"
+        if state == "confirmed":
+            self.due = monotonic() + CONFIRM_TIMEOUT  # a book has so long for its snapshot
+            self.rows = 0
+            self.proven.add(self.key)
+        else:
+            self.request = ""
+        if state in ("wanted", "refused") and self.failed > -inf:
+            self.due = monotonic() + self.wait
+        if self.keeper and self.flows and not flowed:
+            self.keeper.open()
+        elif self.keeper and reason:
+            self.keeper.close(reason)
+
+    def fail(self, state: str, reason: str, late: bool = False) -> None:
+        """Count a failure. The waits are 0, 1, 3, 7, … 60 s, and anew after two minutes.
+
+        If it is late they are 0, 1, 2, 4, … 10 minutes, if refused 1, 2, …, and anew after half
+        an hour, or a change.
+        """
+        now, ago = monotonic(), monotonic() - self.failed
+        self.failed = now
+        self.wait = min(60.0, 2 * self.wait + 1) if ago < 120 else 0.0
+        self.pause = self.pause if ago < 1800 else 0.0
+        if late or state == "refused":
+            self.wait, self.pause = self.pause, min(600.0, 2 * self.pause or 60.0)
+        if state == "refused":
+            self.wait = self.pause if self.key in self.proven else inf
+        self.enter(state, reason)
+
+    def look(self, book: "OrderBook", now: float) -> None:
+        """Note whether rows came for its book, and said anything new."""
+        if book.rows == self.rows:
+            return
+        changed = book.sequence != self.sequence
+        if self.rows and changed:
+            self.pause = 0.0
+        elif self.pause and not (self.rows or changed):  # it was only quiet
+            self.limit = min(600.0, 2 * self.limit)
+        self.rows, self.sequence, self.due = book.rows, book.sequence, now + self.limit
 
 
 class Subscriptions:
@@ -963,39 +1011,40 @@ class Subscriptions:
     refused. A keeper is open while its channel is sent or confirmed. Times are monotonic seconds.
     """
 
-    def __init__(self, dialect: "Dialect", make_keeper: Callable[[str], Keeper | None] = lambda channel: None):
+    def __init__(self, dialect: "Dialect", make_keeper: Callable[[str], Keeper | None]):
         self.dialect = dialect
         self.make_keeper = make_keeper
         self.by_key: dict[str, Subscription] = {}  # one look-up needs no lock
         self.books: dict[str, OrderBook] = {}  # by channel; nor does one here
-        self.dropped = set[str]()  # keys of which rows may still come, unwanted
-        self.broken = set[str]()  # of books that had a gap, until all are in sync
-        self.proven = self.hopeless = False  # one ever was confirmed; or none, and all are refused
-        self._spaced = defaultdict[tuple[str, bool], float](float)  # when more may leave, see take_due()
-        self._requests = deque([-inf] * REQUESTS_PER_HOUR, REQUESTS_PER_HOUR)  # when the last ones left
+        self.proven = set[str]()  # keys that ever were confirmed
+        self.broken = set[str]()  # channels of books that had a gap, until all are in sync
         self._ids = itertools.count(1)
         self._lock = threading.RLock()  # guards it all; before keepers' locks, not while sending
+        self.restart()
 
     def __iter__(self) -> Iterator[Subscription]:
-        with self._lock:
-            return iter(list(self.by_key.values()))
+        return iter(list(self.by_key.values()))
 
     @property
     def private(self) -> bool:
         return any(entry.private for entry in self)
 
+    @property
+    def hopeless(self) -> bool:
+        """Whether all are refused, and none ever was confirmed."""
+        return not self.proven and {entry.state for entry in self} == {"refused"}
+
     def want(self, channel: str) -> Subscription:
         """Want a channel, now and after every reconnect, even one that was refused."""
         key = self.dialect.key(channel)
         with self._lock:
-            self.hopeless = False
-            known = self.by_key.get(key)
-            if known and known.state == "refused":
-                known.failed = -inf
-                self._enter(known, "wanted", "no snapshot yet")
-            elif known is None or (known.state == "leaving" and not known.again):
-                entry = known or Subscription(channel, key, self.dialect.private(channel))
-                entry.again = known is not None
+            known = key in self.by_key
+            entry = self.by_key[key] if known else Subscription(channel, self.dialect, self.proven)
+            if entry.state == "refused":
+                entry.failed = -inf
+                entry.enter("wanted", "no snapshot yet")
+            elif not known or (entry.state == "leaving" and not entry.again):
+                entry.again = known
                 entry.due = min(entry.due, monotonic() + CONFIRM_TIMEOUT)
                 entry.keeper = keeper = self.make_keeper(channel)
                 if isinstance(keeper, OrderBook):
@@ -1003,7 +1052,7 @@ class Subscriptions:
                     self.books[entry.channel] = keeper
                 self.by_key[key] = entry
                 self.dropped.discard(key)
-            return self.by_key[key]
+            return entry
 
     def drop(self, channel: str) -> None:
         """Want a channel no more. Its rows stop at once."""
@@ -1013,10 +1062,10 @@ class Subscriptions:
                 return
             self.books.pop(entry.channel, None)
             if entry.keeper:
-                entry.keeper.drop()
+                entry.keeper.dropped = True
             entry.again, entry.failed = False, -inf
-            if entry.state in ("sent", "confirmed"):
-                self._enter(entry, "leaving", "unsubscribed")
+            if entry.flows:
+                entry.enter("leaving", "unsubscribed")
             elif entry.state != "leaving":
                 self._left(entry)
 
@@ -1030,71 +1079,65 @@ class Subscriptions:
                 # second; books that are late, of which there may be hundreds, each 20 s.
                 urgent = [s for s in due if s.failed == -inf]
                 failed = [s for s in due if s.failed > -inf and now >= self._spaced[op, s.pause > 0]]
-                self._spaced |= {(op, s.pause > 0): now + (20.0 if s.pause else 1.0) for s in failed}
+                for entry in failed:
+                    self._spaced[op, entry.pause > 0] = now + (20.0 if entry.pause else 1.0)
                 each = ceil(len(urgent) / REQUESTS_PER_OPEN)
                 for batch in self._batches(urgent, each) + self._batches(failed, len(failed)):
                     if not self.spend_request(now):
                         break
                     id = f"r{next(self._ids)}"
-                    requests.append((op, [s.channel for s in batch], id))
+                    requests.append((op, [entry.channel for entry in batch], id))
                     for entry in batch:
                         if op == "subscribe":
-                            self._enter(entry, "sent")
+                            entry.enter("sent")
                         entry.due, entry.request = now + CONFIRM_TIMEOUT, id
         return requests
 
     def spend_request(self, now: float) -> bool:
         """Count one more request as sent; False if the hour's are spent."""
         with self._lock:
-            granted = now - self._requests[0] >= 3600
-            if granted:
+            self._spent = now - self._requests[0] < 3600
+            if not self._spent:
                 self._requests.append(now)
-            return granted
+            return not self._spent
 
-    def _batches(self, due: list[Subscription], size: int) -> list[list[Subscription]]:
-        """What goes into each request: at most `size` channels, and so many bytes."""
-        batches, room = list[list[Subscription]](), 0
-        for entry in due:
-            cost = len(self.dialect.subscribe([entry.channel]).encode())
-            if cost > room or len(batches[-1]) == size:
-                batches.append([])
-                room = self.dialect.max_request
-            batches[-1].append(entry)
-            room -= cost
-        return batches
+    def _batches(self, due: list[Subscription], most: int) -> list[list[Subscription]]:
+        """What goes into each request: so many channels at most, and bytes."""
+        request = self.dialect.subscribe([entry.channel for entry in due])
+        if len(due) < 2 or (len(due) <= most and len(request) <= self.dialect.max_request):
+            return [due] if due else []
+        half = len(due) // 2
+        return self._batches(due[:half], most) + self._batches(due[half:], most)
 
     def admit(self, entry: Subscription) -> bool:
         """Confirm a channel by its first row. False if the row is not to be taken."""
         with self._lock:
             if entry.state == "sent":
-                self._enter(entry, "confirmed")
+                entry.enter("confirmed")
             early = entry.private and entry.state == "wanted"  # v1 pushes the account unasked
             return early or entry.state == "confirmed"
 
     def find(self, key: str, id: str = "") -> Subscription | None:
         """The subscription that a message is about; None if that is not clear."""
-        with self._lock:
-            meant = self._all_meant(key, id)
-            return meant[0] if len(meant) == 1 and key not in self.dropped else None
+        meant = self._all_meant(key, id)
+        return meant[0] if len(meant) == 1 and key not in self.dropped else None
 
     def _all_meant(self, key: str, id: str) -> list[Subscription]:
         """What a message may be about, by its request's id, or a name that may lack filters."""
-        exact = self.by_key.get(key)
-        if exact and id in ("", exact.request):
-            return [exact]
-        asked = [s for s in self if id and s.request == id]
+        asked = [entry for entry in self if id and entry.request == id]
         if len(asked) == 1 or not key:
             return asked
         among = asked or list(self)
-        return [exact] if exact in among else [s for s in among if self.dialect.covers(key, s.key)]
+        exact = [entry for entry in among if entry.key == key]
+        return exact or [entry for entry in among if self.dialect.covers(key, entry.key)]
 
     def confirmed(self, key: str, id: str = "") -> str:
         """The exchange confirmed a channel: its name. Of many, only the last is logged."""
         with self._lock:
             entry = self.find(key, id)
             if entry and entry.state in ("wanted", "sent"):
-                self._enter(entry, "confirmed")
-            states = [s.state for s in self]
+                entry.enter("confirmed")
+            states = [each.state for each in self]
         channel = entry.channel if entry else printable_text(key)
         many = len(states) > 20
         okex_log.log(logging.DEBUG if many else logging.INFO, "%s subscribed.", channel)
@@ -1106,79 +1149,66 @@ class Subscriptions:
         """The exchange ended a channel. Returns it if nobody asked for that."""
         with self._lock:
             entry = self.find(key, id)
+            if entry and entry.flows:
+                entry.fail("wanted", "unsubscribed by the exchange")
+                return entry
             if entry and entry.state == "leaving":
                 self._left(entry)
-            elif entry and entry.state in ("sent", "confirmed"):
-                self._fail(entry, "wanted", "unsubscribed by the exchange")
-                return entry
             return None
 
     def refused(self, event: "WireEvent", why: str) -> list[Subscription]:
         """The exchange refused something. Returns the channels concerned."""
+        passes = event.code in TRANSIENT
         with self._lock:
             meant = self._all_meant(event.channel, event.id)
-            shared = len(meant) > 1 and not event.channel  # then each is asked for by itself
-            refused = [s for s in meant if s.state == "sent" or (s.state == "confirmed" and not shared)]
+            shared = len(meant) > 1 and not event.channel
+            refused = [s for s in meant if s.state == "sent" or (s.flows and not shared)]
             for entry in refused:
-                reason = f"refused: {why}"
-                if event.code in TRANSIENT:
-                    self._fail(entry, "wanted", reason)
-                elif shared:
-                    entry.failed = -inf
-                    self._enter(entry, "wanted", reason)
-                else:
-                    entry.failed = monotonic()
-                    self._enter(entry, "refused", reason)
-                    entry.due = entry.failed + 60 * entry.retry if entry.retry else inf
-                    entry.retry = min(10, 2 * entry.retry)
-            self.hopeless = not self.proven and {entry.state for entry in self} == {"refused"}
+                entry.fail("wanted" if passes or shared else "refused", f"refused: {why}")
+                if shared and not passes:  # each is asked for by itself
+                    entry.failed, entry.due = -inf, 0.0
             return refused
 
     def resubscribe(self, entry: Subscription, reason: str, late: bool = False) -> bool:
         """End and begin a channel that is out of sync, or late. False if it is not subscribed."""
         with self._lock:
-            if entry.state not in ("sent", "confirmed"):
+            if not entry.flows:
                 return False
-            entry.again = True
-            if monotonic() - entry.failed > 1800:
-                entry.pause = 0
-            self._fail(entry, "leaving", reason)
             self.broken.add(entry.channel)
-            if late:
-                entry.wait = 60.0 * entry.pause
-                entry.pause = min(10, 2 * entry.pause or 1)
+            entry.again = True
+            entry.fail("leaving", reason, late)
             return True
 
-    def restart(self, reason: str) -> None:
-        """The connection is lost: all that is wanted is asked for anew on the next one."""
+    def restart(self) -> None:
+        """Begin a connection, on which all that is wanted is asked for anew."""
         with self._lock:
-            self._requests.extend([-inf] * REQUESTS_PER_HOUR)
-            self._spaced.clear()
-            self.dropped.clear()
+            self.dropped = set[str]()  # keys of which rows may still come, unwanted
+            self._spaced = defaultdict[tuple[str, bool], float](float)  # when more may leave
+            self._requests = deque([-inf] * REQUESTS_PER_HOUR, REQUESTS_PER_HOUR)  # when the last left
+            self._spent = False  # whether another would be one too many
             for entry in self:
                 # A book of v1 that went wrong, and cost the connection, has to wait.
                 if entry.state == "leaving" and not (entry.again and self.dialect.snapshots):
                     self._left(entry)
-                elif entry.state != "refused" or entry.retry:
+                elif entry.state != "refused" or entry.key in self.proven:
                     entry.failed = -inf
-                    self._enter(entry, "wanted", reason)
+                    entry.enter("wanted", "disconnected")
 
     def check(self, now: float) -> list[tuple[Subscription, str]]:
         """Ask again for what is late, or raise Reconnect. Returns late books, and why."""
         late, limit = [], f"{CONFIRM_TIMEOUT:.0f} s"
         with self._lock:
-            waiting = any(s.due <= now and not s.request for s in self if s.state != "confirmed")
-            if waiting and now - self._requests[0] < 3600:
+            if self._spent:
                 raise Reconnect(f"all {REQUESTS_PER_HOUR} requests an hour are spent")
             for entry in [s for s in self if s.request or s.state == "confirmed"]:
                 channel, book = entry.channel, self.books.get(entry.channel)
                 if book and entry.state == "confirmed":
-                    self._look(entry, book, now)
+                    entry.look(book, now)
                 if now < entry.due:
                     continue
                 entry.due = inf
                 if entry.state == "sent":
-                    self._fail(entry, "wanted", "not confirmed yet")
+                    entry.fail("wanted", "not confirmed yet")
                     line = f"{channel} is not confirmed after {limit}. Asking again in {entry.wait:.0f} s."
                     CHORUS.log(f"late at {now}", logging.WARNING, line)
                 elif entry.again and book and not self.dialect.snapshots:
@@ -1192,55 +1222,21 @@ class Subscriptions:
                 elif book:
                     quiet = f"nothing came on the channel for {entry.limit:.0f} s"
                     late.append((entry, quiet if book.rows else f"no snapshot within {limit}"))
-            broken = [channel for channel in self.broken if channel in self.books]
-            if broken and all(self.books[channel].ready for channel in broken):
-                self.broken.clear()
-                what = f"All {len(broken)} books that had a gap are" if broken[1:] else f"{broken[0]} is"
+            self.broken &= self.books.keys()
+            if self.broken and all(self.books[channel].ready for channel in self.broken):
+                many = f"All {len(self.broken)} books that had a gap are"
+                what = many if len(self.broken) > 1 else f"{self.broken.pop()} is"
                 CHORUS.log("in sync", logging.WARNING, f"{what} in sync again.")
+                self.broken.clear()
         return late
-
-    def _look(self, entry: Subscription, book: "OrderBook", now: float) -> None:
-        """Note whether rows came for a book, and said anything new."""
-        if book.rows == entry.rows:
-            return
-        changed = book.sequence != entry.sequence
-        if entry.rows and changed:
-            entry.pause = 0
-        elif not entry.rows and not changed and entry.pause:  # it was only quiet
-            entry.limit = min(600.0, 2 * entry.limit)
-        entry.rows, entry.sequence, entry.due = book.rows, book.sequence, now + entry.limit
-
-    def _enter(self, entry: Subscription, state: str, reason: str = "") -> None:
-        """Change the state. A keeper is open while rows may come; else it has the reason."""
-        flowed, flows = (each in ("sent", "confirmed") for each in (entry.state, state))
-        entry.state, entry.due = state, 0.0
-        if state == "confirmed":
-            entry.due = monotonic() + CONFIRM_TIMEOUT  # a book has so long for its snapshot
-            entry.rows, entry.retry, self.proven = 0, 1, True
-        else:
-            entry.request = ""
-        if state == "wanted" and entry.failed > -inf:
-            entry.due = monotonic() + entry.wait
-        entry.again = entry.again and state == "leaving"
-        if entry.keeper and flows and not flowed:
-            entry.keeper.open()
-        elif entry.keeper and reason:
-            entry.keeper.close(reason)
 
     def _left(self, entry: Subscription) -> None:
         if entry.again:
-            self._enter(entry, "wanted")
+            entry.enter("wanted")
         else:
-            self._enter(entry, "gone", "unsubscribed")
+            entry.enter("gone", "unsubscribed")
             del self.by_key[entry.key]
             self.dropped.add(entry.key)
-
-    def _fail(self, entry: Subscription, state: str, reason: str) -> None:
-        """Count a failure: the waits are 0, 1, 3, 7, … 60 s, and anew after two minutes."""
-        lately = monotonic() - entry.failed < 120
-        entry.wait = min(60.0, 2 * entry.wait + 1) if lately else 0.0
-        entry.failed = monotonic()
-        self._enter(entry, state, reason)
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -2391,7 +2387,6 @@ class TradeSeries(Keeper):
         self.first = 0  # number of the first row; nothing is known of what came before
         self.time = 0  # of the last row, in ms
         self.holes: list[SeriesHole] = []  # another list after each change: the filler reads it
-        self.dropped = False  # the user gave the channel up
         self.resumed: int | None = None  # what `last` was when asked for; -1 once a row came, or a look began
         self.looking = False  # REST is being asked for the newest rows
         self.holding, self.held = False, list[Any]()  # whether rows wait for the history before them, and these
@@ -2400,9 +2395,6 @@ class TradeSeries(Keeper):
 
     def open(self) -> None:
         self.since, self.resumed = inf, self.last
-
-    def drop(self) -> None:
-        self.dropped = True
 
     def take(self, rows: Rows, action: str = "") -> Rows:
         """The rows of a message that did not come before. Nearly all just follow, at little cost."""
@@ -4958,7 +4950,7 @@ def replay_rows(ws: OkexWS, key: str, rows: Rows, received: float) -> None:
         return
     if entry.state != "confirmed":
         with table._lock:
-            table._enter(entry, "confirmed")
+            entry.enter("confirmed")
         ws._notify(SUBSCRIBED, entry.channel)
     ws._reader, ws.replayed_at = threading.current_thread(), received
     ws.counts["messages"] += 1
