@@ -2100,7 +2100,7 @@ def reason_of(code: str, message: str) -> str:
 # ---------------------------------------------------------------------------------------------------------------
 # Order books: pure, apart from the lock that lets other threads read them.
 
-ODD_ROW = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # what a row of odd JSON can raise
+ODD_ROW = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # what odd JSON can raise
 
 
 class BookOutOfSync(Exception):
@@ -2110,8 +2110,8 @@ class BookOutOfSync(Exception):
 class BookSide:
     """The bids or the asks. A change costs what it has levels, however many the book has.
 
-    Levels are kept by price as sent: only a new price is parsed and sorted in. A deleted level stays, with size 0,
-    until there are many. Sizes are looked at when they are read. 1E-8 and 0.00000001 are one price.
+    Levels are kept by price as sent: only a new price is parsed and sorted in. A deleted level stays,
+    with size 0, until there are many. A size is looked at when it is read.
     """
 
     def __init__(self, sign: int, lowest: float):
@@ -2127,7 +2127,7 @@ class BookSide:
         keys = values if self.sign > 0 else [-value for value in values]
         self.prices = dict(zip(keys, self.sizes))  # by key
         self.order = sorted(self.prices)  # keys
-        if len(self.prices) < len(self.sizes):  # one of them is spelled in two ways
+        if len(self.prices) < len(self.sizes):  # one is spelled in two ways, 1E-8 and 0.00000001
             self.sizes = {price: self.sizes[price] for price in self.prices.values()}
         self.capacity = 200 + len(self.order) * 3 // 2  # beyond it, deleted levels are cleared away
 
@@ -2178,10 +2178,11 @@ def level_number(text: str, lowest: float = 0.0) -> float:
 class OrderBook(Keeper):
     """One instrument's order book, kept from snapshots and updates. Any thread may read it.
 
-    Reading a book that is not `ready` raises BookOutOfSync. So does `apply` when a row cannot be read, or does not
-    follow: by v5's sequence numbers, by the checksum, or because bid and ask cross and nothing vouches for that.
-    `whole` says that every message is the whole book, `signed` that prices may be negative, as those of spreads.
-    A book belongs to a subscription: from `close` to `open`, it takes nothing. One that is made by itself is open.
+    Reading a book that is not `ready` raises BookOutOfSync. So does `apply` when a row cannot be read,
+    or does not follow: by v5's sequence numbers, by the checksum, or because bid and ask cross and
+    nothing vouches for that. `whole` says that every message is the whole book, `signed` that prices
+    may be negative, as those of spreads. A book belongs to a subscription: from `close` to `open`, it
+    takes nothing. One that is made by itself is open.
     """
 
     def __init__(
@@ -2230,8 +2231,8 @@ class OrderBook(Keeper):
 
         {"asks":[["83725.9","1712.41","0","92"]],"bids":[],"ts":"1791369351001","seqId":10,"prevSeqId":-1}
 
-        A level starts with price and size; size 0 deletes it. In v1 the first row of a subscription is the book.
-        Nothing is taken by a closed book, and no update before the first snapshot.
+        A level starts with price and size; size 0 deletes it. In v1 the first row of a subscription is
+        the book. Nothing is taken by a closed book, and no update before the first snapshot.
         """
         with self._lock:
             whole = action == "snapshot" or self.whole or not (self.rows or action)
@@ -2239,15 +2240,7 @@ class OrderBook(Keeper):
                 return
             self.rows += 1
             try:
-                if whole:
-                    self._bids.replace(row["bids"])
-                    self._asks.replace(row["asks"])
-                    self.sequence = row.get("seqId")
-                else:
-                    self._change(row)
-                self._check(row, whole)
-                self._timestamp = row.get("ts") or row.get("timestamp") or ""
-                self._reason = ""
+                self._follow(row, whole)
             except (BookOutOfSync, *ODD_ROW) as error:
                 raise self._distrust(error) from None
 
@@ -2266,32 +2259,35 @@ class OrderBook(Keeper):
     @property
     def best_bid(self) -> tuple[str, str] | None:
         """Price and size of the highest bid, as sent; None if nobody bids."""
-        bids, _ = self.top(1)
-        return (bids[0][0], bids[0][1]) if bids else None
+        for price, size in self.top(1)[0]:
+            return price, size
+        return None
 
     @property
     def best_ask(self) -> tuple[str, str] | None:
         """Price and size of the lowest ask, as sent; None if nobody asks."""
-        _, asks = self.top(1)
-        return (asks[0][0], asks[0][1]) if asks else None
+        for price, size in self.top(1)[1]:
+            return price, size
+        return None
 
     @property
     def mid(self) -> float | None:
         """The middle between best bid and best ask, computed exactly, then rounded; None if one-sided."""
-        bids, asks = self.top(1)
-        return float((Decimal(bids[0][0]) + Decimal(asks[0][0])) / 2) if bids and asks else None
+        for bid, ask in zip(*self.top(1)):
+            return float((Decimal(bid[0]) + Decimal(ask[0])) / 2)
+        return None
 
     @property
     def spread(self) -> float | None:
         """Best ask less best bid, computed exactly, then rounded; None if one-sided."""
-        bids, asks = self.top(1)
-        return float(Decimal(asks[0][0]) - Decimal(bids[0][0])) if bids and asks else None
+        for bid, ask in zip(*self.top(1)):
+            return float(Decimal(ask[0]) - Decimal(bid[0]))
+        return None
 
     @property
     def crossed(self) -> bool:
         """Whether the best bid is not below the best ask, as it may be in a call auction."""
-        spread = self.spread
-        return spread is not None and spread <= 0
+        return any(float(bid[0]) >= float(ask[0]) for bid, ask in zip(*self.top(1)))
 
     def top(self, n: int) -> tuple[list[list[str]], list[list[str]]]:
         """The best n bids and asks, best first, each [price, size] as sent. The lists are the caller's."""
@@ -2318,30 +2314,35 @@ class OrderBook(Keeper):
         self._reason = printable_text(what)
         return BookOutOfSync(self._reason)
 
-    def _change(self, row: Any) -> None:
-        """An update; documented (prevSeqId, seqId): (10,15) (15,15: keep-alive) (15,3: maintenance) (3,5)."""
-        if self._reason:
-            raise BookOutOfSync(self._reason)
-        if "seqId" in row or self.sequence is not None:
-            if row["prevSeqId"] != self.sequence:
-                raise BookOutOfSync(f"sequence gap: {row['prevSeqId']} does not follow {self.sequence}")
-            self.sequence = row["seqId"]
-        self._bids.change(row["bids"])
-        self._asks.change(row["asks"])
+    def _follow(self, row: Any, whole: bool) -> None:
+        """Take a whole book, or a change, of which v5 numbers the one before and itself.
 
-    def _check(self, row: Any, whole: bool) -> None:
-        """Raise BookOutOfSync if the checksum is wrong, or bid and ask cross and nothing vouches for that."""
+        Documented (prevSeqId, seqId): (10,15) (15,15: keep-alive) (15,3: maintenance) (3,5).
+        """
+        if whole:
+            self._bids.replace(row["bids"])
+            self._asks.replace(row["asks"])
+        elif self._reason:
+            raise BookOutOfSync(self._reason)
+        elif (before := row.get("prevSeqId")) != self.sequence:
+            raise BookOutOfSync(f"sequence gap: {before} does not follow {self.sequence}")
+        else:
+            self._bids.change(row["bids"])
+            self._asks.change(row["asks"])
+        self.sequence = row.get("seqId")
         # Of v3, and of v5 until June 2026, now 0: CRC32 of the best 25, bid and ask in turn, as sent.
         checksum = row.get("checksum")
         if checksum not in (None, 0, "", "0"):
             pairs = zip_longest(self._bids.top(25), self._asks.top(25), fillvalue=())
-            text = ":".join([":".join((*bid, *ask)) for bid, ask in pairs])
+            text = ":".join([part for pair in pairs for level in pair for part in level])
             if zlib.crc32(text.encode()) != int(checksum) & 0xFFFFFFFF:
                 raise BookOutOfSync("checksum mismatch")
-        elif not whole and self.sequence is None:
-            bids, asks = self._bids.top(1), self._asks.top(1)
-            if bids and asks and float(bids[0][0]) >= float(asks[0][0]):
-                raise BookOutOfSync(f"crossed: bid {bids[0][0]}, ask {asks[0][0]}")
+        elif not whole and self.sequence is None:  # nothing vouches for it
+            for (bid, _), (ask, _) in zip(self._bids.top(1), self._asks.top(1)):
+                if float(bid) >= float(ask):
+                    raise BookOutOfSync(f"crossed: bid {bid}, ask {ask}")
+        self._timestamp = row.get("ts") or row.get("timestamp") or ""
+        self._reason = ""
 
 
 # ---------------------------------------------------------------------------------------------------------------
