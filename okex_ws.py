@@ -606,7 +606,7 @@ class OkexWS(Connection):
         if self._stop.is_set():  # since before run_forever() set keep_running
             self._hang_up()
         try:
-            Reader(self).run()
+            read_messages(self)
         finally:
             with self._sending:  # or what is taken meanwhile would count as sent
                 self._connected = False
@@ -1290,10 +1290,9 @@ class Frames:
     def _other(self, head: int, payload: bytes) -> tuple[int, bytes] | None:
         """A control frame, or the message that a fragment completes; None if more must follow."""
         final, opcode = head & 0x80, head & 0x7F
-        if ABNF.OPCODE_CLOSE <= opcode <= ABNF.OPCODE_PONG and final and len(payload) < 126:
+        if 8 <= opcode <= 10 and final and len(payload) < 126:  # close, ping or pong
             return opcode, payload
-        allowed = (ABNF.OPCODE_CONT,) if self._opcode else (ABNF.OPCODE_TEXT, ABNF.OPCODE_BINARY)
-        if opcode not in allowed:
+        if opcode not in ((0,) if self._opcode else (1, 2)):  # it goes on, or a text or binary one begins
             raise ValueError(f"the server broke the protocol: a frame that begins with {head:#x}")
         self._opcode = self._opcode or opcode
         self._fragments += payload
@@ -1304,68 +1303,34 @@ class Frames:
         return message
 
 
-class Reader:
-    """The loop that reads one connection. It ends by an exception, Reconnect or another."""
-
-    def __init__(self, ws: OkexWS):
-        self.ws = ws
-        self.sock: Any = ws.sock and ws.sock.sock
-        self.frames = Frames()
-        self.received = 0  # bytes
-
-    def run(self) -> None:
-        """Read until the connection ends, and let the client look around every second."""
-        ws = self.ws
-        self.sock.settimeout(1.0)
-        ticked = 0.0
-        noted = monotonic()  # when it was last counted what waited
-        goal = 0  # how many bytes will have been received once that is read
-        while ws.keep_running:
-            ws.tracing = okex_log.isEnabledFor(logging.DEBUG)
-            now = monotonic()
-            if now - ws._freshness.drained > 0.25:
-                waiting = bytes_waiting(self.sock)
-                if not waiting or self.received >= goal:  # in time, though more may wait
-                    ws._freshness.drained = noted if waiting else now
-                    noted, goal = now, self.received + waiting
-            if not ws._filler.hand_over() or bytes_waiting(self.sock):  # more to restore can wait
-                self.step()
-            if now - ticked >= 1.0 or now >= ws._route.leave_at:
-                ticked = now
-                ws._tick(monotonic())
-        raise Reconnect("the connection was lost")
-
-    def step(self) -> None:
-        """Receive something, if it comes within a second, and pass its messages on."""
-        ws = self.ws
-        try:
-            if isinstance(self.sock, ssl.SSLSocket):
-                if not self.sock.pending() and not select([self.sock], [], [], 1.0)[0]:
-                    return
-                with ws._tls:
-                    chunk = self.sock.recv(CHUNK)
-            else:
-                chunk = self.sock.recv(CHUNK)
-        except TimeoutError:
-            return
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            pause(0.001)  # TLS on Python 3.13 says so under load, while other threads send
-            return
-        if not chunk:
-            raise Reconnect("the connection was lost")
-        self.received += len(chunk)
+def read_messages(ws: OkexWS) -> None:
+    """Read a connection until an exception ends it, and let the client look around every second."""
+    sock: Any = ws.sock and ws.sock.sock
+    sock.settimeout(1.0)
+    frames, received, ticked = Frames(), 0, 0.0
+    # When it was last counted what waited, and how many bytes will have come once that is read.
+    noted, goal = monotonic(), 0
+    while ws.keep_running:
+        ws.tracing = okex_log.isEnabledFor(logging.DEBUG)
+        now = monotonic()
+        if now - ws._freshness.drained > 0.25:
+            waiting = bytes_waiting(sock)
+            if not waiting or received >= goal:  # in time, though more may wait
+                ws._freshness.drained = noted if waiting else now
+                noted, goal = now, received + waiting
+        restoring = ws._filler.hand_over() and not bytes_waiting(sock)  # what is live comes first
+        chunk = b"" if restoring else receive_chunk(ws, sock)
+        received += len(chunk)
         messages = 0
-        for opcode, payload in self.frames.take(chunk):
+        for opcode, payload in frames.take(chunk):
             if not ws.keep_running:
-                return
+                break
             if opcode <= 2:  # text or binary
                 messages += 1
                 try:
-                    message = payload.decode() if opcode == 1 else payload
+                    ws.receive(payload.decode() if opcode == 1 else payload)
                 except UnicodeDecodeError as error:
                     ws._malformed(str(error), payload)
-                else:
-                    ws.receive(message)
             elif opcode == ABNF.OPCODE_PING:
                 ws.send(payload, ABNF.OPCODE_PONG)
             elif opcode == ABNF.OPCODE_CLOSE:
@@ -1375,6 +1340,26 @@ class Reader:
         ws.counts["messages"] += messages
         if messages:  # control frames of a peer that sends nothing else do not count
             ws._freshness.heard = monotonic()
+        if now - ticked >= 1.0 or now >= ws._route.leave_at:
+            ticked = now
+            ws._tick(monotonic())
+    raise Reconnect("the connection was lost")
+
+
+def receive_chunk(ws: OkexWS, sock: Any) -> bytes:
+    """What has arrived, or arrives within a second; b"" if nothing does."""
+    decrypted = isinstance(sock, ssl.SSLSocket) and sock.pending()
+    if not decrypted and not select([sock], [], [], 1.0)[0]:
+        return b""
+    try:
+        with ws._tls:
+            chunk: bytes = sock.recv(CHUNK)
+    except (TimeoutError, BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        pause(0.001)  # TLS on Python 3.13 says so under load, while other threads send
+        return b""
+    if not chunk:
+        raise Reconnect("the connection was lost")
+    return chunk
 
 
 def bytes_waiting(sock: Any) -> int:
