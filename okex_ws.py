@@ -932,7 +932,7 @@ class Subscription:
         self.state = "wanted"
         self.due = 0.0  # monotonic: when to ask, or when what was asked for is late
         self.request = ""  # id of the request that asked for it; "" while none has
-        self.again = False  # leaving, and then to be wanted again
+        self.dropped = False  # whether it is not to be wanted again once it has left
         self.failed = -inf  # monotonic: when it last failed; -inf if the user wants it since
         self.wait = 0.0  # seconds until it is asked for again
         self.pause = 0.0  # the next wait if it is late, or refused; 0 once its book changes
@@ -949,7 +949,6 @@ class Subscription:
     def enter(self, state: str, reason: str = "") -> None:
         """Change the state. A keeper that is not open has the reason."""
         flowed, self.state, self.due = self.flows, state, 0.0
-        self.again = self.again and state == "leaving"
         if state == "confirmed":
             self.due = monotonic() + CONFIRM_TIMEOUT  # a book has so long for its snapshot
             self.rows = 0
@@ -1043,8 +1042,8 @@ class Subscriptions:
             if entry.state == "refused":
                 entry.failed = -inf
                 entry.enter("wanted", "no snapshot yet")
-            elif not known or (entry.state == "leaving" and not entry.again):
-                entry.again = known
+            elif entry.dropped or not known:
+                entry.dropped = False
                 entry.due = min(entry.due, monotonic() + CONFIRM_TIMEOUT)
                 entry.keeper = keeper = self.make_keeper(channel)
                 if isinstance(keeper, OrderBook):
@@ -1063,7 +1062,7 @@ class Subscriptions:
             self.books.pop(entry.channel, None)
             if entry.keeper:
                 entry.keeper.dropped = True
-            entry.again, entry.failed = False, -inf
+            entry.dropped, entry.failed = True, -inf
             if entry.flows:
                 entry.enter("leaving", "unsubscribed")
             elif entry.state != "leaving":
@@ -1175,7 +1174,6 @@ class Subscriptions:
             if not entry.flows:
                 return False
             self.broken.add(entry.channel)
-            entry.again = True
             entry.fail("leaving", reason, late)
             return True
 
@@ -1188,7 +1186,7 @@ class Subscriptions:
             self._spent = False  # whether another would be one too many
             for entry in self:
                 # A book of v1 that went wrong, and cost the connection, has to wait.
-                if entry.state == "leaving" and not (entry.again and self.dialect.snapshots):
+                if entry.dropped or (entry.state == "leaving" and not self.dialect.snapshots):
                     self._left(entry)
                 elif entry.state != "refused" or entry.key in self.proven:
                     entry.failed = -inf
@@ -1211,14 +1209,14 @@ class Subscriptions:
                     entry.fail("wanted", "not confirmed yet")
                     line = f"{channel} is not confirmed after {limit}. Asking again in {entry.wait:.0f} s."
                     CHORUS.log(f"late at {now}", logging.WARNING, line)
-                elif entry.again and book and not self.dialect.snapshots:
-                    # What still comes would be taken for the new book.
-                    raise Reconnect(f"{channel} was not unsubscribed within {limit}")
-                elif entry.again:
-                    self._left(entry)
-                elif entry.state == "leaving":
+                elif entry.dropped:
                     what = "not confirmed to be unsubscribed. What still comes is dropped."
                     okex_log.warning("%s: %s", channel, what)
+                elif entry.state == "leaving" and book and not self.dialect.snapshots:
+                    # What still comes would be taken for the new book.
+                    raise Reconnect(f"{channel} was not unsubscribed within {limit}")
+                elif entry.state == "leaving":
+                    self._left(entry)
                 elif book:
                     quiet = f"nothing came on the channel for {entry.limit:.0f} s"
                     late.append((entry, quiet if book.rows else f"no snapshot within {limit}"))
@@ -1231,12 +1229,13 @@ class Subscriptions:
         return late
 
     def _left(self, entry: Subscription) -> None:
-        if entry.again:
-            entry.enter("wanted")
-        else:
+        """Its end is confirmed, or not needed: it is wanted again, or gone."""
+        if entry.dropped:
             entry.enter("gone", "unsubscribed")
             del self.by_key[entry.key]
             self.dropped.add(entry.key)
+        else:
+            entry.enter("wanted")
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -2086,6 +2085,7 @@ def reason_of(code: str, message: str) -> str:
 # Order books: pure, apart from the lock that lets other threads read them.
 
 ODD_ROW = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # what odd JSON can raise
+Levels = list[list[str]]  # of each price and size, as sent
 
 
 class BookOutOfSync(Exception):
@@ -2133,9 +2133,9 @@ class BookSide:
             if len(sizes) > self.capacity:
                 self.replace(level for level in sizes.items() if level_number(level[1]))
 
-    def top(self, n: int) -> list[list[str]]:
+    def top(self, n: int) -> Levels:
         """The best n levels, best first."""
-        best: list[list[str]] = []
+        best: Levels = []
         gone = 0
         for key in self.order:
             if len(best) == n:
@@ -2274,7 +2274,7 @@ class OrderBook(Keeper):
         """Whether the best bid is not below the best ask, as it may be in a call auction."""
         return any(float(bid[0]) >= float(ask[0]) for bid, ask in zip(*self.top(1)))
 
-    def top(self, n: int) -> tuple[list[list[str]], list[list[str]]]:
+    def top(self, n: int) -> tuple[Levels, Levels]:
         """The best n bids and asks, best first, each [price, size] as sent. The lists are the caller's."""
         with self._lock:
             reason = self._reason or self._doubt()
@@ -2284,7 +2284,7 @@ class OrderBook(Keeper):
 
     # Under the lock.
 
-    def _best(self, n: int) -> tuple[list[list[str]], list[list[str]]]:
+    def _best(self, n: int) -> tuple[Levels, Levels]:
         try:
             bids, asks = self._bids.top(n), self._asks.top(n)
             if not sum(map(float, [size for _, size in bids + asks])) < inf:
@@ -2856,10 +2856,9 @@ def mask_secrets(text: str) -> str:
 
 
 def mask_record(record: logging.LogRecord) -> bool:
-    if known_secrets or recent_signatures:
-        record.msg, record.args = mask_secrets(record.getMessage()), None
-        if record.exc_info:
-            record.exc_text = mask_secrets(logging.Formatter().formatException(record.exc_info))
+    record.msg, record.args = mask_secrets(record.getMessage()), None
+    if record.exc_info:
+        record.exc_text = mask_secrets(logging.Formatter().formatException(record.exc_info))
     return True
 
 
@@ -2873,7 +2872,7 @@ class Credentials:
 
     def __init__(self, api_key: str, secret_key: str, passphrase: str = ""):
         self.api_key, self.secret_key, self.passphrase = api_key, secret_key, passphrase
-        for secret in (api_key, secret_key, passphrase):
+        for secret in vars(self).values():
             hide_secret(secret)
 
     def __repr__(self) -> str:
