@@ -613,7 +613,7 @@ class OkexWS(Connection):
                 self._subscriptions.restart()
             self._freshness.drained = inf
             self._login.reset()
-            self._orders.lost("the connection was lost before the answer came")
+            self._orders.lost()
             with suppress(Exception):
                 connection.send_close()
             connection.shutdown()
@@ -2911,6 +2911,12 @@ class OrderError(Exception):
 class Login:
     """A client's login, once on each connection."""
 
+    worked = done = False  # accepted on an earlier connection; on this one
+    pending = 0.0  # monotonic: when the login under way is late; 0 if none is
+    why = "not logged in"  # why no order can leave, if none can
+    wait = 0.0  # seconds from the latest refusal to the next try
+    ahead = 0.0  # seconds that the exchange's clock is ahead of this one
+
     def __init__(
         self, dialect: Dialect, credentials: Credentials | None, urls: list[str], direct: bool, for_orders: bool = False
     ):
@@ -2918,17 +2924,12 @@ class Login:
         self.credentials = credentials or Credentials.from_environment()
         self.for_orders = for_orders  # whether to log in though no channel needs it
         self.complete = threading.Event()  # the channels are asked for, too: orders may go
-        self.worked = self.done = False  # accepted on an earlier connection; on this one
-        self.why = "not logged in"  # why no order can leave, if none can
-        self.wait = 0.0  # seconds from the latest refusal to the next try
-        self.ahead = 0.0  # seconds that the exchange's clock is ahead of this one
         self._unsafe = ""  # a URL over which others could read the keys
         for url in urls:
             parts = urlsplit(url)
             hide_secret(parts.password or "")
             if parts.scheme != "wss" and not (direct and is_loopback(parts.hostname or "")):
                 self._unsafe = url
-        self.reset()
 
     def demand(self, what: str) -> None:
         """Raise ValueError without keys, or where others could read them on their way."""
@@ -2941,10 +2942,9 @@ class Login:
             raise ValueError(f"{what}: keys are not sent over {passwordless(self._unsafe)}, use wss://")
 
     def reset(self) -> None:
-        self.worked = self.worked or self.done
-        self.done = False
+        self.worked |= self.done
+        self.done, self.pending = False, 0.0
         self.complete.clear()
-        self.pending = 0.0  # monotonic: when the login under way is late; 0 if none is
 
     def learn_time(self, date: str) -> None:
         """Learn from a handshake's Date, in whole seconds, how far this clock is off."""
@@ -2995,9 +2995,9 @@ def decimal_digits(value: Any) -> str:
 
 def sendable_orders(op: str, args: Any, expires: float | None) -> list[Row]:
     """A copy of the orders of a request. Raises ValueError for what must not be sent."""
-    if op in ("order-algo", "cancel-algos"):
+    if "algo" in op:
         raise ValueError(f"{op}: the exchange documents it for REST alone")
-    may_expire = op in ("order", "batch-orders", "amend-order", "batch-amend-orders")
+    may_expire = re.fullmatch("order|amend-order|batch-orders|batch-amend-orders", op)
     if expires is not None and not (may_expire and 2.0 <= expires < inf):
         raise ValueError("expires is for orders and amendments, and at least 2 seconds")
     strict = JSONEncoder(allow_nan=False, default=decimal_digits)
@@ -3065,9 +3065,10 @@ class Orders:
         waiting.put(event.rows if codes == {"0"} else failure)
         return True
 
-    def lost(self, reason: str) -> None:
+    def lost(self) -> None:
+        lost = "the connection was lost before the answer came"
         for waiting in list(self._answers.values()):
-            waiting.put(OrderError("", reason, unknown=True))
+            waiting.put(OrderError("", lost, unknown=True))
 
     def _wait_for_login(self, end: float) -> None:
         """Wait for the first login; after that, an order leaves at once or not at all."""
@@ -3080,10 +3081,10 @@ class Orders:
         if instrument not in self._codes:
             try:
                 rows = self._rest.instruments(instrument, max(0.1, end - monotonic())) or []
-                codes = [int(row.get("instIdCode") or 0) for row in rows if row["instId"] == instrument]
-                if not codes or codes[0] <= 0:
+                codes = {row["instId"]: int(row.get("instIdCode") or 0) for row in rows}
+                if codes.get(instrument, 0) <= 0:
                     raise ValueError("the exchange's answer has none")
-                self._codes[instrument] = codes[0]
+                self._codes[instrument] = codes[instrument]
             except Exception as error:
                 why = f"no instIdCode for {instrument}: {explain(error, self._rest.server)}"
                 raise OrderError("", f"{why}: nothing was sent") from None
