@@ -923,27 +923,29 @@ class Keeper:
 class Subscription:
     """One channel. Only `Subscriptions` changes it, under its lock; any thread may read it."""
 
+    keeper: Keeper | None = None  # another one each time that the user begins anew
+    state = "wanted"
+    due = 0.0  # monotonic: when to ask, or when what was asked for is late
+    request = ""  # id of the request that asked for it; "" while none has
+    dropped = False  # whether it is not to be wanted again once it has left
+    failed = -inf  # monotonic: when it last failed; -inf if the user wants it since
+    wait = 0.0  # seconds until it is asked for again
+    pause = 0.0  # the next wait if it is late, or refused; 0 once its book changes
+    rows = 0  # of its book, when it was last looked at
+    sequence: Any = None
+
     def __init__(self, channel: str, dialect: "Dialect", proven: set[str]):
         self.channel = channel  # as its user wrote it
         self.key = dialect.key(channel)  # as the exchange's messages name it
-        self.private = dialect.private(channel)  # whether it needs a login
+        self.private = dialect.private(channel)
         self.proven = proven  # keys of all that ever were confirmed
-        self.keeper: Keeper | None = None  # another one each time that the user begins anew
-        self.state = "wanted"
-        self.due = 0.0  # monotonic: when to ask, or when what was asked for is late
-        self.request = ""  # id of the request that asked for it; "" while none has
-        self.dropped = False  # whether it is not to be wanted again once it has left
-        self.failed = -inf  # monotonic: when it last failed; -inf if the user wants it since
-        self.wait = 0.0  # seconds until it is asked for again
-        self.pause = 0.0  # the next wait if it is late, or refused; 0 once its book changes
-        self.rows, self.sequence = 0, None  # of its book, when it was last looked at
         # The exchange repeats these after some 60 s without a change.
         repeated = re.match("(books|books-l2-tbt|books50-l2-tbt|books5|bbo-tbt):", self.key)
         self.limit = 75.0 if repeated else inf  # seconds without a row until it is late
 
     @property
     def flows(self) -> bool:
-        """Whether its rows are taken, which is when its keeper is open."""
+        """Whether its rows are taken, and its keeper is open."""
         return self.state in ("sent", "confirmed")
 
     def enter(self, state: str, reason: str = "") -> None:
@@ -965,11 +967,11 @@ class Subscription:
     def fail(self, state: str, reason: str, late: bool = False) -> None:
         """Count a failure. The waits are 0, 1, 3, 7, … 60 s, and anew after two minutes.
 
-        If it is late they are 0, 1, 2, 4, … 10 minutes, if refused 1, 2, …, and anew after half
-        an hour, or a change.
+        If it is late they are 0, 1, 2, 4, … 10 minutes, if refused 1, 2, …, and anew after a
+        change, or half an hour.
         """
-        now, ago = monotonic(), monotonic() - self.failed
-        self.failed = now
+        ago = monotonic() - self.failed
+        self.failed = monotonic()
         self.wait = min(60.0, 2 * self.wait + 1) if ago < 120 else 0.0
         self.pause = self.pause if ago < 1800 else 0.0
         if late or state == "refused":
@@ -2170,19 +2172,23 @@ class OrderBook(Keeper):
     takes nothing. One that is made by itself is open.
     """
 
+    rows = 0  # that came since the subscription, from the first snapshot on
+    sequence: Any = None  # v5's number of the last row
+    _timestamp: Any = ""  # of the last row
+    _open = True  # whether there is a subscription that feeds the book
+    _reason = "no snapshot yet"  # why the book is not ready; "" when it is
+
     def __init__(
-        self, whole: bool = False, signed: bool = False, doubt: Callable[[], str] = lambda: "", depth: int | None = None
+        self,
+        whole: bool = False,
+        signed: bool = False,
+        doubt: Callable[[], str] = lambda: "",
+        depth: int | None = None,
     ):
-        super().__init__(())
         self.whole = whole
         self.depth = depth  # levels a side that `take` returns, if not the changes
-        self.rows = 0  # that came since the subscription, from the first snapshot on
         self._doubt = doubt  # asked at each reading: why not to trust the book now, or ""
-        self._lock = threading.RLock()  # guards all below: one thread applies, any may read
-        self._open = True  # whether there is a subscription that feeds the book
-        self._reason = "no snapshot yet"  # why the book is not ready; "" when it is
-        self._timestamp: Any = ""  # of the last row
-        self.sequence: Any = None  # v5's number of the last row
+        self._lock = threading.RLock()  # guards all else: one thread applies, any may read
         lowest = -inf if signed else 0.0
         self._bids, self._asks = BookSide(-1, lowest), BookSide(1, lowest)
 
