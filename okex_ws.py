@@ -1039,12 +1039,11 @@ class Subscriptions:
         """Want a channel, now and after every reconnect, even one that was refused."""
         key = self.dialect.key(channel)
         with self._lock:
-            known = key in self.by_key
-            entry = self.by_key[key] if known else Subscription(channel, self.dialect, self.proven)
+            entry = self.by_key.get(key) or Subscription(channel, self.dialect, self.proven)
             if entry.state == "refused":
                 entry.failed = -inf
                 entry.enter("wanted", "no snapshot yet")
-            elif entry.dropped or not known:
+            elif entry.dropped or key not in self.by_key:
                 entry.dropped = False
                 entry.due = min(entry.due, monotonic() + CONFIRM_TIMEOUT)
                 entry.keeper = keeper = self.make_keeper(channel)
@@ -1076,8 +1075,8 @@ class Subscriptions:
         with self._lock:
             for states, op in (("leaving",), "unsubscribe"), (("wanted", "refused"), "subscribe"):
                 due = [s for s in self if s.state in states and not s.request and s.due <= now]
-                # What the user wants may leave one by one; what failed, in few requests, each
-                # second; books that are late, of which there may be hundreds, each 20 s.
+                # What the user wants leaves one by one; what failed, together, each second; books
+                # that are late, of which there may be hundreds, each 20 s.
                 urgent = [s for s in due if s.failed == -inf]
                 failed = [s for s in due if s.failed > -inf and now >= self._spaced[op, s.pause > 0]]
                 for entry in failed:
@@ -1096,11 +1095,9 @@ class Subscriptions:
 
     def spend_request(self, now: float) -> bool:
         """Count one more request as sent; False if the hour's are spent."""
-        with self._lock:
-            self._spent = now - self._requests[0] < 3600
-            if not self._spent:
-                self._requests.append(now)
-            return not self._spent
+        self._spent = now - self._requests[0] < 3600
+        self._requests.append(now)
+        return not self._spent
 
     def _batches(self, due: list[Subscription], most: int) -> list[list[Subscription]]:
         """What goes into each request: so many channels at most, and bytes."""
@@ -1212,8 +1209,8 @@ class Subscriptions:
                     line = f"{channel} is not confirmed after {limit}. Asking again in {entry.wait:.0f} s."
                     CHORUS.log(f"late at {now}", logging.WARNING, line)
                 elif entry.dropped:
-                    what = "not confirmed to be unsubscribed. What still comes is dropped."
-                    okex_log.warning("%s: %s", channel, what)
+                    what = "not confirmed to be unsubscribed. What still comes is dropped"
+                    okex_log.warning("%s: %s.", channel, what)
                 elif entry.state == "leaving" and book and not self.dialect.snapshots:
                     # What still comes would be taken for the new book.
                     raise Reconnect(f"{channel} was not unsubscribed within {limit}")
@@ -1224,8 +1221,8 @@ class Subscriptions:
                     late.append((entry, quiet if book.rows else f"no snapshot within {limit}"))
             self.broken &= self.books.keys()
             if self.broken and all(self.books[channel].ready for channel in self.broken):
-                many = f"All {len(self.broken)} books that had a gap are"
-                what = many if len(self.broken) > 1 else f"{self.broken.pop()} is"
+                first, *others = self.broken
+                what = f"All {len(self.broken)} books that had a gap are" if others else f"{first} is"
                 CHORUS.log("in sync", logging.WARNING, f"{what} in sync again.")
                 self.broken.clear()
         return late
@@ -2097,8 +2094,8 @@ class BookOutOfSync(Exception):
 class BookSide:
     """The bids or the asks. A change costs what it has levels, however many the book has.
 
-    Levels are kept by price as sent: only a new price is parsed and sorted in. A deleted level stays,
-    with size 0, until there are many. A size is looked at when it is read.
+    Only a new price is parsed and sorted in. A deleted level stays, with size 0, until there are many.
+    A size is looked at when it is read.
     """
 
     def __init__(self, sign: int, lowest: float):
@@ -2167,9 +2164,8 @@ class OrderBook(Keeper):
 
     Reading a book that is not `ready` raises BookOutOfSync. So does `apply` when a row cannot be read,
     or does not follow: by v5's sequence numbers, by the checksum, or because bid and ask cross and
-    nothing vouches for that. `whole` says that every message is the whole book, `signed` that prices
-    may be negative, as those of spreads. A book belongs to a subscription: from `close` to `open`, it
-    takes nothing. One that is made by itself is open.
+    nothing vouches for that. `whole`: every message is the whole book; `signed`: prices may be below
+    0, as those of spreads. From `close` to `open`, between two subscriptions, it takes nothing.
     """
 
     rows = 0  # that came since the subscription, from the first snapshot on
