@@ -897,7 +897,7 @@ class Freshness:
 # Subscriptions: what is wanted of one connection, and how far it has come. No socket, no thread.
 
 CONFIRM_TIMEOUT = 10.0  # seconds for a confirmation, a login's answer, or a snapshot
-REQUESTS_PER_HOUR = 480  # subscribe + unsubscribe + login on one connection (docs-v5 overview, 2026)
+REQUESTS_PER_HOUR = 480  # of one connection, logins included (docs-v5 overview, 2026)
 REQUESTS_PER_OPEN = 100  # so many channels are asked for one by one: refusals are told apart
 
 
@@ -936,7 +936,7 @@ class Subscription:
 
     def __init__(self, channel: str, dialect: "Dialect", proven: set[str]):
         self.channel = channel  # as its user wrote it
-        self.key = dialect.key(channel)  # as the exchange's messages name it
+        self.key = dialect.key(channel)  # as messages name it
         self.private = dialect.private(channel)
         self.proven = proven  # keys of all that ever were confirmed
         # The exchange repeats these after some 60 s without a change.
@@ -945,11 +945,10 @@ class Subscription:
 
     @property
     def flows(self) -> bool:
-        """Whether its rows are taken, and its keeper is open."""
         return self.state in ("sent", "confirmed")
 
     def enter(self, state: str, reason: str = "") -> None:
-        """Change the state. A keeper that is not open has the reason."""
+        """Change the state. While rows flow, the keeper is open; else it has the reason."""
         flowed, self.state, self.due = self.flows, state, 0.0
         if state == "confirmed":
             self.due = monotonic() + CONFIRM_TIMEOUT  # a book has so long for its snapshot
@@ -965,10 +964,9 @@ class Subscription:
             self.keeper.close(reason)
 
     def fail(self, state: str, reason: str, late: bool = False) -> None:
-        """Count a failure. The waits are 0, 1, 3, 7, … 60 s, and anew after two minutes.
+        """Count a failure. It waits 0, 1, 3, 7, … 60 s, and anew after two minutes.
 
-        If it is late they are 0, 1, 2, 4, … 10 minutes, if refused 1, 2, …, and anew after a
-        change, or half an hour.
+        If late, 0, 1, 2, 4, … 10 minutes, if refused 1, 2, …, and anew after a change, or half an hour.
         """
         ago = monotonic() - self.failed
         self.failed = monotonic()
@@ -981,7 +979,7 @@ class Subscription:
         self.enter(state, reason)
 
     def look(self, book: "OrderBook", now: float) -> None:
-        """Note whether rows came for its book, and said anything new."""
+        """Note whether rows came for its book, with anything new."""
         if book.rows == self.rows:
             return
         changed = book.sequence != self.sequence
@@ -998,18 +996,18 @@ class Subscriptions:
     state       means                         goes to      when
     wanted      to be asked for at `due`      sent         take_due()
     sent        asked for                     confirmed    confirmed(), or a row: admit()
-                                              wanted       check(): late; refused(): another try may help
+                                              wanted       check(): late; refused(): for now
                                               refused      refused()
     confirmed   its rows flow                 leaving      drop(), resubscribe(); from sent, too
                                               wanted       ended(): by the exchange itself
-                                              refused      refused(): too many connections have it
+                                              refused      refused(): by too many connections
     leaving     to be ended, or being ended   wanted       ended(), check(): if it is wanted again
                                               gone         ended()
     refused     the exchange said no          wanted       want()
                                               sent         take_due(): if it was confirmed before
 
     With a lost connection all become wanted, or gone: restart(); but what never was confirmed stays
-    refused. A keeper is open while its channel is sent or confirmed. Times are monotonic seconds.
+    refused. Times are monotonic seconds.
     """
 
     def __init__(self, dialect: "Dialect", make_keeper: Callable[[str], Keeper | None]):
@@ -1017,7 +1015,7 @@ class Subscriptions:
         self.make_keeper = make_keeper
         self.by_key: dict[str, Subscription] = {}  # one look-up needs no lock
         self.books: dict[str, OrderBook] = {}  # by channel; nor does one here
-        self.proven = set[str]()  # keys that ever were confirmed
+        self.proven = set[str]()  # keys
         self.broken = set[str]()  # channels of books that had a gap, until all are in sync
         self._ids = itertools.count(1)
         self._lock = threading.RLock()  # guards it all; before keepers' locks, not while sending
@@ -1032,7 +1030,6 @@ class Subscriptions:
 
     @property
     def hopeless(self) -> bool:
-        """Whether all are refused, and none ever was confirmed."""
         return not self.proven and {entry.state for entry in self} == {"refused"}
 
     def want(self, channel: str) -> Subscription:
@@ -1094,7 +1091,7 @@ class Subscriptions:
         return requests
 
     def spend_request(self, now: float) -> bool:
-        """Count one more request as sent; False if the hour's are spent."""
+        """Count one more request; False if it must not be sent."""
         self._spent = now - self._requests[0] < 3600
         self._requests.append(now)
         return not self._spent
@@ -1228,7 +1225,6 @@ class Subscriptions:
         return late
 
     def _left(self, entry: Subscription) -> None:
-        """Its end is confirmed, or not needed: it is wanted again, or gone."""
         if entry.dropped:
             entry.enter("gone", "unsubscribed")
             del self.by_key[entry.key]
@@ -2083,7 +2079,8 @@ def reason_of(code: str, message: str) -> str:
 # ---------------------------------------------------------------------------------------------------------------
 # Order books: pure, apart from the lock that lets other threads read them.
 
-ODD_ROW = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # what odd JSON can raise
+# What a row of odd JSON can raise.
+ODD_ROW = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 Levels = list[list[str]]  # of each price and size, as sent
 
 
@@ -2103,7 +2100,7 @@ class BookSide:
         self.lowest = lowest  # what a price may be
 
     def replace(self, levels: Iterable[Any]) -> None:
-        self.sizes: dict[str, str] = {level[0]: level[1] for level in levels}  # by price, both as sent
+        self.sizes: dict[str, str] = {level[0]: level[1] for level in levels}  # by price
         "".join(self.sizes)  # TypeError if a price is no string
         values = list(map(float, self.sizes))
         if not isfinite(sum(values)) or min(values, default=self.lowest) < self.lowest:
@@ -2113,10 +2110,9 @@ class BookSide:
         self.order = sorted(self.prices)  # keys
         if len(self.prices) < len(self.sizes):  # one is spelled in two ways, 1E-8 and 0.00000001
             self.sizes = {price: self.sizes[price] for price in self.prices.values()}
-        self.capacity = 200 + len(self.order) * 3 // 2  # beyond it, deleted levels are cleared away
+        self.capacity = 200 + len(self.order) * 3 // 2  # beyond it, deleted ones are cleared
 
     def change(self, levels: Iterable[Any]) -> None:
-        """Apply changed levels, [price, size, …]."""
         sizes = self.sizes
         known = len(sizes)
         for level in levels:
@@ -2199,7 +2195,7 @@ class OrderBook(Keeper):
             self._open, self._reason = False, reason
 
     def take(self, rows: Rows, action: str) -> Rows:
-        """Apply the rows of a message. Returns those that were, or the best `depth` levels after each."""
+        """Apply a message's rows. Returns those taken, or the best `depth` levels after each."""
         taken = []
         for row in rows:
             with self._lock:
@@ -2218,8 +2214,8 @@ class OrderBook(Keeper):
 
         {"asks":[["83725.9","1712.41","0","92"]],"bids":[],"ts":"1791369351001","seqId":10,"prevSeqId":-1}
 
-        A level starts with price and size; size 0 deletes it. In v1 the first row of a subscription is
-        the book. Nothing is taken by a closed book, and no update before the first snapshot.
+        A level starts with price and size; size 0 deletes it. In v1 the first row of a subscription
+        is the book. A closed book takes nothing, an open one no update before the first snapshot.
         """
         with self._lock:
             whole = action == "snapshot" or self.whole or not (self.rows or action)
@@ -2238,7 +2234,7 @@ class OrderBook(Keeper):
 
     @property
     def timestamp(self) -> str | int:
-        """The exchange's time of the last message: ms in v1 and v5, ISO 8601 in v3; "" if it had none."""
+        """The last message's time: ms in v1 and v5, ISO 8601 in v3; "" if it had none."""
         with self._lock:
             self.top(0)  # raises unless the book is ready
             return self._timestamp if isinstance(self._timestamp, str | int) else ""
@@ -2259,7 +2255,7 @@ class OrderBook(Keeper):
 
     @property
     def mid(self) -> float | None:
-        """The middle between best bid and best ask, computed exactly, then rounded; None if one-sided."""
+        """Between best bid and ask, computed exactly, then rounded; None if one-sided."""
         for bid, ask in zip(*self.top(1)):
             return float((Decimal(bid[0]) + Decimal(ask[0])) / 2)
         return None
@@ -2277,14 +2273,12 @@ class OrderBook(Keeper):
         return any(float(bid[0]) >= float(ask[0]) for bid, ask in zip(*self.top(1)))
 
     def top(self, n: int) -> tuple[Levels, Levels]:
-        """The best n bids and asks, best first, each [price, size] as sent. The lists are the caller's."""
+        """The best n bids and asks, best first, [price, size] as sent. The lists are the caller's."""
         with self._lock:
             reason = self._reason or self._doubt()
             if reason:
                 raise BookOutOfSync(reason)
             return self._best(n)
-
-    # Under the lock.
 
     def _best(self, n: int) -> tuple[Levels, Levels]:
         try:
