@@ -1177,7 +1177,7 @@ class Subscriptions:
         """Begin a connection, on which all that is wanted is asked for anew."""
         with self._lock:
             self.dropped = set[str]()  # keys of which rows may still come, unwanted
-            self._spaced = defaultdict[tuple[str, bool], float](float)  # when more may leave
+            self._spaced = defaultdict[Any, float](float)  # when more may leave
             self._requests = deque([-inf] * REQUESTS_PER_HOUR, REQUESTS_PER_HOUR)  # when the last left
             self._spent = False  # whether another would be one too many
             for entry in self:
@@ -1260,16 +1260,16 @@ class Frames:
         at, end = 0, len(buffer)
         while end - at >= 2:
             head, length, begin = buffer[at], buffer[at + 1], at + 2
-            if length == 126:
-                if end - at < 4:
-                    break
-                length, begin = buffer[at + 2] << 8 | buffer[at + 3], at + 4
-            elif length == 127:
-                if end - at < 10:
-                    break
-                length, begin = int.from_bytes(buffer[at + 2 : at + 10], "big"), at + 10
-            elif length > 127:
+            if length > 127:
                 raise ValueError("the server sent a masked frame")
+            if length > 125:
+                long = length == 127
+                begin += 8 if long else 2
+                if begin > end:
+                    break
+                length = buffer[at + 2] << 8 | buffer[at + 3]
+                if long:
+                    length = int.from_bytes(buffer[at + 2 : begin], "big")
             if length + len(self._fragments) > MAX_MESSAGE:
                 raise ValueError(f"a message of more than {MAX_MESSAGE} bytes")
             if begin + length > end:
@@ -2270,7 +2270,8 @@ class OrderBook(Keeper):
     @property
     def crossed(self) -> bool:
         """Whether the best bid is not below the best ask, as it may be in a call auction."""
-        return any(float(bid[0]) >= float(ask[0]) for bid, ask in zip(*self.top(1)))
+        spread = self.spread
+        return spread is not None and spread <= 0
 
     def top(self, n: int) -> tuple[Levels, Levels]:
         """The best n bids and asks, best first, [price, size] as sent. The lists are the caller's."""
