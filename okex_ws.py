@@ -2840,10 +2840,11 @@ recent_signatures: deque[str] = deque(maxlen=16)  # one is good for 30 s
 
 def hide_secret(secret: str) -> None:
     """Keep a secret out of what is printed, in JSON, in JSON in JSON, and in a URL, too."""
-    if len(secret) >= 4:  # no key of the exchange is as short, and every "a" would become ***
+    if len(secret) >= 4:  # no key is as short, and every "a" would become ***
         in_json = to_json(secret)[1:-1]
-        spellings = {*known_secrets, secret, in_json, to_json(in_json)[1:-1], quote_url(secret, safe="")}
-        known_secrets[:] = sorted(spellings, key=len, reverse=True)  # or a part of one could be left
+        spellings = {secret, in_json, to_json(in_json)[1:-1], quote_url(secret, safe="")}
+        # The longest first, or a part of one could be left.
+        known_secrets[:] = sorted(spellings.union(known_secrets), key=len, reverse=True)
 
 
 def mask_secrets(text: str) -> str:
@@ -2899,7 +2900,7 @@ class OrderError(Exception):
             leg_code, leg_message = str(leg.get("sCode", "0")), str(leg.get("sMsg", ""))
             more = f" (subCode {leg['subCode']})" if leg.get("subCode") else ""
             texts.append(reason_of(leg_code, leg_message) + more)
-            if leg_code != "0" and self.code in ("", "0", "1", "2"):  # which say that some failed
+            if leg_code != "0" and self.code in ("", "0", "1", "2"):  # some failed
                 self.code, self.message = leg_code, leg_message
         fate = ": its fate is unknown, ask the exchange before sending it again" if unknown else ""
         super().__init__(mask_secrets("; ".join(filter(None, texts)) + fate))
@@ -2920,7 +2921,7 @@ class Login:
         self.dialect = dialect
         self.credentials = credentials or Credentials.from_environment()
         self.for_orders = for_orders  # whether to log in though no channel needs it
-        self.complete = threading.Event()  # the channels are asked for, too: orders may go
+        self.complete = threading.Event()  # channels are asked for, too: orders may go
         self._unsafe = ""  # a URL over which others could read the keys
         for url in urls:
             parts = urlsplit(url)
@@ -2972,11 +2973,11 @@ class Login:
     def refused(self, event: WireEvent) -> Exception:
         """An error that ends the run, or a reason to wait and try again."""
         sent = "\n".join((*known_secrets, *recent_signatures))
-        said = mask_secrets(re.split(r"[{\[]", event.message)[0])  # an echo of the whole login goes
+        said = mask_secrets(re.split(r"[{\[]", event.message)[0])  # no echo of it all
         said = re.sub(r"[\w+/]{4,}", lambda word: "***" if word[0] in sent else word[0], said)
         why = reason_of(event.code, printable_text(said, 70))
-        key = self.credentials.api_key[-4:]
-        self.why = mask_secrets(f"the exchange refused the login with the key …{key}: {why}")
+        key = f"the key …{self.credentials.api_key[-4:]}"
+        self.why = mask_secrets(f"the exchange refused the login with {key}: {why}")
         passes = event.code in TRANSIENT
         if not passes and not self.worked:
             return LoginError(self.why)
@@ -2999,7 +3000,8 @@ def sendable_orders(op: str, args: Any, expires: float | None) -> list[Row]:
         raise ValueError("expires is for orders and amendments, and at least 2 seconds")
     strict = JSONEncoder(allow_nan=False, default=decimal_digits)
     try:
-        orders: Rows = json_loads(strict.encode([args] if isinstance(args, dict) else list(args)))
+        text = strict.encode([args] if isinstance(args, dict) else list(args))
+        orders: Rows = json_loads(text)
         if any({"instId", "instIdCode"} <= {**order}.keys() for order in orders):
             raise ValueError("an order has instId or instIdCode, not both")
     except TypeError as error:
@@ -3026,7 +3028,8 @@ class Orders:
             if "instId" in order:
                 order["instIdCode"] = self._code(str(order.pop("instId")), leave_by)
         if monotonic() >= leave_by:
-            raise OrderError("", f"the instIdCode took all of {leave_by - began:g} s: nothing was sent")
+            late = f"the instIdCode took all of {leave_by - began:g} s"
+            raise OrderError("", f"{late}: nothing was sent")
         id = f"o{next(self._ids)}"
         message: Row = {"id": id, "op": op, "args": orders}
         if expires:
@@ -3054,11 +3057,12 @@ class Orders:
         waiting = self._answers.pop(event.id, None)
         if not waiting:
             return False
-        codes = {str(leg.get("sCode", "0")) for leg in event.rows if isinstance(leg, dict)} | {event.code}
+        legs = [leg for leg in event.rows if isinstance(leg, dict)]
+        codes = {event.code, *(str(leg.get("sCode", "0")) for leg in legs)}
         if "51001" in codes:  # an instIdCode may change: the next order looks it up again
             self._codes.clear()
-        unsure = bool(codes & {"50004", "51149", "64007"})  # neither success nor failure
-        failure = OrderError(event.code, event.message, event.rows, unsure)
+        unknown = bool(codes & {"50004", "51149", "64007"})  # neither success nor failure
+        failure = OrderError(event.code, event.message, event.rows, unknown)
         waiting.put(event.rows if codes == {"0"} else failure)
         return True
 
