@@ -1041,7 +1041,7 @@ class Subscriptions:
                 entry.failed = -inf
                 entry.enter("wanted", "no snapshot yet")
             elif entry.dropped or key not in self.by_key:
-                entry.dropped = False
+                entry.dropped, entry.failed = False, -inf
                 entry.due = min(entry.due, monotonic() + CONFIRM_TIMEOUT)
                 entry.keeper = keeper = self.make_keeper(channel)
                 if isinstance(keeper, OrderBook):
@@ -1060,7 +1060,7 @@ class Subscriptions:
             self.books.pop(entry.channel, None)
             if entry.keeper:
                 entry.keeper.dropped = True
-            entry.dropped, entry.failed = True, -inf
+            entry.dropped = True
             if entry.flows:
                 entry.enter("leaving", "unsubscribed")
             elif entry.state != "leaving":
@@ -2235,9 +2235,8 @@ class OrderBook(Keeper):
     @property
     def timestamp(self) -> str | int:
         """The last message's time: ms in v1 and v5, ISO 8601 in v3; "" if it had none."""
-        with self._lock:
-            self.top(0)  # raises unless the book is ready
-            return self._timestamp if isinstance(self._timestamp, str | int) else ""
+        self.top(0)  # raises unless the book is ready
+        return self._timestamp if isinstance(self._timestamp, str | int) else ""
 
     @property
     def best_bid(self) -> tuple[str, str] | None:
