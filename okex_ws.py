@@ -607,13 +607,13 @@ class OkexWS(Connection):
         if self._stop.is_set():  # since before run_forever() set keep_running
             self._hang_up()
         try:
-            Reader(self).run()
+            read_messages(self)
         finally:
             with self._sending:  # or what is taken meanwhile would count as sent
                 self._freshness.drained = inf
-                self._subscriptions.restart("disconnected")
+                self._subscriptions.restart()
             self._login.reset()
-            self._orders.lost("the connection was lost before the answer came")
+            self._orders.lost()
             with suppress(Exception):
                 connection.send_close()
             connection.shutdown()
@@ -886,12 +886,14 @@ class Freshness:
 # Subscriptions: what is wanted of one connection, and how far it has come. No socket, no thread.
 
 CONFIRM_TIMEOUT = 10.0  # seconds for a confirmation, a login's answer, or a snapshot
-REQUESTS_PER_HOUR = 480  # subscribe + unsubscribe + login on one connection (docs-v5 overview, 2026)
+REQUESTS_PER_HOUR = 480  # of one connection, logins included (docs-v5 overview, 2026)
 REQUESTS_PER_OPEN = 100  # so many channels are asked for one by one: refusals are told apart
 
 
 class Keeper:
     """Looks after a channel's rows. This one names the values of bare lists."""
+
+    dropped = False  # whether the user wants the channel no more
 
     def __init__(self, names: tuple[str, ...]):
         self.names = names + tuple(f"column{n}" for n in range(len(names), 30))  # new ones, too
@@ -902,9 +904,6 @@ class Keeper:
     def close(self, reason: str) -> None:
         """The channel has ended, or was not asked for yet."""
 
-    def drop(self) -> None:
-        """The user wants the channel no more."""
-
     def take(self, rows: Rows, action: str) -> Rows:
         """Rows for the handler. `action` is "snapshot", "update" or ""; may raise BookOutOfSync."""
         return [dict(zip(self.names, row)) if row.__class__ is list else row for row in rows]
@@ -913,23 +912,71 @@ class Keeper:
 class Subscription:
     """One channel. Only `Subscriptions` changes it, under its lock; any thread may read it."""
 
-    def __init__(self, channel: str, key: str, private: bool):
+    keeper: Keeper | None = None  # another one each time that the user begins anew
+    state = "wanted"
+    due = 0.0  # monotonic: when to ask, or when what was asked for is late
+    request = ""  # id of the request that asked for it; "" while none has
+    dropped = False  # whether it is not to be wanted again once it has left
+    failed = -inf  # monotonic: when it last failed; -inf if the user wants it since
+    wait = 0.0  # seconds until it is asked for again
+    pause = 0.0  # the next wait if it is late, or refused; 0 once its book changes
+    rows = 0  # of its book, when it was last looked at
+    sequence: Any = None
+
+    def __init__(self, channel: str, dialect: "Dialect", proven: set[str]):
         self.channel = channel  # as its user wrote it
-        self.key = key  # as the exchange's messages name it, see Dialect.key
-        self.private = private  # whether it needs a login
-        self.keeper: Keeper | None = None  # another one each time that the user begins anew
-        self.state = "wanted"
-        self.due = 0.0  # monotonic: when to ask, or when what was asked for is late
-        self.request = ""  # id of the request that asked for it; "" while none has
-        self.again = False  # leaving, and then to be wanted again
-        self.failed = -inf  # monotonic: when it last failed; -inf if the user wants it since
-        self.wait = 0.0  # seconds from that failure to the next try
-        self.retry = 0  # minutes to the next try if refused; 0 if it never was confirmed
-        self.pause = 0  # minutes to the next try if its book is late; 0 if it changed since
-        self.rows, self.sequence = 0, None  # of its book, when it was last looked at
+        self.key = dialect.key(channel)  # as messages name it
+        self.private = dialect.private(channel)
+        self.proven = proven  # keys of all that ever were confirmed
         # The exchange repeats these after some 60 s without a change.
-        repeated = re.match("(books|books-l2-tbt|books50-l2-tbt|books5|bbo-tbt)(:|$)", key)
+        repeated = re.match("(books|books-l2-tbt|books50-l2-tbt|books5|bbo-tbt):", self.key)
         self.limit = 75.0 if repeated else inf  # seconds without a row until it is late
+
+    @property
+    def flows(self) -> bool:
+        return self.state in ("sent", "confirmed")
+
+    def enter(self, state: str, reason: str = "") -> None:
+        """Change the state. While rows flow, the keeper is open; else it has the reason."""
+        flowed, self.state, self.due = self.flows, state, 0.0
+        if state == "confirmed":
+            self.due = monotonic() + CONFIRM_TIMEOUT  # a book has so long for its snapshot
+            self.rows = 0
+            self.proven.add(self.key)
+        else:
+            self.request = ""
+        if state in ("wanted", "refused") and self.failed > -inf:
+            self.due = monotonic() + self.wait
+        if self.keeper and self.flows and not flowed:
+            self.keeper.open()
+        elif self.keeper and reason:
+            self.keeper.close(reason)
+
+    def fail(self, state: str, reason: str, late: bool = False) -> None:
+        """Count a failure. It waits 0, 1, 3, 7, … 60 s, and anew after two minutes.
+
+        If late, 0, 1, 2, 4, … 10 minutes, if refused 1, 2, …, and anew after a change, or half an hour.
+        """
+        ago = monotonic() - self.failed
+        self.failed = monotonic()
+        self.wait = min(60.0, 2 * self.wait + 1) if ago < 120 else 0.0
+        self.pause = self.pause if ago < 1800 else 0.0
+        if late or state == "refused":
+            self.wait, self.pause = self.pause, min(600.0, 2 * self.pause or 60.0)
+        if state == "refused":
+            self.wait = self.pause if self.key in self.proven else inf
+        self.enter(state, reason)
+
+    def look(self, book: "OrderBook", now: float) -> None:
+        """Note whether rows came for its book, with anything new."""
+        if book.rows == self.rows:
+            return
+        changed = book.sequence != self.sequence
+        if self.rows and changed:
+            self.pause = 0.0
+        elif self.pause and not (self.rows or changed):  # it was only quiet
+            self.limit = min(600.0, 2 * self.limit)
+        self.rows, self.sequence, self.due = book.rows, book.sequence, now + self.limit
 
 
 class Subscriptions:
@@ -938,53 +985,52 @@ class Subscriptions:
     state       means                         goes to      when
     wanted      to be asked for at `due`      sent         take_due()
     sent        asked for                     confirmed    confirmed(), or a row: admit()
-                                              wanted       check(): late; refused(): another try may help
+                                              wanted       check(): late; refused(): for now
                                               refused      refused()
     confirmed   its rows flow                 leaving      drop(), resubscribe(); from sent, too
                                               wanted       ended(): by the exchange itself
-                                              refused      refused(): too many connections have it
+                                              refused      refused(): by too many connections
     leaving     to be ended, or being ended   wanted       ended(), check(): if it is wanted again
                                               gone         ended()
     refused     the exchange said no          wanted       want()
                                               sent         take_due(): if it was confirmed before
 
     With a lost connection all become wanted, or gone: restart(); but what never was confirmed stays
-    refused. A keeper is open while its channel is sent or confirmed. Times are monotonic seconds.
+    refused. Times are monotonic seconds.
     """
 
-    def __init__(self, dialect: "Dialect", make_keeper: Callable[[str], Keeper | None] = lambda channel: None):
+    def __init__(self, dialect: "Dialect", make_keeper: Callable[[str], Keeper | None]):
         self.dialect = dialect
         self.make_keeper = make_keeper
         self.by_key: dict[str, Subscription] = {}  # one look-up needs no lock
         self.books: dict[str, OrderBook] = {}  # by channel; nor does one here
-        self.dropped = set[str]()  # keys of which rows may still come, unwanted
-        self.broken = set[str]()  # of books that had a gap, until all are in sync
-        self.proven = self.hopeless = False  # one ever was confirmed; or none, and all are refused
-        self._spaced = defaultdict[tuple[str, bool], float](float)  # when more may leave, see take_due()
-        self._requests = deque([-inf] * REQUESTS_PER_HOUR, REQUESTS_PER_HOUR)  # when the last ones left
+        self.proven = set[str]()  # keys
+        self.broken = set[str]()  # channels of books that had a gap, until all are in sync
         self._ids = itertools.count(1)
         self._lock = threading.RLock()  # guards it all; before keepers' locks, not while sending
+        self.restart()
 
     def __iter__(self) -> Iterator[Subscription]:
-        with self._lock:
-            return iter(list(self.by_key.values()))
+        return iter(list(self.by_key.values()))
 
     @property
     def private(self) -> bool:
         return any(entry.private for entry in self)
 
+    @property
+    def hopeless(self) -> bool:
+        return not self.proven and {entry.state for entry in self} == {"refused"}
+
     def want(self, channel: str) -> Subscription:
         """Want a channel, now and after every reconnect, even one that was refused."""
         key = self.dialect.key(channel)
         with self._lock:
-            self.hopeless = False
-            known = self.by_key.get(key)
-            if known and known.state == "refused":
-                known.failed = -inf
-                self._enter(known, "wanted", "no snapshot yet")
-            elif known is None or (known.state == "leaving" and not known.again):
-                entry = known or Subscription(channel, key, self.dialect.private(channel))
-                entry.again = known is not None
+            entry = self.by_key.get(key) or Subscription(channel, self.dialect, self.proven)
+            if entry.state == "refused":
+                entry.failed = -inf
+                entry.enter("wanted", "no snapshot yet")
+            elif entry.dropped or key not in self.by_key:
+                entry.dropped, entry.failed = False, -inf
                 entry.due = min(entry.due, monotonic() + CONFIRM_TIMEOUT)
                 entry.keeper = keeper = self.make_keeper(channel)
                 if isinstance(keeper, OrderBook):
@@ -992,7 +1038,7 @@ class Subscriptions:
                     self.books[entry.channel] = keeper
                 self.by_key[key] = entry
                 self.dropped.discard(key)
-            return self.by_key[key]
+            return entry
 
     def drop(self, channel: str) -> None:
         """Want a channel no more. Its rows stop at once."""
@@ -1002,10 +1048,10 @@ class Subscriptions:
                 return
             self.books.pop(entry.channel, None)
             if entry.keeper:
-                entry.keeper.drop()
-            entry.again, entry.failed = False, -inf
-            if entry.state in ("sent", "confirmed"):
-                self._enter(entry, "leaving", "unsubscribed")
+                entry.keeper.dropped = True
+            entry.dropped = True
+            if entry.flows:
+                entry.enter("leaving", "unsubscribed")
             elif entry.state != "leaving":
                 self._left(entry)
 
@@ -1015,75 +1061,67 @@ class Subscriptions:
         with self._lock:
             for states, op in (("leaving",), "unsubscribe"), (("wanted", "refused"), "subscribe"):
                 due = [s for s in self if s.state in states and not s.request and s.due <= now]
-                # What the user wants may leave one by one; what failed, in few requests, each
-                # second; books that are late, of which there may be hundreds, each 20 s.
+                # What the user wants leaves one by one; what failed, together, each second; books
+                # that are late, of which there may be hundreds, each 20 s.
                 urgent = [s for s in due if s.failed == -inf]
                 failed = [s for s in due if s.failed > -inf and now >= self._spaced[op, s.pause > 0]]
-                self._spaced |= {(op, s.pause > 0): now + (20.0 if s.pause else 1.0) for s in failed}
+                for entry in failed:
+                    self._spaced[op, entry.pause > 0] = now + (20.0 if entry.pause else 1.0)
                 each = ceil(len(urgent) / REQUESTS_PER_OPEN)
                 for batch in self._batches(urgent, each) + self._batches(failed, len(failed)):
                     if not self.spend_request(now):
                         break
                     id = f"r{next(self._ids)}"
-                    requests.append((op, [s.channel for s in batch], id))
+                    requests.append((op, [entry.channel for entry in batch], id))
                     for entry in batch:
                         if op == "subscribe":
-                            self._enter(entry, "sent")
+                            entry.enter("sent")
                         entry.due, entry.request = now + CONFIRM_TIMEOUT, id
         return requests
 
     def spend_request(self, now: float) -> bool:
-        """Count one more request as sent; False if the hour's are spent."""
-        with self._lock:
-            granted = now - self._requests[0] >= 3600
-            if granted:
-                self._requests.append(now)
-            return granted
+        """Count one more request; False if it must not be sent."""
+        self._spent = now - self._requests[0] < 3600
+        self._requests.append(now)
+        return not self._spent
 
-    def _batches(self, due: list[Subscription], size: int) -> list[list[Subscription]]:
-        """What goes into each request: at most `size` channels, and so many bytes."""
-        batches, room = list[list[Subscription]](), 0
-        for entry in due:
-            cost = len(self.dialect.subscribe([entry.channel]).encode())
-            if cost > room or len(batches[-1]) == size:
-                batches.append([])
-                room = self.dialect.max_request
-            batches[-1].append(entry)
-            room -= cost
-        return batches
+    def _batches(self, due: list[Subscription], most: int) -> list[list[Subscription]]:
+        """What goes into each request: so many channels at most, and bytes."""
+        request = self.dialect.subscribe([entry.channel for entry in due])
+        if len(due) < 2 or (len(due) <= most and len(request) <= self.dialect.max_request):
+            return [due] if due else []
+        half = len(due) // 2
+        return self._batches(due[:half], most) + self._batches(due[half:], most)
 
     def admit(self, entry: Subscription) -> bool:
         """Confirm a channel by its first row. False if the row is not to be taken."""
         with self._lock:
             if entry.state == "sent":
-                self._enter(entry, "confirmed")
+                entry.enter("confirmed")
             early = entry.private and entry.state == "wanted"  # v1 pushes the account unasked
             return early or entry.state == "confirmed"
 
     def find(self, key: str, id: str = "") -> Subscription | None:
         """The subscription that a message is about; None if that is not clear."""
-        with self._lock:
-            meant = self._all_meant(key, id)
-            return meant[0] if len(meant) == 1 and key not in self.dropped else None
+        meant = self._all_meant(key, id)
+        return meant[0] if len(meant) == 1 and key not in self.dropped else None
 
     def _all_meant(self, key: str, id: str) -> list[Subscription]:
         """What a message may be about, by its request's id, or a name that may lack filters."""
-        exact = self.by_key.get(key)
-        if exact and id in ("", exact.request):
-            return [exact]
-        asked = [s for s in self if id and s.request == id]
+        asked = [entry for entry in self if id and entry.request == id]
         if len(asked) == 1 or not key:
             return asked
         among = asked or list(self)
-        return [exact] if exact in among else [s for s in among if self.dialect.covers(key, s.key)]
+        exact = [entry for entry in among if entry.key == key]
+        return exact or [entry for entry in among if self.dialect.covers(key, entry.key)]
 
     def confirmed(self, key: str, id: str = "") -> str:
         """The exchange confirmed a channel: its name. Of many, only the last is logged."""
         with self._lock:
             entry = self.find(key, id)
             if entry and entry.state in ("wanted", "sent"):
-                self._enter(entry, "confirmed")
-            states = [s.state for s in self]
+                entry.enter("confirmed")
+            states = [each.state for each in self]
         channel = entry.channel if entry else printable_text(key)
         many = len(states) > 20
         okex_log.log(logging.DEBUG if many else logging.INFO, "%s subscribed.", channel)
@@ -1095,141 +1133,93 @@ class Subscriptions:
         """The exchange ended a channel. Returns it if nobody asked for that."""
         with self._lock:
             entry = self.find(key, id)
+            if entry and entry.flows:
+                entry.fail("wanted", "unsubscribed by the exchange")
+                return entry
             if entry and entry.state == "leaving":
                 self._left(entry)
-            elif entry and entry.state in ("sent", "confirmed"):
-                self._fail(entry, "wanted", "unsubscribed by the exchange")
-                return entry
             return None
 
     def refused(self, event: "WireEvent", why: str) -> list[Subscription]:
         """The exchange refused something. Returns the channels concerned."""
+        passes = event.code in TRANSIENT
         with self._lock:
             meant = self._all_meant(event.channel, event.id)
-            shared = len(meant) > 1 and not event.channel  # then each is asked for by itself
-            refused = [s for s in meant if s.state == "sent" or (s.state == "confirmed" and not shared)]
+            shared = len(meant) > 1 and not event.channel
+            refused = [s for s in meant if s.state == "sent" or (s.flows and not shared)]
             for entry in refused:
-                reason = f"refused: {why}"
-                if event.code in TRANSIENT:
-                    self._fail(entry, "wanted", reason)
-                elif shared:
-                    entry.failed = -inf
-                    self._enter(entry, "wanted", reason)
-                else:
-                    entry.failed = monotonic()
-                    self._enter(entry, "refused", reason)
-                    entry.due = entry.failed + 60 * entry.retry if entry.retry else inf
-                    entry.retry = min(10, 2 * entry.retry)
-            self.hopeless = not self.proven and {entry.state for entry in self} == {"refused"}
+                entry.fail("wanted" if passes or shared else "refused", f"refused: {why}")
+                if shared and not passes:  # each is asked for by itself
+                    entry.failed, entry.due = -inf, 0.0
             return refused
 
     def resubscribe(self, entry: Subscription, reason: str, late: bool = False) -> bool:
         """End and begin a channel that is out of sync, or late. False if it is not subscribed."""
         with self._lock:
-            if entry.state not in ("sent", "confirmed"):
+            if not entry.flows:
                 return False
-            entry.again = True
-            if monotonic() - entry.failed > 1800:
-                entry.pause = 0
-            self._fail(entry, "leaving", reason)
             self.broken.add(entry.channel)
-            if late:
-                entry.wait = 60.0 * entry.pause
-                entry.pause = min(10, 2 * entry.pause or 1)
+            entry.fail("leaving", reason, late)
             return True
 
-    def restart(self, reason: str) -> None:
-        """The connection is lost: all that is wanted is asked for anew on the next one."""
+    def restart(self) -> None:
+        """Begin a connection, on which all that is wanted is asked for anew."""
         with self._lock:
-            self._requests.extend([-inf] * REQUESTS_PER_HOUR)
-            self._spaced.clear()
-            self.dropped.clear()
+            self.dropped = set[str]()  # keys of which rows may still come, unwanted
+            self._spaced = defaultdict[Any, float](float)  # when more may leave
+            self._requests = deque([-inf] * REQUESTS_PER_HOUR, REQUESTS_PER_HOUR)  # when the last left
+            self._spent = False  # whether another would be one too many
             for entry in self:
                 # A book of v1 that went wrong, and cost the connection, has to wait.
-                if entry.state == "leaving" and not (entry.again and self.dialect.snapshots):
+                if entry.dropped or (entry.state == "leaving" and not self.dialect.snapshots):
                     self._left(entry)
-                elif entry.state != "refused" or entry.retry:
+                elif entry.state != "refused" or entry.key in self.proven:
                     entry.failed = -inf
-                    self._enter(entry, "wanted", reason)
+                    entry.enter("wanted", "disconnected")
 
     def check(self, now: float) -> list[tuple[Subscription, str]]:
         """Ask again for what is late, or raise Reconnect. Returns late books, and why."""
         late, limit = [], f"{CONFIRM_TIMEOUT:.0f} s"
         with self._lock:
-            waiting = any(s.due <= now and not s.request for s in self if s.state != "confirmed")
-            if waiting and now - self._requests[0] < 3600:
+            if self._spent:
                 raise Reconnect(f"all {REQUESTS_PER_HOUR} requests an hour are spent")
             for entry in [s for s in self if s.request or s.state == "confirmed"]:
                 channel, book = entry.channel, self.books.get(entry.channel)
                 if book and entry.state == "confirmed":
-                    self._look(entry, book, now)
+                    entry.look(book, now)
                 if now < entry.due:
                     continue
                 entry.due = inf
                 if entry.state == "sent":
-                    self._fail(entry, "wanted", "not confirmed yet")
+                    entry.fail("wanted", "not confirmed yet")
                     line = f"{channel} is not confirmed after {limit}. Asking again in {entry.wait:.0f} s."
                     CHORUS.log(line, f"late at {now}")
-                elif entry.again and book and not self.dialect.snapshots:
+                elif entry.dropped:
+                    what = "not confirmed to be unsubscribed. What still comes is dropped"
+                    okex_log.warning("%s: %s.", channel, what)
+                elif entry.state == "leaving" and book and not self.dialect.snapshots:
                     # What still comes would be taken for the new book.
                     raise Reconnect(f"{channel} was not unsubscribed within {limit}")
-                elif entry.again:
-                    self._left(entry)
                 elif entry.state == "leaving":
-                    what = "not confirmed to be unsubscribed. What still comes is dropped."
-                    okex_log.warning("%s: %s", channel, what)
+                    self._left(entry)
                 elif book:
                     quiet = f"nothing came on the channel for {entry.limit:.0f} s"
                     late.append((entry, quiet if book.rows else f"no snapshot within {limit}"))
-            broken = [channel for channel in self.broken if channel in self.books]
-            if broken and all(self.books[channel].ready for channel in broken):
-                self.broken.clear()
-                what = f"All {len(broken)} books that had a gap are" if broken[1:] else f"{broken[0]} is"
+            self.broken &= self.books.keys()
+            if self.broken and all(self.books[channel].ready for channel in self.broken):
+                first, *others = self.broken
+                what = f"All {len(self.broken)} books that had a gap are" if others else f"{first} is"
                 CHORUS.log(f"{what} in sync again.", "in sync")
+                self.broken.clear()
         return late
 
-    def _look(self, entry: Subscription, book: "OrderBook", now: float) -> None:
-        """Note whether rows came for a book, and said anything new."""
-        if book.rows == entry.rows:
-            return
-        changed = book.sequence != entry.sequence
-        if entry.rows and changed:
-            entry.pause = 0
-        elif not entry.rows and not changed and entry.pause:  # it was only quiet
-            entry.limit = min(600.0, 2 * entry.limit)
-        entry.rows, entry.sequence, entry.due = book.rows, book.sequence, now + entry.limit
-
-    def _enter(self, entry: Subscription, state: str, reason: str = "") -> None:
-        """Change the state. A keeper is open while rows may come; else it has the reason."""
-        flowed, flows = (each in ("sent", "confirmed") for each in (entry.state, state))
-        entry.state, entry.due = state, 0.0
-        if state == "confirmed":
-            entry.due = monotonic() + CONFIRM_TIMEOUT  # a book has so long for its snapshot
-            entry.rows, entry.retry, self.proven = 0, 1, True
-        else:
-            entry.request = ""
-        if state == "wanted" and entry.failed > -inf:
-            entry.due = monotonic() + entry.wait
-        entry.again = entry.again and state == "leaving"
-        if entry.keeper and flows and not flowed:
-            entry.keeper.open()
-        elif entry.keeper and reason:
-            entry.keeper.close(reason)
-
     def _left(self, entry: Subscription) -> None:
-        if entry.again:
-            self._enter(entry, "wanted")
-        else:
-            self._enter(entry, "gone", "unsubscribed")
+        if entry.dropped:
+            entry.enter("gone", "unsubscribed")
             del self.by_key[entry.key]
             self.dropped.add(entry.key)
-
-    def _fail(self, entry: Subscription, state: str, reason: str) -> None:
-        """Count a failure: the waits are 0, 1, 3, 7, … 60 s, and anew after two minutes."""
-        lately = monotonic() - entry.failed < 120
-        entry.wait = min(60.0, 2 * entry.wait + 1) if lately else 0.0
-        entry.failed = monotonic()
-        self._enter(entry, state, reason)
+        else:
+            entry.enter("wanted")
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -1259,16 +1249,16 @@ class Frames:
         at, end = 0, len(buffer)
         while end - at >= 2:
             head, length, begin = buffer[at], buffer[at + 1], at + 2
-            if length == 126:
-                if end - at < 4:
-                    break
-                length, begin = buffer[at + 2] << 8 | buffer[at + 3], at + 4
-            elif length == 127:
-                if end - at < 10:
-                    break
-                length, begin = int.from_bytes(buffer[at + 2 : at + 10], "big"), at + 10
-            elif length > 127:
+            if length > 127:
                 raise ValueError("the server sent a masked frame")
+            if length > 125:
+                long = length == 127
+                begin += 8 if long else 2
+                if begin > end:
+                    break
+                length = buffer[at + 2] << 8 | buffer[at + 3]
+                if long:
+                    length = int.from_bytes(buffer[at + 2 : begin], "big")
             if length + len(self._fragments) > MAX_MESSAGE:
                 raise ValueError(f"a message of more than {MAX_MESSAGE} bytes")
             if begin + length > end:
@@ -1283,10 +1273,9 @@ class Frames:
     def _other(self, head: int, payload: bytes) -> tuple[int, bytes] | None:
         """A control frame, or the message that a fragment completes; None if more must follow."""
         final, opcode = head & 0x80, head & 0x7F
-        if ABNF.OPCODE_CLOSE <= opcode <= ABNF.OPCODE_PONG and final and len(payload) < 126:
+        if 8 <= opcode <= 10 and final and len(payload) < 126:  # close, ping or pong
             return opcode, payload
-        allowed = (ABNF.OPCODE_CONT,) if self._opcode else (ABNF.OPCODE_TEXT, ABNF.OPCODE_BINARY)
-        if opcode not in allowed:
+        if opcode not in ((0,) if self._opcode else (1, 2)):  # it goes on, or a text or binary one begins
             raise ValueError(f"the server broke the protocol: a frame that begins with {head:#x}")
         self._opcode = self._opcode or opcode
         self._fragments += payload
@@ -1297,68 +1286,34 @@ class Frames:
         return message
 
 
-class Reader:
-    """The loop that reads one connection. It ends by an exception, Reconnect or another."""
-
-    def __init__(self, ws: OkexWS):
-        self.ws = ws
-        self.sock: Any = ws.sock and ws.sock.sock
-        self.frames = Frames()
-        self.received = 0  # bytes
-
-    def run(self) -> None:
-        """Read until the connection ends, and let the client look around every second."""
-        ws = self.ws
-        self.sock.settimeout(1.0)
-        ticked = 0.0
-        noted = monotonic()  # when it was last counted what waited
-        goal = 0  # how many bytes will have been received once that is read
-        while ws.keep_running:
-            ws.tracing = okex_log.isEnabledFor(logging.DEBUG)
-            now = monotonic()
-            if now - ws._freshness.drained > 0.25:
-                waiting = bytes_waiting(self.sock)
-                if not waiting or self.received >= goal:  # in time, though more may wait
-                    ws._freshness.drained = noted if waiting else now
-                    noted, goal = now, self.received + waiting
-            if not ws._filler.hand_over() or bytes_waiting(self.sock):  # more to restore can wait
-                self.step()
-            if now - ticked >= 1.0 or now >= ws._route.leave_at:
-                ticked = now
-                ws._tick(monotonic())
-        raise Reconnect("the connection was lost")
-
-    def step(self) -> None:
-        """Receive something, if it comes within a second, and pass its messages on."""
-        ws = self.ws
-        try:
-            if isinstance(self.sock, ssl.SSLSocket):
-                if not self.sock.pending() and not select([self.sock], [], [], 1.0)[0]:
-                    return
-                with ws._sending:
-                    chunk = self.sock.recv(CHUNK)
-            else:
-                chunk = self.sock.recv(CHUNK)
-        except TimeoutError:
-            return
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            pause(0.001)  # TLS on Python 3.13 says so under load, while other threads send
-            return
-        if not chunk:
-            raise Reconnect("the connection was lost")
-        self.received += len(chunk)
+def read_messages(ws: OkexWS) -> None:
+    """Read a connection until an exception ends it, and let the client look around every second."""
+    sock: Any = ws.sock and ws.sock.sock
+    sock.settimeout(1.0)
+    frames, received, ticked = Frames(), 0, 0.0
+    # When it was last counted what waited, and how many bytes will have come once that is read.
+    noted, goal = monotonic(), 0
+    while ws.keep_running:
+        ws.tracing = okex_log.isEnabledFor(logging.DEBUG)
+        now = monotonic()
+        if now - ws._freshness.drained > 0.25:
+            waiting = bytes_waiting(sock)
+            if not waiting or received >= goal:  # in time, though more may wait
+                ws._freshness.drained = noted if waiting else now
+                noted, goal = now, received + waiting
+        restoring = ws._filler.hand_over() and not bytes_waiting(sock)  # what is live comes first
+        chunk = b"" if restoring else receive_chunk(ws, sock)
+        received += len(chunk)
         messages = 0
-        for opcode, payload in self.frames.take(chunk):
+        for opcode, payload in frames.take(chunk):
             if not ws.keep_running:
-                return
+                break
             if opcode <= 2:  # text or binary
                 messages += 1
                 try:
-                    message = payload.decode() if opcode == 1 else payload
+                    ws.receive(payload.decode() if opcode == 1 else payload)
                 except UnicodeDecodeError as error:
                     ws._malformed(str(error), payload)
-                else:
-                    ws.receive(message)
             elif opcode == ABNF.OPCODE_PING:
                 ws.send(payload, ABNF.OPCODE_PONG)
             elif opcode == ABNF.OPCODE_CLOSE:
@@ -1368,6 +1323,26 @@ class Reader:
         ws.counts["messages"] += messages
         if messages:  # control frames of a peer that sends nothing else do not count
             ws._freshness.heard = monotonic()
+        if now - ticked >= 1.0 or now >= ws._route.leave_at:
+            ticked = now
+            ws._tick(monotonic())
+    raise Reconnect("the connection was lost")
+
+
+def receive_chunk(ws: OkexWS, sock: Any) -> bytes:
+    """What has arrived, or arrives within a second; b"" if nothing does."""
+    decrypted = isinstance(sock, ssl.SSLSocket) and sock.pending()
+    if not decrypted and not select([sock], [], [], 1.0)[0]:
+        return b""
+    try:
+        with ws._sending:
+            chunk: bytes = sock.recv(CHUNK)
+    except (TimeoutError, BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        pause(0.001)  # TLS on Python 3.13 says so under load, while other threads send
+        return b""
+    if not chunk:
+        raise Reconnect("the connection was lost")
+    return chunk
 
 
 def bytes_waiting(sock: Any) -> int:
@@ -2093,7 +2068,9 @@ def reason_of(code: str, message: str) -> str:
 # ---------------------------------------------------------------------------------------------------------------
 # Order books: pure, apart from the lock that lets other threads read them.
 
-ODD_ROW = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # what a row of odd JSON can raise
+# What a row of odd JSON can raise.
+ODD_ROW = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+Levels = list[list[str]]  # of each price and size, as sent
 
 
 class BookOutOfSync(Exception):
@@ -2103,8 +2080,8 @@ class BookOutOfSync(Exception):
 class BookSide:
     """The bids or the asks. A change costs what it has levels, however many the book has.
 
-    Levels are kept by price as sent: only a new price is parsed and sorted in. A deleted level stays, with size 0,
-    until there are many. Sizes are looked at when they are read. 1E-8 and 0.00000001 are one price.
+    Only a new price is parsed and sorted in. A deleted level stays, with size 0, until there are many.
+    A size is looked at when it is read.
     """
 
     def __init__(self, sign: int, lowest: float):
@@ -2112,7 +2089,7 @@ class BookSide:
         self.lowest = lowest  # what a price may be
 
     def replace(self, levels: Iterable[Any]) -> None:
-        self.sizes: dict[str, str] = {level[0]: level[1] for level in levels}  # by price, both as sent
+        self.sizes: dict[str, str] = {level[0]: level[1] for level in levels}  # by price
         "".join(self.sizes)  # TypeError if a price is no string
         values = list(map(float, self.sizes))
         if not isfinite(sum(values)) or min(values, default=self.lowest) < self.lowest:
@@ -2120,12 +2097,11 @@ class BookSide:
         keys = values if self.sign > 0 else [-value for value in values]
         self.prices = dict(zip(keys, self.sizes))  # by key
         self.order = sorted(self.prices)  # keys
-        if len(self.prices) < len(self.sizes):  # one of them is spelled in two ways
+        if len(self.prices) < len(self.sizes):  # one is spelled in two ways, 1E-8 and 0.00000001
             self.sizes = {price: self.sizes[price] for price in self.prices.values()}
-        self.capacity = 200 + len(self.order) * 3 // 2  # beyond it, deleted levels are cleared away
+        self.capacity = 200 + len(self.order) * 3 // 2  # beyond it, deleted ones are cleared
 
     def change(self, levels: Iterable[Any]) -> None:
-        """Apply changed levels, [price, size, …]."""
         sizes = self.sizes
         known = len(sizes)
         for level in levels:
@@ -2141,9 +2117,9 @@ class BookSide:
             if len(sizes) > self.capacity:
                 self.replace(level for level in sizes.items() if level_number(level[1]))
 
-    def top(self, n: int) -> list[list[str]]:
+    def top(self, n: int) -> Levels:
         """The best n levels, best first."""
-        best: list[list[str]] = []
+        best: Levels = []
         gone = 0
         for key in self.order:
             if len(best) == n:
@@ -2171,25 +2147,29 @@ def level_number(text: str, lowest: float = 0.0) -> float:
 class OrderBook(Keeper):
     """One instrument's order book, kept from snapshots and updates. Any thread may read it.
 
-    Reading a book that is not `ready` raises BookOutOfSync. So does `apply` when a row cannot be read, or does not
-    follow: by v5's sequence numbers, by the checksum, or because bid and ask cross and nothing vouches for that.
-    `whole` says that every message is the whole book, `signed` that prices may be negative, as those of spreads.
-    A book belongs to a subscription: from `close` to `open`, it takes nothing. One that is made by itself is open.
+    Reading a book that is not `ready` raises BookOutOfSync. So does `apply` when a row cannot be read,
+    or does not follow: by v5's sequence numbers, by the checksum, or because bid and ask cross and
+    nothing vouches for that. `whole`: every message is the whole book; `signed`: prices may be below
+    0, as those of spreads. From `close` to `open`, between two subscriptions, it takes nothing.
     """
 
+    rows = 0  # that came since the subscription, from the first snapshot on
+    sequence: Any = None  # v5's number of the last row
+    _timestamp: Any = ""  # of the last row
+    _open = True  # whether there is a subscription that feeds the book
+    _reason = "no snapshot yet"  # why the book is not ready; "" when it is
+
     def __init__(
-        self, whole: bool = False, signed: bool = False, doubt: Callable[[], str] = lambda: "", depth: int | None = None
+        self,
+        whole: bool = False,
+        signed: bool = False,
+        doubt: Callable[[], str] = lambda: "",
+        depth: int | None = None,
     ):
-        super().__init__(())
         self.whole = whole
         self.depth = depth  # levels a side that `take` returns, if not the changes
-        self.rows = 0  # that came since the subscription, from the first snapshot on
         self._doubt = doubt  # asked at each reading: why not to trust the book now, or ""
-        self._lock = threading.RLock()  # guards all below: one thread applies, any may read
-        self._open = True  # whether there is a subscription that feeds the book
-        self._reason = "no snapshot yet"  # why the book is not ready; "" when it is
-        self._timestamp: Any = ""  # of the last row
-        self.sequence: Any = None  # v5's number of the last row
+        self._lock = threading.RLock()  # guards all else: one thread applies, any may read
         lowest = -inf if signed else 0.0
         self._bids, self._asks = BookSide(-1, lowest), BookSide(1, lowest)
 
@@ -2204,7 +2184,7 @@ class OrderBook(Keeper):
             self._open, self._reason = False, reason
 
     def take(self, rows: Rows, action: str) -> Rows:
-        """Apply the rows of a message. Returns those that were, or the best `depth` levels after each."""
+        """Apply a message's rows. Returns those taken, or the best `depth` levels after each."""
         taken = []
         for row in rows:
             with self._lock:
@@ -2223,8 +2203,8 @@ class OrderBook(Keeper):
 
         {"asks":[["83725.9","1712.41","0","92"]],"bids":[],"ts":"1791369351001","seqId":10,"prevSeqId":-1}
 
-        A level starts with price and size; size 0 deletes it. In v1 the first row of a subscription is the book.
-        Nothing is taken by a closed book, and no update before the first snapshot.
+        A level starts with price and size; size 0 deletes it. In v1 the first row of a subscription
+        is the book. A closed book takes nothing, an open one no update before the first snapshot.
         """
         with self._lock:
             whole = action == "snapshot" or self.whole or not (self.rows or action)
@@ -2232,15 +2212,7 @@ class OrderBook(Keeper):
                 return
             self.rows += 1
             try:
-                if whole:
-                    self._bids.replace(row["bids"])
-                    self._asks.replace(row["asks"])
-                    self.sequence = row.get("seqId")
-                else:
-                    self._change(row)
-                self._check(row, whole)
-                self._timestamp = row.get("ts") or row.get("timestamp") or ""
-                self._reason = ""
+                self._follow(row, whole)
             except (BookOutOfSync, *ODD_ROW) as error:
                 raise self._distrust(error) from None
 
@@ -2251,34 +2223,37 @@ class OrderBook(Keeper):
 
     @property
     def timestamp(self) -> str | int:
-        """The exchange's time of the last message: ms in v1 and v5, ISO 8601 in v3; "" if it had none."""
-        with self._lock:
-            self.top(0)  # raises unless the book is ready
-            return self._timestamp if isinstance(self._timestamp, str | int) else ""
+        """The last message's time: ms in v1 and v5, ISO 8601 in v3; "" if it had none."""
+        self.top(0)  # raises unless the book is ready
+        return self._timestamp if isinstance(self._timestamp, str | int) else ""
 
     @property
     def best_bid(self) -> tuple[str, str] | None:
         """Price and size of the highest bid, as sent; None if nobody bids."""
-        bids, _ = self.top(1)
-        return (bids[0][0], bids[0][1]) if bids else None
+        for price, size in self.top(1)[0]:
+            return price, size
+        return None
 
     @property
     def best_ask(self) -> tuple[str, str] | None:
         """Price and size of the lowest ask, as sent; None if nobody asks."""
-        _, asks = self.top(1)
-        return (asks[0][0], asks[0][1]) if asks else None
+        for price, size in self.top(1)[1]:
+            return price, size
+        return None
 
     @property
     def mid(self) -> float | None:
-        """The middle between best bid and best ask, computed exactly, then rounded; None if one-sided."""
-        bids, asks = self.top(1)
-        return float((Decimal(bids[0][0]) + Decimal(asks[0][0])) / 2) if bids and asks else None
+        """Between best bid and ask, computed exactly, then rounded; None if one-sided."""
+        for bid, ask in zip(*self.top(1)):
+            return float((Decimal(bid[0]) + Decimal(ask[0])) / 2)
+        return None
 
     @property
     def spread(self) -> float | None:
         """Best ask less best bid, computed exactly, then rounded; None if one-sided."""
-        bids, asks = self.top(1)
-        return float(Decimal(asks[0][0]) - Decimal(bids[0][0])) if bids and asks else None
+        for bid, ask in zip(*self.top(1)):
+            return float(Decimal(ask[0]) - Decimal(bid[0]))
+        return None
 
     @property
     def crossed(self) -> bool:
@@ -2286,17 +2261,15 @@ class OrderBook(Keeper):
         spread = self.spread
         return spread is not None and spread <= 0
 
-    def top(self, n: int) -> tuple[list[list[str]], list[list[str]]]:
-        """The best n bids and asks, best first, each [price, size] as sent. The lists are the caller's."""
+    def top(self, n: int) -> tuple[Levels, Levels]:
+        """The best n bids and asks, best first, [price, size] as sent. The lists are the caller's."""
         with self._lock:
             reason = self._reason or self._doubt()
             if reason:
                 raise BookOutOfSync(reason)
             return self._best(n)
 
-    # Under the lock.
-
-    def _best(self, n: int) -> tuple[list[list[str]], list[list[str]]]:
+    def _best(self, n: int) -> tuple[Levels, Levels]:
         try:
             bids, asks = self._bids.top(n), self._asks.top(n)
             if not sum(map(float, [size for _, size in bids + asks])) < inf:
@@ -2311,30 +2284,35 @@ class OrderBook(Keeper):
         self._reason = printable_text(what)
         return BookOutOfSync(self._reason)
 
-    def _change(self, row: Any) -> None:
-        """An update; documented (prevSeqId, seqId): (10,15) (15,15: keep-alive) (15,3: maintenance) (3,5)."""
-        if self._reason:
-            raise BookOutOfSync(self._reason)
-        if "seqId" in row or self.sequence is not None:
-            if row["prevSeqId"] != self.sequence:
-                raise BookOutOfSync(f"sequence gap: {row['prevSeqId']} does not follow {self.sequence}")
-            self.sequence = row["seqId"]
-        self._bids.change(row["bids"])
-        self._asks.change(row["asks"])
+    def _follow(self, row: Any, whole: bool) -> None:
+        """Take a whole book, or a change, of which v5 numbers the one before and itself.
 
-    def _check(self, row: Any, whole: bool) -> None:
-        """Raise BookOutOfSync if the checksum is wrong, or bid and ask cross and nothing vouches for that."""
+        Documented (prevSeqId, seqId): (10,15) (15,15: keep-alive) (15,3: maintenance) (3,5).
+        """
+        if whole:
+            self._bids.replace(row["bids"])
+            self._asks.replace(row["asks"])
+        elif self._reason:
+            raise BookOutOfSync(self._reason)
+        elif (before := row.get("prevSeqId")) != self.sequence:
+            raise BookOutOfSync(f"sequence gap: {before} does not follow {self.sequence}")
+        else:
+            self._bids.change(row["bids"])
+            self._asks.change(row["asks"])
+        self.sequence = row.get("seqId")
         # Of v3, and of v5 until June 2026, now 0: CRC32 of the best 25, bid and ask in turn, as sent.
         checksum = row.get("checksum")
         if checksum not in (None, 0, "", "0"):
             pairs = zip_longest(self._bids.top(25), self._asks.top(25), fillvalue=())
-            text = ":".join([":".join((*bid, *ask)) for bid, ask in pairs])
+            text = ":".join([part for pair in pairs for level in pair for part in level])
             if zlib.crc32(text.encode()) != int(checksum) & 0xFFFFFFFF:
                 raise BookOutOfSync("checksum mismatch")
-        elif not whole and self.sequence is None:
-            bids, asks = self._bids.top(1), self._asks.top(1)
-            if bids and asks and float(bids[0][0]) >= float(asks[0][0]):
-                raise BookOutOfSync(f"crossed: bid {bids[0][0]}, ask {asks[0][0]}")
+        elif not whole and self.sequence is None:  # nothing vouches for it
+            for (bid, _), (ask, _) in zip(self._bids.top(1), self._asks.top(1)):
+                if float(bid) >= float(ask):
+                    raise BookOutOfSync(f"crossed: bid {bid}, ask {ask}")
+        self._timestamp = row.get("ts") or row.get("timestamp") or ""
+        self._reason = ""
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -2380,7 +2358,6 @@ class TradeSeries(Keeper):
         self.first = 0  # number of the first row; nothing is known of what came before
         self.time = 0  # of the last row, in ms
         self.holes: list[SeriesHole] = []  # another list after each change: the filler reads it
-        self.dropped = False  # the user gave the channel up
         self.resumed: int | None = None  # what `last` was when asked for; -1 once a row came, or a look began
         self.looking = False  # REST is being asked for the newest rows
         self.holding, self.held = False, list[Any]()  # whether rows wait for the history before them, and these
@@ -2389,9 +2366,6 @@ class TradeSeries(Keeper):
 
     def open(self) -> None:
         self.since, self.resumed = inf, self.last
-
-    def drop(self) -> None:
-        self.dropped = True
 
     def take(self, rows: Rows, action: str = "") -> Rows:
         """The rows of a message that did not come before. Nearly all just follow, at little cost."""
@@ -2854,10 +2828,11 @@ recent_signatures: deque[str] = deque(maxlen=16)  # one is good for 30 s
 
 def hide_secret(secret: str) -> None:
     """Keep a secret out of what is printed, in JSON, in JSON in JSON, and in a URL, too."""
-    if len(secret) >= 4:  # no key of the exchange is as short, and every "a" would become ***
+    if len(secret) >= 4:  # no key is as short, and every "a" would become ***
         in_json = to_json(secret)[1:-1]
-        spellings = {*known_secrets, secret, in_json, to_json(in_json)[1:-1], quote_url(secret, safe="")}
-        known_secrets[:] = sorted(spellings, key=len, reverse=True)  # or a part of one could be left
+        spellings = {secret, in_json, to_json(in_json)[1:-1], quote_url(secret, safe="")}
+        # The longest first, or a part of one could be left.
+        known_secrets[:] = sorted(spellings.union(known_secrets), key=len, reverse=True)
 
 
 def mask_secrets(text: str) -> str:
@@ -2867,10 +2842,9 @@ def mask_secrets(text: str) -> str:
 
 
 def mask_record(record: logging.LogRecord) -> bool:
-    if known_secrets or recent_signatures:
-        record.msg, record.args = mask_secrets(record.getMessage()), None
-        if record.exc_info:
-            record.exc_text = mask_secrets(logging.Formatter().formatException(record.exc_info))
+    record.msg, record.args = mask_secrets(record.getMessage()), None
+    if record.exc_info:
+        record.exc_text = mask_secrets(logging.Formatter().formatException(record.exc_info))
     return True
 
 
@@ -2884,7 +2858,7 @@ class Credentials:
 
     def __init__(self, api_key: str, secret_key: str, passphrase: str = ""):
         self.api_key, self.secret_key, self.passphrase = api_key, secret_key, passphrase
-        for secret in (api_key, secret_key, passphrase):
+        for secret in vars(self).values():
             hide_secret(secret)
 
     def __repr__(self) -> str:
@@ -2914,7 +2888,7 @@ class OrderError(Exception):
             leg_code, leg_message = str(leg.get("sCode", "0")), str(leg.get("sMsg", ""))
             more = f" (subCode {leg['subCode']})" if leg.get("subCode") else ""
             texts.append(reason_of(leg_code, leg_message) + more)
-            if leg_code != "0" and self.code in ("", "0", "1", "2"):  # which say that some failed
+            if leg_code != "0" and self.code in ("", "0", "1", "2"):  # some failed
                 self.code, self.message = leg_code, leg_message
         fate = ": its fate is unknown, ask the exchange before sending it again" if unknown else ""
         super().__init__(mask_secrets("; ".join(filter(None, texts)) + fate))
@@ -2923,24 +2897,25 @@ class OrderError(Exception):
 class Login:
     """A client's login, once on each connection."""
 
+    worked = done = False  # accepted on an earlier connection; on this one
+    pending = 0.0  # monotonic: when the login under way is late; 0 if none is
+    why = "not logged in"  # why no order can leave, if none can
+    wait = 0.0  # seconds from the latest refusal to the next try
+    ahead = 0.0  # seconds that the exchange's clock is ahead of this one
+
     def __init__(
         self, dialect: Dialect, credentials: Credentials | None, urls: list[str], direct: bool, for_orders: bool = False
     ):
         self.dialect = dialect
         self.credentials = credentials or Credentials.from_environment()
         self.for_orders = for_orders  # whether to log in though no channel needs it
-        self.complete = threading.Event()  # the channels are asked for, too: orders may go
-        self.worked = self.done = False  # accepted on an earlier connection; on this one
-        self.why = "not logged in"  # why no order can leave, if none can
-        self.wait = 0.0  # seconds from the latest refusal to the next try
-        self.ahead = 0.0  # seconds that the exchange's clock is ahead of this one
+        self.complete = threading.Event()  # channels are asked for, too: orders may go
         self._unsafe = ""  # a URL over which others could read the keys
         for url in urls:
             parts = urlsplit(url)
             hide_secret(parts.password or "")
             if parts.scheme != "wss" and not (direct and is_loopback(parts.hostname or "")):
                 self._unsafe = url
-        self.reset()
 
     def demand(self, what: str) -> None:
         """Raise ValueError without keys, or where others could read them on their way."""
@@ -2953,10 +2928,9 @@ class Login:
             raise ValueError(f"{what}: keys are not sent over {passwordless(self._unsafe)}, use wss://")
 
     def reset(self) -> None:
-        self.worked = self.worked or self.done
-        self.done = False
+        self.worked |= self.done
+        self.done, self.pending = False, 0.0
         self.complete.clear()
-        self.pending = 0.0  # monotonic: when the login under way is late; 0 if none is
 
     def learn_time(self, date: str) -> None:
         """Learn from a handshake's Date, in whole seconds, how far this clock is off."""
@@ -2987,11 +2961,11 @@ class Login:
     def refused(self, event: WireEvent) -> Exception:
         """An error that ends the run, or a reason to wait and try again."""
         sent = "\n".join((*known_secrets, *recent_signatures))
-        said = mask_secrets(re.split(r"[{\[]", event.message)[0])  # an echo of the whole login goes
+        said = mask_secrets(re.split(r"[{\[]", event.message)[0])  # no echo of it all
         said = re.sub(r"[\w+/]{4,}", lambda word: "***" if word[0] in sent else word[0], said)
         why = reason_of(event.code, printable_text(said, 70))
-        key = self.credentials.api_key[-4:]
-        self.why = mask_secrets(f"the exchange refused the login with the key …{key}: {why}")
+        key = f"the key …{self.credentials.api_key[-4:]}"
+        self.why = mask_secrets(f"the exchange refused the login with {key}: {why}")
         passes = event.code in TRANSIENT
         if not passes and not self.worked:
             return LoginError(self.why)
@@ -3007,14 +2981,15 @@ def decimal_digits(value: Any) -> str:
 
 def sendable_orders(op: str, args: Any, expires: float | None) -> list[Row]:
     """A copy of the orders of a request. Raises ValueError for what must not be sent."""
-    if op in ("order-algo", "cancel-algos"):
+    if "algo" in op:
         raise ValueError(f"{op}: the exchange documents it for REST alone")
-    may_expire = op in ("order", "batch-orders", "amend-order", "batch-amend-orders")
+    may_expire = re.fullmatch("order|amend-order|batch-orders|batch-amend-orders", op)
     if expires is not None and not (may_expire and 2.0 <= expires < inf):
         raise ValueError("expires is for orders and amendments, and at least 2 seconds")
     strict = JSONEncoder(allow_nan=False, default=decimal_digits)
     try:
-        orders: Rows = json_loads(strict.encode([args] if isinstance(args, dict) else list(args)))
+        text = strict.encode([args] if isinstance(args, dict) else list(args))
+        orders: Rows = json_loads(text)
         if any({"instId", "instIdCode"} <= {**order}.keys() for order in orders):
             raise ValueError("an order has instId or instIdCode, not both")
     except TypeError as error:
@@ -3041,7 +3016,8 @@ class Orders:
             if "instId" in order:
                 order["instIdCode"] = self._code(str(order.pop("instId")), leave_by)
         if monotonic() >= leave_by:
-            raise OrderError("", f"the instIdCode took all of {leave_by - began:g} s: nothing was sent")
+            late = f"the instIdCode took all of {leave_by - began:g} s"
+            raise OrderError("", f"{late}: nothing was sent")
         id = f"o{next(self._ids)}"
         message: Row = {"id": id, "op": op, "args": orders}
         if expires:
@@ -3069,17 +3045,19 @@ class Orders:
         waiting = self._answers.pop(event.id, None)
         if not waiting:
             return False
-        codes = {str(leg.get("sCode", "0")) for leg in event.rows if isinstance(leg, dict)} | {event.code}
+        legs = [leg for leg in event.rows if isinstance(leg, dict)]
+        codes = {event.code, *(str(leg.get("sCode", "0")) for leg in legs)}
         if "51001" in codes:  # an instIdCode may change: the next order looks it up again
             self._codes.clear()
-        unsure = bool(codes & {"50004", "51149", "64007"})  # neither success nor failure
-        failure = OrderError(event.code, event.message, event.rows, unsure)
+        unknown = bool(codes & {"50004", "51149", "64007"})  # neither success nor failure
+        failure = OrderError(event.code, event.message, event.rows, unknown)
         waiting.put(event.rows if codes == {"0"} else failure)
         return True
 
-    def lost(self, reason: str) -> None:
+    def lost(self) -> None:
+        lost = "the connection was lost before the answer came"
         for waiting in list(self._answers.values()):
-            waiting.put(OrderError("", reason, unknown=True))
+            waiting.put(OrderError("", lost, unknown=True))
 
     def _wait_for_login(self, end: float) -> None:
         """Wait for the first login; after that, an order leaves at once or not at all."""
@@ -3092,10 +3070,10 @@ class Orders:
         if instrument not in self._codes:
             try:
                 rows = self._rest.instruments(instrument, max(0.1, end - monotonic())) or []
-                codes = [int(row.get("instIdCode") or 0) for row in rows if row["instId"] == instrument]
-                if not codes or codes[0] <= 0:
+                codes = {row["instId"]: int(row.get("instIdCode") or 0) for row in rows}
+                if codes.get(instrument, 0) <= 0:
                     raise ValueError("the exchange's answer has none")
-                self._codes[instrument] = codes[0]
+                self._codes[instrument] = codes[instrument]
             except Exception as error:
                 why = f"no instIdCode for {instrument}: {explain(error, self._rest.server)}"
                 raise OrderError("", f"{why}: nothing was sent") from None
@@ -4883,7 +4861,7 @@ def replay_rows(ws: OkexWS, key: str, rows: Rows, received: float) -> None:
         return
     if entry.state != "confirmed":
         with table._lock:
-            table._enter(entry, "confirmed")
+            entry.enter("confirmed")
         ws._notify(SUBSCRIBED, entry.channel)
     ws._reader, ws.replayed_at = threading.current_thread(), received
     ws.counts["messages"] += 1

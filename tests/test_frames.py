@@ -170,25 +170,19 @@ def test_a_socket_that_is_not_ready_after_all_is_no_lost_connection(error, monke
     class Hesitant:
         """A socket that now and then has nothing after all, as TLS on Python 3.13 under load."""
 
-        def __init__(self, sock):
-            self.sock, self.calls = sock, 0
+        calls = 0
 
-        def __getattr__(self, name):
-            return getattr(self.sock, name)
+        def __init__(self, sock):
+            self.sock, self.fileno = sock, sock.fileno
 
         def recv(self, most):
-            self.calls += 1
-            if self.calls % 3 == 1:
+            Hesitant.calls += 1
+            if Hesitant.calls % 3 == 1:
                 raise error
             return self.sock.recv(64)
 
-    run = okex_ws.Reader.run
-
-    def hesitate(reader, *args):
-        reader.sock = Hesitant(reader.sock)
-        run(reader, *args)
-
-    monkeypatch.setattr(okex_ws.Reader, "run", hesitate)
+    receive = okex_ws.receive_chunk
+    monkeypatch.setattr(okex_ws, "receive_chunk", lambda ws, sock: receive(ws, Hesitant(sock)))
     texts = [json.dumps([n]) for n in range(300)]
     messages, _, _, counts = played(b"".join(map(frame, texts)) + frame(struct.pack("!H", 1000), CLOSE))
     assert messages == texts and counts["connects"] == 1

@@ -219,7 +219,7 @@ def test_what_was_confirmed_and_is_refused_is_asked_for_again(clock):
         subscriptions.refused(refusal("60029", channel=TRADES), "why")
         assert states(subscriptions) == {TRADES: "refused", "trades:NOPE": "refused"} and not subscriptions.hopeless
         if minutes == "reconnect":
-            subscriptions.restart("disconnected")
+            subscriptions.restart()
         elif minutes == "want":  # the user does not wait
             subscriptions.want(TRADES)
         else:
@@ -270,14 +270,14 @@ def test_of_a_shared_request_that_is_refused_each_channel_is_asked_for_by_itself
 
 def test_once_the_requests_of_an_hour_are_spent_another_connection_asks_for_what_waits():
     subscriptions, now = confirmed(BOOK), 1000.0
-    while subscriptions.spend_request(now):
-        pass
+    for _ in range(okex_ws.REQUESTS_PER_HOUR - 1):
+        assert subscriptions.spend_request(now)
     assert subscriptions.check(now) == []
     subscriptions.want(TRADES)
     assert subscriptions.take_due(now) == []
     with pytest.raises(Reconnect, match="480 requests an hour"):
         subscriptions.check(now)
-    subscriptions.restart("a new connection")
+    subscriptions.restart()
     assert subscriptions.check(now) == []
     assert asked(subscriptions.take_due(now)) == [("subscribe", [BOOK]), ("subscribe", [TRADES])]
 
@@ -352,17 +352,17 @@ def test_no_channel_is_forgotten_or_kept_and_none_is_open_but_while_its_rows_cou
         assert subscriptions.take_due(now) == []
         return requests
 
-    def restart(reason="disconnected"):
-        refused = {s for s in subscriptions if s.state == "refused" and not s.retry}  # and never was confirmed
-        subscriptions.restart(reason)
+    def restart():
+        refused = {s for s in subscriptions if s.state == "refused" and s.key not in subscriptions.proven}
+        subscriptions.restart()
         assert {*subscriptions.by_key} == wanted
         assert all(s.state == ("refused" if s in refused else "wanted") for s in subscriptions)
 
     def check():
         try:
             subscriptions.check(now)
-        except Reconnect as reason:
-            restart(str(reason))
+        except Reconnect:
+            restart()
 
     def row(subscription):
         assert not subscriptions.admit(subscription) or subscription.channel in wanted
