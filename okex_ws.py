@@ -1478,16 +1478,16 @@ class Dialect:
 
     name: str
     retired = ""  # when the exchange gave it up
-    URL: str
+    URL: str  # for a host and an endpoint, where there are several
     ping, pong = "ping", "pong"
     ping_every: float  # seconds; all drop a connection that was quiet for 30
     max_request = 4096  # bytes of arguments in one request
     passphrase = True  # whether its login takes one
     snapshots = True  # whether a book's first message can be told from a change
+    orders = False  # whether it takes orders over WebSocket
     BOOKS: re.Pattern[str]
     PLACES: dict[str, str]  # the words that may stand in a place of a kind's name, any if ""
-    orders = False  # whether it takes orders over WebSocket
-    login: Callable[["Credentials", float], str]  # the request, signed for this epoch second
+    LOGIN = ""  # what the values of a login are called
     _read: Callable[[Any], list[WireEvent]]
 
     def __init__(self, table: str):
@@ -1515,36 +1515,35 @@ class Dialect:
     def kind(self, channel: str) -> ChannelKind | None:
         return self.find(channel.partition(":")[0])[0]
 
-    def names(self, kind: ChannelKind, places: dict[str, str] | None = None) -> Iterator[str]:
+    def names(self, kind: ChannelKind, places: Options | None = None) -> Iterator[str]:
         """All names of a kind, the usual first; `places` has words for what may be any."""
-        names = [kind.name]
-        for place in re.findall("<(.+?)>", kind.name):
-            words = self.PLACES[place].split() or [(places or {}).get(place, place)]
-            names = [name.replace(f"<{place}>", word) for name in names for word in words]
-        return iter(names)
-
-    def url(self, channel: str, region: str, simulated: bool) -> str:
-        return self.URL
+        found = re.findall("<(.+?)>", kind.name)
+        words = [self.PLACES[place].split() or [(places or {}).get(place, place)] for place in found]
+        name = re.sub("<.+?>", "{}", kind.name)
+        return itertools.starmap(name.format, itertools.product(*words))
 
     def subscribe(self, channels: Sequence[str], id: str = "", credentials: "Credentials | None" = None) -> str:
-        return self._request("subscribe", channels, id)
+        return self._request("subscribe", channels, id, credentials)
 
     def unsubscribe(self, channels: Sequence[str], id: str = "") -> str:
         return self._request("unsubscribe", channels, id)
 
-    def _request(self, op: str, channels: Sequence[str], id: str) -> str:
+    def _request(self, op: str, channels: Sequence[str], id: str, keys: Any = None) -> str:
         return to_json({"op": op, "args": channels})
+
+    def login(self, credentials: "Credentials", now: float) -> str:
+        """A login of v3 or v5, signed for an epoch second by HMAC-SHA256 over a fixed request."""
+        second = str(int(now))
+        text = f"{second}GET/users/self/verify".encode()
+        digest = hmac.digest(credentials.secret_key.encode(), text, "sha256")
+        sign = base64.b64encode(digest).decode()
+        values = [credentials.api_key, credentials.passphrase, second, sign]
+        named = dict(zip(self.LOGIN.split(), values))
+        return to_json({"op": "login", "args": [named] if named else values})
 
     def private(self, channel: str) -> bool:
         kind = self.kind(channel)
         return bool(kind and kind.where.endswith("login"))
-
-    def _signed_values(self, credentials: "Credentials", now: float) -> list[str]:
-        """What a login of v3 or v5 has, signed by HMAC-SHA256 over a fixed request."""
-        second = str(int(now))
-        text = f"{second}GET/users/self/verify".encode()
-        digest = hmac.digest(credentials.secret_key.encode(), text, "sha256")
-        return [credentials.api_key, credentials.passphrase, second, base64.b64encode(digest).decode()]
 
     def key(self, channel: str) -> str:
         """The name of a channel in events, however its user spells it."""
@@ -1568,20 +1567,47 @@ class Dialect:
         except Exception as error:  # whatever odd JSON can raise
             return [WireEvent(text) if text in ("ping", "pong") else malformed_event(error)]
 
+    def _read_event(self, item: Row) -> WireEvent:
+        """What has no data: a confirmation, a refusal and the like.
+
+        v5: {"event":"error","code":"60018","msg":"… channel:books, instId:NOPE doesn't exist.","id":"7"}
+        v3: {"event":"error","errorCode":30040,"message":"Channel : spot/tickr doesn't exist"}
+        """
+        event, id = item.get("event"), str(item.get("id") or "")
+        message: Any = item.get("msg", item.get("message", ""))
+        match event:
+            case "ping" | "pong":
+                return WireEvent(event)
+            case "subscribe" | "unsubscribe":
+                channel = V5.channel(item["arg"]) if "arg" in item else str(item["channel"])
+                return WireEvent("confirmed" if event == "subscribe" else "ended", channel, id)
+            case "login" if item.get("code") == "0" or str(item.get("success")).lower() == "true":
+                return WireEvent("login")
+            case "login" | "error":
+                code = str(item["code"] if "code" in item else item["errorCode"])
+                # It may echo the request, and its id there alone: Invalid request: {\"id\":\"o1\", …}
+                echoed = re.search(r'"id\\*"\s*:\s*\\*"([A-Za-z0-9]{1,32})\\*"', message)
+                id = id or (echoed[1] if echoed else "")
+                if code in ("30042", "60031") and not id:  # we are logged in
+                    return WireEvent("login")
+                named = re.search(r"[Cc]hannel ?:? ?(\S.*?) doesn't exist", message)
+                name, _, pairs = named[1].replace(" ", "").partition(",") if named else ("", "", "")
+                channel = self.key(f"{name}:{pairs.replace(':', '=')}".rstrip(":"))
+                return WireEvent("refused", channel, id, code, message)
+            case "notice":
+                return WireEvent("notice", code=str(item.get("code", "")), message=str(message))
+            case "channel-conn-count":
+                message = f"{item['connCount']} connections are subscribed to {item['channel']}"
+                return WireEvent("notice", code=event, message=message)
+            case "channel-conn-count-error":  # confirmed before, now dead (docs-v5)
+                message = f"{item['connCount']} connections are subscribed"
+                return WireEvent("refused", str(item["channel"]), code=event, message=message)
+        what = f"event {event}" if event else f"object with {', '.join(item)}"
+        return WireEvent("unknown", message=what)
+
 
 def malformed_event(error: Exception) -> WireEvent:
     return WireEvent("malformed", message=f"{type(error).__name__}: {error}")
-
-
-def unknown_event(item: Row) -> WireEvent:
-    event = f"event {item['event']}" if item.get("event") else f"object with {', '.join(item)}"
-    return WireEvent("unknown", message=event)
-
-
-def refusal_event(code: str, message: str, channel: str = "", id: str = "") -> WireEvent:
-    if not id and code in ALREADY:
-        return WireEvent("login")
-    return WireEvent("refused", channel, id, code, message)
 
 
 class OkexV1(Dialect):
@@ -1606,16 +1632,13 @@ class OkexV1(Dialect):
         "bar": "1min 3min 5min 15min 30min 1hour 2hour 4hour 6hour 12hour day 3day week",
     }
 
-    def subscribe(self, channels: Sequence[str], id: str = "", credentials: "Credentials | None" = None) -> str:
-        requests: list[Row] = []
-        for channel in channels:
-            requests.append({"event": "addChannel", "channel": channel})
-            if credentials and self.private(channel):
-                requests[-1]["parameters"] = self._signed(credentials)
+    def _request(self, op: str, channels: Sequence[str], id: str, keys: Any = None) -> str:
+        event = "addChannel" if op == "subscribe" else "removeChannel"
+        requests: list[Row] = [{"event": event, "channel": channel} for channel in channels]
+        for request in requests:
+            if keys and self.private(request["channel"]):
+                request["parameters"] = self._signed(keys)
         return to_json(requests)
-
-    def unsubscribe(self, channels: Sequence[str], id: str = "") -> str:
-        return to_json([{"event": "removeChannel", "channel": channel} for channel in channels])
 
     def sign(self, parameters: dict[str, str], secret_key: str) -> str:
         """MD5 over the parameters in order and the secret, in upper case."""
@@ -1625,9 +1648,9 @@ class OkexV1(Dialect):
     def login(self, credentials: "Credentials", now: float) -> str:
         return to_json({"event": "login", "parameters": self._signed(credentials)})
 
-    def _signed(self, credentials: "Credentials") -> dict[str, str]:
-        parameters = {"api_key": credentials.api_key}
-        return parameters | {"sign": self.sign(parameters, credentials.secret_key)}
+    def _signed(self, keys: "Credentials") -> dict[str, str]:
+        parameters = {"api_key": keys.api_key}
+        return parameters | {"sign": self.sign(parameters, keys.secret_key)}
 
     def _read(self, message: Any) -> list[WireEvent]:
         events = []
@@ -1643,22 +1666,20 @@ class OkexV1(Dialect):
         if rows.__class__ is list and channel and channel.__class__ is str:
             return new_event(("data", channel, "", "", "", rows, ""))
         if "data" not in item:
-            event = item.get("event")
-            return WireEvent(event) if event in ("ping", "pong") else unknown_event(item)
-        answer = rows if isinstance(rows, dict) else {}
-        told = item.get("success", answer.get("result"))
-        if told is not None and str(told).lower() == "false":
+            return self._read_event(item)
+        answer = rows if rows.__class__ is dict else {}
+        if str(item.get("success", answer.get("result"))).lower() == "false":
             # {"channel":"ok_sub_spot_usd_btc_depth","data":{"result":false,"error_msg":"…","error_code":20103}}
             name = "" if channel == "login" else answer.get("channel", channel)
             code = item.get("errorcode", answer.get("error_code", ""))
-            return refusal_event(str(code), str(answer.get("error_msg", "")), str(name))
+            return WireEvent("refused", str(name), "", str(code), str(answer.get("error_msg", "")))
         if channel in ("addChannel", "removeChannel"):
             return WireEvent("confirmed" if channel == "addChannel" else "ended", str(rows["channel"]))
         if channel == "login":
             return WireEvent("login")
-        if not channel or not isinstance(channel, str):
+        if not channel or channel.__class__ is not str:
             raise ValueError("data without a channel")
-        if not isinstance(rows, dict):
+        if rows.__class__ is not dict:
             # {"channel":"btc_forecast_price","timestamp":"1490341322021","data":"998.8"}: unasked for
             rows = {name: item[name] for name in item if name not in ("channel", "binary")}
         for side in ("bids", "asks"):
@@ -1686,44 +1707,24 @@ class OkexV3(Dialect):
         "held": "futures swap option",
         "seconds": "60 180 300 900 1800 3600 7200 14400 21600 43200 86400 604800",
     }
-    UNFILTERED = {"futures/instruments", "system/status"}
-    BY_UNDERLYING = {f"option/{kind}" for kind in "account instruments order order_algo position summary".split()}
-
-    def login(self, credentials: "Credentials", now: float) -> str:
-        return to_json({"op": "login", "args": self._signed_values(credentials, now)})
+    BY_UNDERLYING = re.compile("option/(account|instruments|order|order_algo|position|summary)")
 
     def _read(self, item: Any) -> list[WireEvent]:
-        if "table" in item:
-            action = {"partial": "snapshot", "update": "update"}.get(item.get("action", ""), "")
-            by_channel: dict[str, Rows] = {}
-            for row in item["data"]:
-                by_channel.setdefault(self._channel(item["table"], row), []).append(row)
-            return [WireEvent("data", name, "", "", "", rows, action) for name, rows in by_channel.items()]
-        return [self._read_event(item)]
-
-    def _read_event(self, item: Row) -> WireEvent:
-        """{"event":"error","message":"Channel : spot/tickr doesn't exist","errorCode":30040}"""
-        code, message = str(item.get("errorCode", "")), str(item.get("message", ""))
-        match item.get("event"):
-            case "subscribe":
-                return WireEvent("confirmed", str(item["channel"]))
-            case "unsubscribe":
-                return WireEvent("ended", str(item["channel"]))
-            case "login":
-                accepted = str(item["success"]).lower() == "true"
-                return WireEvent("login") if accepted else refusal_event(code, message)
-            case "error":
-                named = re.search(r"Channel\s*:?\s+(\S+)", message)
-                return refusal_event(str(item["errorCode"]), message, named[1] if named else "")
-        return unknown_event(item)
+        if "table" not in item:
+            return [self._read_event(item)]
+        action = item.get("action", "").replace("partial", "snapshot")
+        by_channel = defaultdict[str, Rows](list)
+        for row in item["data"]:
+            by_channel[self._channel(item["table"], row)].append(row)
+        return [WireEvent("data", name, "", "", "", rows, action) for name, rows in by_channel.items()]
 
     def _channel(self, table: str, row: Any) -> str:
-        if table in self.UNFILTERED:
+        if table in ("futures/instruments", "system/status"):
             return table
         keys = ("instrument_id", "currency", "underlying")
         # futures/account: {"BTC":{"equity":"997.4", …}}
         found = next((row[key] for key in keys if key in row), None) or next(iter(row), "")
-        if table in self.BY_UNDERLYING:  # BTC-USD-190927-12500-C is of BTC-USD
+        if self.BY_UNDERLYING.fullmatch(table):  # BTC-USD-190927-12500-C is of BTC-USD
             found = family_of(str(row.get("underlying", found)))
         if table == "spot/order_algo":  # which may say ltc_usdt
             found = str(found).upper().replace("_", "-")
@@ -1737,6 +1738,7 @@ class OkxV5(Dialect):
     """
 
     name = "v5"
+    URL = "{}/ws/v5/{}"
     ping_every = 20.0
     max_request = 64 << 10
     BOOKS = re.compile(r"(sprd-)?(books(50)?(-l2-tbt|-elp|-rpi(-tbt)?)?(-all)?|(?P<whole>books5|bbo-tbt)):.+")
@@ -1744,26 +1746,20 @@ class OkxV5(Dialect):
         "bar": "1m 1s 3m 5m 15m 30m 1H 2H 4H 6H 12H 1D 2D 3D 5D 1W 1M 3M"
         " 6Hutc 12Hutc 1Dutc 2Dutc 3Dutc 5Dutc 1Wutc 1Mutc 3Mutc"
     }
-    ORDERS = re.compile(r"((sprd-|grid-sub-)?orders(-algo)?|grid-orders-\w+|algo-[\w-]+)(:|$)")
     PLACES["longer"] = PLACES["bar"].replace("1s ", "")  # bars
+    LOGIN = "apiKey passphrase timestamp sign"
+    ORDERS = re.compile(r"((sprd-|grid-sub-)?orders(-algo)?|grid-orders-\w+|algo-[\w-]+)(:|$)")
     NOT_IDENTITY = ("channel", "uid", "connId", "extraParams")  # which no push or each may have
+    BESIDE = ("eventType", "curPage", "lastPage")  # beside a push's data, and of its rows
     orders = True
-
-    def url(self, channel: str, region: str, simulated: bool) -> str:
-        if region not in REGIONS:
-            raise ValueError(f"no region {region!r}: choose one of {', '.join(REGIONS)}")
-        kind = self.kind(channel)
-        path = kind.where.partition(",")[0] if kind else "public"
-        return f"{REGIONS[region][simulated]}/ws/v5/{path}"
 
     def argument(self, channel: str) -> dict[str, str]:
         """The object that the exchange takes for a channel like orders:instType=ANY."""
         name, _, rest = channel.partition(":")
-        if "=" in rest:
-            pairs = (pair.partition("=") for pair in re.split(r",(?=\w+=)", rest))
-            return {"channel": name} | {key: value for key, _, value in pairs}
-        key = "sprdId" if name.startswith("sprd-") else "instId"
-        return {"channel": name, key: rest} if rest else {"channel": name}
+        if rest and "=" not in rest:
+            rest = f"{'sprdId' if name.startswith('sprd-') else 'instId'}={rest}"
+        pairs = re.findall(r"(\w+)=(.*?)(?=,\w+=|$)", rest)
+        return {"channel": name, **dict(pairs)}
 
     def channel(self, arg: dict[str, str]) -> str:
         """The inverse of `argument`, the same for every order of the keys."""
@@ -1777,17 +1773,11 @@ class OkxV5(Dialect):
 
     def covers(self, key: str, subscribed: str) -> bool:
         """The exchange may echo fewer filters: liquidation-orders loses its instFamily."""
-        alike = key.partition(":")[0] == subscribed.partition(":")[0]
-        return alike and self.argument(key).items() <= self.argument(subscribed).items()
+        return self.argument(key).items() <= self.argument(subscribed).items()
 
-    def _request(self, op: str, channels: Sequence[str], id: str) -> str:
+    def _request(self, op: str, channels: Sequence[str], id: str, keys: Any = None) -> str:
         request = {"op": op, "args": [self.argument(channel) for channel in channels]}
         return to_json({"id": id, **request} if id else request)
-
-    def login(self, credentials: "Credentials", now: float) -> str:
-        names = ("apiKey", "passphrase", "timestamp", "sign")
-        values = self._signed_values(credentials, now)
-        return to_json({"op": "login", "args": [dict(zip(names, values))]})
 
     def instrument_type(self, id: str) -> str:
         """SPOT, SWAP, FUTURES, OPTION or EVENTS, by the form of a name."""
@@ -1813,45 +1803,17 @@ class OkxV5(Dialect):
                     return [WireEvent("data", f"{channel}:{row['instId']}", rows=[row]) for row in rows]
             if len(item) > 2 and "action" not in item:
                 # {"arg":{…},"eventType":"snapshot","curPage":1,"lastPage":true,"data":[{…}]}
-                beside = {name: item[name] for name in ("eventType", "curPage", "lastPage") if name in item}
-                if not rows and item.get("eventType") == "snapshot":
-                    rows = [{}]  # nothing stands, and a row says so
-                rows = [{**beside, **row} if isinstance(row, dict) else row for row in rows]
+                beside = {name: item[name] for name in self.BESIDE if name in item}
+                if beside.get("eventType") == "snapshot":
+                    rows = rows or [{}]  # nothing stands, and a row says so
+                if beside:
+                    rows = [beside | row for row in rows]
             return [new_event(("data", channel, "", "", "", rows, item.get("action", "")))]
         if "op" in item and "event" not in item:
             answer = str(item["id"]), str(item["code"]), str(item.get("msg", ""))
-            rows = rows if isinstance(rows, list) else []
+            rows = rows if rows.__class__ is list else []
             return [WireEvent("reply", "", *answer, rows, str(item["op"]))]
         return [self._read_event(item)]
-
-    def _read_event(self, item: Any) -> WireEvent:
-        event, id = item.get("event"), str(item.get("id") or "")
-        code, message = str(item.get("code", "")), str(item.get("msg", ""))
-        match event:
-            case "subscribe":
-                return WireEvent("confirmed", self.channel(item["arg"]), id)
-            case "unsubscribe":
-                return WireEvent("ended", self.channel(item["arg"]), id)
-            case "login" if code == "0":
-                return WireEvent("login")
-            case "login" | "error":
-                # {"event":"error","code":"60018","msg":"… channel:books, instId:NOPE doesn't exist."}
-                # It may echo the request, and its id there alone: Invalid request: {\"id\":\"o1\", …}
-                echoed = re.search(r'"id\\*"\s*:\s*\\*"([A-Za-z0-9]{1,32})\\*"', item.get("msg", ""))
-                named = re.search(r"channel: ?[\w-]+.*?(?= doesn't exist)", message)
-                pairs = re.findall(r"(\w+): ?([^\s,]+)", named[0]) if named else ()
-                channel = self.channel(dict(pairs)) if pairs else ""
-                id = id or (echoed[1] if echoed else "")
-                return refusal_event(str(item["code"]), message, channel, id)
-            case "notice":
-                return WireEvent("notice", code=code, message=message)
-            case "channel-conn-count":
-                message = f"{item['connCount']} connections are subscribed to {item['channel']}"
-                return WireEvent("notice", code=event, message=message)
-            case "channel-conn-count-error":  # confirmed before, now dead (docs-v5)
-                message = f"{item['connCount']} connections are subscribed"
-                return WireEvent("refused", str(item["channel"]), code=event, message=message)
-        return unknown_event(item)
 
 
 # Every documented kind of channel (v5: November 2026), by endpoint, with the cells of ChannelKind.
@@ -1998,23 +1960,13 @@ def passwordless(url: str) -> str:
     return re.sub(r"//.*@", "//", url)
 
 
-def port_of(url: str, default: int = 0) -> int:
+def port_of(url: str) -> int | None:
     """The port in a URL. Raises ValueError, without the password that urlsplit would show."""
     try:
-        number = urlsplit(url).port
+        return urlsplit(url).port
     except ValueError:
         hint = "/ ? # in a password are written %2F %3F %23"
         raise ValueError(f"{passwordless(url)} has no valid port; {hint}") from None
-    return default if number is None else number
-
-
-def lines_of(channel: str, url: str | Sequence[str] | None, region: str, simulated: bool) -> list[str]:
-    """All URLs of a channel's endpoint. Raises ValueError if they have not the same path."""
-    urls = [url] if url is None or isinstance(url, str) else url
-    lines = dict.fromkeys(endpoint_of(channel, each, region, simulated) for each in urls)
-    if len({urlsplit(line).path for line in lines}) > 1:
-        raise ValueError(f"the same path on all hosts, please: {', '.join(map(passwordless, lines))}")
-    return list(lines)
 
 
 def origin_of(url: str) -> str:
@@ -2022,18 +1974,31 @@ def origin_of(url: str) -> str:
     return "{}://{}".format(*urlsplit(url))
 
 
+def lines_of(channel: str, url: str | Sequence[str] | None, region: str, simulated: bool) -> list[str]:
+    """All URLs of a channel's endpoint. Raises ValueError if they have not the same path."""
+    if region not in REGIONS:
+        raise ValueError(f"no region {region!r}: choose one of {', '.join(REGIONS)}")
+    dialect = dialect_of(channel)
+    kind = dialect.kind(channel)
+    place = kind.where.partition(",")[0] if kind else "public"
+    own = dialect.URL.format(REGIONS[region][simulated], place)
+    lines = list[str]()
+    for line in [url] if isinstance(url, str) else url or [own]:
+        parts = urlsplit(line)
+        if parts.scheme not in ("ws", "wss") or not parts.hostname or port_of(line) == 0:
+            raise ValueError(f"{passwordless(line)} is not a WebSocket URL, like wss://HOST")
+        whole = parts.path.strip("/")
+        lines.append(line if whole else parts._replace(path=urlsplit(own).path).geturl())
+    if len({urlsplit(line).path for line in lines}) > 1:
+        raise ValueError(f"the same path on all hosts, please: {', '.join(map(passwordless, lines))}")
+    return list(dict.fromkeys(lines))
+
+
 def endpoint_of(
     channel: str, url: str | Sequence[str] | None = None, region: str = "global", simulated: bool = False
 ) -> str:
     """The URL to connect to for a channel, the first of several; without a path, it gets the exchange's."""
-    own = dialect_of(channel).url(channel, region, simulated)
-    if url is None:
-        return own
-    url = url if isinstance(url, str) else url[0]
-    parts = urlsplit(url)
-    if parts.scheme not in ("ws", "wss") or not parts.hostname or not port_of(url, 443):
-        raise ValueError(f"{passwordless(url)} is not a WebSocket URL, like wss://HOST")
-    return url if parts.path.strip("/") else parts._replace(path=urlsplit(own).path).geturl()
+    return lines_of(channel, url, region, simulated)[0]
 
 
 def columns_of(channel: str) -> tuple[str, ...]:
@@ -2090,7 +2055,6 @@ the API key was changed or deleted | 4007
     for code in codes.split()
 }
 MISNAMED = {"60018", "30040", "10015", "20103"}  # there is no such channel
-ALREADY = {"30042", "60031"}  # we are logged in
 # Refusals that pass by themselves.
 TRANSIENT = set("20014 20049 30026 30043 50001 50011 50013 50026 50061 60014 63999 64007".split())
 
@@ -3136,7 +3100,7 @@ def explain(error: BaseException, url: str, proxy: Options | None = None) -> str
         return f"the proxy failed: {detail}"
     if isinstance(error, ssl.SSLError):
         detail = re.sub(r"^\[.*?\] | \(_ssl.*", "", detail)  # [SSL: WRONG_VERSION_NUMBER] … (_ssl.c:1006)
-        plain = "" if port_of(url) in (0, 443, 8443) else "; does it speak ws://?"
+        plain = "" if port_of(url) in (None, 443, 8443) else "; does it speak ws://?"
         return f"TLS with {host} failed: {detail}{plain}"
     if isinstance(error, ConnectionRefusedError):
         return f"{next_hop} refused the connection"
