@@ -1460,17 +1460,16 @@ class ChannelKind(NamedTuple):
     """A row of the tables of channels, which say all that depends on the kind of channel."""
 
     where: str  # v5: its endpoint; and whether it needs a login
-    name: str  # before the colon; <bar> and the like stand for words of PLACES
+    name: str  # before the colon; <bar> and the like stand for the words of these places
     argument: str  # an example of what follows the colon; with `=` if it must be there
     what: str  # what it carries; gone: in no document any more
     columns: str  # the main values of a row; in brackets all, if rows are bare lists
     more: str = "SPOT SWAP FUTURES OPTION"  # v5: what it takes; v3, v1: what carries it today
 
 
-def table_rows(text: str) -> Iterator[list[str]]:
+def table_rows(text: str) -> list[list[str]]:
     """The cells of each row, a line; " | " is between cells, an indented line goes on."""
-    for line in re.sub(r"\n +", " ", text).strip().splitlines():
-        yield line.split(" | ")
+    return [line.split(" | ") for line in re.sub(r"\n +", " ", text).strip().splitlines()]
 
 
 class Dialect:
@@ -1486,15 +1485,18 @@ class Dialect:
     snapshots = True  # whether a book's first message can be told from a change
     orders = False  # whether it takes orders over WebSocket
     BOOKS: re.Pattern[str]
-    PLACES: dict[str, str]  # the words that may stand in a place of a kind's name, any if ""
     LOGIN = ""  # what the values of a login are called
     _read: Callable[[Any], list[WireEvent]]
 
     def __init__(self, table: str):
         self.known: list[ChannelKind] = []
+        self.places: dict[str, str] = {}  # the words that may stand in <bar> and the like
         for first, *others in table_rows(table):
             if first.startswith("# "):
                 where = first[2:]
+            elif " = " in first:
+                place, words = first.split(" = ")
+                self.places[place] = words
             else:
                 name, _, argument = first.partition(":")
                 self.known.append(ChannelKind(where, name, argument, *others))
@@ -1505,8 +1507,8 @@ class Dialect:
         """The kind of a channel's name, and what stands in its places: {"bar": "1m"} for candle1m."""
         for kind in self.known:
             pattern = kind.name
-            for place, words in self.PLACES.items():
-                choice = words.replace(" ", "|") or "[a-z0-9]+"
+            for place, words in self.places.items():
+                choice = words.replace(" ", "|").replace("any", "[a-z0-9]+")
                 pattern = pattern.replace(f"<{place}>", f"(?P<{place}>{choice})")
             if match := re.fullmatch(pattern, name):
                 return kind, match.groupdict()
@@ -1515,12 +1517,12 @@ class Dialect:
     def kind(self, channel: str) -> ChannelKind | None:
         return self.find(channel.partition(":")[0])[0]
 
-    def names(self, kind: ChannelKind, places: Options | None = None) -> Iterator[str]:
-        """All names of a kind, the usual first; `places` has words for what may be any."""
-        found = re.findall("<(.+?)>", kind.name)
-        words = [self.PLACES[place].split() or [(places or {}).get(place, place)] for place in found]
+    def names(self, kind: ChannelKind, free: Options | None = None) -> Iterator[str]:
+        """All names of a kind, the usual first; `free` has words for what may be any."""
+        words = self.places | (free or {})
+        places = [words[place].split() for place in re.findall("<(.+?)>", kind.name)]
         name = re.sub("<.+?>", "{}", kind.name)
-        return itertools.starmap(name.format, itertools.product(*words))
+        return itertools.starmap(name.format, itertools.product(*places))
 
     def subscribe(self, channels: Sequence[str], id: str = "", credentials: "Credentials | None" = None) -> str:
         return self._request("subscribe", channels, id, credentials)
@@ -1581,17 +1583,16 @@ class Dialect:
             case "subscribe" | "unsubscribe":
                 channel = V5.channel(item["arg"]) if "arg" in item else str(item["channel"])
                 return WireEvent("confirmed" if event == "subscribe" else "ended", channel, id)
-            case "login" if item.get("code") == "0" or str(item.get("success")).lower() == "true":
+            case "login" if str(item.get("success", item.get("code"))).lower() in ("true", "0"):
                 return WireEvent("login")
             case "login" | "error":
                 code = str(item["code"] if "code" in item else item["errorCode"])
                 # It may echo the request, and its id there alone: Invalid request: {\"id\":\"o1\", …}
-                echoed = re.search(r'"id\\*"\s*:\s*\\*"([A-Za-z0-9]{1,32})\\*"', message)
-                id = id or (echoed[1] if echoed else "")
+                id = id or re.findall(r'"id\\*"\s*:\s*\\*"([A-Za-z0-9]{1,32})\\*"|$', message)[0]
                 if code in ("30042", "60031") and not id:  # we are logged in
                     return WireEvent("login")
-                named = re.search(r"[Cc]hannel ?:? ?(\S.*?) doesn't exist", message)
-                name, _, pairs = named[1].replace(" ", "").partition(",") if named else ("", "", "")
+                named = re.findall(r"[Cc]hannel ?:? ?(\S.*?) doesn't exist|$", message)[0]
+                name, _, pairs = named.replace(" ", "").partition(",")
                 channel = self.key(f"{name}:{pairs.replace(':', '=')}".rstrip(":"))
                 return WireEvent("refused", channel, id, code, message)
             case "notice":
@@ -1624,13 +1625,6 @@ class OkexV1(Dialect):
     passphrase = False
     snapshots = False
     BOOKS = re.compile(r"ok_sub_\w+?_depth(_(this|next)_week|_quarter)?(?P<whole>_\d+)?")
-    PLACES = {
-        "coin": "",
-        "quote": "",
-        "when": "quarter this_week next_week",
-        "levels": "5 10 20",
-        "bar": "1min 3min 5min 15min 30min 1hour 2hour 4hour 6hour 12hour day 3day week",
-    }
 
     def _request(self, op: str, channels: Sequence[str], id: str, keys: Any = None) -> str:
         event = "addChannel" if op == "subscribe" else "removeChannel"
@@ -1700,13 +1694,6 @@ class OkexV3(Dialect):
     URL = "wss://real.okex.com:8443/ws/v3"
     ping_every = 25.0
     BOOKS = re.compile(r"\w+/depth(?P<whole>5)?(_l2_tbt)?:.+")
-    PLACES = {
-        "market": "spot futures swap option",
-        "linear": "spot futures swap",
-        "contract": "swap futures",
-        "held": "futures swap option",
-        "seconds": "60 180 300 900 1800 3600 7200 14400 21600 43200 86400 604800",
-    }
     BY_UNDERLYING = re.compile("option/(account|instruments|order|order_algo|position|summary)")
 
     def _read(self, item: Any) -> list[WireEvent]:
@@ -1742,11 +1729,6 @@ class OkxV5(Dialect):
     ping_every = 20.0
     max_request = 64 << 10
     BOOKS = re.compile(r"(sprd-)?(books(50)?(-l2-tbt|-elp|-rpi(-tbt)?)?(-all)?|(?P<whole>books5|bbo-tbt)):.+")
-    PLACES = {
-        "bar": "1m 1s 3m 5m 15m 30m 1H 2H 4H 6H 12H 1D 2D 3D 5D 1W 1M 3M"
-        " 6Hutc 12Hutc 1Dutc 2Dutc 3Dutc 5Dutc 1Wutc 1Mutc 3Mutc"
-    }
-    PLACES["longer"] = PLACES["bar"].replace("1s ", "")  # bars
     LOGIN = "apiKey passphrase timestamp sign"
     ORDERS = re.compile(r"((sprd-|grid-sub-)?orders(-algo)?|grid-orders-\w+|algo-[\w-]+)(:|$)")
     NOT_IDENTITY = ("channel", "uid", "connId", "extraParams")  # which no push or each may have
@@ -1797,9 +1779,7 @@ class OkxV5(Dialect):
                 channel = f"{arg['channel']}:{arg['instId']}"
             else:
                 channel = self.channel(arg)
-                kind = None if ":" in channel else self.kind(channel)
-                if kind and kind.argument and "=" not in kind.argument:
-                    # {"arg":{"channel":"block-tickers"},"data":[{"instId":"LTC-USD-SWAP", …}]}
+                if channel == "block-tickers":  # which names no instrument, though it was asked for one
                     return [WireEvent("data", f"{channel}:{row['instId']}", rows=[row]) for row in rows]
             if len(item) > 2 and "action" not in item:
                 # {"arg":{…},"eventType":"snapshot","curPage":1,"lastPage":true,"data":[{…}]}
@@ -1818,6 +1798,10 @@ class OkxV5(Dialect):
 
 # Every documented kind of channel (v5: November 2026), by endpoint, with the cells of ChannelKind.
 V5 = OkxV5("""
+bar = 1m 1s 3m 5m 15m 30m 1H 2H 4H 6H 12H 1D 2D 3D 5D 1W 1M 3M
+    6Hutc 12Hutc 1Dutc 2Dutc 3Dutc 5Dutc 1Wutc 1Mutc 3Mutc
+longer = 1m 3m 5m 15m 30m 1H 2H 4H 6H 12H 1D 2D 3D 5D 1W 1M 3M
+    6Hutc 12Hutc 1Dutc 2Dutc 3Dutc 5Dutc 1Wutc 1Mutc 3Mutc
 # public
 trades:BTC-USDT | trades; those of one order at one price are one row | tradeId px sz side count ts
 tickers:BTC-USDT | last price, best bid and ask, 24 hours | last bidPx bidSz askPx askSz vol24h ts
@@ -1887,6 +1871,11 @@ economic-calendar | economic events (VIP 1) | event region date actual forecast 
 """)
 
 V3 = OkexV3("""
+market = spot futures swap option
+linear = spot futures swap
+contract = swap futures
+held = futures swap option
+seconds = 60 180 300 900 1800 3600 7200 14400 21600 43200 86400 604800
 # public
 <market>/trade:BTC-USDT | trades; not spot: `qty` | trade_id price size side timestamp | trades:{id}
 index/ticker:BTC-USD | index price | last high_24h low_24h | index-tickers:{id}
@@ -1916,6 +1905,11 @@ spot/margin_account:BTC-USDT | your margin balances | instrument_id currency:BTC
 """)
 
 V1 = OkexV1("""
+coin = any
+quote = any
+when = quarter this_week next_week
+levels = 5 10 20
+bar = 1min 3min 5min 15min 30min 1hour 2hour 4hour 6hour 12hour day 3day week
 # public
 ok_sub_futureusd_<coin>_trade_<when> | trades of a future | [tid price amount time type coin_amount] | trades:{id}
 ok_sub_spot_<coin>_<quote>_deals | trades | [tid price amount time type coin_amount] | trades:{id}
@@ -3490,7 +3484,7 @@ def bar_of(text: str) -> str:
     number, unit = re.findall(r"^(\d*)([smhdw]?)", text.lower())[0]
     seconds = int(number or 1) * sizes.get(unit, 0)
     same = [f"{seconds // size}{unit}" for unit, size in sizes.items() if seconds % size == 0]
-    return next((bar for bar in V5.PLACES["bar"].split() if bar.lower() in same), "")  # 1m for 60s
+    return next((bar for bar in V5.places["bar"].split() if bar.lower() in same), "")  # 1m for 60s
 
 
 def todays_channel(channel: str) -> str:
@@ -3702,8 +3696,7 @@ ROW_ABOUT = "instId instrument_id sprdId contract_name ccy currency symbol instF
 
 # A pattern for a channel, and its columns: `price:12` is 12 wide and has a heading, `next=rate` a value
 # behind its label, if there is one, `=mark` a word. `account.details` is a list in the rows of account.
-LINE_FORMATS = list(
-    table_rows(r"""
+LINE_FORMATS = table_rows(r"""
 option-trades | price:12 size:14 side vol=fillVol
 fills|sprd-trades | price:12 size:14 side =fill
 .*futureusd_trades|(sprd-|grid-sub-)?orders|.*[/_]order | price:12 size:8 side id done=filled state
@@ -3751,20 +3744,19 @@ algo-recurring-buy | amt:12 investmentCcy period status pnl=pnl
 .*\.recurringList | price:12 ratio=ratio average=average profit=profit
 copytrading-\S+ | infoType:12 =notice position=subPosId
 """)
-)
 
 
 class LineFormat(NamedTuple):
     name: str  # a channel's instrument, where a row does not say it
     bar: str  # of candles: 1m
     parts: list[tuple[str, str, int]]  # label= or =, value or word, width; [] if not known
-    headings: str
+    headings: str  # "" if not known
 
 
 class ShownLine(NamedTuple):
-    format: LineFormat
+    headings: str
     text: str
-    colour: str = ""  # which of ROW_COLOURS
+    colour: str  # which of ROW_COLOURS, if it is there
 
 
 @functools.lru_cache(maxsize=1000)
@@ -3781,13 +3773,14 @@ def line_format(channel: str) -> LineFormat:
     parts = [(label, what, int(width or 0)) for label, what, width in found]
     unit = dict.fromkeys(("size", "volume"), "contracts") if in_contracts(channel, name) else {}
     heads = [(unit.get(what, what.replace("_", " ")), width) for label, what, width in parts if not label]
-    return LineFormat(name, bar, parts, line_text("begins" if bar else "time", "instrument", heads))
+    headings = line_text("begins" if bar else "time", "instrument", heads) if parts else ""
+    return LineFormat(name, bar, parts, headings)
 
 
 def in_contracts(channel: str, name: str) -> bool:
     """Whether sizes are in contracts, not in coins."""
-    types = {V5.instrument_type(name), *re.split("[=,]", channel)}
-    return "futureusd" in channel or bool(types & {"SWAP", "FUTURES", "OPTION"})
+    types = f"{channel}={V5.instrument_type(name)}"
+    return bool(re.search("futureusd|=(SWAP|FUTURES|OPTION)", types))
 
 
 def line_text(clock: str, name: str, cells: Sequence[tuple[str, int]]) -> str:
@@ -3796,8 +3789,8 @@ def line_text(clock: str, name: str, cells: Sequence[tuple[str, int]]) -> str:
     for value, width in cells:
         end += width + 1 if width else 0
         text += " " + value.rjust(end - len(text) if width else 0)
-    if len(text) > 80 and any(width for _, width in cells):
-        return line_text(clock, name, [(value or "-", 0) for value, _ in cells])
+    if len(text) > 80:
+        text = " ".join([f"{clock:12} {name}", *(value or "-" for value, _ in cells)])
     return text.rstrip()
 
 
@@ -3805,35 +3798,36 @@ def row_lines(channel: str, row: Any, clock: str = "", ladder: int = 1) -> list[
     """The lines of a row, and of the objects in it: those in the table, or all if the row is not."""
     format, row = line_format(channel), named_row(channel, row)
     name = str(next(filter(None, map(row.get, ROW_ABOUT)), format.name))
-    if row.get("eventType") == "snapshot" and row.keys() <= {"eventType", "curPage", "lastPage"}:
-        return [ShownLine(format, line_text(clock, channel, [(" none", 0)]))]
     if row.get("bids").__class__ is row.get("asks").__class__ is list:
         return book_lines(channel, name, row, clock, ladder)
-    lines: list[ShownLine] = []
+    lines = list[ShownLine]()
     for key, value in row.items():
         for entry in value if value.__class__ is list else [value]:
-            if entry.__class__ is dict:
-                inside = f"{channel.partition(':')[0]}.{key}".rstrip(".")
-                known = line_format(inside).parts
-                if ":" not in inside:  # v3 has "currency:BTC", and so is about BTC
-                    inside += f":{name}" if known else f":{name} {key}"
-                if known or not format.parts:
-                    lines += row_lines(inside, entry, clock)
+            if entry.__class__ is not dict:
+                continue
+            inside = f"{channel.partition(':')[0]}.{key}".rstrip(".")
+            known = line_format(inside).parts
+            if ":" not in inside:  # v3 has "currency:BTC", and so is about BTC
+                inside += f":{name}" if known else f":{name} {key}"
+            if known or not format.parts:
+                lines += row_lines(inside, entry, clock)
     cells = row_cells(format, row, in_contracts(channel, name))
-    if cells or not lines:
-        cells = cells or [("(nothing)", 0)]
-        cells += [("restored", 0)] * (row.get("restored") is True)  # it comes late, see Filler
-        clock = (format.bar and row_value(row, "time")) or clock  # when a candle begins
-        text = line_text(clock, f"{name} {format.bar}".rstrip(), cells)
-        lines.insert(0, ShownLine(format, text, row_value(row, "side")))
-    return lines
+    if lines and not cells:
+        return lines
+    if not cells:  # or what came for an empty snapshot
+        name, cells = (channel, [(" none", 0)]) if "eventType" in row else (name, [("(nothing)", 0)])
+    cells += [("restored", 0)] * (row.get("restored") is True)  # it comes late, see Filler
+    clock = (format.bar and row_value(row, "time")) or clock  # when a candle begins
+    text = line_text(clock, f"{name} {format.bar}".rstrip(), cells)
+    return [ShownLine(format.headings, text, row_value(row, "side")), *lines]
 
 
 def named_row(channel: str, row: Any) -> Row:
     """A row with names for its values, "" if they are not known."""
+    if row.__class__ is list and (columns := columns_of(channel)):
+        return dict(zip(columns, row))
     if row.__class__ is not dict:
-        columns = columns_of(channel) if row.__class__ is list else ()
-        return dict(zip(columns, row)) if columns else {"": row}
+        return {"": row}
     candle = row.get("candle")
     if candle.__class__ is list:  # v3: {"candle":["2019-04-16T10:49:00.000Z","162.03", …]}
         return row | dict(zip("time open high low close volume".split(), candle))
@@ -3842,66 +3836,58 @@ def named_row(channel: str, row: Any) -> Row:
 
 def book_lines(channel: str, name: str, row: Row, clock: str, ladder: int) -> list[ShownLine]:
     """A line with the best of both sides, or a ladder with them in the middle."""
-    format, bids, asks = line_format(channel), row["bids"], row["asks"]
+    format, bids, asks, lines = line_format(channel), row["bids"], row["asks"], list[ShownLine]()
+    spread = spread_of(bids, asks)
     view = row.keys() == {"bids", "asks", "ts"} or row.get("prevSeqId") == -1  # see OkexWS, depth
     if not view and likely_dialect(channel).book(channel) != "whole":
-        changed = f"{len(bids)} bids and {len(asks)} asks changed"
-        return [ShownLine(format, line_text(clock, name, [(changed, 0)]))]
-    best = book_best(bids, asks)
-    if ladder == 1:
-        return [ShownLine(format, line_text(clock, name, list(zip(best, (12, 10, 10, 10, 6)))))]
-    format, lines = line_format(f"trades:{format.name}"), []
-    levels = [(*level[:2], "ask") for level in asks[:ladder][::-1]]
-    levels += [(best[-1], "", "spread"), *((*level[:2], "bid") for level in bids[:ladder])]
-    for price, size, side in levels:
-        text = line_text(clock, name, [(str(price), 12), (str(size), 14), (side, 0)])
-        lines.append(ShownLine(format, text, side))
+        levels = [[(f"{len(bids)} bids and {len(asks)} asks changed", 0)]]
+    elif ladder == 1:
+        best = [str(value) for side in (bids, asks) for value in [*side, ("-", "-")][0][:2]]
+        levels = [list(zip([*best, spread], (12, 10, 10, 10, 6)))]
+    else:
+        format = line_format(f"trades:{format.name}")
+        sides = [(*level[:2], "ask") for level in asks[:ladder][::-1]]
+        sides += [(spread, "", "spread"), *((*level[:2], "bid") for level in bids[:ladder])]
+        levels = [[(str(price), 12), (str(size), 14), (side, 0)] for price, size, side in sides]
+    for cells in levels:
+        lines.append(ShownLine(format.headings, line_text(clock, name, cells), cells[-1][0]))
         clock = name = ""
     return lines
 
 
-def book_best(bids: Sequence[Sequence[Any]], asks: Sequence[Sequence[Any]]) -> list[str]:
-    """Bid, its size, ask, its size, and the spread."""
-    best = []
-    for side in (bids, asks):
-        best += [*map(str, side[0] if side else ()), "-", "-"][:2]
+def spread_of(bids: Sequence[Sequence[Any]], asks: Sequence[Sequence[Any]]) -> str:
+    """The spread of a book's best levels, "-" if there is none."""
     try:
-        return [*best, str(Decimal(best[2]) - Decimal(best[0]))]
-    except ArithmeticError:
-        return [*best, "-"]
+        return str(Decimal(str(asks[0][0])) - Decimal(str(bids[0][0])))
+    except (ArithmeticError, LookupError):
+        return "-"
 
 
 def row_cells(format: LineFormat, row: Row, contracts: bool) -> list[tuple[str, int]]:
     """A row's values and their columns' widths; `key value` if its format names none."""
-    cells, texts = list[tuple[str, int]](), list[str]()
-    if any(row_value(row, what) for label, what, _ in format.parts if label != "="):
-        for label, what, width in format.parts:
-            value = what if label == "=" else row_value(row, what)
-            if value or width:
-                cells.append((f" {label[:-1]} {value}" if label[:-1] else value, width))
-            if value and contracts and what in ("size", "position"):
-                cells.append(("contracts", 0))
+    cells, known = list[tuple[str, int]](), False
+    for label, what, width in format.parts:
+        value = what if label == "=" else row_value(row, what)
+        known |= value != "" and label != "="
+        if value or width:
+            cells.append((f" {label[:-1]} {value}" if label[:-1] else value, width))
+        if value and contracts and what in ("size", "position"):
+            cells.append(("contracts", 0))
+    if known:
         return cells
-    for key, sent in row.items():
-        items = sent if sent.__class__ is list else [sent]
-        plain = [item for item in items if item not in ("", None) and item.__class__ is not dict]
-        text = " ".join("…" if item.__class__ is list else str(item) for item in plain)
-        if text and key not in (*ROW_ABOUT, "uid", "user_id"):
-            texts.append(f"{key} {moment_text(text, key)}".strip())
-    return [("  ".join(texts), 0)] if texts else []
+    hidden = {*ROW_ABOUT, *"uid user_id eventType curPage lastPage".split()}
+    texts = {key: moment_text(value, key) for key, value in row.items() if key not in hidden}
+    shown = "  ".join(f"{key} {text}".strip() for key, text in texts.items() if text)
+    return [(shown, 0)] if shown else []
 
 
 def row_value(row: Row, what: str) -> str:
     """A value of a row, by the first of its names that has one, or ""."""
     if what == "change":
-        with suppress(ArithmeticError):
-            now, before = Decimal(row_value(row, "index")), Decimal(row_value(row, "before"))
-            return f"{now / before - 1:+.2%}" if before > 0 else ""  # a spread may be negative
-        return ""
+        now, before = (price_number(row_value(row, name)) for name in ("index", "before"))
+        return f"{now / before - 1:+.2%}" if min(now, before) > 0 else ""  # a spread may be negative
     for name in (*ROW_NAMES.get(what, "").split(), what):
-        value = row.get(name)
-        if value not in ("", None) and value.__class__ not in (list, dict):
-            text = moment_text(value, name)
+        if text := moment_text(row.get(name), name):
             text = ROW_WORDS.get(what, {}).get(text, text)
             text = text[-6:] if what == "id" and len(text) > 12 else text
             return order_state(row, text) if what == "state" else text
@@ -3919,7 +3905,11 @@ def order_state(row: Row, state: str) -> str:
 
 
 def moment_text(value: Any, name: str = "ts") -> str:
-    """A time in ms or ISO 8601 as one of today, or with its date; else the text."""
+    """A time in ms or ISO 8601 as one of today, or with its date; what else a value is; "" for an object."""
+    if value.__class__ is list:
+        return " ".join("…" if item.__class__ is list else moment_text(item, name) for item in value).strip()
+    if value is None or value.__class__ is dict:
+        return ""
     text = str(value)
     is_time = re.fullmatch("(?i).*(time|date|until|_at).*|ts|begin|end|delivery|listing", name)
     if not is_time or not re.match(r"1\d{12}$|\d{4}-\d\d-\d\dT", text):
@@ -3927,7 +3917,7 @@ def moment_text(value: Any, name: str = "ts") -> str:
     try:
         iso = text.replace("Z", "+00:00")
         at = date_and_time.fromisoformat(iso).timestamp() if "T" in text else int(text) / 1000
-    except (OverflowError, ValueError):
+    except ValueError:
         return text
     near = abs(at - wall_clock()) < 86400 / 2
     return strftime("%H:%M:%S" if near else "%Y-%m-%d %H:%M", localtime(at))
@@ -3952,11 +3942,11 @@ def print_rows(channel: str, rows: Rows, ladder: int = 1, received: float | None
     clock = f"{strftime('%H:%M:%S', localtime(now))}.{int(now % 1 * 1000):03d}"
     width = get_terminal_size().columns if sys.stdout.isatty() else 0
     for row in rows:
-        for format, text, colour in row_lines(channel, row, clock, ladder):
+        for headings, text, colour in row_lines(channel, row, clock, ladder):
             text = printable_text(text, 199)
-            if width and format.parts and format.headings not in shown_headings:
-                shown_headings.add(format.headings)
-                lines.append(coloured(format.headings, "dim", colourful))
+            if width and headings and headings not in shown_headings:
+                shown_headings.add(headings)
+                lines.append(coloured(headings, "dim", colourful))
             parts = wrap(text, width, subsequent_indent=" " * 13) if 0 < width < len(text) else [text]
             lines += [coloured(part, colour, colourful) for part in parts]
     print("".join(f"{line}\n" for line in lines), end="", flush=True)
@@ -4675,7 +4665,7 @@ def market_lines(picture: BoardPicture, width: int, height: int) -> list[BoardLi
     left = (width // 2 if picture.tape else width + 2) if picture.book else 0
     inner, most = max(0, left - 2), max(0, height - 2) // 2
     asks, bids = picture.asks[:most], picture.bids[:most]
-    levels = [*asks[::-1], [book_best(bids, asks)[-1], "spread"], *bids]
+    levels = [*asks[::-1], [spread_of(bids, asks), "spread"], *bids]
     colours = [*["ask"] * len(asks), "dim", *["bid"] * len(bids)]
     largest = max(price_number(size) for _, size in levels) or 1.0
     ladder = [(board_rule(picture.book, inner), "dim" if asks or bids else "alarm")]
@@ -4834,7 +4824,7 @@ class Board:
         if last and (not history or self.drawn % 25 == 0):
             history.append(price)
         arrow = " ▲▼"[(price > before) - (price < before)]
-        more["spread"] = book_best([[more.get("bid")]], [[more.get("ask")]])[-1]
+        more["spread"] = spread_of([[more.get("bid")]], [[more.get("ask")]])
         more["age"] = f"{age:.0f} s old" if age >= 10 else ""
         prices = [*history, price] if last else []
         return BoardQuote(name, f"{arrow} {last}", history=prices, **more)
@@ -5101,7 +5091,7 @@ def show_list(args: Any) -> int:
             trouble = f"The list cannot be had: {explain(error, rest.server, rest.proxy)}."
     for kind in kinds:
         lines.append(f"{kind.where:<16} {f'{kind.name}:{kind.argument}'.rstrip(':')}")
-        places = [f"<{place}>: {dialect.PLACES[place] or 'any'}" for place in re.findall("<(.+?)>", kind.name)]
+        places = [f"<{place}>: {dialect.places[place]}" for place in re.findall("<(.+?)>", kind.name)]
         for text in [kind.what, *places, f"> {kind.columns.strip('[]')}"]:
             lines += wrap(text, 80, initial_indent=" " * 17, subsequent_indent=" " * 19)
     if not lines:
