@@ -1570,7 +1570,7 @@ class Dialect:
             return [WireEvent(text) if text in ("ping", "pong") else malformed_event(error)]
 
     def _read_event(self, item: Row) -> WireEvent:
-        """What has no data: a confirmation, a refusal and the like.
+        """A confirmation, a refusal, an answer and the like.
 
         v5: {"event":"error","code":"60018","msg":"… channel:books, instId:NOPE doesn't exist.","id":"7"}
         v3: {"event":"error","errorCode":30040,"message":"Channel : spot/tickr doesn't exist"}
@@ -1578,6 +1578,9 @@ class Dialect:
         event, id = item.get("event"), str(item.get("id") or "")
         message: Any = item.get("msg", item.get("message", ""))
         match event:
+            case None if "op" in item:
+                rows = item["data"] if isinstance(item.get("data"), list) else []
+                return WireEvent("reply", "", id, str(item["code"]), str(message), rows, str(item["op"]))
             case "ping" | "pong":
                 return WireEvent(event)
             case "subscribe" | "unsubscribe":
@@ -1708,9 +1711,8 @@ class OkexV3(Dialect):
     def _channel(self, table: str, row: Any) -> str:
         if table in ("futures/instruments", "system/status"):
             return table
-        keys = ("instrument_id", "currency", "underlying")
-        # futures/account: {"BTC":{"equity":"997.4", …}}
-        found = next((row[key] for key in keys if key in row), None) or next(iter(row), "")
+        named = filter(None, map(row.get, ("instrument_id", "currency", "underlying")))
+        found = next(named, next(iter(row), ""))  # futures/account: {"BTC":{"equity":"997.4", …}}
         if self.BY_UNDERLYING.fullmatch(table):  # BTC-USD-190927-12500-C is of BTC-USD
             found = family_of(str(row.get("underlying", found)))
         if table == "spot/order_algo":  # which may say ltc_usdt
@@ -1789,10 +1791,6 @@ class OkxV5(Dialect):
                 if beside:
                     rows = [beside | row for row in rows]
             return [new_event(("data", channel, "", "", "", rows, item.get("action", "")))]
-        if "op" in item and "event" not in item:
-            answer = str(item["id"]), str(item["code"]), str(item.get("msg", ""))
-            rows = rows if rows.__class__ is list else []
-            return [WireEvent("reply", "", *answer, rows, str(item["op"]))]
         return [self._read_event(item)]
 
 
@@ -1803,71 +1801,74 @@ bar = 1m 1s 3m 5m 15m 30m 1H 2H 4H 6H 12H 1D 2D 3D 5D 1W 1M 3M
 longer = 1m 3m 5m 15m 30m 1H 2H 4H 6H 12H 1D 2D 3D 5D 1W 1M 3M
     6Hutc 12Hutc 1Dutc 2Dutc 3Dutc 5Dutc 1Wutc 1Mutc 3Mutc
 # public
-trades:BTC-USDT | trades; those of one order at one price are one row | tradeId px sz side count ts
-tickers:BTC-USDT | last price, best bid and ask, 24 hours | last bidPx bidSz askPx askSz vol24h ts
-books:BTC-USDT | order book, 400 levels, every 100 ms | bids asks ts seqId prevSeqId
-books5:BTC-USDT | its best five levels, every 100 ms | bids asks ts seqId
-bbo-tbt:BTC-USDT | its best bid and ask, every 10 ms | bids asks ts seqId
-books-rpi:BTC-USDT | order book with retail orders; price, all, without them, orders | bids asks
-index-tickers:BTC-USDT | index price | idxPx high24h low24h ts | INDEX
+trades:BTC-USDT | trades, a row for each order and price | tradeId px sz side
+tickers:BTC-USDT | last price, bid, ask, 24 hours | last bidPx askPx vol24h
+books:BTC-USDT | order book, 400 levels, every 100 ms | bids asks seqId
+books5:BTC-USDT | its best five levels, every 100 ms | bids asks ts
+bbo-tbt:BTC-USDT | its best bid and ask, every 10 ms | bids asks ts
+books-rpi:BTC-USDT | order book with retail orders | bids asks
+index-tickers:BTC-USDT | index price | idxPx high24h low24h | INDEX
 mark-price:BTC-USDT-SWAP | mark price | markPx ts
-price-limit:BTC-USDT-SWAP | price limits | buyLmt sellLmt ts
-funding-rate:BTC-USDT-SWAP | funding rate | fundingRate fundingTime nextFundingTime | SWAP XPERP
-open-interest:BTC-USDT-SWAP | open interest | oi oiCcy ts | SWAP FUTURES OPTION
-liquidation-orders:instType=SWAP | liquidations | instId details (side sz bkPx ts)
-adl-warning:instType=SWAP | auto-deleveraging is near: the insurance fund | instFamily state bal ts
-estimated-price:instType=FUTURES,instFamily=BTC-USD | delivery price, shortly before | settlePx ts
-opt-summary:instFamily=BTC-USD | greeks, volatilities of options | instId markVol delta gamma vega
-option-trades:instType=OPTION,instFamily=BTC-USD | trades of options | instId px sz side fillVol ts
-instruments:instType=SPOT | instruments that change | instId state tickSz lotSz
-call-auction-details:BTC-USDT | a call auction | eqPx matchedSz unmatchedSz auctionEndTime
-event-contract-markets | event contracts that change | instId state outcome floorStrike settleValue
+price-limit:BTC-USDT-SWAP | price limits | buyLmt sellLmt
+funding-rate:BTC-USDT-SWAP | funding rate | fundingRate fundingTime | SWAP XPERP
+open-interest:BTC-USDT-SWAP | open interest | oi oiCcy | SWAP FUTURES OPTION
+liquidation-orders:instType=SWAP | liquidations | instId details
+adl-warning:instType=SWAP | auto-deleveraging is near | state bal
+estimated-price:instType=FUTURES,instFamily=BTC-USD | delivery price | settlePx
+opt-summary:instFamily=BTC-USD | greeks of options | markVol delta gamma
+option-trades:instType=OPTION,instFamily=BTC-USD | trades of options | px sz side
+instruments:instType=SPOT | instruments that change | state tickSz lotSz
+call-auction-details:BTC-USDT | a call auction | eqPx matchedSz state
+event-contract-markets | event contracts that change | state outcome
 status | maintenance | title state begin end
 # business
-trades-all:BTC-USDT | trades, each by itself | tradeId px sz side ts
-candle<bar>:BTC-USDT | candles; final if `confirm` is 1 | [ts o h l c vol volCcy volCcyQuote confirm]
-mark-price-candle<longer>:BTC-USDT-SWAP | candles of the mark price | [ts o h l c confirm]
+trades-all:BTC-USDT | trades, each by itself | tradeId px sz side
+candle<bar>:BTC-USDT | candles; final if `confirm` is 1 |
+    [ts o h l c vol volCcy volCcyQuote confirm]
+mark-price-candle<longer>:BTC-USDT-SWAP | candles of the mark price |
+    [ts o h l c confirm]
 mark-price-candle1s:BTC-USDT-SWAP | gone | [ts o h l c confirm]
 index-candle<longer>:BTC-USDT | candles of an index | [ts o h l c confirm] | INDEX
 index-candle1s:BTC-USDT | gone | [ts o h l c confirm] | INDEX
-public-block-trades:BTC-USDT | block trades, by leg | tradeId px sz side ts
-public-struc-block-trades | block trades, whole | blockTdId legs ts
-block-tickers:BTC-USDT | volumes of block trades | vol24h volCcy24h ts
-sprd-public-trades:BTC-USDT_BTC-USDT-SWAP | trades of spreads | tradeId px sz side ts | SPREAD
-sprd-tickers:BTC-USDT_BTC-USDT-SWAP | tickers of spreads | last bidPx askPx vol24h ts | SPREAD
-sprd-candle<bar>:BTC-USDT_BTC-USDT-SWAP | candles of spreads | [ts o h l c vol confirm] | SPREAD
-sprd-bbo-tbt:BTC-USDT_BTC-USDT-SWAP | best bid and ask of spreads | bids asks ts seqId | SPREAD
-sprd-books5:BTC-USDT_BTC-USDT-SWAP | best five levels of spreads | bids asks ts seqId | SPREAD
-sprd-books-l2-tbt:BTC-USDT_BTC-USDT-SWAP | order books of spreads | bids asks ts seqId | SPREAD
+public-block-trades:BTC-USDT | block trades, by leg | px sz side
+public-struc-block-trades | block trades, whole | blockTdId legs
+block-tickers:BTC-USDT | volumes of block trades | vol24h volCcy24h
+sprd-public-trades:BTC-USDT_BTC-USDT-SWAP | trades of spreads | px sz side | SPREAD
+sprd-tickers:BTC-USDT_BTC-USDT-SWAP | tickers of spreads | last vol24h | SPREAD
+sprd-candle<bar>:BTC-USDT_BTC-USDT-SWAP | candles of spreads |
+    [ts o h l c vol confirm] | SPREAD
+sprd-bbo-tbt:BTC-USDT_BTC-USDT-SWAP | best bid and ask | bids asks | SPREAD
+sprd-books5:BTC-USDT_BTC-USDT-SWAP | best five levels | bids asks | SPREAD
+sprd-books-l2-tbt:BTC-USDT_BTC-USDT-SWAP | books of spreads | bids asks | SPREAD
 # public, login
-books-l2-tbt:BTC-USDT | order book, 400 levels, every 10 ms (VIP 4) | bids asks ts seqId
-books50-l2-tbt:BTC-USDT | order book, 50 levels, every 10 ms (VIP 4) | bids asks ts seqId
+books-l2-tbt:BTC-USDT | 400 levels, every 10 ms (VIP 4) | bids asks seqId
+books50-l2-tbt:BTC-USDT | 50 levels, every 10 ms (VIP 4) | bids asks seqId
 # private, login
-orders:instType=ANY | your orders | ordId clOrdId instId side px sz state accFillSz avgPx fee uTime
-fills | your fills (VIP 4) | instId tradeId ordId fillPx fillSz side ts
+orders:instType=ANY | your orders | ordId side px sz state accFillSz
+fills | your fills (VIP 4) | instId tradeId ordId fillPx fillSz side
 account | your balances | totalEq details (ccy cashBal availBal eq)
-positions:instType=ANY | your positions | instId posSide pos avgPx upl lever liqPx
+positions:instType=ANY | your positions | posSide pos avgPx upl lever liqPx
 balance_and_position | both at each change | eventType balData posData
-liquidation-warning:instType=ANY | your positions near liquidation | instId posSide pos mgnRatio
+liquidation-warning:instType=ANY | positions near liquidation | pos mgnRatio
 account-greeks | your greeks | ccy deltaBS gammaBS thetaBS vegaBS
 # business, login
-orders-algo:instType=ANY | your algo orders | algoId instId side triggerPx sz state
-algo-advance:instType=ANY | your advanced algo orders | algoId instId side triggerPx sz state
-algo-recurring-buy:instType=SPOT | your recurring buys | algoId state investmentAmt totalPnl
-grid-orders-spot:instType=SPOT | your grid bots, spot | algoId instId state gridNum maxPx minPx
-grid-orders-contract:instType=ANY | your grid bots, contracts | algoId instId state maxPx minPx
-grid-positions:algoId=1 | a grid bot's positions | algoId instId pos avgPx upl liqPx
-grid-sub-orders:algoId=1 | a grid bot's orders | algoId ordId instId side px sz state fee
-copytrading-notification:instType=SWAP | gone | infoType instId side pos avgPx
-copytrading-lead-notification:instType=SWAP | copy trading, as the leader | infoType instId side
+orders-algo:instType=ANY | your algo orders | algoId side triggerPx sz state
+algo-advance:instType=ANY | advanced algo orders | algoId side triggerPx sz state
+algo-recurring-buy:instType=SPOT | your recurring buys | state totalPnl
+grid-orders-spot:instType=SPOT | your grid bots, spot | state maxPx minPx
+grid-orders-contract:instType=ANY | your grid bots, contracts | state maxPx minPx
+grid-positions:algoId=1 | a grid bot's positions | instId pos avgPx upl
+grid-sub-orders:algoId=1 | a grid bot's orders | ordId side px sz state
+copytrading-notification:instType=SWAP | gone | infoType instId side
+copytrading-lead-notification:instType=SWAP | copies of you | infoType side
 deposit-info | your deposits | ccy amt state txId
 withdrawal-info | your withdrawals | ccy amt state txId
 rfqs | your requests for quotes | rfqId state legs
 quotes | quotes for them | quoteId rfqId state quoteSide legs
-struc-block-trades | your block trades | blockTdId legs ts
-sprd-orders | your orders in spreads | ordId sprdId side px sz state accFillSz canceledSz
-sprd-trades | your trades of spreads | sprdId tradeId ordId fillPx fillSz side ts
-economic-calendar | economic events (VIP 1) | event region date actual forecast previous
+struc-block-trades | your block trades | blockTdId legs
+sprd-orders | your orders in spreads | ordId side px sz state
+sprd-trades | your trades of spreads | ordId fillPx fillSz side
+economic-calendar | economic events (VIP 1) | event date actual forecast
 """)
 
 V3 = OkexV3("""
@@ -1875,33 +1876,35 @@ market = spot futures swap option
 linear = spot futures swap
 contract = swap futures
 held = futures swap option
+depth = depth depth_l2_tbt
 seconds = 60 180 300 900 1800 3600 7200 14400 21600 43200 86400 604800
 # public
-<market>/trade:BTC-USDT | trades; not spot: `qty` | trade_id price size side timestamp | trades:{id}
+<market>/trade:BTC-USDT | trades; not spot: `qty` | price size side | trades:{id}
 index/ticker:BTC-USD | index price | last high_24h low_24h | index-tickers:{id}
-<market>/ticker:BTC-USDT | last price, best bid, ask, 24 hours | last best_bid best_ask | tickers:{id}
-index/candle<seconds>s:BTC-USD | candles of an index | candle (time o h l c) | index-candle{bar}:{id}
-<linear>/candle<seconds>s:BTC-USDT | candles | candle (time o h l c volume) | candle{bar}:{id}
-<market>/depth:BTC-USDT | order book | bids asks checksum | books:{id}
+<market>/ticker:BTC-USDT | prices, 24 hours | last best_bid best_ask | tickers:{id}
+index/candle<seconds>s:BTC-USD | candles of an index | candle | index-candle{bar}:{id}
+<linear>/candle<seconds>s:BTC-USDT | candles (time o h l c volume) | candle |
+    candle{bar}:{id}
+<market>/<depth>:BTC-USDT | order book | bids asks checksum | books:{id}
 <linear>/depth5:BTC-USDT | its best five levels | bids asks | books5:{id}
-<market>/depth_l2_tbt:BTC-USDT | order book, tick by tick | bids asks checksum | books:{id}
 <contract>/price_range:BTC-USD-SWAP | price limits | highest lowest | price-limit:{id}
 <contract>/mark_price:BTC-USD-SWAP | mark price | mark_price | mark-price:{id}
-swap/funding_rate:BTC-USD-SWAP | funding rate | funding_rate funding_time | funding-rate:{id}
-futures/estimated_price:BTC-USD-191227 | estimated delivery price | settlement_price timestamp |
-    estimated-price:instType=FUTURES,instId={id}
-futures/instruments | futures that change | instrument_id tick_size | instruments:instType=FUTURES
-<contract>/liquidation:BTC-USD-SWAP | liquidations | price size | liquidation-orders:instType={type}
-option/instruments | options that change | instrument_id tick_size | instruments:instType=OPTION
-option/summary:BTC-USD | greeks, volatilities | mark_vol delta gamma | opt-summary:instFamily={id}
+swap/funding_rate:BTC-USD-SWAP | funding rate | funding_rate | funding-rate:{id}
+futures/estimated_price:BTC-USD-191227 | delivery price | settlement_price |
+    estimated-price:{of}
+futures/instruments | futures | tick_size | instruments:instType=FUTURES
+<contract>/liquidation:BTC-USD-SWAP | liquidations | price size |
+    liquidation-orders:instType={type}
+option/instruments | options | tick_size | instruments:instType=OPTION
+option/summary:BTC-USD | greeks | mark_vol delta | opt-summary:instFamily={id}
 system/status | maintenance | title status start_time end_time | status
 # login
-spot/account:USDT | your balances | currency balance available hold | account:ccy={id}
-spot/margin_account:BTC-USDT | your margin balances | instrument_id currency:BTC | account
+spot/account:USDT | your balances | balance available hold | account:ccy={id}
+spot/margin_account:BTC-USDT | your margin balances | currency:BTC | account
 <held>/account:BTC-USD | your balances | equity margin_mode | account
-<held>/position:BTC-USD-191227 | your positions | holding | positions:instType={type},instId={id}
-<market>/order:BTC-USDT | your orders | order_id side price size | orders:instType={type},instId={id}
-<market>/order_algo:BTC-USDT | your algo orders | size status | orders-algo:instType={type},instId={id}
+<held>/position:BTC-USD-191227 | your positions | holding | positions:{of}
+<market>/order:BTC-USDT | your orders | order_id side price size | orders:{of}
+<market>/order_algo:BTC-USDT | your algo orders | size status | orders-algo:{of}
 """)
 
 V1 = OkexV1("""
@@ -1910,27 +1913,30 @@ quote = any
 when = quarter this_week next_week
 levels = 5 10 20
 bar = 1min 3min 5min 15min 30min 1hour 2hour 4hour 6hour 12hour day 3day week
+trades = deals trades
 # public
-ok_sub_futureusd_<coin>_trade_<when> | trades of a future | [tid price amount time type coin_amount] | trades:{id}
-ok_sub_spot_<coin>_<quote>_deals | trades | [tid price amount time type coin_amount] | trades:{id}
-ok_sub_spot_<coin>_<quote>_trades | trades, too | [tid price amount time type coin_amount] | trades:{id}
-ok_sub_futureusd_<coin>_ticker_<when> | ticker of a future | last buy sell high low vol | tickers:{id}
-ok_sub_spot_<coin>_<quote>_ticker | ticker | last buy sell high low vol | tickers:{id}
+ok_sub_futureusd_<coin>_trade_<when> | trades of a future |
+    [tid price amount time type coin_amount] | trades:{id}
+ok_sub_spot_<coin>_<quote>_<trades> | trades |
+    [tid price amount time type coin_amount] | trades:{id}
+ok_sub_futureusd_<coin>_ticker_<when> | prices of a future | last buy sell | tickers:{id}
+ok_sub_spot_<coin>_<quote>_ticker | prices | last buy sell high low | tickers:{id}
 ok_sub_futureusd_<coin>_kline_<when>_<bar> | candles of a future |
     [timestamp open high low close volume coin_volume] | candle{bar}:{id}
-ok_sub_spot_<coin>_<quote>_kline_<bar> | candles | [timestamp open high low close volume coin_volume] |
-    candle{bar}:{id}
-ok_sub_futureusd_<coin>_depth_<when> | order book of a future | bids asks | books:{id}
+ok_sub_spot_<coin>_<quote>_kline_<bar> | candles |
+    [timestamp open high low close volume coin_volume] | candle{bar}:{id}
+ok_sub_futureusd_<coin>_depth_<when> | book of a future | bids asks | books:{id}
 ok_sub_futureusd_<coin>_depth_<when>_<levels> | its best levels | bids asks | books5:{id}
 ok_sub_spot_<coin>_<quote>_depth | order book | bids asks | books:{id}
 ok_sub_spot_<coin>_<quote>_depth_<levels> | its best levels | bids asks | books5:{id}
 ok_sub_futureusd_<coin>_index | index price | futureIndex | index-tickers:{index}
-<coin>_forecast_price | delivery price | data | estimated-price:instType=FUTURES,instFamily={index}
+<coin>_forecast_price | delivery price | data |
+    estimated-price:instType=FUTURES,instFamily={index}
 # login
-ok_sub_futureusd_trades | your orders in futures | orderid type price amount | orders:instType=FUTURES
+ok_sub_futureusd_trades | your orders in futures | type price | orders:instType=FUTURES
 ok_sub_futureusd_userinfo | your balances in futures | balance profit_real | account
-ok_sub_futureusd_positions | your positions in futures | positions | positions:instType=FUTURES
-ok_sub_spot_<coin>_<quote>_order | your orders | orderId status | orders:instType=SPOT,instId={id}
+ok_sub_futureusd_positions | your positions | positions | positions:instType=FUTURES
+ok_sub_spot_<coin>_<quote>_order | your orders | status | orders:instType=SPOT,instId={id}
 ok_sub_spot_<coin>_<quote>_balance | your balances | info | account
 """)
 
@@ -1985,7 +1991,7 @@ def lines_of(channel: str, url: str | Sequence[str] | None, region: str, simulat
         lines.append(line if whole else parts._replace(path=urlsplit(own).path).geturl())
     if len({urlsplit(line).path for line in lines}) > 1:
         raise ValueError(f"the same path on all hosts, please: {', '.join(map(passwordless, lines))}")
-    return list(dict.fromkeys(lines))
+    return lines
 
 
 def endpoint_of(
@@ -2007,35 +2013,33 @@ fields, endpoint = columns_of, endpoint_of  # public names, which a pasting scri
 HINTS = {
     code: hint
     for hint, codes in table_rows("""
-check the spelling of channel and instrument | 10000 10001 10008 10015 20006 20007 20028 20103 20116
-    30040 60012 60013 60018 60027 60033
-check the API key, secret and passphrase, and the region | 10002 10005 10017 20020 20024 20026 30001 30002
-    30004 30006 30013 30015 30027 60009 4001
+check the spelling of channel and instrument | 10000 10001 10008 10015 20006
+    20007 20028 20103 20116 30040 60012 60013 60018 60027 60033
+check the API key, secret and passphrase, and the region | 10002 10003 10004
+    10005 10017 20020 20024 20026 30001 30002 30004 30006 30013 30015 30027 60009 4001
 the API key is wrong: check it, and the region | 60005 50111
 the signature is wrong: check the secret key | 60007 50113
 the passphrase is wrong | 60024 50105
 no such API key here: check --region and --simulated | 60032 50119
 the key is for live or simulated trading: check --simulated | 50101
-this key is for another generation of the API | 30016
+this key is for another generation of the API | 30016 10216
 the account is frozen, or lacks this product | 50100 10100 20001 20002 20003 20004 20005
-this connection belongs to another user | 10003 10004
-this API is not public | 10216
 this key does not allow this IP address | 20019 50110
 check the clock of this machine | 30005 30008 60004 60006
 this channel needs a login; books and books5 need none | 30041 60011
 already logged in on this connection | 30042 60031
-this channel needs a higher fee tier; books and books5 need none | 64003
+this needs a higher fee tier; books and books5 need none | 64003
 books-l2-tbt excludes books and books50-l2-tbt on one instrument | 64004
-another endpoint has this channel: public, private or business | 30000 60008 60028 64001 64002
+it is at another endpoint | 30000 60008 60028 64001 64002
 the argument uly is gone, use instFamily | 64000
-too many requests or channels: ask less, or over more connections |
-    20049 30026 50011 50061 60014 4003 4008 4009 channel-conn-count-error
+too many requests or channels: ask less, or over more connections | 20049 30026
+    50011 50061 60014 4003 4008 4009 channel-conn-count-error
 the request was not understood | 30039 60019 4002
 no such instrument, or a new instIdCode, which the next order looks up | 51001
 log in once with one key on each connection | 60023 60026
 the contract cools off: reduce-only orders alone | 54094
-open USDC pairs first: in the app, or by POST /api/v5/account/activate-feature | 54109
-an event contract's order needs outcome yes or no, and speedBump 1 unless post-only | 54086
+open USDC pairs first: in the app, or by /api/v5/account/activate-feature | 54109
+it needs outcome yes or no, and speedBump 1 unless post-only | 54086
 this needs identity verification of level 2 | 59113
 the limit of open interest is reached | 54031
 an RPI order must be larger | 54051
@@ -3498,7 +3502,8 @@ def todays_channel(channel: str) -> str:
         id = f"{places['coin']}-{places.get('quote', 'USD-YYMMDD')}".upper()
     type = name.partition("/")[0].upper()
     bar = bar_of(places.get("bar") or f"{places.get('seconds')}s")
-    today = kind.more.format(id=id, index=family_of(id), type=type, bar=bar)
+    of = f"instType={type},instId={id}"
+    today = kind.more.format(id=id, index=family_of(id), type=type, of=of, bar=bar)
     today = channel_about(*today.partition(":")[::2])
     return re.sub(r"([\w-]+-)YYMMDD.*", r"\g<0> (--list \1 shows the dates)", today)
 
@@ -3657,22 +3662,23 @@ shown_headings: set[str] = set()  # that print_rows has printed
 ROW_NAMES = dict(
     cell.split(": ")
     for cells in table_rows("""
-price: px fillPx bkPx eqPx trade_px tradeUnitPrice | size: sz qty amount fillSz matchedSz tradeAmount
-trigger: triggerPx slTriggerPx tpTriggerPx moveTriggerPx ordPx trigger_price algo_price
-bid: bidPx best_bid buy | ask: askPx best_ask sell | open: o | high: h | low: l | close: c
-volume: vol | 24 h volume: vol24h base_volume_24h volume_24h vol | mark: markPx mark_price
-before: open24h open_24h | index: idxPx last futureIndex
-estimate: settlePx settlement_price estimated_price data | highest: buyLmt | lowest: sellLmt
-rate: fundingRate funding_rate | next: nextFundingRate estimated_rate | bid_vol: bidVol
-funded: fundingTime funding_time | volatility: markVol mark_vol | ask_vol: askVol
-tick: tickSz tick_size | lot: lotSz | expires: expTime delivery
-filled: accFillSz filled_size filled_qty deal_amount | position: pos | average: avgPx avg_cost avgprice
-pnl: upl unrealized_pnl realized_pnl totalPnl | equity: eq totalEq | delta: deltaBS
+price: px fillPx bkPx eqPx trade_px tradeUnitPrice | mark: markPx mark_price
+size: sz qty amount fillSz matchedSz tradeAmount | volume: vol | delta: deltaBS
+trigger: triggerPx slTriggerPx tpTriggerPx moveTriggerPx ordPx trigger_price
+bid: bidPx best_bid buy | ask: askPx best_ask sell | before: open24h open_24h
+open: o | high: h | low: l | close: c | 24 h volume: vol24h base_volume_24h volume_24h vol
+index: idxPx last futureIndex | highest: buyLmt | lowest: sellLmt | lot: lotSz
+estimate: settlePx settlement_price data | tick: tickSz tick_size
+rate: fundingRate funding_rate | next: nextFundingRate estimated_rate
+funded: fundingTime funding_time | expires: expTime delivery | position: pos
+volatility: markVol mark_vol | bid_vol: bidVol | ask_vol: askVol | code: code failCode
+filled: accFillSz filled_size filled_qty deal_amount | average: avgPx avg_cost avgprice
+pnl: upl unrealized_pnl realized_pnl totalPnl | equity: eq totalEq | final: confirm
 liquidation: liqPx liquidation_price | balance: cashBal | profit: profit_real
 available: availBal total_avail_balance avail_margin | deposit: keep_deposit
 frozen: frozenBal hold | side: side posSide type tradeType | direction: position
-id: clOrdId ordId order_id orderid orderId algoClOrdId algoId | code: code failCode | final: confirm
-status: state | state: status | auction: state | time: ts timestamp | begin: start_time | end: end_time
+id: clOrdId ordId order_id orderid orderId algoClOrdId algoId | auction: state
+status: state | state: status | time: ts timestamp | begin: start_time | end: end_time
 """)
     for cell in cells
 )
@@ -3681,8 +3687,8 @@ ROW_WORDS = {  # a value of the exchange in words, which may be none
     for what, *cells in table_rows("""
 side | bid buy | ask sell | 1 long | 2 short | 3 end long | 4 end short
 direction | 1 long | 2 short
-state | -2 failed | -1 cancelled | 0 open | 1 partial | 2 filled | 3 submitting | 4 cancelling
-    | partially_filled partial | order_failed failed
+state | -2 failed | -1 cancelled | 0 open | 1 partial | 2 filled | 3 submitting
+    | 4 cancelling | partially_filled partial | order_failed failed
 reduceOnly | true reduce-only | false
 filled | 0
 code | 0
@@ -3692,14 +3698,15 @@ final | 0 | 1 final
 auction | call_auction auction | continuous_trading open
 """)
 }
-ROW_ABOUT = "instId instrument_id sprdId contract_name ccy currency symbol instFamily underlying uly instType".split()
+ROW_ABOUT = "instId instrument_id sprdId contract_name ccy currency symbol instFamily uly instType".split()
 
 # A pattern for a channel, and its columns: `price:12` is 12 wide and has a heading, `next=rate` a value
 # behind its label, if there is one, `=mark` a word. `account.details` is a list in the rows of account.
 LINE_FORMATS = table_rows(r"""
 option-trades | price:12 size:14 side vol=fillVol
 fills|sprd-trades | price:12 size:14 side =fill
-.*futureusd_trades|(sprd-|grid-sub-)?orders|.*[/_]order | price:12 size:8 side id done=filled state
+.*futureusd_trades|(sprd-|grid-sub-)?orders|.*[/_]order |
+    price:12 size:8 side id done=filled state
 orders-algo|algo-advance | trigger:12 size:8 side id ordType state
 \w+/order_algo | trigger:12 size:14 side status=status
 (public-)?struc-block-trades | blockTdId:12 =block strategy
@@ -3726,14 +3733,15 @@ event-[\w-]+ | status:12 floor=floorStrike cap=capStrike outcome=outcome settled
 economic-calendar | actual:12 forecast:9 previous:9 at=date event
 (grid-)?positions|liquidation-warning|.*\.(posData|holding)|option/position |
     position:12 average:11 side pnl=pnl liq=liquidation
-\w+_positions\.positions | hold_amount:12 average:11 direction pnl=pnl liq=liquidation
-futures/position | long_qty:12 long_avg_cost:14 =long short=short_qty at=short_avg_cost
+\w+_positions\.positions | hold_amount:12 average:11 direction pnl=pnl
+futures/position | long_qty:12 long_avg_cost:14 =long short=short_qty
 swap/position | margin_mode:12 =margin
 account | equity:12 =dollars =in =all
 account\.details|(swap|option)/account|futures/account\.[A-Z-]+ |
     equity:12 =equity available=available frozen=frozen margin=margin_mode
 account-greeks | delta:12 =delta gamma=gammaBS theta=thetaBS vega=vegaBS
-.*\.balData|spot/account|.*\.currency | balance:12 =balance available=available hold=frozen
+.*\.balData|spot/account|.*\.currency |
+    balance:12 =balance available=available hold=frozen
 balance_and_position | eventType:12
 spot/margin_account | liquidation:12 =liquidation risk=risk_rate
 .*_userinfo(\.contracts)? | balance:12 =balance profit=profit deposit=deposit
@@ -3798,8 +3806,17 @@ def row_lines(channel: str, row: Any, clock: str = "", ladder: int = 1) -> list[
     """The lines of a row, and of the objects in it: those in the table, or all if the row is not."""
     format, row = line_format(channel), named_row(channel, row)
     name = str(next(filter(None, map(row.get, ROW_ABOUT)), format.name))
-    if row.get("bids").__class__ is row.get("asks").__class__ is list:
-        return book_lines(channel, name, row, clock, ladder)
+    bids, asks = row.get("bids"), row.get("asks")
+    if bids.__class__ is asks.__class__ is list:
+        view = row.keys() == {"bids", "asks", "ts"} or row.get("prevSeqId") == -1  # see OkexWS, depth
+        if not view and likely_dialect(channel).book(channel) != "whole":
+            cells = [(f"{len(bids)} bids and {len(asks)} asks changed", 0)]
+        elif ladder == 1:
+            best = [str(value) for side in (bids, asks) for value in [*side, ("-", "-")][0][:2]]
+            cells = list(zip([*best, spread_of(bids, asks)], (12, 10, 10, 10, 6)))
+        else:
+            return ladder_lines(name, bids[:ladder], asks[:ladder], clock)
+        return [ShownLine(format.headings, line_text(clock, name, cells), "")]
     lines = list[ShownLine]()
     for key, value in row.items():
         for entry in value if value.__class__ is list else [value]:
@@ -3834,23 +3851,14 @@ def named_row(channel: str, row: Any) -> Row:
     return row
 
 
-def book_lines(channel: str, name: str, row: Row, clock: str, ladder: int) -> list[ShownLine]:
-    """A line with the best of both sides, or a ladder with them in the middle."""
-    format, bids, asks, lines = line_format(channel), row["bids"], row["asks"], list[ShownLine]()
-    spread = spread_of(bids, asks)
-    view = row.keys() == {"bids", "asks", "ts"} or row.get("prevSeqId") == -1  # see OkexWS, depth
-    if not view and likely_dialect(channel).book(channel) != "whole":
-        levels = [[(f"{len(bids)} bids and {len(asks)} asks changed", 0)]]
-    elif ladder == 1:
-        best = [str(value) for side in (bids, asks) for value in [*side, ("-", "-")][0][:2]]
-        levels = [list(zip([*best, spread], (12, 10, 10, 10, 6)))]
-    else:
-        format = line_format(f"trades:{format.name}")
-        sides = [(*level[:2], "ask") for level in asks[:ladder][::-1]]
-        sides += [(spread, "", "spread"), *((*level[:2], "bid") for level in bids[:ladder])]
-        levels = [[(str(price), 12), (str(size), 14), (side, 0)] for price, size, side in sides]
-    for cells in levels:
-        lines.append(ShownLine(format.headings, line_text(clock, name, cells), cells[-1][0]))
+def ladder_lines(name: str, bids: Rows, asks: Rows, clock: str) -> list[ShownLine]:
+    """A line for each level of a book, the best in the middle."""
+    headings, lines = line_format(f"trades:{name}").headings, list[ShownLine]()
+    levels = [*asks[::-1], (spread_of(bids, asks), ""), *bids]
+    sides = ["ask"] * len(asks) + ["spread"] + ["bid"] * len(bids)
+    for (price, size, *_), side in zip(levels, sides):
+        text = line_text(clock, name, [(str(price), 12), (str(size), 14), (side, 0)])
+        lines.append(ShownLine(headings, text, side))
         clock = name = ""
     return lines
 
@@ -3908,9 +3916,7 @@ def moment_text(value: Any, name: str = "ts") -> str:
     """A time in ms or ISO 8601 as one of today, or with its date; what else a value is; "" for an object."""
     if value.__class__ is list:
         return " ".join("…" if item.__class__ is list else moment_text(item, name) for item in value).strip()
-    if value is None or value.__class__ is dict:
-        return ""
-    text = str(value)
+    text = "" if value is None or value.__class__ is dict else str(value)
     is_time = re.fullmatch("(?i).*(time|date|until|_at).*|ts|begin|end|delivery|listing", name)
     if not is_time or not re.match(r"1\d{12}$|\d{4}-\d\d-\d\dT", text):
         return text
