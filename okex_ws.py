@@ -1422,10 +1422,7 @@ def printable_text(text: str | bytes, most: int = 200) -> str:
     if isinstance(text, bytes):
         text = text.decode("utf-8", "backslashreplace")
     text = mask_secrets(text[: most + 10_000])  # the cut leaves no part of a secret in front
-    if len(text) > most:
-        text = text[:most] + "…"
-    if text.isprintable():
-        return text
+    text = text[:most] + "…" * (len(text) > most)
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -1484,7 +1481,7 @@ class Dialect:
     passphrase = True  # whether its login takes one
     snapshots = True  # whether a book's first message can be told from a change
     orders = False  # whether it takes orders over WebSocket
-    BOOKS: re.Pattern[str]
+    BOOKS: re.Pattern[str]  # channels of order books; `whole` is in those that are sent whole
     LOGIN = ""  # what the values of a login are called
     _read: Callable[[Any], list[WireEvent]]
 
@@ -1558,9 +1555,7 @@ class Dialect:
     def book(self, channel: str) -> str:
         """How a channel sends order books: "whole", or "changes" of one; "" for none."""
         depth = self.BOOKS.fullmatch(channel)
-        if not depth:
-            return ""
-        return "whole" if depth["whole"] else "changes"
+        return (depth.lastgroup or "changes") if depth else ""
 
     def parse(self, text: str) -> list[WireEvent]:
         """The events in a message; what cannot be read is "malformed"."""
@@ -1627,7 +1622,7 @@ class OkexV1(Dialect):
     ping_every = 30.0
     passphrase = False
     snapshots = False
-    BOOKS = re.compile(r"ok_sub_\w+?_depth(_(this|next)_week|_quarter)?(?P<whole>_\d+)?")
+    BOOKS = re.compile(r"ok_sub_\w+?_depth(?:_[a-z]+)*(?P<whole>_\d+)?")
 
     def _request(self, op: str, channels: Sequence[str], id: str, keys: Any = None) -> str:
         event = "addChannel" if op == "subscribe" else "removeChannel"
@@ -1696,7 +1691,7 @@ class OkexV3(Dialect):
     retired = "2021"
     URL = "wss://real.okex.com:8443/ws/v3"
     ping_every = 25.0
-    BOOKS = re.compile(r"\w+/depth(?P<whole>5)?(_l2_tbt)?:.+")
+    BOOKS = re.compile(r"\w+/depth(?P<whole>5)?(?:_l2_tbt)?:.+")
     BY_UNDERLYING = re.compile("option/(account|instruments|order|order_algo|position|summary)")
 
     def _read(self, item: Any) -> list[WireEvent]:
@@ -1730,7 +1725,7 @@ class OkxV5(Dialect):
     URL = "{}/ws/v5/{}"
     ping_every = 20.0
     max_request = 64 << 10
-    BOOKS = re.compile(r"(sprd-)?(books(50)?(-l2-tbt|-elp|-rpi(-tbt)?)?(-all)?|(?P<whole>books5|bbo-tbt)):.+")
+    BOOKS = re.compile(r"(?:sprd-)?(?:books(?:50)?(?:-(?:l2|elp|rpi|tbt|all))*|(?P<whole>books5|bbo-tbt)):.+")
     LOGIN = "apiKey passphrase timestamp sign"
     ORDERS = re.compile(r"((sprd-|grid-sub-)?orders(-algo)?|grid-orders-\w+|algo-[\w-]+)(:|$)")
     NOT_IDENTITY = ("channel", "uid", "connId", "extraParams")  # which no push or each may have
@@ -1987,8 +1982,9 @@ def lines_of(channel: str, url: str | Sequence[str] | None, region: str, simulat
         parts = urlsplit(line)
         if parts.scheme not in ("ws", "wss") or not parts.hostname or port_of(line) == 0:
             raise ValueError(f"{passwordless(line)} is not a WebSocket URL, like wss://HOST")
-        whole = parts.path.strip("/")
-        lines.append(line if whole else parts._replace(path=urlsplit(own).path).geturl())
+        if not parts.path.strip("/"):
+            line = parts._replace(path=urlsplit(own).path).geturl()
+        lines.append(line)
     if len({urlsplit(line).path for line in lines}) > 1:
         raise ValueError(f"the same path on all hosts, please: {', '.join(map(passwordless, lines))}")
     return lines
@@ -3654,8 +3650,8 @@ def listed_instrument(id: str, url: str | None, region: str, simulated: bool, pr
 # ---------------------------------------------------------------------------------------------------------------
 # Lines: what a row looks like to a person. Every channel is a row of LINE_FORMATS.
 
-ROW_COLOURS = dict.fromkeys(("buy", "bid", "▲"), "32") | dict.fromkeys(("sell", "ask", "▼"), "31")
-ROW_COLOURS |= {"dim": "2", "bold": "1", "alarm": "1;31"}
+COLOURS = "buy=32 bid=32 ▲=32 sell=31 ask=31 ▼=31 dim=2 bold=1 alarm=1;31"
+ROW_COLOURS = dict(pair.split("=") for pair in COLOURS.split())
 shown_headings: set[str] = set()  # that print_rows has printed
 
 # What a value is called in v5, v3 and v1; the first that has one counts.
@@ -3917,15 +3913,15 @@ def moment_text(value: Any, name: str = "ts") -> str:
     if value.__class__ is list:
         return " ".join("…" if item.__class__ is list else moment_text(item, name) for item in value).strip()
     text = "" if value is None or value.__class__ is dict else str(value)
-    is_time = re.fullmatch("(?i).*(time|date|until|_at).*|ts|begin|end|delivery|listing", name)
-    if not is_time or not re.match(r"1\d{12}$|\d{4}-\d\d-\d\dT", text):
+    times = "(?i).*(time|date|until|_at).*|ts|begin|end|delivery|listing"
+    if not re.match(r"1\d{12}$|\d{4}-\d\d-\d\dT", text) or not re.fullmatch(times, name):
         return text
     try:
         iso = text.replace("Z", "+00:00")
         at = date_and_time.fromisoformat(iso).timestamp() if "T" in text else int(text) / 1000
     except ValueError:
         return text
-    near = abs(at - wall_clock()) < 86400 / 2
+    near = abs(at - wall_clock()) < 43200
     return strftime("%H:%M:%S" if near else "%Y-%m-%d %H:%M", localtime(at))
 
 
