@@ -1427,18 +1427,16 @@ def printable_text(text: str | bytes, most: int = 200) -> str:
 
 
 class WireEvent(NamedTuple):
-    """What a message says. What an event does not have is empty.
+    """What a message says. What an event of its kind does not have is empty.
 
-    kind       what it has
     data       channel, rows, action: "snapshot", "update", or "" where the exchange sends none
     confirmed  channel, id of the request: it will be sent; the channel may lack its filters
     ended      channel, id: it will not be sent any more
     refused    code, message; channel or id, if the exchange says so: a login has neither
-    reply      id, code, message, rows, action: the answer to a request `action`, a row an order
-    unknown    message: of no known kind
-    malformed  message: why it cannot be read
+    reply      id, code, message, rows, action: to a request `action`, a row an order
     notice     code, message
-    login, ping, pong  nothing
+    unknown, malformed  message: what it is, or why it cannot be read
+    login, ping, pong   nothing
     """
 
     kind: str
@@ -1486,8 +1484,8 @@ class Dialect:
     _read: Callable[[Any], list[WireEvent]]
 
     def __init__(self, table: str):
-        self.known: list[ChannelKind] = []
-        self.places: dict[str, str] = {}  # the words that may stand in <bar> and the like
+        self.known = list[ChannelKind]()
+        self.places = dict[str, str]()  # the words that may stand in <bar> and the like
         for first, *others in table_rows(table):
             if first.startswith("# "):
                 where = first[2:]
@@ -1498,7 +1496,7 @@ class Dialect:
                 name, _, argument = first.partition(":")
                 self.known.append(ChannelKind(where, name, argument, *others))
         self.kinds = [kind for kind in self.known if kind.what != "gone"]
-        self.find = functools.lru_cache(maxsize=4096)(self._find)
+        self.find = functools.lru_cache(4096)(self._find)
 
     def _find(self, name: str) -> tuple[ChannelKind | None, dict[str, str]]:
         """The kind of a channel's name, and what stands in its places: {"bar": "1m"} for candle1m."""
@@ -1632,7 +1630,7 @@ class OkexV1(Dialect):
                 request["parameters"] = self._signed(keys)
         return to_json(requests)
 
-    def sign(self, parameters: dict[str, str], secret_key: str) -> str:
+    def sign(self, parameters: Row, secret_key: str) -> str:
         """MD5 over the parameters in order and the secret, in upper case."""
         pairs = [*map("=".join, sorted(parameters.items())), f"secret_key={secret_key}"]
         return hashlib.md5("&".join(pairs).encode()).hexdigest().upper()
@@ -1640,7 +1638,7 @@ class OkexV1(Dialect):
     def login(self, credentials: "Credentials", now: float) -> str:
         return to_json({"event": "login", "parameters": self._signed(credentials)})
 
-    def _signed(self, keys: "Credentials") -> dict[str, str]:
+    def _signed(self, keys: "Credentials") -> Row:
         parameters = {"api_key": keys.api_key}
         return parameters | {"sign": self.sign(parameters, keys.secret_key)}
 
@@ -1692,7 +1690,6 @@ class OkexV3(Dialect):
     URL = "wss://real.okex.com:8443/ws/v3"
     ping_every = 25.0
     BOOKS = re.compile(r"\w+/depth(?P<whole>5)?(?:_l2_tbt)?:.+")
-    BY_UNDERLYING = re.compile("option/(account|instruments|order|order_algo|position|summary)")
 
     def _read(self, item: Any) -> list[WireEvent]:
         if "table" not in item:
@@ -1708,7 +1705,8 @@ class OkexV3(Dialect):
             return table
         named = filter(None, map(row.get, ("instrument_id", "currency", "underlying")))
         found = next(named, next(iter(row), ""))  # futures/account: {"BTC":{"equity":"997.4", …}}
-        if self.BY_UNDERLYING.fullmatch(table):  # BTC-USD-190927-12500-C is of BTC-USD
+        # BTC-USD-190927-12500-C is of BTC-USD
+        if re.match("option/(account|instruments|order|position|summary)", table):
             found = family_of(str(row.get("underlying", found)))
         if table == "spot/order_algo":  # which may say ltc_usdt
             found = str(found).upper().replace("_", "-")
@@ -1729,18 +1727,17 @@ class OkxV5(Dialect):
     LOGIN = "apiKey passphrase timestamp sign"
     ORDERS = re.compile(r"((sprd-|grid-sub-)?orders(-algo)?|grid-orders-\w+|algo-[\w-]+)(:|$)")
     NOT_IDENTITY = ("channel", "uid", "connId", "extraParams")  # which no push or each may have
-    BESIDE = ("eventType", "curPage", "lastPage")  # beside a push's data, and of its rows
     orders = True
 
-    def argument(self, channel: str) -> dict[str, str]:
+    def argument(self, channel: str) -> Row:
         """The object that the exchange takes for a channel like orders:instType=ANY."""
         name, _, rest = channel.partition(":")
         if rest and "=" not in rest:
             rest = f"{'sprdId' if name.startswith('sprd-') else 'instId'}={rest}"
         pairs = re.findall(r"(\w+)=(.*?)(?=,\w+=|$)", rest)
-        return {"channel": name, **dict(pairs)}
+        return {"channel": name} | dict(pairs)
 
-    def channel(self, arg: dict[str, str]) -> str:
+    def channel(self, arg: Row) -> str:
         """The inverse of `argument`, the same for every order of the keys."""
         pairs = ",".join(f"{key}={arg[key]}" for key in sorted(arg) if key not in self.NOT_IDENTITY)
         if "," not in pairs:
@@ -1780,7 +1777,8 @@ class OkxV5(Dialect):
                     return [WireEvent("data", f"{channel}:{row['instId']}", rows=[row]) for row in rows]
             if len(item) > 2 and "action" not in item:
                 # {"arg":{…},"eventType":"snapshot","curPage":1,"lastPage":true,"data":[{…}]}
-                beside = {name: item[name] for name in self.BESIDE if name in item}
+                names = ("eventType", "curPage", "lastPage")
+                beside = {name: item[name] for name in names if name in item}
                 if beside.get("eventType") == "snapshot":
                     rows = rows or [{}]  # nothing stands, and a row says so
                 if beside:
@@ -1820,8 +1818,7 @@ status | maintenance | title state begin end
 trades-all:BTC-USDT | trades, each by itself | tradeId px sz side
 candle<bar>:BTC-USDT | candles; final if `confirm` is 1 |
     [ts o h l c vol volCcy volCcyQuote confirm]
-mark-price-candle<longer>:BTC-USDT-SWAP | candles of the mark price |
-    [ts o h l c confirm]
+mark-price-candle<longer>:BTC-USDT-SWAP | mark price candles | [ts o h l c confirm]
 mark-price-candle1s:BTC-USDT-SWAP | gone | [ts o h l c confirm]
 index-candle<longer>:BTC-USDT | candles of an index | [ts o h l c confirm] | INDEX
 index-candle1s:BTC-USDT | gone | [ts o h l c confirm] | INDEX
@@ -1830,8 +1827,7 @@ public-struc-block-trades | block trades, whole | blockTdId legs
 block-tickers:BTC-USDT | volumes of block trades | vol24h volCcy24h
 sprd-public-trades:BTC-USDT_BTC-USDT-SWAP | trades of spreads | px sz side | SPREAD
 sprd-tickers:BTC-USDT_BTC-USDT-SWAP | tickers of spreads | last vol24h | SPREAD
-sprd-candle<bar>:BTC-USDT_BTC-USDT-SWAP | candles of spreads |
-    [ts o h l c vol confirm] | SPREAD
+sprd-candle<bar>:BTC-USDT_BTC-USDT-SWAP | candles | [ts o h l c vol confirm] | SPREAD
 sprd-bbo-tbt:BTC-USDT_BTC-USDT-SWAP | best bid and ask | bids asks | SPREAD
 sprd-books5:BTC-USDT_BTC-USDT-SWAP | best five levels | bids asks | SPREAD
 sprd-books-l2-tbt:BTC-USDT_BTC-USDT-SWAP | books of spreads | bids asks | SPREAD
@@ -1878,8 +1874,7 @@ seconds = 60 180 300 900 1800 3600 7200 14400 21600 43200 86400 604800
 index/ticker:BTC-USD | index price | last high_24h low_24h | index-tickers:{id}
 <market>/ticker:BTC-USDT | prices, 24 hours | last best_bid best_ask | tickers:{id}
 index/candle<seconds>s:BTC-USD | candles of an index | candle | index-candle{bar}:{id}
-<linear>/candle<seconds>s:BTC-USDT | candles (time o h l c volume) | candle |
-    candle{bar}:{id}
+<linear>/candle<seconds>s:BTC-USDT | candles | candle | candle{bar}:{id}
 <market>/<depth>:BTC-USDT | order book | bids asks checksum | books:{id}
 <linear>/depth5:BTC-USDT | its best five levels | bids asks | books5:{id}
 <contract>/price_range:BTC-USD-SWAP | price limits | highest lowest | price-limit:{id}
@@ -2012,35 +2007,32 @@ HINTS = {
 check the spelling of channel and instrument | 10000 10001 10008 10015 20006
     20007 20028 20103 20116 30040 60012 60013 60018 60027 60033
 check the API key, secret and passphrase, and the region | 10002 10003 10004
-    10005 10017 20020 20024 20026 30001 30002 30004 30006 30013 30015 30027 60009 4001
+    10005 10017 10216 20020 20024 20026 30001 30002 30004 30006 30013 30015 30016 30027 60009 4001
 the API key is wrong: check it, and the region | 60005 50111
 the signature is wrong: check the secret key | 60007 50113
 the passphrase is wrong | 60024 50105
 no such API key here: check --region and --simulated | 60032 50119
 the key is for live or simulated trading: check --simulated | 50101
-this key is for another generation of the API | 30016 10216
-the account is frozen, or lacks this product | 50100 10100 20001 20002 20003 20004 20005
+the account is frozen, or lacks this product or feature | 50100 10100 20001
+    20002 20003 20004 20005 51773
 this key does not allow this IP address | 20019 50110
 check the clock of this machine | 30005 30008 60004 60006
 this channel needs a login; books and books5 need none | 30041 60011
-already logged in on this connection | 30042 60031
 this needs a higher fee tier; books and books5 need none | 64003
 books-l2-tbt excludes books and books50-l2-tbt on one instrument | 64004
 it is at another endpoint | 30000 60008 60028 64001 64002
 the argument uly is gone, use instFamily | 64000
 too many requests or channels: ask less, or over more connections | 20049 30026
     50011 50061 60014 4003 4008 4009 channel-conn-count-error
-the request was not understood | 30039 60019 4002
+the request was not understood, or is too large | 1009 30039 60019 4002
 no such instrument, or a new instIdCode, which the next order looks up | 51001
-log in once with one key on each connection | 60023 60026
+log in once, with one key, on each connection | 30042 60023 60026 60031
 the contract cools off: reduce-only orders alone | 54094
 open USDC pairs first: in the app, or by /api/v5/account/activate-feature | 54109
 it needs outcome yes or no, and speedBump 1 unless post-only | 54086
 this needs identity verification of level 2 | 59113
 the limit of open interest is reached | 54031
 an RPI order must be larger | 54051
-that feature is not for this account or instrument | 51773
-the request was too large | 1009
 an error inside the exchange | 20014 30043 63999 64007 4006
 nothing was exchanged for 30 seconds | 4004
 this program or its network reads too slowly | 4005
@@ -3750,6 +3742,9 @@ copytrading-\S+ | infoType:12 =notice position=subPosId
 """)
 
 
+Cells = list[tuple[str, int]]  # of a line: texts, each with the width of its column, or 0
+
+
 class LineFormat(NamedTuple):
     name: str  # a channel's instrument, where a row does not say it
     bar: str  # of candles: 1m
@@ -3763,7 +3758,7 @@ class ShownLine(NamedTuple):
     colour: str  # which of ROW_COLOURS, if it is there
 
 
-@functools.lru_cache(maxsize=1000)
+@functools.lru_cache(1000)
 def line_format(channel: str) -> LineFormat:
     """The format of a channel, or of a list in its rows: `account.details`."""
     kind, _, argument = channel.partition(":")
@@ -3776,7 +3771,7 @@ def line_format(channel: str) -> LineFormat:
     found = re.findall(r"(\w*=)?(\w+)(?::(\d+))?", next(columns, ""))
     parts = [(label, what, int(width or 0)) for label, what, width in found]
     unit = dict.fromkeys(("size", "volume"), "contracts") if in_contracts(channel, name) else {}
-    heads = [(unit.get(what, what.replace("_", " ")), width) for label, what, width in parts if not label]
+    heads = [(unit.get(what, what).replace("_", " "), width) for label, what, width in parts if not label]
     headings = line_text("begins" if bar else "time", "instrument", heads) if parts else ""
     return LineFormat(name, bar, parts, headings)
 
@@ -3787,7 +3782,7 @@ def in_contracts(channel: str, name: str) -> bool:
     return bool(re.search("futureusd|=(SWAP|FUTURES|OPTION)", types))
 
 
-def line_text(clock: str, name: str, cells: Sequence[tuple[str, int]]) -> str:
+def line_text(clock: str, name: str, cells: Cells) -> str:
     """A line: each value at the right of its column, unless that takes more than 80."""
     text, end = f"{clock:12} {name}", 26
     for value, width in cells:
@@ -3827,8 +3822,9 @@ def row_lines(channel: str, row: Any, clock: str = "", ladder: int = 1) -> list[
     cells = row_cells(format, row, in_contracts(channel, name))
     if lines and not cells:
         return lines
-    if not cells:  # or what came for an empty snapshot
-        name, cells = (channel, [(" none", 0)]) if "eventType" in row else (name, [("(nothing)", 0)])
+    if not cells and "eventType" in row:  # an empty snapshot
+        name, cells = channel, [(" none", 0)]
+    cells = cells or [("(nothing)", 0)]
     cells += [("restored", 0)] * (row.get("restored") is True)  # it comes late, see Filler
     clock = (format.bar and row_value(row, "time")) or clock  # when a candle begins
     text = line_text(clock, f"{name} {format.bar}".rstrip(), cells)
@@ -3859,7 +3855,7 @@ def ladder_lines(name: str, bids: Rows, asks: Rows, clock: str) -> list[ShownLin
     return lines
 
 
-def spread_of(bids: Sequence[Sequence[Any]], asks: Sequence[Sequence[Any]]) -> str:
+def spread_of(bids: Any, asks: Any) -> str:
     """The spread of a book's best levels, "-" if there is none."""
     try:
         return str(Decimal(str(asks[0][0])) - Decimal(str(bids[0][0])))
@@ -3867,9 +3863,9 @@ def spread_of(bids: Sequence[Sequence[Any]], asks: Sequence[Sequence[Any]]) -> s
         return "-"
 
 
-def row_cells(format: LineFormat, row: Row, contracts: bool) -> list[tuple[str, int]]:
+def row_cells(format: LineFormat, row: Row, contracts: bool) -> Cells:
     """A row's values and their columns' widths; `key value` if its format names none."""
-    cells, known = list[tuple[str, int]](), False
+    cells, known = Cells(), False
     for label, what, width in format.parts:
         value = what if label == "=" else row_value(row, what)
         known |= value != "" and label != "="
@@ -3880,8 +3876,9 @@ def row_cells(format: LineFormat, row: Row, contracts: bool) -> list[tuple[str, 
     if known:
         return cells
     hidden = {*ROW_ABOUT, *"uid user_id eventType curPage lastPage".split()}
-    texts = {key: moment_text(value, key) for key, value in row.items() if key not in hidden}
-    shown = "  ".join(f"{key} {text}".strip() for key, text in texts.items() if text)
+    shown = "  ".join(
+        f"{key} {text}".strip() for key, value in row.items() if key not in hidden and (text := moment_text(value, key))
+    )
     return [(shown, 0)] if shown else []
 
 
