@@ -1421,7 +1421,7 @@ def printable_text(text: str | bytes, most: int = 200) -> str:
     """Text from outside, fit for a terminal: no secrets, no control characters, not too long."""
     if isinstance(text, bytes):
         text = text.decode("utf-8", "backslashreplace")
-    text = mask_secrets(text[: most + 10_000])  # the cut leaves no part of a secret in front
+    text = mask_secrets(text[: most + 10_000])  # of no secret is a part left
     text = text[:most] + "…" * (len(text) > most)
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
@@ -1448,18 +1448,18 @@ class WireEvent(NamedTuple):
     action: str = ""
 
 
-new_event = functools.partial(tuple.__new__, WireEvent)  # of all its values; it takes half as long
+new_event = functools.partial(tuple.__new__, WireEvent)  # twice as fast, of all values
 
 
 class ChannelKind(NamedTuple):
     """A row of the tables of channels, which say all that depends on the kind of channel."""
 
     where: str  # v5: its endpoint; and whether it needs a login
-    name: str  # before the colon; <bar> and the like stand for the words of these places
-    argument: str  # an example of what follows the colon; with `=` if it must be there
+    name: str  # before the colon; <bar> stands for the words of this place
+    argument: str  # an example of what follows it; with `=` if it must be there
     what: str  # what it carries; gone: in no document any more
-    columns: str  # the main values of a row; in brackets all, if rows are bare lists
-    more: str = "SPOT SWAP FUTURES OPTION"  # v5: what it takes; v3, v1: what carries it today
+    columns: str  # main values of a row; in brackets all, of bare lists
+    more: str = "SPOT SWAP FUTURES OPTION"  # that v5 takes; v3, v1: its heir
 
 
 def table_rows(text: str) -> list[list[str]]:
@@ -1479,13 +1479,13 @@ class Dialect:
     passphrase = True  # whether its login takes one
     snapshots = True  # whether a book's first message can be told from a change
     orders = False  # whether it takes orders over WebSocket
-    BOOKS: re.Pattern[str]  # channels of order books; `whole` is in those that are sent whole
+    BOOKS: re.Pattern[str]  # of books; with a group `whole`, if sent whole
     LOGIN = ""  # what the values of a login are called
     _read: Callable[[Any], list[WireEvent]]
 
     def __init__(self, table: str):
         self.known = list[ChannelKind]()
-        self.places = dict[str, str]()  # the words that may stand in <bar> and the like
+        self.places = dict[str, str]()  # words that may stand in <bar>
         for first, *others in table_rows(table):
             if first.startswith("# "):
                 where = first[2:]
@@ -1573,7 +1573,8 @@ class Dialect:
         match event:
             case None if "op" in item:
                 rows = item["data"] if isinstance(item.get("data"), list) else []
-                return WireEvent("reply", "", id, str(item["code"]), str(message), rows, str(item["op"]))
+                answer = id, str(item["code"]), str(message), rows, item["op"]
+                return WireEvent("reply", "", *answer)
             case "ping" | "pong":
                 return WireEvent(event)
             case "subscribe" | "unsubscribe":
@@ -1592,13 +1593,13 @@ class Dialect:
                 channel = self.key(f"{name}:{pairs.replace(':', '=')}".rstrip(":"))
                 return WireEvent("refused", channel, id, code, message)
             case "notice":
-                return WireEvent("notice", code=str(item.get("code", "")), message=str(message))
+                return WireEvent("notice", "", "", str(item.get("code", "")), str(message))
             case "channel-conn-count":
                 message = f"{item['connCount']} connections are subscribed to {item['channel']}"
-                return WireEvent("notice", code=event, message=message)
-            case "channel-conn-count-error":  # confirmed before, now dead (docs-v5)
+                return WireEvent("notice", "", "", event, message)
+            case "channel-conn-count-error":  # confirmed, and now dead (docs-v5)
                 message = f"{item['connCount']} connections are subscribed"
-                return WireEvent("refused", str(item["channel"]), code=event, message=message)
+                return WireEvent("refused", str(item["channel"]), "", event, message)
         what = f"event {event}" if event else f"object with {', '.join(item)}"
         return WireEvent("unknown", message=what)
 
@@ -1624,10 +1625,11 @@ class OkexV1(Dialect):
 
     def _request(self, op: str, channels: Sequence[str], id: str, keys: Any = None) -> str:
         event = "addChannel" if op == "subscribe" else "removeChannel"
-        requests: list[Row] = [{"event": event, "channel": channel} for channel in channels]
-        for request in requests:
-            if keys and self.private(request["channel"]):
-                request["parameters"] = self._signed(keys)
+        requests = list[Row]()
+        for channel in channels:
+            requests.append({"event": event, "channel": channel})
+            if keys and self.private(channel):
+                requests[-1]["parameters"] = self._signed(keys)
         return to_json(requests)
 
     def sign(self, parameters: Row, secret_key: str) -> str:
@@ -1662,9 +1664,12 @@ class OkexV1(Dialect):
             # {"channel":"ok_sub_spot_usd_btc_depth","data":{"result":false,"error_msg":"…","error_code":20103}}
             name = "" if channel == "login" else answer.get("channel", channel)
             code = item.get("errorcode", answer.get("error_code", ""))
-            return WireEvent("refused", str(name), "", str(code), str(answer.get("error_msg", "")))
-        if channel in ("addChannel", "removeChannel"):
-            return WireEvent("confirmed" if channel == "addChannel" else "ended", str(rows["channel"]))
+            message = str(answer.get("error_msg", ""))
+            return WireEvent("refused", str(name), "", str(code), message)
+        if channel == "addChannel":
+            return WireEvent("confirmed", str(rows["channel"]))
+        if channel == "removeChannel":
+            return WireEvent("ended", str(rows["channel"]))
         if channel == "login":
             return WireEvent("login")
         if not channel or channel.__class__ is not str:
@@ -1674,7 +1679,7 @@ class OkexV1(Dialect):
             rows = {name: item[name] for name in item if name not in ("channel", "binary")}
         for side in ("bids", "asks"):
             levels = rows.get(side)
-            if levels and levels[0][0].__class__ is not str:  # JSON numbers, in August 2018
+            if levels and levels[0][0].__class__ is not str:  # in August 2018
                 rows[side] = [[str(value) for value in level] for level in levels]
         return new_event(("data", channel, "", "", "", [rows], ""))
 
@@ -1698,13 +1703,15 @@ class OkexV3(Dialect):
         by_channel = defaultdict[str, Rows](list)
         for row in item["data"]:
             by_channel[self._channel(item["table"], row)].append(row)
-        return [WireEvent("data", name, "", "", "", rows, action) for name, rows in by_channel.items()]
+        read = by_channel.items()
+        return [WireEvent("data", name, "", "", "", rows, action) for name, rows in read]
 
     def _channel(self, table: str, row: Any) -> str:
         if table in ("futures/instruments", "system/status"):
             return table
-        named = filter(None, map(row.get, ("instrument_id", "currency", "underlying")))
-        found = next(named, next(iter(row), ""))  # futures/account: {"BTC":{"equity":"997.4", …}}
+        named = map(row.get, ("instrument_id", "currency", "underlying"))
+        # futures/account: {"BTC":{"equity":"997.4", …}}
+        found = next(filter(None, named), next(iter(row), ""))
         # BTC-USD-190927-12500-C is of BTC-USD
         if re.match("option/(account|instruments|order|position|summary)", table):
             found = family_of(str(row.get("underlying", found)))
@@ -1726,7 +1733,7 @@ class OkxV5(Dialect):
     BOOKS = re.compile(r"(?:sprd-)?(?:books(?:50)?(?:-(?:l2|elp|rpi|tbt|all))*|(?P<whole>books5|bbo-tbt)):.+")
     LOGIN = "apiKey passphrase timestamp sign"
     ORDERS = re.compile(r"((sprd-|grid-sub-)?orders(-algo)?|grid-orders-\w+|algo-[\w-]+)(:|$)")
-    NOT_IDENTITY = ("channel", "uid", "connId", "extraParams")  # which no push or each may have
+    NOT_IDENTITY = ("channel", "uid", "connId", "extraParams")  # not in all pushes
     orders = True
 
     def argument(self, channel: str) -> Row:
@@ -1739,7 +1746,8 @@ class OkxV5(Dialect):
 
     def channel(self, arg: Row) -> str:
         """The inverse of `argument`, the same for every order of the keys."""
-        pairs = ",".join(f"{key}={arg[key]}" for key in sorted(arg) if key not in self.NOT_IDENTITY)
+        keys = (key for key in sorted(arg) if key not in self.NOT_IDENTITY)
+        pairs = ",".join(f"{key}={arg[key]}" for key in keys)
         if "," not in pairs:
             pairs = pairs.removeprefix("instId=").removeprefix("sprdId=")
         return f"{arg['channel']}:{pairs}".rstrip(":")
@@ -1773,7 +1781,7 @@ class OkxV5(Dialect):
                 channel = f"{arg['channel']}:{arg['instId']}"
             else:
                 channel = self.channel(arg)
-                if channel == "block-tickers":  # which names no instrument, though it was asked for one
+                if channel == "block-tickers":  # whose rows alone name one
                     return [WireEvent("data", f"{channel}:{row['instId']}", rows=[row]) for row in rows]
             if len(item) > 2 and "action" not in item:
                 # {"arg":{…},"eventType":"snapshot","curPage":1,"lastPage":true,"data":[{…}]}
@@ -1871,15 +1879,15 @@ depth = depth depth_l2_tbt
 seconds = 60 180 300 900 1800 3600 7200 14400 21600 43200 86400 604800
 # public
 <market>/trade:BTC-USDT | trades; not spot: `qty` | price size side | trades:{id}
-index/ticker:BTC-USD | index price | last high_24h low_24h | index-tickers:{id}
-<market>/ticker:BTC-USDT | prices, 24 hours | last best_bid best_ask | tickers:{id}
-index/candle<seconds>s:BTC-USD | candles of an index | candle | index-candle{bar}:{id}
+index/ticker:BTC-USD | index price | last | index-tickers:{id}
+<market>/ticker:BTC-USDT | prices | last best_bid best_ask | tickers:{id}
+index/candle<seconds>s:BTC-USD | index candles | candle | index-candle{bar}:{id}
 <linear>/candle<seconds>s:BTC-USDT | candles | candle | candle{bar}:{id}
 <market>/<depth>:BTC-USDT | order book | bids asks checksum | books:{id}
 <linear>/depth5:BTC-USDT | its best five levels | bids asks | books5:{id}
-<contract>/price_range:BTC-USD-SWAP | price limits | highest lowest | price-limit:{id}
+<contract>/price_range:BTC-USD-SWAP | limits | highest lowest | price-limit:{id}
 <contract>/mark_price:BTC-USD-SWAP | mark price | mark_price | mark-price:{id}
-swap/funding_rate:BTC-USD-SWAP | funding rate | funding_rate | funding-rate:{id}
+swap/funding_rate:BTC-USD-SWAP | funding | funding_rate | funding-rate:{id}
 futures/estimated_price:BTC-USD-191227 | delivery price | settlement_price |
     estimated-price:{of}
 futures/instruments | futures | tick_size | instruments:instType=FUTURES
@@ -1887,13 +1895,13 @@ futures/instruments | futures | tick_size | instruments:instType=FUTURES
     liquidation-orders:instType={type}
 option/instruments | options | tick_size | instruments:instType=OPTION
 option/summary:BTC-USD | greeks | mark_vol delta | opt-summary:instFamily={id}
-system/status | maintenance | title status start_time end_time | status
+system/status | maintenance | title status start_time | status
 # login
-spot/account:USDT | your balances | balance available hold | account:ccy={id}
+spot/account:USDT | your balances | balance available | account:ccy={id}
 spot/margin_account:BTC-USDT | your margin balances | currency:BTC | account
 <held>/account:BTC-USD | your balances | equity margin_mode | account
 <held>/position:BTC-USD-191227 | your positions | holding | positions:{of}
-<market>/order:BTC-USDT | your orders | order_id side price size | orders:{of}
+<market>/order:BTC-USDT | your orders | order_id side price | orders:{of}
 <market>/order_algo:BTC-USDT | your algo orders | size status | orders-algo:{of}
 """)
 
@@ -1909,22 +1917,22 @@ ok_sub_futureusd_<coin>_trade_<when> | trades of a future |
     [tid price amount time type coin_amount] | trades:{id}
 ok_sub_spot_<coin>_<quote>_<trades> | trades |
     [tid price amount time type coin_amount] | trades:{id}
-ok_sub_futureusd_<coin>_ticker_<when> | prices of a future | last buy sell | tickers:{id}
-ok_sub_spot_<coin>_<quote>_ticker | prices | last buy sell high low | tickers:{id}
+ok_sub_futureusd_<coin>_ticker_<when> | prices | last buy sell | tickers:{id}
+ok_sub_spot_<coin>_<quote>_ticker | prices | last buy sell | tickers:{id}
 ok_sub_futureusd_<coin>_kline_<when>_<bar> | candles of a future |
     [timestamp open high low close volume coin_volume] | candle{bar}:{id}
 ok_sub_spot_<coin>_<quote>_kline_<bar> | candles |
     [timestamp open high low close volume coin_volume] | candle{bar}:{id}
-ok_sub_futureusd_<coin>_depth_<when> | book of a future | bids asks | books:{id}
-ok_sub_futureusd_<coin>_depth_<when>_<levels> | its best levels | bids asks | books5:{id}
+ok_sub_futureusd_<coin>_depth_<when> | order book | bids asks | books:{id}
+ok_sub_futureusd_<coin>_depth_<when>_<levels> | its best | bids asks | books5:{id}
 ok_sub_spot_<coin>_<quote>_depth | order book | bids asks | books:{id}
-ok_sub_spot_<coin>_<quote>_depth_<levels> | its best levels | bids asks | books5:{id}
+ok_sub_spot_<coin>_<quote>_depth_<levels> | its best | bids asks | books5:{id}
 ok_sub_futureusd_<coin>_index | index price | futureIndex | index-tickers:{index}
 <coin>_forecast_price | delivery price | data |
     estimated-price:instType=FUTURES,instFamily={index}
 # login
-ok_sub_futureusd_trades | your orders in futures | type price | orders:instType=FUTURES
-ok_sub_futureusd_userinfo | your balances in futures | balance profit_real | account
+ok_sub_futureusd_trades | your orders | price | orders:instType=FUTURES
+ok_sub_futureusd_userinfo | your balances | balance profit_real | account
 ok_sub_futureusd_positions | your positions | positions | positions:instType=FUTURES
 ok_sub_spot_<coin>_<quote>_order | your orders | status | orders:instType=SPOT,instId={id}
 ok_sub_spot_<coin>_<quote>_balance | your balances | info | account
@@ -3771,9 +3779,9 @@ def line_format(channel: str) -> LineFormat:
     found = re.findall(r"(\w*=)?(\w+)(?::(\d+))?", next(columns, ""))
     parts = [(label, what, int(width or 0)) for label, what, width in found]
     unit = dict.fromkeys(("size", "volume"), "contracts") if in_contracts(channel, name) else {}
-    heads = [(unit.get(what, what).replace("_", " "), width) for label, what, width in parts if not label]
-    headings = line_text("begins" if bar else "time", "instrument", heads) if parts else ""
-    return LineFormat(name, bar, parts, headings)
+    heads = [(unit.get(what, what), width) for label, what, width in parts if not label]
+    headings = line_text("begins" if bar else "time", "instrument", heads).replace("_", " ")
+    return LineFormat(name, bar, parts, headings if parts else "")
 
 
 def in_contracts(channel: str, name: str) -> bool:
@@ -3799,7 +3807,7 @@ def row_lines(channel: str, row: Any, clock: str = "", ladder: int = 1) -> list[
     name = str(next(filter(None, map(row.get, ROW_ABOUT)), format.name))
     bids, asks = row.get("bids"), row.get("asks")
     if bids.__class__ is asks.__class__ is list:
-        view = row.keys() == {"bids", "asks", "ts"} or row.get("prevSeqId") == -1  # see OkexWS, depth
+        view = row.keys() == {"bids", "asks", "ts"} or row.get("prevSeqId") == -1
         if not view and likely_dialect(channel).book(channel) != "whole":
             cells = [(f"{len(bids)} bids and {len(asks)} asks changed", 0)]
         elif ladder == 1:
@@ -3876,9 +3884,8 @@ def row_cells(format: LineFormat, row: Row, contracts: bool) -> Cells:
     if known:
         return cells
     hidden = {*ROW_ABOUT, *"uid user_id eventType curPage lastPage".split()}
-    shown = "  ".join(
-        f"{key} {text}".strip() for key, value in row.items() if key not in hidden and (text := moment_text(value, key))
-    )
+    pairs = ((key, moment_text(row[key], key)) for key in row if key not in hidden)
+    shown = "  ".join(f"{key} {text}".strip() for key, text in pairs if text)
     return [(shown, 0)] if shown else []
 
 
@@ -3886,7 +3893,7 @@ def row_value(row: Row, what: str) -> str:
     """A value of a row, by the first of its names that has one, or ""."""
     if what == "change":
         now, before = (price_number(row_value(row, name)) for name in ("index", "before"))
-        return f"{now / before - 1:+.2%}" if min(now, before) > 0 else ""  # a spread may be negative
+        return f"{now / before - 1:+.2%}" if min(now, before) > 0 else ""
     for name in (*ROW_NAMES.get(what, "").split(), what):
         if text := moment_text(row.get(name), name):
             text = ROW_WORDS.get(what, {}).get(text, text)
@@ -3897,7 +3904,8 @@ def row_value(row: Row, what: str) -> str:
 
 def order_state(row: Row, state: str) -> str:
     """How an order stands: `canceled by the system, 13`, by its cancelSource."""
-    source, amend, code = (row_value(row, what) for what in ("cancelSource", "amendResult", "code"))
+    names = ("cancelSource", "amendResult", "code")
+    source, amend, code = (row_value(row, name) for name in names)
     state += f" by the system, {source}" if source else ""
     if amend or code:
         failure = f"{amend} failed {reason_of(code, row_value(row, 'msg'))}".strip()
@@ -3908,7 +3916,8 @@ def order_state(row: Row, state: str) -> str:
 def moment_text(value: Any, name: str = "ts") -> str:
     """A time in ms or ISO 8601 as one of today, or with its date; what else a value is; "" for an object."""
     if value.__class__ is list:
-        return " ".join("…" if item.__class__ is list else moment_text(item, name) for item in value).strip()
+        texts = ("…" if item.__class__ is list else moment_text(item, name) for item in value)
+        return " ".join(texts).strip()
     text = "" if value is None or value.__class__ is dict else str(value)
     times = "(?i).*(time|date|until|_at).*|ts|begin|end|delivery|listing"
     if not re.match(r"1\d{12}$|\d{4}-\d\d-\d\dT", text) or not re.fullmatch(times, name):
@@ -3923,16 +3932,20 @@ def moment_text(value: Any, name: str = "ts") -> str:
 
 
 def is_colourful() -> bool:
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return sys.stdout.isatty() and not plain
 
 
 def coloured(text: str, what: str, colourful: bool) -> str:
-    return f"\033[{ROW_COLOURS[what]}m{text}\033[0m" if colourful and what in ROW_COLOURS else text
+    colour = ROW_COLOURS.get(what)
+    return f"\033[{colour}m{text}\033[0m" if colourful and colour else text
 
 
 def plural(number: int, things: str) -> str:
     """2 rows, 1 row."""
-    return f"{number} {things}" if number != 1 else "1 " + re.sub(r"s\b", "", things, count=1)
+    if number == 1:
+        things = re.sub(r"s\b", "", things, count=1)
+    return f"{number} {things}"
 
 
 def print_rows(channel: str, rows: Rows, ladder: int = 1, received: float | None = None) -> None:
@@ -3946,7 +3959,9 @@ def print_rows(channel: str, rows: Rows, ladder: int = 1, received: float | None
             if width and headings and headings not in shown_headings:
                 shown_headings.add(headings)
                 lines.append(coloured(headings, "dim", colourful))
-            parts = wrap(text, width, subsequent_indent=" " * 13) if 0 < width < len(text) else [text]
+            parts = [text]
+            if 0 < width < len(text):
+                parts = wrap(text, width, subsequent_indent=" " * 13)
             lines += [coloured(part, colour, colourful) for part in parts]
     print("".join(f"{line}\n" for line in lines), end="", flush=True)
 
