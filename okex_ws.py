@@ -1547,8 +1547,9 @@ class Dialect:
         return channel
 
     def covers(self, key: str, subscribed: str) -> bool:
-        """Whether `key`, which may lack the argument, can be `subscribed`."""
-        return subscribed in (key, key.partition(":")[0]) or key == subscribed.partition(":")[0]
+        """Whether `key` can be `subscribed`: one of them may lack the argument."""
+        one, other = f"{key}:", f"{subscribed}:"
+        return one.startswith(other) or other.startswith(one)
 
     def book(self, channel: str) -> str:
         """How a channel sends order books: "whole", or "changes" of one; "" for none."""
@@ -1560,7 +1561,9 @@ class Dialect:
         try:
             return self._read(from_json(text))
         except Exception as error:  # whatever odd JSON can raise
-            return [WireEvent(text) if text in ("ping", "pong") else malformed_event(error)]
+            if text in ("ping", "pong"):
+                return [WireEvent(text)]
+            return [WireEvent("malformed", message=repr(error))]
 
     def _read_event(self, item: Row) -> WireEvent:
         """A confirmation, a refusal, an answer and the like.
@@ -1602,10 +1605,6 @@ class Dialect:
                 return WireEvent("refused", str(item["channel"]), "", event, message)
         what = f"event {event}" if event else f"object with {', '.join(item)}"
         return WireEvent("unknown", message=what)
-
-
-def malformed_event(error: Exception) -> WireEvent:
-    return WireEvent("malformed", message=f"{type(error).__name__}: {error}")
 
 
 class OkexV1(Dialect):
@@ -1650,7 +1649,7 @@ class OkexV1(Dialect):
             try:
                 events.append(self._read_item(item))
             except Exception as error:  # a bad one costs no other
-                events.append(malformed_event(error))
+                events.append(WireEvent("malformed", message=repr(error)))
         return events
 
     def _read_item(self, item: Any) -> WireEvent:
@@ -2003,7 +2002,7 @@ def endpoint_of(
 def columns_of(channel: str) -> tuple[str, ...]:
     """Names for the values of rows that are bare lists; () for other channels."""
     kind = likely_dialect(channel).kind(channel)
-    return tuple(kind.columns[1:-1].split()) if kind and kind.columns.startswith("[") else ()
+    return tuple(kind.columns.strip("[]").split()) if kind and "[" in kind.columns else ()
 
 
 fields, endpoint = columns_of, endpoint_of  # public names, which a pasting script may redefine
@@ -3807,7 +3806,7 @@ def row_lines(channel: str, row: Any, clock: str = "", ladder: int = 1) -> list[
     name = str(next(filter(None, map(row.get, ROW_ABOUT)), format.name))
     bids, asks = row.get("bids"), row.get("asks")
     if bids.__class__ is asks.__class__ is list:
-        view = row.keys() == {"bids", "asks", "ts"} or row.get("prevSeqId") == -1
+        view = "ts" in row and row.get("prevSeqId", -1) == -1  # or the first of all
         if not view and likely_dialect(channel).book(channel) != "whole":
             cells = [(f"{len(bids)} bids and {len(asks)} asks changed", 0)]
         elif ladder == 1:
