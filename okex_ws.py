@@ -1458,7 +1458,7 @@ class ChannelKind(NamedTuple):
     name: str  # before the colon; <bar> stands for the words of this place
     argument: str  # an example of what follows it; with `=` if it must be there
     what: str  # what it carries; gone: in no document any more
-    columns: str  # main values of a row; in brackets all, of bare lists
+    columns: str  # main values; in brackets all, of bare lists; of whole books two
     more: str = "SPOT SWAP FUTURES OPTION"  # that v5 takes; v3, v1: its heir
 
 
@@ -1479,7 +1479,6 @@ class Dialect:
     passphrase = True  # whether its login takes one
     snapshots = True  # whether a book's first message can be told from a change
     orders = False  # whether it takes orders over WebSocket
-    BOOKS: re.Pattern[str]  # of books; with a group `whole`, if sent whole
     LOGIN = ""  # what the values of a login are called
     _read: Callable[[Any], list[WireEvent]]
 
@@ -1553,8 +1552,10 @@ class Dialect:
 
     def book(self, channel: str) -> str:
         """How a channel sends order books: "whole", or "changes" of one; "" for none."""
-        depth = self.BOOKS.fullmatch(channel)
-        return (depth.lastgroup or "changes") if depth else ""
+        kind = self.kind(channel)
+        if not kind or "bids" not in kind.columns or bool(kind.argument) != (":" in channel):
+            return ""
+        return "whole" if kind.columns == "bids asks" else "changes"
 
     def parse(self, text: str) -> list[WireEvent]:
         """The events in a message; what cannot be read is "malformed"."""
@@ -1620,7 +1621,6 @@ class OkexV1(Dialect):
     ping_every = 30.0
     passphrase = False
     snapshots = False
-    BOOKS = re.compile(r"ok_sub_\w+?_depth(?:_[a-z]+)*(?P<whole>_\d+)?")
 
     def _request(self, op: str, channels: Sequence[str], id: str, keys: Any = None) -> str:
         event = "addChannel" if op == "subscribe" else "removeChannel"
@@ -1693,7 +1693,6 @@ class OkexV3(Dialect):
     retired = "2021"
     URL = "wss://real.okex.com:8443/ws/v3"
     ping_every = 25.0
-    BOOKS = re.compile(r"\w+/depth(?P<whole>5)?(?:_l2_tbt)?:.+")
 
     def _read(self, item: Any) -> list[WireEvent]:
         if "table" not in item:
@@ -1729,7 +1728,6 @@ class OkxV5(Dialect):
     URL = "{}/ws/v5/{}"
     ping_every = 20.0
     max_request = 64 << 10
-    BOOKS = re.compile(r"(?:sprd-)?(?:books(?:50)?(?:-(?:l2|elp|rpi|tbt|all))*|(?P<whole>books5|bbo-tbt)):.+")
     LOGIN = "apiKey passphrase timestamp sign"
     ORDERS = re.compile(r"((sprd-|grid-sub-)?orders(-algo)?|grid-orders-\w+|algo-[\w-]+)(:|$)")
     NOT_IDENTITY = ("channel", "uid", "connId", "extraParams")  # not in all pushes
@@ -1804,9 +1802,9 @@ longer = 1m 3m 5m 15m 30m 1H 2H 4H 6H 12H 1D 2D 3D 5D 1W 1M 3M
 trades:BTC-USDT | trades, a row for each order and price | tradeId px sz side
 tickers:BTC-USDT | last price, bid, ask, 24 hours | last bidPx askPx vol24h
 books:BTC-USDT | order book, 400 levels, every 100 ms | bids asks seqId
-books5:BTC-USDT | its best five levels, every 100 ms | bids asks ts
-bbo-tbt:BTC-USDT | its best bid and ask, every 10 ms | bids asks ts
-books-rpi:BTC-USDT | order book with retail orders | bids asks
+books5:BTC-USDT | its best five levels, every 100 ms | bids asks
+bbo-tbt:BTC-USDT | its best bid and ask, every 10 ms | bids asks
+books-rpi:BTC-USDT | order book with retail orders | bids asks seqId
 index-tickers:BTC-USDT | index price | idxPx high24h low24h | INDEX
 mark-price:BTC-USDT-SWAP | mark price | markPx ts
 price-limit:BTC-USDT-SWAP | price limits | buyLmt sellLmt
@@ -1837,7 +1835,7 @@ sprd-tickers:BTC-USDT_BTC-USDT-SWAP | tickers of spreads | last vol24h | SPREAD
 sprd-candle<bar>:BTC-USDT_BTC-USDT-SWAP | candles | [ts o h l c vol confirm] | SPREAD
 sprd-bbo-tbt:BTC-USDT_BTC-USDT-SWAP | best bid and ask | bids asks | SPREAD
 sprd-books5:BTC-USDT_BTC-USDT-SWAP | best five levels | bids asks | SPREAD
-sprd-books-l2-tbt:BTC-USDT_BTC-USDT-SWAP | books of spreads | bids asks | SPREAD
+sprd-books-l2-tbt:BTC-USDT_BTC-USDT-SWAP | books of spreads | bids asks seqId | SPREAD
 # public, login
 books-l2-tbt:BTC-USDT | 400 levels, every 10 ms (VIP 4) | bids asks seqId
 books50-l2-tbt:BTC-USDT | 50 levels, every 10 ms (VIP 4) | bids asks seqId
@@ -1922,9 +1920,9 @@ ok_sub_futureusd_<coin>_kline_<when>_<bar> | candles of a future |
     [timestamp open high low close volume coin_volume] | candle{bar}:{id}
 ok_sub_spot_<coin>_<quote>_kline_<bar> | candles |
     [timestamp open high low close volume coin_volume] | candle{bar}:{id}
-ok_sub_futureusd_<coin>_depth_<when> | order book | bids asks | books:{id}
+ok_sub_futureusd_<coin>_depth_<when> | order book | bids asks timestamp | books:{id}
 ok_sub_futureusd_<coin>_depth_<when>_<levels> | its best | bids asks | books5:{id}
-ok_sub_spot_<coin>_<quote>_depth | order book | bids asks | books:{id}
+ok_sub_spot_<coin>_<quote>_depth | order book | bids asks timestamp | books:{id}
 ok_sub_spot_<coin>_<quote>_depth_<levels> | its best | bids asks | books5:{id}
 ok_sub_futureusd_<coin>_index | index price | futureIndex | index-tickers:{index}
 <coin>_forecast_price | delivery price | data |
