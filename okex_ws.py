@@ -1531,9 +1531,8 @@ class Dialect:
         """A login of v3 or v5, signed for an epoch second by HMAC-SHA256 over a fixed request."""
         second = str(int(now))
         text = f"{second}GET/users/self/verify".encode()
-        digest = hmac.digest(credentials.secret_key.encode(), text, "sha256")
-        sign = base64.b64encode(digest).decode()
-        values = [credentials.api_key, credentials.passphrase, second, sign]
+        digest = base64.b64encode(hmac.digest(credentials.secret_key.encode(), text, "sha256"))
+        values = [credentials.api_key, credentials.passphrase, second, digest.decode()]
         named = dict(zip(self.LOGIN.split(), values))
         return to_json({"op": "login", "args": [named] if named else values})
 
@@ -3800,8 +3799,9 @@ def line_text(clock: str, name: str, cells: Cells) -> str:
 
 def row_lines(channel: str, row: Any, clock: str = "", ladder: int = 1) -> list[ShownLine]:
     """The lines of a row, and of the objects in it: those in the table, or all if the row is not."""
-    format, row = line_format(channel), named_row(channel, row)
-    name = str(next(filter(None, map(row.get, ROW_ABOUT)), format.name))
+    name, bar, parts, headings = line_format(channel)
+    row = named_row(channel, row)
+    name = str(next(filter(None, map(row.get, ROW_ABOUT)), name))
     bids, asks = row.get("bids"), row.get("asks")
     if bids.__class__ is asks.__class__ is list:
         view = "ts" in row and row.get("prevSeqId", -1) == -1  # or the first of all
@@ -3812,7 +3812,7 @@ def row_lines(channel: str, row: Any, clock: str = "", ladder: int = 1) -> list[
             cells = list(zip([*best, spread_of(bids, asks)], (12, 10, 10, 10, 6)))
         else:
             return ladder_lines(name, bids[:ladder], asks[:ladder], clock)
-        return [ShownLine(format.headings, line_text(clock, name, cells), "")]
+        return [ShownLine(headings, line_text(clock, name, cells), "")]
     lines = list[ShownLine]()
     for key, value in row.items():
         for entry in value if value.__class__ is list else [value]:
@@ -3822,18 +3822,19 @@ def row_lines(channel: str, row: Any, clock: str = "", ladder: int = 1) -> list[
             known = line_format(inside).parts
             if ":" not in inside:  # v3 has "currency:BTC", and so is about BTC
                 inside += f":{name}" if known else f":{name} {key}"
-            if known or not format.parts:
+            if known or not parts:
                 lines += row_lines(inside, entry, clock)
-    cells = row_cells(format, row, in_contracts(channel, name))
+    cells = row_cells(parts, row, in_contracts(channel, name))
     if lines and not cells:
         return lines
     if not cells and "eventType" in row:  # an empty snapshot
         name, cells = channel, [(" none", 0)]
     cells = cells or [("(nothing)", 0)]
-    cells += [("restored", 0)] * (row.get("restored") is True)  # it comes late, see Filler
-    clock = (format.bar and row_value(row, "time")) or clock  # when a candle begins
-    text = line_text(clock, f"{name} {format.bar}".rstrip(), cells)
-    return [ShownLine(format.headings, text, row_value(row, "side")), *lines]
+    if row.get("restored") is True:  # it comes late, see Filler
+        cells.append(("restored", 0))
+    clock = (bar and row_value(row, "time")) or clock  # when a candle begins
+    text = line_text(clock, f"{name} {bar}".rstrip(), cells)
+    return [ShownLine(headings, text, row_value(row, "side")), *lines]
 
 
 def named_row(channel: str, row: Any) -> Row:
@@ -3868,10 +3869,10 @@ def spread_of(bids: Any, asks: Any) -> str:
         return "-"
 
 
-def row_cells(format: LineFormat, row: Row, contracts: bool) -> Cells:
+def row_cells(parts: Any, row: Row, contracts: bool) -> Cells:
     """A row's values and their columns' widths; `key value` if its format names none."""
     cells, known = Cells(), False
-    for label, what, width in format.parts:
+    for label, what, width in parts:
         value = what if label == "=" else row_value(row, what)
         known |= value != "" and label != "="
         if value or width:
