@@ -57,7 +57,7 @@ from json import loads as json_loads
 from math import ceil, inf, isfinite
 from queue import Empty, SimpleQueue
 from queue import Queue as LogQueue
-from random import uniform  # here and below no modules, and no names that a script has for something else
+from random import uniform  # no modules here and below, nor names that scripts use
 from select import select
 from shutil import get_terminal_size
 from textwrap import wrap
@@ -71,7 +71,7 @@ from urllib.parse import unquote, urlsplit
 try:
     import websocket
     from websocket import ABNF, WebSocketApp
-except ImportError as error:  # PyPI has another package called websocket, which shadows the right one
+except ImportError as error:  # PyPI has another package called websocket
     raise (SystemExit if __name__ == "__main__" else ImportError)(
         "okex_ws needs the package websocket-client: pip install websocket-client"
         f" (and, if it is there, pip uninstall websocket) [{error}]"
@@ -84,10 +84,10 @@ __all__ = [
 ]  # fmt: skip
 __version__ = "1.2.0"
 
-MAX_MESSAGE = 4 << 20  # bytes of a message, inflated; the largest real one, a full book, has 0.1 MB
+MAX_MESSAGE = 4 << 20  # bytes, inflated; the largest, a full book, has 0.1 MB
 
-CONNECTED, SUBSCRIBED, DISCONNECTED = "CONNECTED", "SUBSCRIBED", "DISCONNECTED"  # what on_status hears
-GAP, REFUSED, EXIT = "GAP", "REFUSED", "EXIT"
+CONNECTED, SUBSCRIBED, DISCONNECTED = "CONNECTED", "SUBSCRIBED", "DISCONNECTED"
+GAP, REFUSED, EXIT = "GAP", "REFUSED", "EXIT"  # all six: what on_status hears
 
 Row = dict[str, Any]  # a JSON object
 Rows = list[Any]  # of one message: nearly always objects
@@ -1462,7 +1462,7 @@ class ChannelKind(NamedTuple):
     more: str = "SPOT SWAP FUTURES OPTION"  # that v5 takes; v3, v1: its heir
 
 
-def table_rows(text: str) -> list[list[str]]:
+def table_rows(text: str) -> list[Any]:
     """The cells of each row, a line; " | " is between cells, an indented line goes on."""
     return [line.split(" | ") for line in re.sub(r"\n +", " ", text).strip().splitlines()]
 
@@ -1489,8 +1489,7 @@ class Dialect:
             if first.startswith("# "):
                 where = first[2:]
             elif " = " in first:
-                place, words = first.split(" = ")
-                self.places[place] = words
+                self.places.update([first.split(" = ")])
             else:
                 name, _, argument = first.partition(":")
                 self.known.append(ChannelKind(where, name, argument, *others))
@@ -1664,10 +1663,8 @@ class OkexV1(Dialect):
             code = item.get("errorcode", answer.get("error_code", ""))
             message = str(answer.get("error_msg", ""))
             return WireEvent("refused", str(name), "", str(code), message)
-        if channel == "addChannel":
-            return WireEvent("confirmed", str(rows["channel"]))
-        if channel == "removeChannel":
-            return WireEvent("ended", str(rows["channel"]))
+        if kind := {"addChannel": "confirmed", "removeChannel": "ended"}.get(channel):
+            return WireEvent(kind, str(rows["channel"]))
         if channel == "login":
             return WireEvent("login")
         if not channel or channel.__class__ is not str:
@@ -1700,8 +1697,8 @@ class OkexV3(Dialect):
         by_channel = defaultdict[str, Rows](list)
         for row in item["data"]:
             by_channel[self._channel(item["table"], row)].append(row)
-        read = by_channel.items()
-        return [WireEvent("data", name, "", "", "", rows, action) for name, rows in read]
+        names = by_channel.items()
+        return [WireEvent("data", name, "", "", "", rows, action) for name, rows in names]
 
     def _channel(self, table: str, row: Any) -> str:
         if table in ("futures/instruments", "system/status"):
@@ -1937,8 +1934,8 @@ ok_sub_spot_<coin>_<quote>_balance | your balances | info | account
 
 def dialect_of(channel: str) -> Dialect:
     """The generation that a channel belongs to. Raises ValueError if it cannot be a channel."""
-    spelling = r"[a-z]+/[a-z][^ ]*|[a-z][\w-]*(:[^ ]+)?"
-    if not channel.isprintable() or not re.fullmatch(spelling, channel):
+    spelled = re.fullmatch(r"[a-z]+/[a-z][^ ]*|[a-z][\w-]*(:[^ ]+)?", channel)
+    if not spelled or not channel.isprintable():
         why = misnomer(channel) or "it has a control character"
         raise ValueError(f"{channel!r} is not a channel: {why}")
     return likely_dialect(channel)
@@ -2002,7 +1999,7 @@ def columns_of(channel: str) -> tuple[str, ...]:
     return tuple(kind.columns.strip("[]").split()) if kind and "[" in kind.columns else ()
 
 
-fields, endpoint = columns_of, endpoint_of  # public names, which a pasting script may redefine
+fields, endpoint = columns_of, endpoint_of  # which a pasting script may redefine
 
 # What to do about error and close codes (v1: 1xxxx, 2xxxx; v3: 3xxxx; v5: 5xxxx, 6xxxx, 400x).
 HINTS = {
@@ -2011,7 +2008,8 @@ HINTS = {
 check the spelling of channel and instrument | 10000 10001 10008 10015 20006
     20007 20028 20103 20116 30040 60012 60013 60018 60027 60033
 check the API key, secret and passphrase, and the region | 10002 10003 10004
-    10005 10017 10216 20020 20024 20026 30001 30002 30004 30006 30013 30015 30016 30027 60009 4001
+    10005 10017 10216 20020 20024 20026 30001 30002 30004 30006 30013 30015
+    30016 30027 60009 4001
 the API key is wrong: check it, and the region | 60005 50111
 the signature is wrong: check the secret key | 60007 50113
 the passphrase is wrong | 60024 50105
@@ -3746,13 +3744,13 @@ copytrading-\S+ | infoType:12 =notice position=subPosId
 """)
 
 
-Cells = list[tuple[str, int]]  # of a line: texts, each with the width of its column, or 0
+Cells = list[tuple[str, int]]  # of a line: texts and widths of columns, or 0
 
 
 class LineFormat(NamedTuple):
     name: str  # a channel's instrument, where a row does not say it
     bar: str  # of candles: 1m
-    parts: list[tuple[str, str, int]]  # label= or =, value or word, width; [] if not known
+    parts: list[tuple[str, str, int]]  # label= or =, value or word, width
     headings: str  # "" if not known
 
 
