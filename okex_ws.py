@@ -58,7 +58,7 @@ from json import loads as json_loads
 from math import ceil, inf, isfinite
 from queue import Empty, SimpleQueue
 from queue import Queue as LogQueue
-from random import uniform  # here and below no modules, and no names that a script has for something else
+from random import uniform  # no modules here and below, nor names that scripts use
 from select import select
 from shutil import get_terminal_size
 from textwrap import wrap
@@ -72,7 +72,7 @@ from urllib.parse import unquote, urlsplit
 try:
     import websocket
     from websocket import ABNF, WebSocketApp
-except ImportError as error:  # PyPI has another package called websocket, which shadows the right one
+except ImportError as error:  # PyPI has another package called websocket
     raise (SystemExit if __name__ == "__main__" else ImportError)(
         "okex_ws needs the package websocket-client: pip install websocket-client"
         f" (and, if it is there, pip uninstall websocket) [{error}]"
@@ -85,10 +85,10 @@ __all__ = [
 ]  # fmt: skip
 __version__ = "1.2.0"
 
-MAX_MESSAGE = 4 << 20  # bytes of a message, inflated; the largest real one, a full book, has 0.1 MB
+MAX_MESSAGE = 4 << 20  # bytes, inflated; the largest, a full book, has 0.1 MB
 
-CONNECTED, SUBSCRIBED, DISCONNECTED = "CONNECTED", "SUBSCRIBED", "DISCONNECTED"  # what on_status hears
-GAP, REFUSED, EXIT = "GAP", "REFUSED", "EXIT"
+CONNECTED, SUBSCRIBED, DISCONNECTED = "CONNECTED", "SUBSCRIBED", "DISCONNECTED"
+GAP, REFUSED, EXIT = "GAP", "REFUSED", "EXIT"  # all six: what on_status hears
 
 Row = dict[str, Any]  # a JSON object
 Rows = list[Any]  # of one message: nearly always objects
@@ -1385,27 +1385,22 @@ def printable_text(text: str | bytes, most: int = 200) -> str:
     """Text from outside, fit for a terminal: no secrets, no control characters, not too long."""
     if isinstance(text, bytes):
         text = text.decode("utf-8", "backslashreplace")
-    text = mask_secrets(text[: most + 10_000])  # the cut leaves no part of a secret in front
-    if len(text) > most:
-        text = text[:most] + "…"
-    if text.isprintable():
-        return text
+    text = mask_secrets(text[: most + 10_000])  # of no secret is a part left
+    text = text[:most] + "…" * (len(text) > most)
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class WireEvent(NamedTuple):
-    """What a message says. What an event does not have is empty.
+    """What a message says. What an event of its kind does not have is empty.
 
-    kind       what it has
     data       channel, rows, action: "snapshot", "update", or "" where the exchange sends none
     confirmed  channel, id of the request: it will be sent; the channel may lack its filters
     ended      channel, id: it will not be sent any more
     refused    code, message; channel or id, if the exchange says so: a login has neither
-    reply      id, code, message, rows, action: the answer to a request `action`, a row an order
-    unknown    message: of no known kind
-    malformed  message: why it cannot be read
+    reply      id, code, message, rows, action: to a request `action`, a row an order
     notice     code, message
-    login, ping, pong  nothing
+    unknown, malformed  message: what it is, or why it cannot be read
+    login, ping, pong   nothing
     """
 
     kind: str
@@ -1417,24 +1412,23 @@ class WireEvent(NamedTuple):
     action: str = ""
 
 
-new_event = functools.partial(tuple.__new__, WireEvent)  # of all its values; it takes half as long
+new_event = functools.partial(tuple.__new__, WireEvent)  # twice as fast, of all values
 
 
 class ChannelKind(NamedTuple):
     """A row of the tables of channels, which say all that depends on the kind of channel."""
 
     where: str  # v5: its endpoint; and whether it needs a login
-    name: str  # before the colon; <bar> and the like stand for words of PLACES
-    argument: str  # an example of what follows the colon; with `=` if it must be there
+    name: str  # before the colon; <bar> stands for the words of this place
+    argument: str  # an example of what follows it; with `=` if it must be there
     what: str  # what it carries; gone: in no document any more
-    columns: str  # the main values of a row; in brackets all, if rows are bare lists
-    more: str = "SPOT SWAP FUTURES OPTION"  # v5: what it takes; v3, v1: what carries it today
+    columns: str  # main values; in brackets all, of bare lists; of whole books two
+    more: str = "SPOT SWAP FUTURES OPTION"  # that v5 takes; v3, v1: its heir
 
 
-def table_rows(text: str) -> Iterator[list[str]]:
+def table_rows(text: str) -> list[Any]:
     """The cells of each row, a line; " | " is between cells, an indented line goes on."""
-    for line in re.sub(r"\n +", " ", text).strip().splitlines():
-        yield line.split(" | ")
+    return [line.split(" | ") for line in re.sub(r"\n +", " ", text).strip().splitlines()]
 
 
 class Dialect:
@@ -1442,35 +1436,36 @@ class Dialect:
 
     name: str
     retired = ""  # when the exchange gave it up
-    URL: str
+    URL: str  # for a host and an endpoint, where there are several
     ping, pong = "ping", "pong"
     ping_every: float  # seconds; all drop a connection that was quiet for 30
     max_request = 4096  # bytes of arguments in one request
     passphrase = True  # whether its login takes one
     snapshots = True  # whether a book's first message can be told from a change
-    BOOKS: re.Pattern[str]
-    PLACES: dict[str, str]  # the words that may stand in a place of a kind's name, any if ""
     orders = False  # whether it takes orders over WebSocket
-    login: Callable[["Credentials", float], str]  # the request, signed for this epoch second
+    LOGIN = ""  # what the values of a login are called
     _read: Callable[[Any], list[WireEvent]]
 
     def __init__(self, table: str):
-        self.known: list[ChannelKind] = []
+        self.known = list[ChannelKind]()
+        self.places = dict[str, str]()  # words that may stand in <bar>
         for first, *others in table_rows(table):
             if first.startswith("# "):
                 where = first[2:]
+            elif " = " in first:
+                self.places.update([first.split(" = ")])
             else:
                 name, _, argument = first.partition(":")
                 self.known.append(ChannelKind(where, name, argument, *others))
         self.kinds = [kind for kind in self.known if kind.what != "gone"]
-        self.find = functools.lru_cache(maxsize=4096)(self._find)
+        self.find = functools.lru_cache(4096)(self._find)
 
     def _find(self, name: str) -> tuple[ChannelKind | None, dict[str, str]]:
         """The kind of a channel's name, and what stands in its places: {"bar": "1m"} for candle1m."""
         for kind in self.known:
             pattern = kind.name
-            for place, words in self.PLACES.items():
-                choice = words.replace(" ", "|") or "[a-z0-9]+"
+            for place, words in self.places.items():
+                choice = words.replace(" ", "|").replace("any", "[a-z0-9]+")
                 pattern = pattern.replace(f"<{place}>", f"(?P<{place}>{choice})")
             if match := re.fullmatch(pattern, name):
                 return kind, match.groupdict()
@@ -1479,73 +1474,100 @@ class Dialect:
     def kind(self, channel: str) -> ChannelKind | None:
         return self.find(channel.partition(":")[0])[0]
 
-    def names(self, kind: ChannelKind, places: dict[str, str] | None = None) -> Iterator[str]:
-        """All names of a kind, the usual first; `places` has words for what may be any."""
-        names = [kind.name]
-        for place in re.findall("<(.+?)>", kind.name):
-            words = self.PLACES[place].split() or [(places or {}).get(place, place)]
-            names = [name.replace(f"<{place}>", word) for name in names for word in words]
-        return iter(names)
-
-    def url(self, channel: str, region: str, simulated: bool) -> str:
-        return self.URL
+    def names(self, kind: ChannelKind, free: Options | None = None) -> Iterator[str]:
+        """All names of a kind, the usual first; `free` has words for what may be any."""
+        words = self.places | (free or {})
+        places = [words[place].split() for place in re.findall("<(.+?)>", kind.name)]
+        name = re.sub("<.+?>", "{}", kind.name)
+        return itertools.starmap(name.format, itertools.product(*places))
 
     def subscribe(self, channels: Sequence[str], id: str = "", credentials: "Credentials | None" = None) -> str:
-        return self._request("subscribe", channels, id)
+        return self._request("subscribe", channels, id, credentials)
 
     def unsubscribe(self, channels: Sequence[str], id: str = "") -> str:
         return self._request("unsubscribe", channels, id)
 
-    def _request(self, op: str, channels: Sequence[str], id: str) -> str:
+    def _request(self, op: str, channels: Sequence[str], id: str, keys: Any = None) -> str:
         return to_json({"op": op, "args": channels})
+
+    def login(self, credentials: "Credentials", now: float) -> str:
+        """A login of v3 or v5, signed for an epoch second by HMAC-SHA256 over a fixed request."""
+        second = str(int(now))
+        text = f"{second}GET/users/self/verify".encode()
+        digest = base64.b64encode(hmac.digest(credentials.secret_key.encode(), text, "sha256"))
+        values = [credentials.api_key, credentials.passphrase, second, digest.decode()]
+        named = dict(zip(self.LOGIN.split(), values))
+        return to_json({"op": "login", "args": [named] if named else values})
 
     def private(self, channel: str) -> bool:
         kind = self.kind(channel)
         return bool(kind and kind.where.endswith("login"))
-
-    def _signed_values(self, credentials: "Credentials", now: float) -> list[str]:
-        """What a login of v3 or v5 has, signed by HMAC-SHA256 over a fixed request."""
-        second = str(int(now))
-        text = f"{second}GET/users/self/verify".encode()
-        digest = hmac.digest(credentials.secret_key.encode(), text, "sha256")
-        return [credentials.api_key, credentials.passphrase, second, base64.b64encode(digest).decode()]
 
     def key(self, channel: str) -> str:
         """The name of a channel in events, however its user spells it."""
         return channel
 
     def covers(self, key: str, subscribed: str) -> bool:
-        """Whether `key`, which may lack the argument, can be `subscribed`."""
-        return subscribed in (key, key.partition(":")[0]) or key == subscribed.partition(":")[0]
+        """Whether `key` can be `subscribed`: one of them may lack the argument."""
+        one, other = f"{key}:", f"{subscribed}:"
+        return one.startswith(other) or other.startswith(one)
 
     def book(self, channel: str) -> str:
         """How a channel sends order books: "whole", or "changes" of one; "" for none."""
-        depth = self.BOOKS.fullmatch(channel)
-        if not depth:
+        kind = self.kind(channel)
+        if not kind or "bids" not in kind.columns or bool(kind.argument) != (":" in channel):
             return ""
-        return "whole" if depth["whole"] else "changes"
+        return "whole" if kind.columns == "bids asks" else "changes"
 
     def parse(self, text: str) -> list[WireEvent]:
         """The events in a message; what cannot be read is "malformed"."""
         try:
             return self._read(from_json(text))
         except Exception as error:  # whatever odd JSON can raise
-            return [WireEvent(text) if text in ("ping", "pong") else malformed_event(error)]
+            if text in ("ping", "pong"):
+                return [WireEvent(text)]
+            return [WireEvent("malformed", message=repr(error))]
 
+    def _read_event(self, item: Row) -> WireEvent:
+        """A confirmation, a refusal, an answer and the like.
 
-def malformed_event(error: Exception) -> WireEvent:
-    return WireEvent("malformed", message=f"{type(error).__name__}: {error}")
-
-
-def unknown_event(item: Row) -> WireEvent:
-    event = f"event {item['event']}" if item.get("event") else f"object with {', '.join(item)}"
-    return WireEvent("unknown", message=event)
-
-
-def refusal_event(code: str, message: str, channel: str = "", id: str = "") -> WireEvent:
-    if not id and code in ALREADY:
-        return WireEvent("login")
-    return WireEvent("refused", channel, id, code, message)
+        v5: {"event":"error","code":"60018","msg":"… channel:books, instId:NOPE doesn't exist.","id":"7"}
+        v3: {"event":"error","errorCode":30040,"message":"Channel : spot/tickr doesn't exist"}
+        """
+        event, id = item.get("event"), str(item.get("id") or "")
+        message: Any = item.get("msg", item.get("message", ""))
+        match event:
+            case None if "op" in item:
+                rows = item["data"] if isinstance(item.get("data"), list) else []
+                answer = id, str(item["code"]), str(message), rows, item["op"]
+                return WireEvent("reply", "", *answer)
+            case "ping" | "pong":
+                return WireEvent(event)
+            case "subscribe" | "unsubscribe":
+                channel = V5.channel(item["arg"]) if "arg" in item else str(item["channel"])
+                return WireEvent("confirmed" if event == "subscribe" else "ended", channel, id)
+            case "login" if str(item.get("success", item.get("code"))).lower() in ("true", "0"):
+                return WireEvent("login")
+            case "login" | "error":
+                code = str(item["code"] if "code" in item else item["errorCode"])
+                # It may echo the request, and its id there alone: Invalid request: {\"id\":\"o1\", …}
+                id = id or re.findall(r'"id\\*"\s*:\s*\\*"([A-Za-z0-9]{1,32})\\*"|$', message)[0]
+                if code in ("30042", "60031") and not id:  # we are logged in
+                    return WireEvent("login")
+                named = re.findall(r"[Cc]hannel ?:? ?(\S.*?) doesn't exist|$", message)[0]
+                name, _, pairs = named.replace(" ", "").partition(",")
+                channel = self.key(f"{name}:{pairs.replace(':', '=')}".rstrip(":"))
+                return WireEvent("refused", channel, id, code, message)
+            case "notice":
+                return WireEvent("notice", "", "", str(item.get("code", "")), str(message))
+            case "channel-conn-count":
+                message = f"{item['connCount']} connections are subscribed to {item['channel']}"
+                return WireEvent("notice", "", "", event, message)
+            case "channel-conn-count-error":  # confirmed, and now dead (docs-v5)
+                message = f"{item['connCount']} connections are subscribed"
+                return WireEvent("refused", str(item["channel"]), "", event, message)
+        what = f"event {event}" if event else f"object with {', '.join(item)}"
+        return WireEvent("unknown", message=what)
 
 
 class OkexV1(Dialect):
@@ -1561,27 +1583,17 @@ class OkexV1(Dialect):
     ping_every = 30.0
     passphrase = False
     snapshots = False
-    BOOKS = re.compile(r"ok_sub_\w+?_depth(_(this|next)_week|_quarter)?(?P<whole>_\d+)?")
-    PLACES = {
-        "coin": "",
-        "quote": "",
-        "when": "quarter this_week next_week",
-        "levels": "5 10 20",
-        "bar": "1min 3min 5min 15min 30min 1hour 2hour 4hour 6hour 12hour day 3day week",
-    }
 
-    def subscribe(self, channels: Sequence[str], id: str = "", credentials: "Credentials | None" = None) -> str:
-        requests: list[Row] = []
+    def _request(self, op: str, channels: Sequence[str], id: str, keys: Any = None) -> str:
+        event = "addChannel" if op == "subscribe" else "removeChannel"
+        requests = list[Row]()
         for channel in channels:
-            requests.append({"event": "addChannel", "channel": channel})
-            if credentials and self.private(channel):
-                requests[-1]["parameters"] = self._signed(credentials)
+            requests.append({"event": event, "channel": channel})
+            if keys and self.private(channel):
+                requests[-1]["parameters"] = self._signed(keys)
         return to_json(requests)
 
-    def unsubscribe(self, channels: Sequence[str], id: str = "") -> str:
-        return to_json([{"event": "removeChannel", "channel": channel} for channel in channels])
-
-    def sign(self, parameters: dict[str, str], secret_key: str) -> str:
+    def sign(self, parameters: Row, secret_key: str) -> str:
         """MD5 over the parameters in order and the secret, in upper case."""
         pairs = [*map("=".join, sorted(parameters.items())), f"secret_key={secret_key}"]
         return hashlib.md5("&".join(pairs).encode()).hexdigest().upper()
@@ -1589,9 +1601,9 @@ class OkexV1(Dialect):
     def login(self, credentials: "Credentials", now: float) -> str:
         return to_json({"event": "login", "parameters": self._signed(credentials)})
 
-    def _signed(self, credentials: "Credentials") -> dict[str, str]:
-        parameters = {"api_key": credentials.api_key}
-        return parameters | {"sign": self.sign(parameters, credentials.secret_key)}
+    def _signed(self, keys: "Credentials") -> Row:
+        parameters = {"api_key": keys.api_key}
+        return parameters | {"sign": self.sign(parameters, keys.secret_key)}
 
     def _read(self, message: Any) -> list[WireEvent]:
         events = []
@@ -1599,7 +1611,7 @@ class OkexV1(Dialect):
             try:
                 events.append(self._read_item(item))
             except Exception as error:  # a bad one costs no other
-                events.append(malformed_event(error))
+                events.append(WireEvent("malformed", message=repr(error)))
         return events
 
     def _read_item(self, item: Any) -> WireEvent:
@@ -1607,27 +1619,26 @@ class OkexV1(Dialect):
         if rows.__class__ is list and channel and channel.__class__ is str:
             return new_event(("data", channel, "", "", "", rows, ""))
         if "data" not in item:
-            event = item.get("event")
-            return WireEvent(event) if event in ("ping", "pong") else unknown_event(item)
-        answer = rows if isinstance(rows, dict) else {}
-        told = item.get("success", answer.get("result"))
-        if told is not None and str(told).lower() == "false":
+            return self._read_event(item)
+        answer = rows if rows.__class__ is dict else {}
+        if str(item.get("success", answer.get("result"))).lower() == "false":
             # {"channel":"ok_sub_spot_usd_btc_depth","data":{"result":false,"error_msg":"…","error_code":20103}}
             name = "" if channel == "login" else answer.get("channel", channel)
             code = item.get("errorcode", answer.get("error_code", ""))
-            return refusal_event(str(code), str(answer.get("error_msg", "")), str(name))
-        if channel in ("addChannel", "removeChannel"):
-            return WireEvent("confirmed" if channel == "addChannel" else "ended", str(rows["channel"]))
+            message = str(answer.get("error_msg", ""))
+            return WireEvent("refused", str(name), "", str(code), message)
+        if kind := {"addChannel": "confirmed", "removeChannel": "ended"}.get(channel):
+            return WireEvent(kind, str(rows["channel"]))
         if channel == "login":
             return WireEvent("login")
-        if not channel or not isinstance(channel, str):
+        if not channel or channel.__class__ is not str:
             raise ValueError("data without a channel")
-        if not isinstance(rows, dict):
+        if rows.__class__ is not dict:
             # {"channel":"btc_forecast_price","timestamp":"1490341322021","data":"998.8"}: unasked for
             rows = {name: item[name] for name in item if name not in ("channel", "binary")}
         for side in ("bids", "asks"):
             levels = rows.get(side)
-            if levels and levels[0][0].__class__ is not str:  # JSON numbers, in August 2018
+            if levels and levels[0][0].__class__ is not str:  # in August 2018
                 rows[side] = [[str(value) for value in level] for level in levels]
         return new_event(("data", channel, "", "", "", [rows], ""))
 
@@ -1642,52 +1653,25 @@ class OkexV3(Dialect):
     retired = "2021"
     URL = "wss://real.okex.com:8443/ws/v3"
     ping_every = 25.0
-    BOOKS = re.compile(r"\w+/depth(?P<whole>5)?(_l2_tbt)?:.+")
-    PLACES = {
-        "market": "spot futures swap option",
-        "linear": "spot futures swap",
-        "contract": "swap futures",
-        "held": "futures swap option",
-        "seconds": "60 180 300 900 1800 3600 7200 14400 21600 43200 86400 604800",
-    }
-    UNFILTERED = {"futures/instruments", "system/status"}
-    BY_UNDERLYING = {f"option/{kind}" for kind in "account instruments order order_algo position summary".split()}
-
-    def login(self, credentials: "Credentials", now: float) -> str:
-        return to_json({"op": "login", "args": self._signed_values(credentials, now)})
 
     def _read(self, item: Any) -> list[WireEvent]:
-        if "table" in item:
-            action = {"partial": "snapshot", "update": "update"}.get(item.get("action", ""), "")
-            by_channel: dict[str, Rows] = {}
-            for row in item["data"]:
-                by_channel.setdefault(self._channel(item["table"], row), []).append(row)
-            return [WireEvent("data", name, "", "", "", rows, action) for name, rows in by_channel.items()]
-        return [self._read_event(item)]
-
-    def _read_event(self, item: Row) -> WireEvent:
-        """{"event":"error","message":"Channel : spot/tickr doesn't exist","errorCode":30040}"""
-        code, message = str(item.get("errorCode", "")), str(item.get("message", ""))
-        match item.get("event"):
-            case "subscribe":
-                return WireEvent("confirmed", str(item["channel"]))
-            case "unsubscribe":
-                return WireEvent("ended", str(item["channel"]))
-            case "login":
-                accepted = str(item["success"]).lower() == "true"
-                return WireEvent("login") if accepted else refusal_event(code, message)
-            case "error":
-                named = re.search(r"Channel\s*:?\s+(\S+)", message)
-                return refusal_event(str(item["errorCode"]), message, named[1] if named else "")
-        return unknown_event(item)
+        if "table" not in item:
+            return [self._read_event(item)]
+        action = item.get("action", "").replace("partial", "snapshot")
+        by_channel = defaultdict[str, Rows](list)
+        for row in item["data"]:
+            by_channel[self._channel(item["table"], row)].append(row)
+        names = by_channel.items()
+        return [WireEvent("data", name, "", "", "", rows, action) for name, rows in names]
 
     def _channel(self, table: str, row: Any) -> str:
-        if table in self.UNFILTERED:
+        if table in ("futures/instruments", "system/status"):
             return table
-        keys = ("instrument_id", "currency", "underlying")
+        named = map(row.get, ("instrument_id", "currency", "underlying"))
         # futures/account: {"BTC":{"equity":"997.4", …}}
-        found = next((row[key] for key in keys if key in row), None) or next(iter(row), "")
-        if table in self.BY_UNDERLYING:  # BTC-USD-190927-12500-C is of BTC-USD
+        found = next(filter(None, named), next(iter(row), ""))
+        # BTC-USD-190927-12500-C is of BTC-USD
+        if re.match("option/(account|instruments|order|position|summary)", table):
             found = family_of(str(row.get("underlying", found)))
         if table == "spot/order_algo":  # which may say ltc_usdt
             found = str(found).upper().replace("_", "-")
@@ -1701,37 +1685,26 @@ class OkxV5(Dialect):
     """
 
     name = "v5"
+    URL = "{}/ws/v5/{}"
     ping_every = 20.0
     max_request = 64 << 10
-    BOOKS = re.compile(r"(sprd-)?(books(50)?(-l2-tbt|-elp|-rpi(-tbt)?)?(-all)?|(?P<whole>books5|bbo-tbt)):.+")
-    PLACES = {
-        "bar": "1m 1s 3m 5m 15m 30m 1H 2H 4H 6H 12H 1D 2D 3D 5D 1W 1M 3M"
-        " 6Hutc 12Hutc 1Dutc 2Dutc 3Dutc 5Dutc 1Wutc 1Mutc 3Mutc"
-    }
+    LOGIN = "apiKey passphrase timestamp sign"
     ORDERS = re.compile(r"((sprd-|grid-sub-)?orders(-algo)?|grid-orders-\w+|algo-[\w-]+)(:|$)")
-    PLACES["longer"] = PLACES["bar"].replace("1s ", "")  # bars
-    NOT_IDENTITY = ("channel", "uid", "connId", "extraParams")  # which no push or each may have
+    NOT_IDENTITY = ("channel", "uid", "connId", "extraParams")  # not in all pushes
     orders = True
 
-    def url(self, channel: str, region: str, simulated: bool) -> str:
-        if region not in REGIONS:
-            raise ValueError(f"no region {region!r}: choose one of {', '.join(REGIONS)}")
-        kind = self.kind(channel)
-        path = kind.where.partition(",")[0] if kind else "public"
-        return f"{REGIONS[region][simulated]}/ws/v5/{path}"
-
-    def argument(self, channel: str) -> dict[str, str]:
+    def argument(self, channel: str) -> Row:
         """The object that the exchange takes for a channel like orders:instType=ANY."""
         name, _, rest = channel.partition(":")
-        if "=" in rest:
-            pairs = (pair.partition("=") for pair in re.split(r",(?=\w+=)", rest))
-            return {"channel": name} | {key: value for key, _, value in pairs}
-        key = "sprdId" if name.startswith("sprd-") else "instId"
-        return {"channel": name, key: rest} if rest else {"channel": name}
+        if rest and "=" not in rest:
+            rest = f"{'sprdId' if name.startswith('sprd-') else 'instId'}={rest}"
+        pairs = re.findall(r"(\w+)=(.*?)(?=,\w+=|$)", rest)
+        return {"channel": name} | dict(pairs)
 
-    def channel(self, arg: dict[str, str]) -> str:
+    def channel(self, arg: Row) -> str:
         """The inverse of `argument`, the same for every order of the keys."""
-        pairs = ",".join(f"{key}={arg[key]}" for key in sorted(arg) if key not in self.NOT_IDENTITY)
+        keys = (key for key in sorted(arg) if key not in self.NOT_IDENTITY)
+        pairs = ",".join(f"{key}={arg[key]}" for key in keys)
         if "," not in pairs:
             pairs = pairs.removeprefix("instId=").removeprefix("sprdId=")
         return f"{arg['channel']}:{pairs}".rstrip(":")
@@ -1741,17 +1714,11 @@ class OkxV5(Dialect):
 
     def covers(self, key: str, subscribed: str) -> bool:
         """The exchange may echo fewer filters: liquidation-orders loses its instFamily."""
-        alike = key.partition(":")[0] == subscribed.partition(":")[0]
-        return alike and self.argument(key).items() <= self.argument(subscribed).items()
+        return self.argument(key).items() <= self.argument(subscribed).items()
 
-    def _request(self, op: str, channels: Sequence[str], id: str) -> str:
+    def _request(self, op: str, channels: Sequence[str], id: str, keys: Any = None) -> str:
         request = {"op": op, "args": [self.argument(channel) for channel in channels]}
         return to_json({"id": id, **request} if id else request)
-
-    def login(self, credentials: "Credentials", now: float) -> str:
-        names = ("apiKey", "passphrase", "timestamp", "sign")
-        values = self._signed_values(credentials, now)
-        return to_json({"op": "login", "args": [dict(zip(names, values))]})
 
     def instrument_type(self, id: str) -> str:
         """SPOT, SWAP, FUTURES, OPTION or EVENTS, by the form of a name."""
@@ -1771,182 +1738,168 @@ class OkxV5(Dialect):
                 channel = f"{arg['channel']}:{arg['instId']}"
             else:
                 channel = self.channel(arg)
-                kind = None if ":" in channel else self.kind(channel)
-                if kind and kind.argument and "=" not in kind.argument:
-                    # {"arg":{"channel":"block-tickers"},"data":[{"instId":"LTC-USD-SWAP", …}]}
+                if channel == "block-tickers":  # whose rows alone name one
                     return [WireEvent("data", f"{channel}:{row['instId']}", rows=[row]) for row in rows]
             if len(item) > 2 and "action" not in item:
                 # {"arg":{…},"eventType":"snapshot","curPage":1,"lastPage":true,"data":[{…}]}
-                beside = {name: item[name] for name in ("eventType", "curPage", "lastPage") if name in item}
-                if not rows and item.get("eventType") == "snapshot":
-                    rows = [{}]  # nothing stands, and a row says so
-                rows = [{**beside, **row} if isinstance(row, dict) else row for row in rows]
+                names = ("eventType", "curPage", "lastPage")
+                beside = {name: item[name] for name in names if name in item}
+                if beside.get("eventType") == "snapshot":
+                    rows = rows or [{}]  # nothing stands, and a row says so
+                if beside:
+                    rows = [beside | row for row in rows]
             return [new_event(("data", channel, "", "", "", rows, item.get("action", "")))]
-        if "op" in item and "event" not in item:
-            answer = str(item["id"]), str(item["code"]), str(item.get("msg", ""))
-            rows = rows if isinstance(rows, list) else []
-            return [WireEvent("reply", "", *answer, rows, str(item["op"]))]
         return [self._read_event(item)]
-
-    def _read_event(self, item: Any) -> WireEvent:
-        event, id = item.get("event"), str(item.get("id") or "")
-        code, message = str(item.get("code", "")), str(item.get("msg", ""))
-        match event:
-            case "subscribe":
-                return WireEvent("confirmed", self.channel(item["arg"]), id)
-            case "unsubscribe":
-                return WireEvent("ended", self.channel(item["arg"]), id)
-            case "login" if code == "0":
-                return WireEvent("login")
-            case "login" | "error":
-                # {"event":"error","code":"60018","msg":"… channel:books, instId:NOPE doesn't exist."}
-                # It may echo the request, and its id there alone: Invalid request: {\"id\":\"o1\", …}
-                echoed = re.search(r'"id\\*"\s*:\s*\\*"([A-Za-z0-9]{1,32})\\*"', item.get("msg", ""))
-                named = re.search(r"channel: ?[\w-]+.*?(?= doesn't exist)", message)
-                pairs = re.findall(r"(\w+): ?([^\s,]+)", named[0]) if named else ()
-                channel = self.channel(dict(pairs)) if pairs else ""
-                id = id or (echoed[1] if echoed else "")
-                return refusal_event(str(item["code"]), message, channel, id)
-            case "notice":
-                return WireEvent("notice", code=code, message=message)
-            case "channel-conn-count":
-                message = f"{item['connCount']} connections are subscribed to {item['channel']}"
-                return WireEvent("notice", code=event, message=message)
-            case "channel-conn-count-error":  # confirmed before, now dead (docs-v5)
-                message = f"{item['connCount']} connections are subscribed"
-                return WireEvent("refused", str(item["channel"]), code=event, message=message)
-        return unknown_event(item)
 
 
 # Every documented kind of channel (v5: November 2026), by endpoint, with the cells of ChannelKind.
 V5 = OkxV5("""
+bar = 1m 1s 3m 5m 15m 30m 1H 2H 4H 6H 12H 1D 2D 3D 5D 1W 1M 3M
+    6Hutc 12Hutc 1Dutc 2Dutc 3Dutc 5Dutc 1Wutc 1Mutc 3Mutc
+longer = 1m 3m 5m 15m 30m 1H 2H 4H 6H 12H 1D 2D 3D 5D 1W 1M 3M
+    6Hutc 12Hutc 1Dutc 2Dutc 3Dutc 5Dutc 1Wutc 1Mutc 3Mutc
 # public
-trades:BTC-USDT | trades; those of one order at one price are one row | tradeId px sz side count ts
-tickers:BTC-USDT | last price, best bid and ask, 24 hours | last bidPx bidSz askPx askSz vol24h ts
-books:BTC-USDT | order book, 400 levels, every 100 ms | bids asks ts seqId prevSeqId
-books5:BTC-USDT | its best five levels, every 100 ms | bids asks ts seqId
-bbo-tbt:BTC-USDT | its best bid and ask, every 10 ms | bids asks ts seqId
-books-rpi:BTC-USDT | order book with retail orders; price, all, without them, orders | bids asks
-index-tickers:BTC-USDT | index price | idxPx high24h low24h ts | INDEX
+trades:BTC-USDT | trades, a row for each order and price | tradeId px sz side
+tickers:BTC-USDT | last price, bid, ask, 24 hours | last bidPx askPx vol24h
+books:BTC-USDT | order book, 400 levels, every 100 ms | bids asks seqId
+books5:BTC-USDT | its best five levels, every 100 ms | bids asks
+bbo-tbt:BTC-USDT | its best bid and ask, every 10 ms | bids asks
+books-rpi:BTC-USDT | order book with retail orders | bids asks seqId
+index-tickers:BTC-USDT | index price | idxPx high24h low24h | INDEX
 mark-price:BTC-USDT-SWAP | mark price | markPx ts
-price-limit:BTC-USDT-SWAP | price limits | buyLmt sellLmt ts
-funding-rate:BTC-USDT-SWAP | funding rate | fundingRate fundingTime nextFundingTime | SWAP XPERP
-open-interest:BTC-USDT-SWAP | open interest | oi oiCcy ts | SWAP FUTURES OPTION
-liquidation-orders:instType=SWAP | liquidations | instId details (side sz bkPx ts)
-adl-warning:instType=SWAP | auto-deleveraging is near: the insurance fund | instFamily state bal ts
-estimated-price:instType=FUTURES,instFamily=BTC-USD | delivery price, shortly before | settlePx ts
-opt-summary:instFamily=BTC-USD | greeks, volatilities of options | instId markVol delta gamma vega
-option-trades:instType=OPTION,instFamily=BTC-USD | trades of options | instId px sz side fillVol ts
-instruments:instType=SPOT | instruments that change | instId state tickSz lotSz
-call-auction-details:BTC-USDT | a call auction | eqPx matchedSz unmatchedSz auctionEndTime
-event-contract-markets | event contracts that change | instId state outcome floorStrike settleValue
+price-limit:BTC-USDT-SWAP | price limits | buyLmt sellLmt
+funding-rate:BTC-USDT-SWAP | funding rate | fundingRate fundingTime | SWAP XPERP
+open-interest:BTC-USDT-SWAP | open interest | oi oiCcy | SWAP FUTURES OPTION
+liquidation-orders:instType=SWAP | liquidations | instId details
+adl-warning:instType=SWAP | auto-deleveraging is near | state bal
+estimated-price:instType=FUTURES,instFamily=BTC-USD | delivery price | settlePx
+opt-summary:instFamily=BTC-USD | greeks of options | markVol delta gamma
+option-trades:instType=OPTION,instFamily=BTC-USD | trades of options | px sz side
+instruments:instType=SPOT | instruments that change | state tickSz lotSz
+call-auction-details:BTC-USDT | a call auction | eqPx matchedSz state
+event-contract-markets | event contracts that change | state outcome
 status | maintenance | title state begin end
 # business
-trades-all:BTC-USDT | trades, each by itself | tradeId px sz side ts
-candle<bar>:BTC-USDT | candles; final if `confirm` is 1 | [ts o h l c vol volCcy volCcyQuote confirm]
-mark-price-candle<longer>:BTC-USDT-SWAP | candles of the mark price | [ts o h l c confirm]
+trades-all:BTC-USDT | trades, each by itself | tradeId px sz side
+candle<bar>:BTC-USDT | candles; final if `confirm` is 1 |
+    [ts o h l c vol volCcy volCcyQuote confirm]
+mark-price-candle<longer>:BTC-USDT-SWAP | mark price candles | [ts o h l c confirm]
 mark-price-candle1s:BTC-USDT-SWAP | gone | [ts o h l c confirm]
 index-candle<longer>:BTC-USDT | candles of an index | [ts o h l c confirm] | INDEX
 index-candle1s:BTC-USDT | gone | [ts o h l c confirm] | INDEX
-public-block-trades:BTC-USDT | block trades, by leg | tradeId px sz side ts
-public-struc-block-trades | block trades, whole | blockTdId legs ts
-block-tickers:BTC-USDT | volumes of block trades | vol24h volCcy24h ts
-sprd-public-trades:BTC-USDT_BTC-USDT-SWAP | trades of spreads | tradeId px sz side ts | SPREAD
-sprd-tickers:BTC-USDT_BTC-USDT-SWAP | tickers of spreads | last bidPx askPx vol24h ts | SPREAD
-sprd-candle<bar>:BTC-USDT_BTC-USDT-SWAP | candles of spreads | [ts o h l c vol confirm] | SPREAD
-sprd-bbo-tbt:BTC-USDT_BTC-USDT-SWAP | best bid and ask of spreads | bids asks ts seqId | SPREAD
-sprd-books5:BTC-USDT_BTC-USDT-SWAP | best five levels of spreads | bids asks ts seqId | SPREAD
-sprd-books-l2-tbt:BTC-USDT_BTC-USDT-SWAP | order books of spreads | bids asks ts seqId | SPREAD
+public-block-trades:BTC-USDT | block trades, by leg | px sz side
+public-struc-block-trades | block trades, whole | blockTdId legs
+block-tickers:BTC-USDT | volumes of block trades | vol24h volCcy24h
+sprd-public-trades:BTC-USDT_BTC-USDT-SWAP | trades of spreads | px sz side | SPREAD
+sprd-tickers:BTC-USDT_BTC-USDT-SWAP | tickers of spreads | last vol24h | SPREAD
+sprd-candle<bar>:BTC-USDT_BTC-USDT-SWAP | candles | [ts o h l c vol confirm] | SPREAD
+sprd-bbo-tbt:BTC-USDT_BTC-USDT-SWAP | best bid and ask | bids asks | SPREAD
+sprd-books5:BTC-USDT_BTC-USDT-SWAP | best five levels | bids asks | SPREAD
+sprd-books-l2-tbt:BTC-USDT_BTC-USDT-SWAP | books of spreads | bids asks seqId | SPREAD
 # public, login
-books-l2-tbt:BTC-USDT | order book, 400 levels, every 10 ms (VIP 4) | bids asks ts seqId
-books50-l2-tbt:BTC-USDT | order book, 50 levels, every 10 ms (VIP 4) | bids asks ts seqId
+books-l2-tbt:BTC-USDT | 400 levels, every 10 ms (VIP 4) | bids asks seqId
+books50-l2-tbt:BTC-USDT | 50 levels, every 10 ms (VIP 4) | bids asks seqId
 # private, login
-orders:instType=ANY | your orders | ordId clOrdId instId side px sz state accFillSz avgPx fee uTime
-fills | your fills (VIP 4) | instId tradeId ordId fillPx fillSz side ts
+orders:instType=ANY | your orders | ordId side px sz state accFillSz
+fills | your fills (VIP 4) | instId tradeId ordId fillPx fillSz side
 account | your balances | totalEq details (ccy cashBal availBal eq)
-positions:instType=ANY | your positions | instId posSide pos avgPx upl lever liqPx
+positions:instType=ANY | your positions | posSide pos avgPx upl lever liqPx
 balance_and_position | both at each change | eventType balData posData
-liquidation-warning:instType=ANY | your positions near liquidation | instId posSide pos mgnRatio
+liquidation-warning:instType=ANY | positions near liquidation | pos mgnRatio
 account-greeks | your greeks | ccy deltaBS gammaBS thetaBS vegaBS
 # business, login
-orders-algo:instType=ANY | your algo orders | algoId instId side triggerPx sz state
-algo-advance:instType=ANY | your advanced algo orders | algoId instId side triggerPx sz state
-algo-recurring-buy:instType=SPOT | your recurring buys | algoId state investmentAmt totalPnl
-grid-orders-spot:instType=SPOT | your grid bots, spot | algoId instId state gridNum maxPx minPx
-grid-orders-contract:instType=ANY | your grid bots, contracts | algoId instId state maxPx minPx
-grid-positions:algoId=1 | a grid bot's positions | algoId instId pos avgPx upl liqPx
-grid-sub-orders:algoId=1 | a grid bot's orders | algoId ordId instId side px sz state fee
-copytrading-notification:instType=SWAP | gone | infoType instId side pos avgPx
-copytrading-lead-notification:instType=SWAP | copy trading, as the leader | infoType instId side
+orders-algo:instType=ANY | your algo orders | algoId side triggerPx sz state
+algo-advance:instType=ANY | advanced algo orders | algoId side triggerPx sz state
+algo-recurring-buy:instType=SPOT | your recurring buys | state totalPnl
+grid-orders-spot:instType=SPOT | your grid bots, spot | state maxPx minPx
+grid-orders-contract:instType=ANY | your grid bots, contracts | state maxPx minPx
+grid-positions:algoId=1 | a grid bot's positions | instId pos avgPx upl
+grid-sub-orders:algoId=1 | a grid bot's orders | ordId side px sz state
+copytrading-notification:instType=SWAP | gone | infoType instId side
+copytrading-lead-notification:instType=SWAP | copies of you | infoType side
 deposit-info | your deposits | ccy amt state txId
 withdrawal-info | your withdrawals | ccy amt state txId
 rfqs | your requests for quotes | rfqId state legs
 quotes | quotes for them | quoteId rfqId state quoteSide legs
-struc-block-trades | your block trades | blockTdId legs ts
-sprd-orders | your orders in spreads | ordId sprdId side px sz state accFillSz canceledSz
-sprd-trades | your trades of spreads | sprdId tradeId ordId fillPx fillSz side ts
-economic-calendar | economic events (VIP 1) | event region date actual forecast previous
+struc-block-trades | your block trades | blockTdId legs
+sprd-orders | your orders in spreads | ordId side px sz state
+sprd-trades | your trades of spreads | ordId fillPx fillSz side
+economic-calendar | economic events (VIP 1) | event date actual forecast
 """)
 
 V3 = OkexV3("""
+market = spot futures swap option
+linear = spot futures swap
+contract = swap futures
+held = futures swap option
+depth = depth depth_l2_tbt
+seconds = 60 180 300 900 1800 3600 7200 14400 21600 43200 86400 604800
 # public
-<market>/trade:BTC-USDT | trades; not spot: `qty` | trade_id price size side timestamp | trades:{id}
-index/ticker:BTC-USD | index price | last high_24h low_24h | index-tickers:{id}
-<market>/ticker:BTC-USDT | last price, best bid, ask, 24 hours | last best_bid best_ask | tickers:{id}
-index/candle<seconds>s:BTC-USD | candles of an index | candle (time o h l c) | index-candle{bar}:{id}
-<linear>/candle<seconds>s:BTC-USDT | candles | candle (time o h l c volume) | candle{bar}:{id}
-<market>/depth:BTC-USDT | order book | bids asks checksum | books:{id}
+<market>/trade:BTC-USDT | trades; not spot: `qty` | price size side | trades:{id}
+index/ticker:BTC-USD | index price | last | index-tickers:{id}
+<market>/ticker:BTC-USDT | prices | last best_bid best_ask | tickers:{id}
+index/candle<seconds>s:BTC-USD | index candles | candle | index-candle{bar}:{id}
+<linear>/candle<seconds>s:BTC-USDT | candles | candle | candle{bar}:{id}
+<market>/<depth>:BTC-USDT | order book | bids asks checksum | books:{id}
 <linear>/depth5:BTC-USDT | its best five levels | bids asks | books5:{id}
-<market>/depth_l2_tbt:BTC-USDT | order book, tick by tick | bids asks checksum | books:{id}
-<contract>/price_range:BTC-USD-SWAP | price limits | highest lowest | price-limit:{id}
+<contract>/price_range:BTC-USD-SWAP | limits | highest lowest | price-limit:{id}
 <contract>/mark_price:BTC-USD-SWAP | mark price | mark_price | mark-price:{id}
-swap/funding_rate:BTC-USD-SWAP | funding rate | funding_rate funding_time | funding-rate:{id}
-futures/estimated_price:BTC-USD-191227 | estimated delivery price | settlement_price timestamp |
-    estimated-price:instType=FUTURES,instId={id}
-futures/instruments | futures that change | instrument_id tick_size | instruments:instType=FUTURES
-<contract>/liquidation:BTC-USD-SWAP | liquidations | price size | liquidation-orders:instType={type}
-option/instruments | options that change | instrument_id tick_size | instruments:instType=OPTION
-option/summary:BTC-USD | greeks, volatilities | mark_vol delta gamma | opt-summary:instFamily={id}
-system/status | maintenance | title status start_time end_time | status
+swap/funding_rate:BTC-USD-SWAP | funding | funding_rate | funding-rate:{id}
+futures/estimated_price:BTC-USD-191227 | delivery price | settlement_price |
+    estimated-price:{of}
+futures/instruments | futures | tick_size | instruments:instType=FUTURES
+<contract>/liquidation:BTC-USD-SWAP | liquidations | price size |
+    liquidation-orders:instType={type}
+option/instruments | options | tick_size | instruments:instType=OPTION
+option/summary:BTC-USD | greeks | mark_vol delta | opt-summary:instFamily={id}
+system/status | maintenance | title status start_time | status
 # login
-spot/account:USDT | your balances | currency balance available hold | account:ccy={id}
-spot/margin_account:BTC-USDT | your margin balances | instrument_id currency:BTC | account
+spot/account:USDT | your balances | balance available | account:ccy={id}
+spot/margin_account:BTC-USDT | your margin balances | currency:BTC | account
 <held>/account:BTC-USD | your balances | equity margin_mode | account
-<held>/position:BTC-USD-191227 | your positions | holding | positions:instType={type},instId={id}
-<market>/order:BTC-USDT | your orders | order_id side price size | orders:instType={type},instId={id}
-<market>/order_algo:BTC-USDT | your algo orders | size status | orders-algo:instType={type},instId={id}
+<held>/position:BTC-USD-191227 | your positions | holding | positions:{of}
+<market>/order:BTC-USDT | your orders | order_id side price | orders:{of}
+<market>/order_algo:BTC-USDT | your algo orders | size status | orders-algo:{of}
 """)
 
 V1 = OkexV1("""
+coin = any
+quote = any
+when = quarter this_week next_week
+levels = 5 10 20
+bar = 1min 3min 5min 15min 30min 1hour 2hour 4hour 6hour 12hour day 3day week
+trades = deals trades
 # public
-ok_sub_futureusd_<coin>_trade_<when> | trades of a future | [tid price amount time type coin_amount] | trades:{id}
-ok_sub_spot_<coin>_<quote>_deals | trades | [tid price amount time type coin_amount] | trades:{id}
-ok_sub_spot_<coin>_<quote>_trades | trades, too | [tid price amount time type coin_amount] | trades:{id}
-ok_sub_futureusd_<coin>_ticker_<when> | ticker of a future | last buy sell high low vol | tickers:{id}
-ok_sub_spot_<coin>_<quote>_ticker | ticker | last buy sell high low vol | tickers:{id}
+ok_sub_futureusd_<coin>_trade_<when> | trades of a future |
+    [tid price amount time type coin_amount] | trades:{id}
+ok_sub_spot_<coin>_<quote>_<trades> | trades |
+    [tid price amount time type coin_amount] | trades:{id}
+ok_sub_futureusd_<coin>_ticker_<when> | prices | last buy sell | tickers:{id}
+ok_sub_spot_<coin>_<quote>_ticker | prices | last buy sell | tickers:{id}
 ok_sub_futureusd_<coin>_kline_<when>_<bar> | candles of a future |
     [timestamp open high low close volume coin_volume] | candle{bar}:{id}
-ok_sub_spot_<coin>_<quote>_kline_<bar> | candles | [timestamp open high low close volume coin_volume] |
-    candle{bar}:{id}
-ok_sub_futureusd_<coin>_depth_<when> | order book of a future | bids asks | books:{id}
-ok_sub_futureusd_<coin>_depth_<when>_<levels> | its best levels | bids asks | books5:{id}
-ok_sub_spot_<coin>_<quote>_depth | order book | bids asks | books:{id}
-ok_sub_spot_<coin>_<quote>_depth_<levels> | its best levels | bids asks | books5:{id}
+ok_sub_spot_<coin>_<quote>_kline_<bar> | candles |
+    [timestamp open high low close volume coin_volume] | candle{bar}:{id}
+ok_sub_futureusd_<coin>_depth_<when> | order book | bids asks timestamp | books:{id}
+ok_sub_futureusd_<coin>_depth_<when>_<levels> | its best | bids asks | books5:{id}
+ok_sub_spot_<coin>_<quote>_depth | order book | bids asks timestamp | books:{id}
+ok_sub_spot_<coin>_<quote>_depth_<levels> | its best | bids asks | books5:{id}
 ok_sub_futureusd_<coin>_index | index price | futureIndex | index-tickers:{index}
-<coin>_forecast_price | delivery price | data | estimated-price:instType=FUTURES,instFamily={index}
+<coin>_forecast_price | delivery price | data |
+    estimated-price:instType=FUTURES,instFamily={index}
 # login
-ok_sub_futureusd_trades | your orders in futures | orderid type price amount | orders:instType=FUTURES
-ok_sub_futureusd_userinfo | your balances in futures | balance profit_real | account
-ok_sub_futureusd_positions | your positions in futures | positions | positions:instType=FUTURES
-ok_sub_spot_<coin>_<quote>_order | your orders | orderId status | orders:instType=SPOT,instId={id}
+ok_sub_futureusd_trades | your orders | price | orders:instType=FUTURES
+ok_sub_futureusd_userinfo | your balances | balance profit_real | account
+ok_sub_futureusd_positions | your positions | positions | positions:instType=FUTURES
+ok_sub_spot_<coin>_<quote>_order | your orders | status | orders:instType=SPOT,instId={id}
 ok_sub_spot_<coin>_<quote>_balance | your balances | info | account
 """)
 
 
 def dialect_of(channel: str) -> Dialect:
     """The generation that a channel belongs to. Raises ValueError if it cannot be a channel."""
-    spelling = r"[a-z]+/[a-z][^ ]*|[a-z][\w-]*(:[^ ]+)?"
-    if not channel.isprintable() or not re.fullmatch(spelling, channel):
+    spelled = re.fullmatch(r"[a-z]+/[a-z][^ ]*|[a-z][\w-]*(:[^ ]+)?", channel)
+    if not spelled or not channel.isprintable():
         why = misnomer(channel) or "it has a control character"
         raise ValueError(f"{channel!r} is not a channel: {why}")
     return likely_dialect(channel)
@@ -1962,23 +1915,13 @@ def passwordless(url: str) -> str:
     return re.sub(r"//.*@", "//", url)
 
 
-def port_of(url: str, default: int = 0) -> int:
+def port_of(url: str) -> int | None:
     """The port in a URL. Raises ValueError, without the password that urlsplit would show."""
     try:
-        number = urlsplit(url).port
+        return urlsplit(url).port
     except ValueError:
         hint = "/ ? # in a password are written %2F %3F %23"
         raise ValueError(f"{passwordless(url)} has no valid port; {hint}") from None
-    return default if number is None else number
-
-
-def lines_of(channel: str, url: str | Sequence[str] | None, region: str, simulated: bool) -> list[str]:
-    """All URLs of a channel's endpoint. Raises ValueError if they have not the same path."""
-    urls = [url] if url is None or isinstance(url, str) else url
-    lines = dict.fromkeys(endpoint_of(channel, each, region, simulated) for each in urls)
-    if len({urlsplit(line).path for line in lines}) > 1:
-        raise ValueError(f"the same path on all hosts, please: {', '.join(map(passwordless, lines))}")
-    return list(lines)
 
 
 def origin_of(url: str) -> str:
@@ -1986,66 +1929,76 @@ def origin_of(url: str) -> str:
     return "{}://{}".format(*urlsplit(url))
 
 
+def lines_of(channel: str, url: str | Sequence[str] | None, region: str, simulated: bool) -> list[str]:
+    """All URLs of a channel's endpoint. Raises ValueError if they have not the same path."""
+    if region not in REGIONS:
+        raise ValueError(f"no region {region!r}: choose one of {', '.join(REGIONS)}")
+    dialect = dialect_of(channel)
+    kind = dialect.kind(channel)
+    place = kind.where.partition(",")[0] if kind else "public"
+    own = dialect.URL.format(REGIONS[region][simulated], place)
+    lines = list[str]()
+    for line in [url] if isinstance(url, str) else url or [own]:
+        parts = urlsplit(line)
+        if parts.scheme not in ("ws", "wss") or not parts.hostname or port_of(line) == 0:
+            raise ValueError(f"{passwordless(line)} is not a WebSocket URL, like wss://HOST")
+        if not parts.path.strip("/"):
+            line = parts._replace(path=urlsplit(own).path).geturl()
+        lines.append(line)
+    if len({urlsplit(line).path for line in lines}) > 1:
+        raise ValueError(f"the same path on all hosts, please: {', '.join(map(passwordless, lines))}")
+    return lines
+
+
 def endpoint_of(
     channel: str, url: str | Sequence[str] | None = None, region: str = "global", simulated: bool = False
 ) -> str:
     """The URL to connect to for a channel, the first of several; without a path, it gets the exchange's."""
-    own = dialect_of(channel).url(channel, region, simulated)
-    if url is None:
-        return own
-    url = url if isinstance(url, str) else url[0]
-    parts = urlsplit(url)
-    if parts.scheme not in ("ws", "wss") or not parts.hostname or not port_of(url, 443):
-        raise ValueError(f"{passwordless(url)} is not a WebSocket URL, like wss://HOST")
-    return url if parts.path.strip("/") else parts._replace(path=urlsplit(own).path).geturl()
+    return lines_of(channel, url, region, simulated)[0]
 
 
 def columns_of(channel: str) -> tuple[str, ...]:
     """Names for the values of rows that are bare lists; () for other channels."""
     kind = likely_dialect(channel).kind(channel)
-    return tuple(kind.columns[1:-1].split()) if kind and kind.columns.startswith("[") else ()
+    return tuple(kind.columns.strip("[]").split()) if kind and "[" in kind.columns else ()
 
 
-fields, endpoint = columns_of, endpoint_of  # public names, which a pasting script may redefine
+fields, endpoint = columns_of, endpoint_of  # which a pasting script may redefine
 
 # What to do about error and close codes (v1: 1xxxx, 2xxxx; v3: 3xxxx; v5: 5xxxx, 6xxxx, 400x).
 HINTS = {
     code: hint
     for hint, codes in table_rows("""
-check the spelling of channel and instrument | 10000 10001 10008 10015 20006 20007 20028 20103 20116
-    30040 60012 60013 60018 60027 60033
-check the API key, secret and passphrase, and the region | 10002 10005 10017 20020 20024 20026 30001 30002
-    30004 30006 30013 30015 30027 60009 4001
+check the spelling of channel and instrument | 10000 10001 10008 10015 20006
+    20007 20028 20103 20116 30040 60012 60013 60018 60027 60033
+check the API key, secret and passphrase, and the region | 10002 10003 10004
+    10005 10017 10216 20020 20024 20026 30001 30002 30004 30006 30013 30015
+    30016 30027 60009 4001
 the API key is wrong: check it, and the region | 60005 50111
 the signature is wrong: check the secret key | 60007 50113
 the passphrase is wrong | 60024 50105
 no such API key here: check --region and --simulated | 60032 50119
 the key is for live or simulated trading: check --simulated | 50101
-this key is for another generation of the API | 30016
-the account is frozen, or lacks this product | 50100 10100 20001 20002 20003 20004 20005
-this connection belongs to another user | 10003 10004
-this API is not public | 10216
+the account is frozen, or lacks this product or feature | 50100 10100 20001
+    20002 20003 20004 20005 51773
 this key does not allow this IP address | 20019 50110
 check the clock of this machine | 30005 30008 60004 60006
 this channel needs a login; books and books5 need none | 30041 60011
-already logged in on this connection | 30042 60031
-this channel needs a higher fee tier; books and books5 need none | 64003
+this needs a higher fee tier; books and books5 need none | 64003
 books-l2-tbt excludes books and books50-l2-tbt on one instrument | 64004
-another endpoint has this channel: public, private or business | 30000 60008 60028 64001 64002
+it is at another endpoint | 30000 60008 60028 64001 64002
 the argument uly is gone, use instFamily | 64000
-too many requests or channels: ask less, or over more connections |
-    20049 30026 50011 50061 60014 4003 4008 4009 channel-conn-count-error
-the request was not understood | 30039 60019 4002
+too many requests or channels: ask less, or over more connections | 20049 30026
+    50011 50061 60014 4003 4008 4009 channel-conn-count-error
+the request was not understood, or is too large | 1009 30039 60019 4002
 no such instrument, or a new instIdCode, which the next order looks up | 51001
-log in once with one key on each connection | 60023 60026
+log in once, with one key, on each connection | 30042 60023 60026 60031
 the contract cools off: reduce-only orders alone | 54094
-open USDC pairs first: in the app, or by POST /api/v5/account/activate-feature | 54109
-an event contract's order needs outcome yes or no, and speedBump 1 unless post-only | 54086
+open USDC pairs first: in the app, or by /api/v5/account/activate-feature | 54109
+it needs outcome yes or no, and speedBump 1 unless post-only | 54086
 this needs identity verification of level 2 | 59113
 the limit of open interest is reached | 54031
 an RPI order must be larger | 54051
-that feature is not for this account or instrument | 51773
-the request was too large | 1009
 an error inside the exchange | 20014 30043 63999 64007 4006
 nothing was exchanged for 30 seconds | 4004
 this program or its network reads too slowly | 4005
@@ -2054,7 +2007,6 @@ the API key was changed or deleted | 4007
     for code in codes.split()
 }
 MISNAMED = {"60018", "30040", "10015", "20103"}  # there is no such channel
-ALREADY = {"30042", "60031"}  # we are logged in
 # Refusals that pass by themselves.
 TRANSIENT = set("20014 20049 30026 30043 50001 50011 50013 50026 50061 60014 63999 64007".split())
 
@@ -3461,7 +3413,8 @@ def todays_channel(channel: str) -> str:
         id = f"{places['coin']}-{places.get('quote', 'usd-000000')}".upper()
     id = re.sub(r"-\d{6}", "-YYMMDD", id or kind.argument)
     type, bar = name.partition("/")[0].upper(), BARS.get(places.get("bar", places.get("seconds")))
-    today = kind.more.format(id=id, index=family_of(id), type=type, bar=bar)
+    of = f"instType={type},instId={id}"
+    today = kind.more.format(id=id, index=family_of(id), type=type, of=of, bar=bar)
     today = channel_about(*today.partition(":")[::2])
     return re.sub(r"([\w-]+-)YYMMDD.*", r"\g<0> (--list \1 shows the dates)", today)
 
@@ -3593,30 +3546,31 @@ def listed_instrument(id: str, *where: Any) -> Any:
 # ---------------------------------------------------------------------------------------------------------------
 # Lines: what a row looks like to a person. Every channel is a row of LINE_FORMATS.
 
-ROW_COLOURS = dict.fromkeys(("buy", "bid", "▲"), "32") | dict.fromkeys(("sell", "ask", "▼"), "31")
-ROW_COLOURS |= {"dim": "2", "bold": "1", "alarm": "1;31"}
+COLOURS = "buy=32 bid=32 ▲=32 sell=31 ask=31 ▼=31 dim=2 bold=1 alarm=1;31"
+ROW_COLOURS = dict(pair.split("=") for pair in COLOURS.split())
 shown_headings: set[str] = set()  # that print_rows has printed
 
 # What a value is called in v5, v3 and v1; the first that has one counts.
 ROW_NAMES = dict(
     cell.split(": ")
     for cells in table_rows("""
-price: px fillPx bkPx eqPx trade_px tradeUnitPrice | size: sz qty amount fillSz matchedSz tradeAmount
-trigger: triggerPx slTriggerPx tpTriggerPx moveTriggerPx ordPx trigger_price algo_price
-bid: bidPx best_bid buy | ask: askPx best_ask sell | open: o | high: h | low: l | close: c
-volume: vol | 24 h volume: vol24h base_volume_24h volume_24h vol | mark: markPx mark_price
-before: open24h open_24h | index: idxPx last futureIndex
-estimate: settlePx settlement_price estimated_price data | highest: buyLmt | lowest: sellLmt
-rate: fundingRate funding_rate | next: nextFundingRate estimated_rate | bid_vol: bidVol
-funded: fundingTime funding_time | volatility: markVol mark_vol | ask_vol: askVol
-tick: tickSz tick_size | lot: lotSz | expires: expTime delivery
-filled: accFillSz filled_size filled_qty deal_amount | position: pos | average: avgPx avg_cost avgprice
-pnl: upl unrealized_pnl realized_pnl totalPnl | equity: eq totalEq | delta: deltaBS
+price: px fillPx bkPx eqPx trade_px tradeUnitPrice | mark: markPx mark_price
+size: sz qty amount fillSz matchedSz tradeAmount | volume: vol | delta: deltaBS
+trigger: triggerPx slTriggerPx tpTriggerPx moveTriggerPx ordPx trigger_price
+bid: bidPx best_bid buy | ask: askPx best_ask sell | before: open24h open_24h
+open: o | high: h | low: l | close: c | 24 h volume: vol24h base_volume_24h volume_24h vol
+index: idxPx last futureIndex | highest: buyLmt | lowest: sellLmt | lot: lotSz
+estimate: settlePx settlement_price data | tick: tickSz tick_size
+rate: fundingRate funding_rate | next: nextFundingRate estimated_rate
+funded: fundingTime funding_time | expires: expTime delivery | position: pos
+volatility: markVol mark_vol | bid_vol: bidVol | ask_vol: askVol | code: code failCode
+filled: accFillSz filled_size filled_qty deal_amount | average: avgPx avg_cost avgprice
+pnl: upl unrealized_pnl realized_pnl totalPnl | equity: eq totalEq | final: confirm
 liquidation: liqPx liquidation_price | balance: cashBal | profit: profit_real
 available: availBal total_avail_balance avail_margin | deposit: keep_deposit
 frozen: frozenBal hold | side: side posSide type tradeType | direction: position
-id: clOrdId ordId order_id orderid orderId algoClOrdId algoId | code: code failCode | final: confirm
-status: state | state: status | auction: state | time: ts timestamp | begin: start_time | end: end_time
+id: clOrdId ordId order_id orderid orderId algoClOrdId algoId | auction: state
+status: state | state: status | time: ts timestamp | begin: start_time | end: end_time
 """)
     for cell in cells
 )
@@ -3625,8 +3579,8 @@ ROW_WORDS = {  # a value of the exchange in words, which may be none
     for what, *cells in table_rows("""
 side | bid buy | ask sell | 1 long | 2 short | 3 end long | 4 end short
 direction | 1 long | 2 short
-state | -2 failed | -1 cancelled | 0 open | 1 partial | 2 filled | 3 submitting | 4 cancelling
-    | partially_filled partial | order_failed failed
+state | -2 failed | -1 cancelled | 0 open | 1 partial | 2 filled | 3 submitting
+    | 4 cancelling | partially_filled partial | order_failed failed
 reduceOnly | true reduce-only | false
 filled | 0
 code | 0
@@ -3636,15 +3590,15 @@ final | 0 | 1 final
 auction | call_auction auction | continuous_trading open
 """)
 }
-ROW_ABOUT = "instId instrument_id sprdId contract_name ccy currency symbol instFamily underlying uly instType".split()
+ROW_ABOUT = "instId instrument_id sprdId contract_name ccy currency symbol instFamily uly instType".split()
 
 # A pattern for a channel, and its columns: `price:12` is 12 wide and has a heading, `next=rate` a value
 # behind its label, if there is one, `=mark` a word. `account.details` is a list in the rows of account.
-LINE_FORMATS = list(
-    table_rows(r"""
+LINE_FORMATS = table_rows(r"""
 option-trades | price:12 size:14 side vol=fillVol
 fills|sprd-trades | price:12 size:14 side =fill
-.*futureusd_trades|(sprd-|grid-sub-)?orders|.*[/_]order | price:12 size:8 side id done=filled state
+.*futureusd_trades|(sprd-|grid-sub-)?orders|.*[/_]order |
+    price:12 size:8 side id done=filled state
 orders-algo|algo-advance | trigger:12 size:8 side id ordType state
 \w+/order_algo | trigger:12 size:14 side status=status
 (public-)?struc-block-trades | blockTdId:12 =block strategy
@@ -3671,14 +3625,15 @@ event-[\w-]+ | status:12 floor=floorStrike cap=capStrike outcome=outcome settled
 economic-calendar | actual:12 forecast:9 previous:9 at=date event
 (grid-)?positions|liquidation-warning|.*\.(posData|holding)|option/position |
     position:12 average:11 side pnl=pnl liq=liquidation
-\w+_positions\.positions | hold_amount:12 average:11 direction pnl=pnl liq=liquidation
-futures/position | long_qty:12 long_avg_cost:14 =long short=short_qty at=short_avg_cost
+\w+_positions\.positions | hold_amount:12 average:11 direction pnl=pnl
+futures/position | long_qty:12 long_avg_cost:14 =long short=short_qty
 swap/position | margin_mode:12 =margin
 account | equity:12 =dollars =in =all
 account\.details|(swap|option)/account|futures/account\.[A-Z-]+ |
     equity:12 =equity available=available frozen=frozen margin=margin_mode
 account-greeks | delta:12 =delta gamma=gammaBS theta=thetaBS vega=vegaBS
-.*\.balData|spot/account|.*\.currency | balance:12 =balance available=available hold=frozen
+.*\.balData|spot/account|.*\.currency |
+    balance:12 =balance available=available hold=frozen
 balance_and_position | eventType:12
 spot/margin_account | liquidation:12 =liquidation risk=risk_rate
 .*_userinfo(\.contracts)? | balance:12 =balance profit=profit deposit=deposit
@@ -3689,23 +3644,25 @@ algo-recurring-buy | amt:12 investmentCcy period status pnl=pnl
 .*\.recurringList | price:12 ratio=ratio average=average profit=profit
 copytrading-\S+ | infoType:12 =notice position=subPosId
 """)
-)
+
+
+Cells = list[tuple[str, int]]  # of a line: texts and widths of columns, or 0
 
 
 class LineFormat(NamedTuple):
     name: str  # a channel's instrument, where a row does not say it
     bar: str  # of candles: 1m
-    parts: list[tuple[str, str, int]]  # label= or =, value or word, width; [] if not known
-    headings: str
+    parts: list[tuple[str, str, int]]  # label= or =, value or word, width
+    headings: str  # "" if not known
 
 
 class ShownLine(NamedTuple):
-    format: LineFormat
+    headings: str
     text: str
-    colour: str = ""  # which of ROW_COLOURS
+    colour: str  # which of ROW_COLOURS, if it is there
 
 
-@functools.lru_cache(maxsize=1000)
+@functools.lru_cache(1000)
 def line_format(channel: str) -> LineFormat:
     """The format of a channel, or of a list in its rows: `account.details`."""
     kind, _, argument = channel.partition(":")
@@ -3718,128 +3675,125 @@ def line_format(channel: str) -> LineFormat:
     found = re.findall(r"(\w*=)?(\w+)(?::(\d+))?", next(columns, ""))
     parts = [(label, what, int(width or 0)) for label, what, width in found]
     unit = dict.fromkeys(("size", "volume"), "contracts") if in_contracts(channel, name) else {}
-    heads = [(unit.get(what, what.replace("_", " ")), width) for label, what, width in parts if not label]
-    return LineFormat(name, bar, parts, line_text("begins" if bar else "time", "instrument", heads))
+    heads = [(unit.get(what, what), width) for label, what, width in parts if not label]
+    headings = line_text("begins" if bar else "time", "instrument", heads).replace("_", " ")
+    return LineFormat(name, bar, parts, headings if parts else "")
 
 
 def in_contracts(channel: str, name: str) -> bool:
     """Whether sizes are in contracts, not in coins."""
-    types = {V5.instrument_type(name), *re.split("[=,]", channel)}
-    return "futureusd" in channel or bool(types & {"SWAP", "FUTURES", "OPTION"})
+    types = f"{channel}={V5.instrument_type(name)}"
+    return bool(re.search("futureusd|=(SWAP|FUTURES|OPTION)", types))
 
 
-def line_text(clock: str, name: str, cells: Sequence[tuple[str, int]]) -> str:
+def line_text(clock: str, name: str, cells: Cells) -> str:
     """A line: each value at the right of its column, unless that takes more than 80."""
     text, end = f"{clock:12} {name}", 26
     for value, width in cells:
         end += width + 1 if width else 0
         text += " " + value.rjust(end - len(text) if width else 0)
-    if len(text) > 80 and any(width for _, width in cells):
-        return line_text(clock, name, [(value or "-", 0) for value, _ in cells])
+    if len(text) > 80:
+        text = " ".join([f"{clock:12} {name}", *(value or "-" for value, _ in cells)])
     return text.rstrip()
 
 
 def row_lines(channel: str, row: Any, clock: str = "", ladder: int = 1) -> list[ShownLine]:
     """The lines of a row, and of the objects in it: those in the table, or all if the row is not."""
-    format, row = line_format(channel), named_row(channel, row)
-    name = str(next(filter(None, map(row.get, ROW_ABOUT)), format.name))
-    if row.get("eventType") == "snapshot" and row.keys() <= {"eventType", "curPage", "lastPage"}:
-        return [ShownLine(format, line_text(clock, channel, [(" none", 0)]))]
-    if row.get("bids").__class__ is row.get("asks").__class__ is list:
-        return book_lines(channel, name, row, clock, ladder)
-    lines: list[ShownLine] = []
+    name, bar, parts, headings = line_format(channel)
+    row = named_row(channel, row)
+    name = str(next(filter(None, map(row.get, ROW_ABOUT)), name))
+    bids, asks = row.get("bids"), row.get("asks")
+    if bids.__class__ is asks.__class__ is list:
+        view = "ts" in row and row.get("prevSeqId", -1) == -1  # or the first of all
+        if not view and likely_dialect(channel).book(channel) != "whole":
+            cells = [(f"{len(bids)} bids and {len(asks)} asks changed", 0)]
+        elif ladder == 1:
+            best = [str(value) for side in (bids, asks) for value in [*side, ("-", "-")][0][:2]]
+            cells = list(zip([*best, spread_of(bids, asks)], (12, 10, 10, 10, 6)))
+        else:
+            return ladder_lines(name, bids[:ladder], asks[:ladder], clock)
+        return [ShownLine(headings, line_text(clock, name, cells), "")]
+    lines = list[ShownLine]()
     for key, value in row.items():
         for entry in value if value.__class__ is list else [value]:
-            if entry.__class__ is dict:
-                inside = f"{channel.partition(':')[0]}.{key}".rstrip(".")
-                known = line_format(inside).parts
-                if ":" not in inside:  # v3 has "currency:BTC", and so is about BTC
-                    inside += f":{name}" if known else f":{name} {key}"
-                if known or not format.parts:
-                    lines += row_lines(inside, entry, clock)
-    cells = row_cells(format, row, in_contracts(channel, name))
-    if cells or not lines:
-        cells = cells or [("(nothing)", 0)]
-        cells += [("restored", 0)] * (row.get("restored") is True)  # it comes late, see Filler
-        clock = (format.bar and row_value(row, "time")) or clock  # when a candle begins
-        text = line_text(clock, f"{name} {format.bar}".rstrip(), cells)
-        lines.insert(0, ShownLine(format, text, row_value(row, "side")))
-    return lines
+            if entry.__class__ is not dict:
+                continue
+            inside = f"{channel.partition(':')[0]}.{key}".rstrip(".")
+            known = line_format(inside).parts
+            if ":" not in inside:  # v3 has "currency:BTC", and so is about BTC
+                inside += f":{name}" if known else f":{name} {key}"
+            if known or not parts:
+                lines += row_lines(inside, entry, clock)
+    cells = row_cells(parts, row, in_contracts(channel, name))
+    if lines and not cells:
+        return lines
+    if not cells and "eventType" in row:  # an empty snapshot
+        name, cells = channel, [(" none", 0)]
+    cells = cells or [("(nothing)", 0)]
+    if row.get("restored") is True:  # it comes late, see Filler
+        cells.append(("restored", 0))
+    clock = (bar and row_value(row, "time")) or clock  # when a candle begins
+    text = line_text(clock, f"{name} {bar}".rstrip(), cells)
+    return [ShownLine(headings, text, row_value(row, "side")), *lines]
 
 
 def named_row(channel: str, row: Any) -> Row:
     """A row with names for its values, "" if they are not known."""
+    if row.__class__ is list and (columns := columns_of(channel)):
+        return dict(zip(columns, row))
     if row.__class__ is not dict:
-        columns = columns_of(channel) if row.__class__ is list else ()
-        return dict(zip(columns, row)) if columns else {"": row}
+        return {"": row}
     candle = row.get("candle")
     if candle.__class__ is list:  # v3: {"candle":["2019-04-16T10:49:00.000Z","162.03", …]}
         return row | dict(zip("time open high low close volume".split(), candle))
     return row
 
 
-def book_lines(channel: str, name: str, row: Row, clock: str, ladder: int) -> list[ShownLine]:
-    """A line with the best of both sides, or a ladder with them in the middle."""
-    format, bids, asks = line_format(channel), row["bids"], row["asks"]
-    view = row.keys() == {"bids", "asks", "ts"} or row.get("prevSeqId") == -1  # see OkexWS, depth
-    if not view and likely_dialect(channel).book(channel) != "whole":
-        changed = f"{len(bids)} bids and {len(asks)} asks changed"
-        return [ShownLine(format, line_text(clock, name, [(changed, 0)]))]
-    best = book_best(bids, asks)
-    if ladder == 1:
-        return [ShownLine(format, line_text(clock, name, list(zip(best, (12, 10, 10, 10, 6)))))]
-    format, lines = line_format(f"trades:{format.name}"), []
-    levels = [(*level[:2], "ask") for level in asks[:ladder][::-1]]
-    levels += [(best[-1], "", "spread"), *((*level[:2], "bid") for level in bids[:ladder])]
-    for price, size, side in levels:
+def ladder_lines(name: str, bids: Rows, asks: Rows, clock: str) -> list[ShownLine]:
+    """A line for each level of a book, the best in the middle."""
+    headings, lines = line_format(f"trades:{name}").headings, list[ShownLine]()
+    levels = [*asks[::-1], (spread_of(bids, asks), ""), *bids]
+    sides = ["ask"] * len(asks) + ["spread"] + ["bid"] * len(bids)
+    for (price, size, *_), side in zip(levels, sides):
         text = line_text(clock, name, [(str(price), 12), (str(size), 14), (side, 0)])
-        lines.append(ShownLine(format, text, side))
+        lines.append(ShownLine(headings, text, side))
         clock = name = ""
     return lines
 
 
-def book_best(bids: Sequence[Sequence[Any]], asks: Sequence[Sequence[Any]]) -> list[str]:
-    """Bid, its size, ask, its size, and the spread."""
-    best = []
-    for side in (bids, asks):
-        best += [*map(str, side[0] if side else ()), "-", "-"][:2]
+def spread_of(bids: Any, asks: Any) -> str:
+    """The spread of a book's best levels, "-" if there is none."""
     try:
-        return [*best, str(Decimal(best[2]) - Decimal(best[0]))]
-    except ArithmeticError:
-        return [*best, "-"]
+        return str(Decimal(str(asks[0][0])) - Decimal(str(bids[0][0])))
+    except (ArithmeticError, LookupError):
+        return "-"
 
 
-def row_cells(format: LineFormat, row: Row, contracts: bool) -> list[tuple[str, int]]:
+def row_cells(parts: Any, row: Row, contracts: bool) -> Cells:
     """A row's values and their columns' widths; `key value` if its format names none."""
-    cells, texts = list[tuple[str, int]](), list[str]()
-    if any(row_value(row, what) for label, what, _ in format.parts if label != "="):
-        for label, what, width in format.parts:
-            value = what if label == "=" else row_value(row, what)
-            if value or width:
-                cells.append((f" {label[:-1]} {value}" if label[:-1] else value, width))
-            if value and contracts and what in ("size", "position"):
-                cells.append(("contracts", 0))
+    cells, known = Cells(), False
+    for label, what, width in parts:
+        value = what if label == "=" else row_value(row, what)
+        known |= value != "" and label != "="
+        if value or width:
+            cells.append((f" {label[:-1]} {value}" if label[:-1] else value, width))
+        if value and contracts and what in ("size", "position"):
+            cells.append(("contracts", 0))
+    if known:
         return cells
-    for key, sent in row.items():
-        items = sent if sent.__class__ is list else [sent]
-        plain = [item for item in items if item not in ("", None) and item.__class__ is not dict]
-        text = " ".join("…" if item.__class__ is list else str(item) for item in plain)
-        if text and key not in (*ROW_ABOUT, "uid", "user_id"):
-            texts.append(f"{key} {moment_text(text, key)}".strip())
-    return [("  ".join(texts), 0)] if texts else []
+    hidden = {*ROW_ABOUT, *"uid user_id eventType curPage lastPage".split()}
+    pairs = ((key, moment_text(row[key], key)) for key in row if key not in hidden)
+    shown = "  ".join(f"{key} {text}".strip() for key, text in pairs if text)
+    return [(shown, 0)] if shown else []
 
 
 def row_value(row: Row, what: str) -> str:
     """A value of a row, by the first of its names that has one, or ""."""
     if what == "change":
-        with suppress(ArithmeticError):
-            now, before = Decimal(row_value(row, "index")), Decimal(row_value(row, "before"))
-            return f"{now / before - 1:+.2%}" if before > 0 else ""  # a spread may be negative
-        return ""
+        now, before = (price_number(row_value(row, name)) for name in ("index", "before"))
+        return f"{now / before - 1:+.2%}" if min(now, before) > 0 else ""
     for name in (*ROW_NAMES.get(what, "").split(), what):
-        value = row.get(name)
-        if value not in ("", None) and value.__class__ not in (list, dict):
-            text = moment_text(value, name)
+        if text := moment_text(row.get(name), name):
             text = ROW_WORDS.get(what, {}).get(text, text)
             text = text[-6:] if what == "id" and len(text) > 12 else text
             return order_state(row, text) if what == "state" else text
@@ -3848,7 +3802,8 @@ def row_value(row: Row, what: str) -> str:
 
 def order_state(row: Row, state: str) -> str:
     """How an order stands: `canceled by the system, 13`, by its cancelSource."""
-    source, amend, code = (row_value(row, what) for what in ("cancelSource", "amendResult", "code"))
+    names = ("cancelSource", "amendResult", "code")
+    source, amend, code = (row_value(row, name) for name in names)
     state += f" by the system, {source}" if source else ""
     if amend or code:
         failure = f"{amend} failed {reason_of(code, row_value(row, 'msg'))}".strip()
@@ -3857,31 +3812,38 @@ def order_state(row: Row, state: str) -> str:
 
 
 def moment_text(value: Any, name: str = "ts") -> str:
-    """A time in ms or ISO 8601 as one of today, or with its date; else the text."""
-    text = str(value)
-    is_time = re.fullmatch("(?i).*(time|date|until|_at).*|ts|begin|end|delivery|listing", name)
-    if not is_time or not re.match(r"1\d{12}$|\d{4}-\d\d-\d\dT", text):
+    """A time in ms or ISO 8601 as one of today, or with its date; what else a value is; "" for an object."""
+    if value.__class__ is list:
+        texts = ("…" if item.__class__ is list else moment_text(item, name) for item in value)
+        return " ".join(texts).strip()
+    text = "" if value is None or value.__class__ is dict else str(value)
+    times = "(?i).*(time|date|until|_at).*|ts|begin|end|delivery|listing"
+    if not re.match(r"1\d{12}$|\d{4}-\d\d-\d\dT", text) or not re.fullmatch(times, name):
         return text
     try:
         iso = text.replace("Z", "+00:00")
         at = date_and_time.fromisoformat(iso).timestamp() if "T" in text else int(text) / 1000
-    except (OverflowError, ValueError):
+    except ValueError:
         return text
-    near = abs(at - wall_clock()) < 86400 / 2
+    near = abs(at - wall_clock()) < 43200
     return strftime("%H:%M:%S" if near else "%Y-%m-%d %H:%M", localtime(at))
 
 
 def is_colourful() -> bool:
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return sys.stdout.isatty() and not plain
 
 
 def coloured(text: str, what: str, colourful: bool) -> str:
-    return f"\033[{ROW_COLOURS[what]}m{text}\033[0m" if colourful and what in ROW_COLOURS else text
+    colour = ROW_COLOURS.get(what)
+    return f"\033[{colour}m{text}\033[0m" if colourful and colour else text
 
 
 def plural(number: int, things: str) -> str:
     """2 rows, 1 row."""
-    return f"{number} {things}" if number != 1 else "1 " + re.sub(r"s\b", "", things, count=1)
+    if number == 1:
+        things = re.sub(r"s\b", "", things, count=1)
+    return f"{number} {things}"
 
 
 def print_rows(channel: str, rows: Rows, ladder: int = 1, received: float | None = None) -> None:
@@ -3890,12 +3852,14 @@ def print_rows(channel: str, rows: Rows, ladder: int = 1, received: float | None
     clock = f"{strftime('%H:%M:%S', localtime(now))}.{int(now % 1 * 1000):03d}"
     width = get_terminal_size().columns if sys.stdout.isatty() else 0
     for row in rows:
-        for format, text, colour in row_lines(channel, row, clock, ladder):
+        for headings, text, colour in row_lines(channel, row, clock, ladder):
             text = printable_text(text, 199)
-            if width and format.parts and format.headings not in shown_headings:
-                shown_headings.add(format.headings)
-                lines.append(coloured(format.headings, "dim", colourful))
-            parts = wrap(text, width, subsequent_indent=" " * 13) if 0 < width < len(text) else [text]
+            if width and headings and headings not in shown_headings:
+                shown_headings.add(headings)
+                lines.append(coloured(headings, "dim", colourful))
+            parts = [text]
+            if 0 < width < len(text):
+                parts = wrap(text, width, subsequent_indent=" " * 13)
             lines += [coloured(part, colour, colourful) for part in parts]
     print("".join(f"{line}\n" for line in lines), end="", flush=True)
 
@@ -4613,7 +4577,7 @@ def market_lines(picture: BoardPicture, width: int, height: int) -> list[BoardLi
     left = (width // 2 if picture.tape else width + 2) if picture.book else 0
     inner, most = max(0, left - 2), max(0, height - 2) // 2
     asks, bids = picture.asks[:most], picture.bids[:most]
-    levels = [*asks[::-1], [book_best(bids, asks)[-1], "spread"], *bids]
+    levels = [*asks[::-1], [spread_of(bids, asks), "spread"], *bids]
     colours = [*["ask"] * len(asks), "dim", *["bid"] * len(bids)]
     largest = max(price_number(size) for _, size in levels) or 1.0
     ladder = [(board_rule(picture.book, inner), "dim" if asks or bids else "alarm")]
@@ -4772,7 +4736,7 @@ class Board:
         if last and (not history or self.drawn % 25 == 0):
             history.append(price)
         arrow = " ▲▼"[(price > before) - (price < before)]
-        more["spread"] = book_best([[more.get("bid")]], [[more.get("ask")]])[-1]
+        more["spread"] = spread_of([[more.get("bid")]], [[more.get("ask")]])
         more["age"] = f"{age:.0f} s old" if age >= 10 else ""
         prices = [*history, price] if last else []
         return BoardQuote(name, f"{arrow} {last}", history=prices, **more)
@@ -5037,7 +5001,7 @@ def show_list(args: Any) -> int:
             trouble = f"The list cannot be had: {explain(error, rest.server, rest.proxy)}."
     for kind in kinds:
         lines.append(f"{kind.where:<16} {f'{kind.name}:{kind.argument}'.rstrip(':')}")
-        places = [f"<{place}>: {dialect.PLACES[place] or 'any'}" for place in re.findall("<(.+?)>", kind.name)]
+        places = [f"<{place}>: {dialect.places[place]}" for place in re.findall("<(.+?)>", kind.name)]
         for text in [kind.what, *places, f"> {kind.columns.strip('[]')}"]:
             lines += wrap(text, 80, initial_indent=" " * 17, subsequent_indent=" " * 19)
     if not lines:

@@ -365,7 +365,7 @@ def test_sizes_are_headed_contracts_where_they_are_no_coins_and_candles_begin():
         assert line.startswith("begins" if "candle" in channel else "time") and len(line) <= 80
     row = {"bids": [["9", "1"]], "asks": [["10", "2"]], "ts": "1"}
     ladder = okex_ws.row_lines("books:BTC-USDT-SWAP", row, ladder=2)
-    assert all("contracts" in line.format.headings for line in ladder)
+    assert all("contracts" in line.headings for line in ladder)
 
 
 def test_no_line_is_wider_than_the_terminal_and_none_loses_a_word(monkeypatch, capsys):
