@@ -781,7 +781,7 @@ def make_keeper(ws: OkexWS, channel: str) -> "Keeper | None":
         keeper.final = ws.final
         keeper.history = history_of(channel, ws.since)
         if keeper.history:
-            keeper.holding, vars(keeper)["take"] = True, keeper.hold
+            keeper.held, vars(keeper)["take"] = [], keeper.hold
         return keeper
     names = columns_of(channel)
     return Keeper(names) if names else None
@@ -2377,32 +2377,30 @@ class TradeSeries(Keeper):
     patience = 0.0  # seconds that a row may be late before it is asked for
     final = False  # whether the handler gets no candle that still forms
     history = 0.0  # to be fetched yet: seconds, or, as an int, rows
+    held: Any = None  # rows that wait for the history before them
+    last: int | None = None  # number: all up to here is taken, or missing
+    first = 0  # number of the first row; nothing is known of what came before
+    time = 0  # of the last row, in ms
+    resumed: int | None = None  # what `last` was when asked for; -1 once a row came, or a look began
+    looking = False  # REST is being asked for the newest rows
+    looked = 0.0  # when it was last, by the exchange's clock, in s
+    begun = since = inf  # when the exchange confirmed the channel first, and last
 
     def __init__(self, channel: str, filler: "Filler | None" = None):
         super().__init__(columns_of(channel))
         self.channel = channel
-        self.filler = filler  # whom to ask for what is missing
+        self.filler = filler  # whom to ask for what is missing; None once the user gave the channel up
         argument = V5.argument(channel)
-        self.kind = argument["channel"]
         self.instrument = argument.get("instId", argument.get("sprdId", ""))
         self.path = f"history-trades?instId={self.instrument}&type=1"  # of REST; "" if it has none
-        self.counted = self.kind == "trades"  # whether a row may stand for several
-        self.last: int | None = None  # number: all up to here is taken, or missing
-        self.first = 0  # number of the first row; nothing is known of what came before
-        self.time = 0  # of the last row, in ms
+        self.counted = argument["channel"] == "trades"  # whether a row may stand for several
         self.holes: list[SeriesHole] = []  # another list after each change: the filler reads it
-        self.dropped = False  # the user gave the channel up
-        self.resumed: int | None = None  # what `last` was when asked for; -1 once a row came, or a look began
-        self.looking = False  # REST is being asked for the newest rows
-        self.holding, self.held = False, list[Any]()  # whether rows wait for the history before them, and these
-        self.begun = self.since = inf  # when it was confirmed first, and last, by the exchange's clock, in s
-        self.looked = 0.0  # when the last look began
 
     def open(self) -> None:
         self.since, self.resumed = inf, self.last
 
     def drop(self) -> None:
-        self.dropped = True
+        self.filler = None
 
     def take(self, rows: Rows, action: str = "") -> Rows:
         """The rows of a message that did not come before. Nearly all just follow, at little cost."""
@@ -2428,8 +2426,8 @@ class TradeSeries(Keeper):
         for row in rows:
             if self._is_new(row):
                 taken.append(row)
-            elif self.filler:
-                self.filler.ws.counts["repeated rows"] += 1
+            elif filler := self.filler:
+                filler.ws.counts["repeated rows"] += 1
             self.resumed = -1
         return taken
 
@@ -2439,7 +2437,7 @@ class TradeSeries(Keeper):
             time = int(row.get("ts") or 0)
         except ODD_ROW:
             return True  # nobody knows what it follows
-        before = first - (self.step * 6 // 10 or 1)  # over half a step, and less than February
+        filler, before = self.filler, first - (self.step * 6 // 10 or 1)  # over half a step, less than February
         if self.last is None:
             self.last, self.first = before, first
         if last <= self.last:
@@ -2452,42 +2450,42 @@ class TradeSeries(Keeper):
                 return False
             what = f"{first} comes after {self.last}"
             okex_log.warning("%s: its numbers begin anew: %s.", self.channel, what)
-            self.give_up(self.holes, "its numbers began anew")
+            if filler:
+                filler.give_up(self, self.holes, "its numbers began anew")
             self.first, self.last, self.time = first, last, time
             return True
         known, self.time = self.last, time
         self.last = last if final else max(known, before)
         mixed = first <= known  # old and new trades, which REST lists one by one
         hole = SeriesHole(known, last + 1 if mixed else first)
-        if self.size(hole) > 0:
-            self.holes = [*self.holes, hole]
-            if self.filler:
-                self.filler.ask(self, hole, 0.0 if known == self.resumed else self.patience)
+        self._miss(*self.holes, hole)
+        if filler and hole in self.holes:
+            filler.ask(self, hole, 0.0 if known == self.resumed else self.patience)
         return not mixed
+
+    def _miss(self, *holes: SeriesHole) -> None:
+        self.holes = [hole for hole in holes if self.size(hole) > 0]
 
     def recall(self, rows: Iterable[Any]) -> None:
         """Go on behind what an earlier run kept, oldest first, and ask for what it left out."""
         filler, self.filler = self.filler, None  # until all of them are known
         self.judge(list(rows))
         self.filler, self.resumed = filler, self.last
-        if not self.holding:
+        if self.held is None:
             self.release()
 
     def hold(self, rows: Rows, action: str = "") -> Rows:
-        """In place of take(): keep rows until the history before them is handed over, but not too many."""
+        """In place of take(): keep rows until the history before them is handed over."""
         self.held += rows
-        if len(self.held) < 10_000:
-            return []
-        okex_log.warning("%s: its history takes long. Live rows go ahead.", self.channel)
-        return self.release()
+        return []
 
     def release(self) -> Rows:
         """Ask for what is missing, and take the rows that were held."""
-        for hole in self.holes:
-            if self.filler:
-                self.filler.ask(self, hole, 0.0)
+        if filler := self.filler:
+            for hole in self.holes:
+                filler.ask(self, hole, 0.0)
         vars(self).pop("take", None)
-        rows, self.held, self.holding = self.held, [], False
+        rows, self.held = self.held or [], None
         return self.take(rows)
 
     def reach_back(self) -> float:
@@ -2500,16 +2498,14 @@ class TradeSeries(Keeper):
 
     def reach(self, hole: SeriesHole) -> None:
         """Learn that REST has rows up to the end of a hole: what did not come is missing."""
-        newest = hole.before - self.step
+        begin, newest = hole.after + self.step, hole.before - self.step
         if self.last == self.resumed:
             self.resumed = newest
-        if self.last is None or self.holding:  # what a sink has of a history, the handler lacks
-            holes = (SeriesHole(each.after, min(each.before, hole.after + self.step)) for each in self.holes)
-            self.holes = [each for each in holes if self.size(each) > 0]
-            self.first, self.last = hole.after + self.step, min(self.last or hole.after, hole.after)
-        parts = SeriesHole(hole.after, self.first), SeriesHole(self.last, hole.before)
-        self.holes = [*self.holes, *(part for part in parts if self.size(part) > 0)]
-        self.first, self.last = min(self.first, hole.after + self.step), max(self.last, newest)
+        if self.last is None or self.held is not None:  # what a sink has of a history, the handler lacks
+            self._miss(*(SeriesHole(each.after, min(each.before, begin)) for each in self.holes))
+            self.first, self.last = begin, min(self.last or hole.after, hole.after)
+        self._miss(*self.holes, SeriesHole(hole.after, self.first), SeriesHole(self.last, hole.before))
+        self.first, self.last = min(self.first, begin), max(self.last, newest)
 
     def size(self, hole: SeriesHole) -> int:
         """How many numbers a hole has: the next is up to 1.5 steps later, as with months."""
@@ -2521,13 +2517,12 @@ class TradeSeries(Keeper):
             if hole.after < first and last < hole.before:
                 if final:
                     others = [other for other in self.holes if other is not hole]
-                    parts = SeriesHole(hole.after, first), SeriesHole(last, hole.before)
-                    self.holes = others + [part for part in parts if self.size(part) > 0]
+                    self._miss(*others, SeriesHole(hole.after, first), SeriesHole(last, hole.before))
                 return True
         return False
 
     def restore(self, rows: Rows) -> Rows:
-        """Rows that were fetched, but for those that came, or were given up, meanwhile."""
+        """Rows that were fetched, lowest first, but for those that came, or were given up, meanwhile."""
         self.time = max([self.time, *(int(row["ts"]) for row in rows)])
         return [row for row in rows if self._was_missing(*self.span(row))]
 
@@ -2535,28 +2530,11 @@ class TradeSeries(Keeper):
         """What is left of a hole."""
         return [part for part in self.holes if hole.after <= part.after and part.before <= hole.before]
 
-    def give_up(self, holes: list[SeriesHole], why: str = "") -> None:
-        """Wait for these no more; say so, if they are known to exist."""
-        self.holes = [hole for hole in self.holes if hole not in holes]
-        for hole in holes:
-            if self.filler and why and not self.dropped:
-                self.filler.missing(self, hole, why)
-
     def span(self, row: Any) -> tuple[int, int, bool]:
         """A row's first and last number, and whether it is final. Raises one of ODD_ROW."""
         last = int(row["tradeId"])
         count = int(row.get("count", "1")) if self.counted else 1
-        return last - max(1, count) + 1, last, True
-
-    def read(self, row: Any) -> tuple[int, int, Any]:
-        """A row of REST: number, end in ms, row for the handler. Raises one of ODD_ROW.
-
-        {"instId":"BTC-USDT","tradeId":"2972052352","px":"85073.1","sz":"0.01","side":"sell","ts":"1791102065937"}
-        """
-        if row["instId"] != self.instrument:
-            raise ValueError("another instrument")
-        counted = {"count": "1"} if self.counted else {}
-        return int(row["tradeId"]), int(row["ts"]), {**row, **counted, "restored": True}
+        return last - count + 1, last, True
 
     def describe(self, hole: SeriesHole) -> str:
         return f"trades {hole.after + 1} to {hole.before - 1} ({self.size(hole)})"
@@ -2580,7 +2558,7 @@ class CandleSeries(TradeSeries):
 
     def __init__(self, channel: str, filler: "Filler | None" = None):
         super().__init__(channel, filler)
-        [(market, number, self.unit, utc)] = self.CHANNEL.findall(self.kind)
+        [(market, number, self.unit, utc)] = self.CHANNEL.findall(channel)
         self.step = int(number) * self.UNITS[self.unit] * 1000
         bar = number + self.unit
         path = "sprd-history-candles?sprdId" if market == "sprd-" else f"history-{market}candles?instId"
@@ -2604,14 +2582,6 @@ class CandleSeries(TradeSeries):
     def span(self, row: Any) -> tuple[int, int, bool]:
         begin = int(row["ts"])
         return begin, begin, row.get("confirm", "1") == "1"
-
-    def read(self, row: Any) -> tuple[int, int, Any]:
-        """["1597026383085","8533.02","8553.74","8527.17","8548.26","45247","529.58","5529.58","1"]"""
-        (named,) = Keeper.take(self, [row], "")
-        begin, _, final = self.span(named)
-        if not final:
-            raise ValueError("not final")
-        return begin, begin + self.step, {**named, "restored": True}
 
     def describe(self, hole: SeriesHole) -> str:
         from time import gmtime
@@ -2656,10 +2626,10 @@ class Filler:
         self.ws, self.rest = ws, rest
         self.fill = fill  # seconds back at most; 0 for not at all
         self._jobs: Rows = []  # of each, whether it is a look, when the next step is due, and the steps
-        self._fetched: deque[tuple[TradeSeries, Iterator[Rows]]] = deque()
+        self._fetched = deque[Iterator[bool]]()  # of each hole, what hands over some of its rows
         self._thread = daemon_thread("filler", self._run)
         self._failing = False
-        self._answered = 0.0  # monotonic: when REST last did, or was asked for a history
+        self._answered = 0.0  # when REST last did, by the exchange's clock
 
     def ask(self, series: TradeSeries, hole: SeriesHole, patience: float) -> None:
         """Have a hole filled, unless what is missing comes within so many seconds."""
@@ -2672,30 +2642,33 @@ class Filler:
     def check(self) -> None:
         """Once a second: look where a row should have come, and fetch histories."""
         clock = self.ws.exchange_time()
-        for subscription in self.ws._subscriptions:
-            series = subscription.keeper
-            if isinstance(series, TradeSeries) and series.path and subscription.state == "confirmed":
-                series.begun, series.since = min(series.begun, clock), min(series.since, clock)
-                wanted = series.history or (self.fill and series.owes(clock))
-                if wanted and not series.looking:
-                    self._answered = monotonic() if series.history else self._answered
-                    series.looking, series.looked, series.resumed = True, clock, -1
-                    after = -1 if series.last is None or series.history else series.last
-                    self.ask(series, SeriesHole(after, NEWEST, subscription), 0.0)
-                elif series.holding and monotonic() > self._answered + 10:
-                    self.ws._warn_once("REST does not answer: live rows go ahead, and history follows late.")
+        for entry in self.ws._subscriptions:
+            series = entry.keeper
+            if not isinstance(series, TradeSeries) or not series.path or entry.state != "confirmed":
+                continue
+            series.begun, series.since = min(series.begun, clock), min(series.since, clock)
+            if not series.looking and (series.history or (self.fill and series.owes(clock))):
+                series.looking, series.looked, series.resumed = True, clock, -1
+                after = -1 if series.last is None or series.history else series.last
+                self.ask(series, SeriesHole(after, NEWEST, entry), 0.0)
+            elif series.held is not None:
+                quiet = clock > max(series.looked, self._answered) + 10
+                if quiet or len(series.held) > 10_000:
+                    what = "its history takes long: live rows go ahead, and it follows late"
+                    self.ws._warn_once(f"{series.channel}: {what}.", "history")
                     self._give(series, series.release())
 
     def end(self) -> None:
         """Name what the end of the run leaves missing. From any thread, if the reading one hangs."""
-        every = [s.keeper for s in self.ws._subscriptions if isinstance(s.keeper, TradeSeries)]
-        for series in every:
-            series.give_up(series.holes, "the run ended first")
-        unsure = [s for s in every if s.looking or (s.last == s.resumed is not None and s.path)]
-        if unsure and self.fill:
-            self.ws.counts["channels not looked up"] += len(unsure)
-            names = ", ".join(s.channel for s in unsure[:3]) + ", …" * (len(unsure) > 3)
-            okex_log.warning("The run ended before the newest rows of these were looked up: %s.", names)
+        for entry in self.ws._subscriptions:
+            if not isinstance(series := entry.keeper, TradeSeries):
+                continue
+            self.give_up(series, series.holes, "the run ended first")
+            unsure = series.looking or (series.last == series.resumed is not None and series.path)
+            if unsure and self.fill:
+                self.ws.counts["channels not looked up"] += 1
+                line = f"{series.channel}: the run ended before its newest rows were looked up."
+                CHORUS.log("not looked up", logging.WARNING, line)
         self.fill = 0.0
 
     def _run(self) -> None:
@@ -2727,62 +2700,69 @@ class Filler:
         since = since or self.ws.exchange_time()
         oldest = since - self.fill if hole.after >= 0 else series.begun - series.reach_back()
         most = series.history if hole.look and isinstance(series.history, int) else MAX_RESTORED
-        pages: list[str] = []  # newest first, each as JSON, which takes a fifth of the memory
-        newest, known, listed, rows, failures = -1, hole.before, hole.before, 0, 0
-        while not why and not series.dropped and series.size(SeriesHole(hole.after, known)) > 0:
+        found: dict[int, str] = {}  # rows by number, newest first; JSON takes a quarter of the memory
+        known, failures = hole.before, 0
+        while not why and series.filler and series.size(SeriesHole(hole.after, known)) > 0:
             try:
-                found = self._fetch(series, known)
+                page = self._fetch(series, known)
             except Exception as error:
                 failures += 1
-                why = self._failed(series, error, failures)
-                if not why:
-                    yield min(MAX_RETRY, 2.0 ** min(failures - 1, 10))
-                elif hole.look:
-                    self.ws._warn_once(f"{series.channel}: REST does not tell its newest rows: {why}.")
+                trouble = self._lasting(series, error)
+                why = trouble if failures >= FILL_TRIES else ""
+                yield 0.0 if why else min(MAX_RETRY, 2 ** (failures - 1))
                 continue
-            if not found:
+            if not page:
                 break
-            if series.history and not series.holding and known > series.first > 0:
+            if series.history and series.held is None and known > series.first > 0:
                 known = series.first  # live rows went ahead
                 continue
-            inside = sorted(number for number in found if number > hole.after)
-            wanted = [number for number in inside if found[number][0] >= oldest * 1000][rows - most :]
-            pages.append(to_json([found[number][1] for number in wanted]))
-            listed = min(wanted, default=listed)
-            newest, known, rows, failures = max(newest, *found), min(found), rows + len(wanted), 0
-            if rows == most:
+            if hole.before == NEWEST:
+                hole = hole._replace(before=max(page) + series.step)
+            inside = [number for number in sorted(page, reverse=True) if number > hole.after]
+            wanted = [number for number in inside if page[number][0] >= oldest * 1000][: most - len(found)]
+            found |= {number: to_json(page[number][1]) for number in wanted}
+            known, failures = min(page), 0
+            if len(found) == most:
                 why = f"more than {most} rows"
             elif len(wanted) < len(inside):
                 why = "older than is to be filled"
-            if len(pages) % 50 == 0:
-                back = strftime("%H:%M:%S", localtime(found[known][0] / 1000))
-                okex_log.warning("%s: %d missing rows fetched, back to %s.", series.channel, rows, back)
+            if len(found) % 5000 < len(wanted):
+                back = strftime("%H:%M:%S", localtime(page[known][0] / 1000))
+                okex_log.warning("%s: %d missing rows fetched, back to %s.", series.channel, len(found), back)
             yield 0.0
-        if hole.look:
-            after = hole.after if hole.after >= 0 else min(listed - series.step, newest)
-            hole = SeriesHole(after, newest + series.step, hole.look)
-        self._fetched.append((series, self._restored(series, hole, pages, listed, why)))
+        if why and hole.before == NEWEST:
+            self.ws._warn_once(f"{series.channel}: REST does not tell its newest rows: {why}.")
+        self._fetched.append(self._restored(series, hole, found, why))
 
-    def _failed(self, series: TradeSeries, error: Exception, failures: int) -> str:
-        """Why to give up, or "": the network is tried for ever."""
+    def _lasting(self, series: TradeSeries, error: Exception) -> str:
+        """Why to give up if it happens again, or "": the network is tried for ever."""
         trouble = explain(error, self.rest.server)
         odd = isinstance(error, ODD_ROW) and not isinstance(error, OSError)
-        lasting = odd and trouble.partition(" ")[0] not in TRANSIENT
-        if not lasting and not self._failing:
+        if odd and trouble.partition(" ")[0] not in TRANSIENT:
+            return trouble
+        if not self._failing:
             self._failing = True
             okex_log.warning("%s: %s. Trying again.", series.channel, trouble)
-        return trouble if lasting and failures >= FILL_TRIES else ""
+        return ""
 
-    def _fetch(self, series: TradeSeries, known: int) -> dict[int, tuple[int, Any]]:
-        """Rows below a number, by number: end in ms, and row. Raises ValueError for a useless page."""
+    def _fetch(self, series: TradeSeries, known: int) -> dict[int, tuple[int, Row]]:
+        """Rows below a number, by number: end in ms, and row. Raises ValueError for a useless page.
+
+        {"instId":"BTC-USDT","tradeId":"2972052352","px":"85073.1","sz":"0.01","side":"sell","ts":"1791102065937"}
+        ["1597026383085","8533.02","8553.74","8527.17","8548.26","45247","529.58","5529.58","1"]
+        """
         for _ in range(2 if "index-" in series.path else 1):  # of these, OKX takes 5 a second
             self.ws._stop.wait(FILL_PACE.turn())
-        found = {}
         after = f"&after={known + 1}" if known < NEWEST else ""
+        more = {"count": "1", "restored": True} if series.counted else {"restored": True}
+        found = {}
         for row in self.rest.get(f"/api/v5/market/{series.path}{after}&limit=100"):  # newest first
             with suppress(*ODD_ROW):  # no such row
-                number, time, whole = series.read(row)
-                found[number] = (time, whole)
+                [named] = Keeper.take(series, [row], "")
+                row = {**named, **more}
+                _, number, final = series.span(row)
+                if final and row.get("instId", series.instrument) == series.instrument:
+                    found[number] = int(row["ts"]) + series.step, row
         below = {number: row for number, row in found.items() if number < known}
         if not below and bool(series.history) == (known < NEWEST):
             return below  # there was none yet, or none before a history's first
@@ -2790,20 +2770,16 @@ class Filler:
             raise ValueError("REST does not list such rows")
         if self._failing:
             okex_log.warning("REST answers again.")
-        self._failing, self._answered = False, monotonic()
+        self._failing, self._answered = False, self.ws.exchange_time()
         return below
 
     def hand_over(self) -> bool:
         """Hand over some of what was fetched, on the reading thread. Whether there was any."""
-        if not self._fetched:
-            return False
-        series, batches = self._fetched[0]
-        rows = None if series.dropped else next(batches, None)
-        if rows is None:
+        while self._fetched:
+            if next(self._fetched[0], False):
+                return True
             self._fetched.popleft()
-        else:
-            self._give(series, rows)
-        return True
+        return False
 
     def _give(self, series: TradeSeries, rows: Rows) -> None:
         try:
@@ -2814,27 +2790,29 @@ class Filler:
         except Exception as error:
             self.ws._handler_failed(series.channel, error)
 
-    def _restored(
-        self, series: TradeSeries, hole: SeriesHole, pages: list[str], listed: int, why: str
-    ) -> Iterator[Rows]:
-        """The rows fetched for a hole, lowest first; in the end, tell what stays missing."""
-        if hole.look and pages:
+    def _restored(self, series: TradeSeries, hole: SeriesHole, found: dict[int, str], why: str) -> Iterator[bool]:
+        """Hand over the rows fetched for a hole, lowest first; in the end, tell what stays missing."""
+        listed, count = next(reversed(found), hole.before), 0
+        if hole.after < 0:
+            hole = hole._replace(after=listed - series.step)
+        if hole.look and hole.before < NEWEST:
             series.reach(hole)
             self.ws.counts["holes"] += 0 if series.history else len(series.parts(hole))
-        count = 0
-        while pages:
-            page = from_json(pages.pop())
-            for n in range(0, len(page), 10):  # few, so that live ones need not wait long
-                rows = lost = series.restore(page[n : n + 10])
-                if hole.look and not series.history:  # a bar may be without trades; that of an index has no volume
-                    lost = [row for row in rows if str(row.get("vol", "1")).strip("0.")]
-                    ends = [(int(row["ts"]) + series.step) / 1000 for row in lost]
-                    due = self.ws.exchange_time() - 15
-                    if any(series.since + 5 <= end <= due for end in ends):
-                        self.ws._resubscribe(hole.look, "REST has rows that did not come", late=True)
-                count += len(lost)
-                self.ws.counts["rows restored"] += len(rows)
-                yield rows
+        while found and series.filler:
+            few = min(10, len(found))  # so that live ones need not wait long
+            rows = lost = series.restore([from_json(found.popitem()[1]) for _ in range(few)])
+            if hole.look and not series.history:  # a bar may be without trades; that of an index has no volume
+                lost = [row for row in rows if str(row.get("vol", "1")).strip("0.")]
+                ends = [(int(row["ts"]) + series.step) / 1000 for row in lost]
+                due = self.ws.exchange_time() - 15
+                if any(series.since + 5 <= end <= due for end in ends):
+                    self.ws._resubscribe(hole.look, "REST has rows that did not come", late=True)
+            count += len(lost)
+            self.ws.counts["rows restored"] += len(rows)
+            self._give(series, rows)
+            yield True
+        if not series.filler:
+            return
         unlisted = [part for part in series.parts(hole) if not why or part.before > listed]
         gone = sum(map(series.size, unlisted))  # what REST leaves out was never public
         kind = "rows of history" if series.history and hole.look else "missing rows restored"
@@ -2843,17 +2821,22 @@ class Filler:
             text += f"; {gone} do not exist, since REST does not list them"
         if count or gone:
             CHORUS.log(kind, logging.INFO, f"{series.channel}: {text}.")
-        series.give_up(unlisted)
-        series.give_up(series.parts(hole), why)
+        self.give_up(series, unlisted)
+        self.give_up(series, series.parts(hole), why)
         if hole.look:
             series.looking, series.history = False, 0.0
-            yield series.release() if series.holding else []
+            if series.held is not None:
+                self._give(series, series.release())
 
-    def missing(self, series: TradeSeries, hole: SeriesHole, why: str) -> None:
-        self.ws.counts["missing"] += series.size(hole)
-        text = f"{series.channel}: {series.describe(hole)} stay missing: {why}"
-        okex_log.warning("%s.", text)
-        self.ws._notify(GAP, text)
+    def give_up(self, series: TradeSeries, holes: list[SeriesHole], why: str = "") -> None:
+        """Wait for these no more; say so, if they are known to exist."""
+        series.holes = [hole for hole in series.holes if hole not in holes]
+        for hole in holes:
+            if why and series.filler:
+                self.ws.counts["missing"] += series.size(hole)
+                text = f"{series.channel}: {series.describe(hole)} stay missing: {why}"
+                okex_log.warning("%s.", text)
+                self.ws._notify(GAP, text)
 
 
 # ---------------------------------------------------------------------------------------------------------------
