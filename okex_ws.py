@@ -2382,9 +2382,8 @@ class TradeSeries(Keeper):
     first = 0  # number of the first row; nothing is known of what came before
     time = 0  # of the last row, in ms
     resumed: int | None = None  # what `last` was when asked for; -1 once a row came, or a look began
-    looking = False  # REST is being asked for the newest rows
-    looked = 0.0  # when it was last, by the exchange's clock, in s
-    begun = since = inf  # when the exchange confirmed the channel first, and last
+    since = inf  # when the exchange confirmed the channel, by its own clock, in s
+    looked = 0.0  # when REST last told the newest rows; inf while it is asked
 
     def __init__(self, channel: str, filler: "Filler | None" = None):
         super().__init__(columns_of(channel))
@@ -2434,7 +2433,7 @@ class TradeSeries(Keeper):
     def _is_new(self, row: Any) -> bool:
         try:
             first, last, final = self.span(row)
-            time = int(row.get("ts") or 0)
+            time = int(row["ts"])
         except ODD_ROW:
             return True  # nobody knows what it follows
         filler, before = self.filler, first - (self.step * 6 // 10 or 1)  # over half a step, less than February
@@ -2533,8 +2532,7 @@ class TradeSeries(Keeper):
     def span(self, row: Any) -> tuple[int, int, bool]:
         """A row's first and last number, and whether it is final. Raises one of ODD_ROW."""
         last = int(row["tradeId"])
-        count = int(row.get("count", "1")) if self.counted else 1
-        return last - count + 1, last, True
+        return last - int(row.get("count") or 1) + 1, last, True
 
     def describe(self, hole: SeriesHole) -> str:
         return f"trades {hole.after + 1} to {hole.before - 1} ({self.size(hole)})"
@@ -2633,9 +2631,9 @@ class Filler:
 
     def ask(self, series: TradeSeries, hole: SeriesHole, patience: float) -> None:
         """Have a hole filled, unless what is missing comes within so many seconds."""
-        clock = series.looked if series.looking else self.ws.exchange_time()
-        since = clock if self.ws.counts["connects"] else 0.0  # it is not known yet
-        self._jobs.append([hole.look is not None, monotonic() + patience, self._steps(series, hole, since)])
+        missed = self.ws.exchange_time() if hole.look else series.time / 1000
+        oldest = missed - self.fill if hole.after >= 0 else series.since - series.reach_back()
+        self._jobs.append([hole.look is not None, monotonic() + patience, self._steps(series, hole, oldest)])
         if self._thread.ident is None:
             self._thread.start()
 
@@ -2646,14 +2644,13 @@ class Filler:
             series = entry.keeper
             if not isinstance(series, TradeSeries) or not series.path or entry.state != "confirmed":
                 continue
-            series.begun, series.since = min(series.begun, clock), min(series.since, clock)
-            if not series.looking and (series.history or (self.fill and series.owes(clock))):
-                series.looking, series.looked, series.resumed = True, clock, -1
+            series.since = min(series.since, clock)
+            if series.looked < inf and (series.history or (self.fill and series.owes(clock))):
+                series.looked, series.resumed, self._answered = inf, -1, clock
                 after = -1 if series.last is None or series.history else series.last
                 self.ask(series, SeriesHole(after, NEWEST, entry), 0.0)
             elif series.held is not None:
-                quiet = clock > max(series.looked, self._answered) + 10
-                if quiet or len(series.held) > 10_000:
+                if clock > self._answered + 10 or len(series.held) > 10_000:
                     what = "its history takes long: live rows go ahead, and it follows late"
                     self.ws._warn_once(f"{series.channel}: {what}.", "history")
                     self._give(series, series.release())
@@ -2664,7 +2661,7 @@ class Filler:
             if not isinstance(series := entry.keeper, TradeSeries):
                 continue
             self.give_up(series, series.holes, "the run ended first")
-            unsure = series.looking or (series.last == series.resumed is not None and series.path)
+            unsure = series.looked == inf or (series.last == series.resumed is not None and series.path)
             if unsure and self.fill:
                 self.ws.counts["channels not looked up"] += 1
                 line = f"{series.channel}: the run ended before its newest rows were looked up."
@@ -2675,8 +2672,7 @@ class Filler:
         """Take one step at a time: of the hole that waits longest, or else of a look."""
         wait = 0.0
         while not self.ws._stop.wait(wait):
-            now = monotonic() if self.ws.counts["connects"] else 0.0  # nothing is known before
-            ready = [job for job in list(self._jobs) if job[1] <= now]
+            ready = [job for job in list(self._jobs) if job[1] <= monotonic()]
             wait = 0.0 if ready else 0.05
             if ready:
                 job = min(ready, key=lambda job: job[:2])
@@ -2685,7 +2681,7 @@ class Filler:
                 if rest is None:
                     self._jobs.remove(job)
 
-    def _steps(self, series: TradeSeries, hole: SeriesHole, since: float) -> Iterator[float]:
+    def _steps(self, series: TradeSeries, hole: SeriesHole, oldest: float) -> Iterator[float]:
         """Fetch what is missing since a time, page by page, backwards. Yields the seconds to the next step."""
         why = "" if series.path else "REST has no such candles"
         if not hole.look:
@@ -2697,8 +2693,6 @@ class Filler:
                 line = f"{series.channel}: missing {series.describe(hole)}. Asking REST."
                 CHORUS.log("missing", logging.WARNING, line)
                 yield 0.0  # all holes are told of before the first is filled
-        since = since or self.ws.exchange_time()
-        oldest = since - self.fill if hole.after >= 0 else series.begun - series.reach_back()
         most = series.history if hole.look and isinstance(series.history, int) else MAX_RESTORED
         found: dict[int, str] = {}  # rows by number, newest first; JSON takes a quarter of the memory
         known, failures = hole.before, 0
@@ -2824,7 +2818,7 @@ class Filler:
         self.give_up(series, unlisted)
         self.give_up(series, series.parts(hole), why)
         if hole.look:
-            series.looking, series.history = False, 0.0
+            series.looked, series.history = self.ws.exchange_time(), 0.0
             if series.held is not None:
                 self._give(series, series.release())
 

@@ -497,7 +497,7 @@ def test_what_is_too_old_or_too_much_is_named_and_the_rest_restored(monkeypatch)
         monkeypatch.setattr(okex_ws, "MAX_RESTORED", most)
         with resting(fill) as rest:
             series = TradeSeries(TRADES, rest.filler)
-            series.take([trade(1000), trade(2000)])
+            series.take([trade(1000), trade(2000, ts=str(now))])
             got = ids(rest.fill(series, lambda before: page(listed, before)))
         assert got == [*range(got[0], 1990), *range(1991, 2000)] and got[0] in lowest, why
         size = got[0] - 1001
