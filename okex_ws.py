@@ -2437,9 +2437,7 @@ class TradeSeries(Keeper):
         except ODD_ROW:
             return True  # nobody knows what it follows
         filler, before = self.filler, first - (self.step * 6 // 10 or 1)  # over half a step, less than February
-        if self.last is None:
-            self.last, self.first = before, first
-        if last <= self.last:
+        if self.last is not None and last <= self.last:
             if self._was_missing(first, last, final):
                 return True
             if last < self.first and self.size(SeriesHole(last, self.first)) == 0:
@@ -2447,12 +2445,12 @@ class TradeSeries(Keeper):
                 return True
             if time <= self.time:
                 return False
-            what = f"{first} comes after {self.last}"
-            okex_log.warning("%s: its numbers begin anew: %s.", self.channel, what)
+            okex_log.warning("%s: its numbers begin anew: %d comes after %d.", self.channel, first, self.last)
             if filler:
                 filler.give_up(self, self.holes, "its numbers began anew")
-            self.first, self.last, self.time = first, last, time
-            return True
+            self.last = None
+        if self.last is None:
+            self.last, self.first = before, first
         known, self.time = self.last, time
         self.last = last if final else max(known, before)
         mixed = first <= known  # old and new trades, which REST lists one by one
@@ -2649,11 +2647,10 @@ class Filler:
                 series.looked, series.resumed, self._answered = inf, -1, clock
                 after = -1 if series.last is None or series.history else series.last
                 self.ask(series, SeriesHole(after, NEWEST, entry), 0.0)
-            elif series.held is not None:
-                if clock > self._answered + 10 or len(series.held) > 10_000:
-                    what = "its history takes long: live rows go ahead, and it follows late"
-                    self.ws._warn_once(f"{series.channel}: {what}.", "history")
-                    self._give(series, series.release())
+            elif series.held is not None and (clock > self._answered + 10 or len(series.held) > 10_000):
+                what = f"{series.channel}: its history takes long: live rows go ahead, and it follows late."
+                self.ws._warn_once(what, "history")
+                self._give(series, series.release())
 
     def end(self) -> None:
         """Name what the end of the run leaves missing. From any thread, if the reading one hangs."""
@@ -2701,8 +2698,13 @@ class Filler:
                 page = self._fetch(series, known)
             except Exception as error:
                 failures += 1
-                trouble = self._lasting(series, error)
-                why = trouble if failures >= FILL_TRIES else ""
+                trouble = explain(error, self.rest.server)
+                odd = isinstance(error, ODD_ROW) and not isinstance(error, OSError)
+                if odd and trouble.partition(" ")[0] not in TRANSIENT:  # the network is tried for ever
+                    why = trouble if failures >= FILL_TRIES else ""
+                elif not self._failing:
+                    self._failing = True
+                    okex_log.warning("%s: %s. Trying again.", series.channel, trouble)
                 yield 0.0 if why else min(MAX_RETRY, 2 ** (failures - 1))
                 continue
             if not page:
@@ -2727,17 +2729,6 @@ class Filler:
         if why and hole.before == NEWEST:
             self.ws._warn_once(f"{series.channel}: REST does not tell its newest rows: {why}.")
         self._fetched.append(self._restored(series, hole, found, why))
-
-    def _lasting(self, series: TradeSeries, error: Exception) -> str:
-        """Why to give up if it happens again, or "": the network is tried for ever."""
-        trouble = explain(error, self.rest.server)
-        odd = isinstance(error, ODD_ROW) and not isinstance(error, OSError)
-        if odd and trouble.partition(" ")[0] not in TRANSIENT:
-            return trouble
-        if not self._failing:
-            self._failing = True
-            okex_log.warning("%s: %s. Trying again.", series.channel, trouble)
-        return ""
 
     def _fetch(self, series: TradeSeries, known: int) -> dict[int, tuple[int, Row]]:
         """Rows below a number, by number: end in ms, and row. Raises ValueError for a useless page.
@@ -2797,9 +2788,8 @@ class Filler:
             rows = lost = series.restore([from_json(found.popitem()[1]) for _ in range(few)])
             if hole.look and not series.history:  # a bar may be without trades; that of an index has no volume
                 lost = [row for row in rows if str(row.get("vol", "1")).strip("0.")]
-                ends = [(int(row["ts"]) + series.step) / 1000 for row in lost]
                 due = self.ws.exchange_time() - 15
-                if any(series.since + 5 <= end <= due for end in ends):
+                if any(series.since + 5 <= (int(row["ts"]) + series.step) / 1000 <= due for row in lost):
                     self.ws._resubscribe(hole.look, "REST has rows that did not come", late=True)
             count += len(lost)
             self.ws.counts["rows restored"] += len(rows)
