@@ -2356,7 +2356,7 @@ MAX_RESTORED = 500_000  # rows of one hole
 NEWEST = 10**18  # beyond all numbers
 
 
-class SeriesHole(NamedTuple):
+class Hole(NamedTuple):
     """What is missing between two numbers, which themselves are not."""
 
     after: int
@@ -2389,11 +2389,10 @@ class TradeSeries(Keeper):
         super().__init__(columns_of(channel))
         self.channel = channel
         self.filler = filler  # whom to ask for what is missing; None once the user gave the channel up
-        argument = V5.argument(channel)
-        self.instrument = argument.get("instId", argument.get("sprdId", ""))
+        *_, self.instrument = V5.argument(channel).values()
         self.path = f"history-trades?instId={self.instrument}&type=1"  # of REST; "" if it has none
-        self.counted = argument["channel"] == "trades"  # whether a row may stand for several
-        self.holes: list[SeriesHole] = []  # another list after each change: the filler reads it
+        self.counted = channel.startswith("trades:")  # whether a row may stand for several
+        self.holes: list[Hole] = []  # another list after each change: the filler reads it
 
     def open(self) -> None:
         self.since, self.resumed = inf, self.last
@@ -2421,26 +2420,26 @@ class TradeSeries(Keeper):
 
     def judge(self, rows: Rows) -> Rows:
         """Look at each row for itself, and ask for what it jumps over."""
-        taken = []
+        filler, taken = self.filler, []
         for row in rows:
-            if self._is_new(row):
+            if self._is_new(row, filler):
                 taken.append(row)
-            elif filler := self.filler:
+            elif filler:
                 filler.ws.counts["repeated rows"] += 1
             self.resumed = -1
         return taken
 
-    def _is_new(self, row: Any) -> bool:
+    def _is_new(self, row: Any, filler: "Filler | None") -> bool:
         try:
             first, last, final = self.span(row)
             time = int(row["ts"])
         except ODD_ROW:
             return True  # nobody knows what it follows
-        filler, before = self.filler, first - (self.step * 6 // 10 or 1)  # over half a step, less than February
+        before = first - (self.step * 6 // 10 or 1)  # over half a step, and less than February
         if self.last is not None and last <= self.last:
             if self._was_missing(first, last, final):
                 return True
-            if last < self.first and self.size(SeriesHole(last, self.first)) == 0:
+            if last < self.first and self.size(Hole(last, self.first)) == 0:
                 self.first = first if final else self.first  # the bar before the first one ends
                 return True
             if time <= self.time:
@@ -2454,20 +2453,20 @@ class TradeSeries(Keeper):
         known, self.time = self.last, time
         self.last = last if final else max(known, before)
         mixed = first <= known  # old and new trades, which REST lists one by one
-        hole = SeriesHole(known, last + 1 if mixed else first)
+        hole = Hole(known, last + 1 if mixed else first)
         self._miss(*self.holes, hole)
         if filler and hole in self.holes:
             filler.ask(self, hole, 0.0 if known == self.resumed else self.patience)
         return not mixed
 
-    def _miss(self, *holes: SeriesHole) -> None:
+    def _miss(self, *holes: Hole) -> None:
         self.holes = [hole for hole in holes if self.size(hole) > 0]
 
     def recall(self, rows: Iterable[Any]) -> None:
         """Go on behind what an earlier run kept, oldest first, and ask for what it left out."""
-        filler, self.filler = self.filler, None  # until all of them are known
-        self.judge(list(rows))
-        self.filler, self.resumed = filler, self.last
+        for row in rows:
+            self._is_new(row, None)  # nothing is asked for until all are known
+        self.resumed = self.last
         if self.held is None:
             self.release()
 
@@ -2493,18 +2492,18 @@ class TradeSeries(Keeper):
         """Whether it is not known what came before: there was no row within 5 s."""
         return self.last == self.resumed and self.since <= clock - 5
 
-    def reach(self, hole: SeriesHole) -> None:
+    def reach(self, hole: Hole) -> None:
         """Learn that REST has rows up to the end of a hole: what did not come is missing."""
         begin, newest = hole.after + self.step, hole.before - self.step
         if self.last == self.resumed:
             self.resumed = newest
         if self.last is None or self.held is not None:  # what a sink has of a history, the handler lacks
-            self._miss(*(SeriesHole(each.after, min(each.before, begin)) for each in self.holes))
+            self._miss(*(Hole(each.after, min(each.before, begin)) for each in self.holes))
             self.first, self.last = begin, min(self.last or hole.after, hole.after)
-        self._miss(*self.holes, SeriesHole(hole.after, self.first), SeriesHole(self.last, hole.before))
+        self._miss(*self.holes, Hole(hole.after, self.first), Hole(self.last, hole.before))
         self.first, self.last = min(self.first, begin), max(self.last, newest)
 
-    def size(self, hole: SeriesHole) -> int:
+    def size(self, hole: Hole) -> int:
         """How many numbers a hole has: the next is up to 1.5 steps later, as with months."""
         return round((hole.before - hole.after) / self.step) - 1
 
@@ -2514,7 +2513,7 @@ class TradeSeries(Keeper):
             if hole.after < first and last < hole.before:
                 if final:
                     others = [other for other in self.holes if other is not hole]
-                    self._miss(*others, SeriesHole(hole.after, first), SeriesHole(last, hole.before))
+                    self._miss(*others, Hole(hole.after, first), Hole(last, hole.before))
                 return True
         return False
 
@@ -2523,7 +2522,7 @@ class TradeSeries(Keeper):
         self.time = max([self.time, *(int(row["ts"]) for row in rows)])
         return [row for row in rows if self._was_missing(*self.span(row))]
 
-    def parts(self, hole: SeriesHole) -> list[SeriesHole]:
+    def parts(self, hole: Hole) -> list[Hole]:
         """What is left of a hole."""
         return [part for part in self.holes if hole.after <= part.after and part.before <= hole.before]
 
@@ -2532,7 +2531,7 @@ class TradeSeries(Keeper):
         last = int(row["tradeId"])
         return last - int(row.get("count") or 1) + 1, last, True
 
-    def describe(self, hole: SeriesHole) -> str:
+    def describe(self, hole: Hole) -> str:
         return f"trades {hole.after + 1} to {hole.before - 1} ({self.size(hole)})"
 
 
@@ -2579,7 +2578,7 @@ class CandleSeries(TradeSeries):
         begin = int(row["ts"])
         return begin, begin, row.get("confirm", "1") == "1"
 
-    def describe(self, hole: SeriesHole) -> str:
+    def describe(self, hole: Hole) -> str:
         from time import gmtime
 
         size, form, inside = self.size(hole), "%Y-%m-%dT%H:%M:%SZ", 0
@@ -2627,7 +2626,7 @@ class Filler:
         self._failing = False
         self._answered = 0.0  # when REST last did, by the exchange's clock
 
-    def ask(self, series: TradeSeries, hole: SeriesHole, patience: float) -> None:
+    def ask(self, series: TradeSeries, hole: Hole, patience: float) -> None:
         """Have a hole filled, unless what is missing comes within so many seconds."""
         missed = self.ws.exchange_time() if hole.look else series.time / 1000
         oldest = missed - self.fill if hole.after >= 0 else series.since - series.reach_back()
@@ -2646,7 +2645,7 @@ class Filler:
             if series.looked < inf and (series.history or (self.fill and series.owes(clock))):
                 series.looked, series.resumed, self._answered = inf, -1, clock
                 after = -1 if series.last is None or series.history else series.last
-                self.ask(series, SeriesHole(after, NEWEST, entry), 0.0)
+                self.ask(series, Hole(after, NEWEST, entry), 0.0)
             elif series.held is not None and (clock > self._answered + 10 or len(series.held) > 10_000):
                 what = f"{series.channel}: its history takes long: live rows go ahead, and it follows late."
                 self.ws._warn_once(what, "history")
@@ -2678,7 +2677,7 @@ class Filler:
                 if rest is None:
                     self._jobs.remove(job)
 
-    def _steps(self, series: TradeSeries, hole: SeriesHole, oldest: float) -> Iterator[float]:
+    def _steps(self, series: TradeSeries, hole: Hole, oldest: float) -> Iterator[float]:
         """Fetch what is missing since a time, page by page, backwards. Yields the seconds to the next step."""
         why = "" if series.path else "REST has no such candles"
         if not hole.look:
@@ -2693,7 +2692,7 @@ class Filler:
         most = series.history if hole.look and isinstance(series.history, int) else MAX_RESTORED
         found: dict[int, str] = {}  # rows by number, newest first; JSON takes a quarter of the memory
         known, failures = hole.before, 0
-        while not why and series.filler and series.size(SeriesHole(hole.after, known)) > 0:
+        while not why and series.filler and series.size(Hole(hole.after, known)) > 0:
             try:
                 page = self._fetch(series, known)
             except Exception as error:
@@ -2740,18 +2739,16 @@ class Filler:
             self.ws._stop.wait(FILL_PACE.turn())
         after = f"&after={known + 1}" if known < NEWEST else ""
         more = {"count": "1", "restored": True} if series.counted else {"restored": True}
-        found = {}
-        for row in self.rest.get(f"/api/v5/market/{series.path}{after}&limit=100"):  # newest first
-            with suppress(*ODD_ROW):  # no such row
-                [named] = Keeper.take(series, [row], "")
-                row = {**named, **more}
-                _, number, final = series.span(row)
-                if final and row.get("instId", series.instrument) == series.instrument:
-                    found[number] = int(row["ts"]) + series.step, row
+        found, answer = {}, self.rest.get(f"/api/v5/market/{series.path}{after}&limit=100")
+        for row in Keeper.take(series, answer, ""):
+            row = {**row, **more}
+            _, number, final = series.span(row)
+            if final and row.get("instId", series.instrument) == series.instrument:
+                found[number] = int(row["ts"]) + series.step, row
         below = {number: row for number, row in found.items() if number < known}
         if not below and bool(series.history) == (known < NEWEST):
             return below  # there was none yet, or none before a history's first
-        if not below or (known < NEWEST and series.size(SeriesHole(max(found), known)) > 0):  # a server that lags
+        if not below or (known < NEWEST and series.size(Hole(max(found), known)) > 0):  # a server that lags
             raise ValueError("REST does not list such rows")
         if self._failing:
             okex_log.warning("REST answers again.")
@@ -2775,7 +2772,7 @@ class Filler:
         except Exception as error:
             self.ws._handler_failed(series.channel, error)
 
-    def _restored(self, series: TradeSeries, hole: SeriesHole, found: dict[int, str], why: str) -> Iterator[bool]:
+    def _restored(self, series: TradeSeries, hole: Hole, found: dict[int, str], why: str) -> Iterator[bool]:
         """Hand over the rows fetched for a hole, lowest first; in the end, tell what stays missing."""
         listed, count = next(reversed(found), hole.before), 0
         if hole.after < 0:
@@ -2812,7 +2809,7 @@ class Filler:
             if series.held is not None:
                 self._give(series, series.release())
 
-    def give_up(self, series: TradeSeries, holes: list[SeriesHole], why: str = "") -> None:
+    def give_up(self, series: TradeSeries, holes: list[Hole], why: str = "") -> None:
         """Wait for these no more; say so, if they are known to exist."""
         series.holes = [hole for hole in series.holes if hole not in holes]
         for hole in holes:
