@@ -61,7 +61,7 @@ from random import uniform  # here and below no modules, and no names that a scr
 from select import select
 from shutil import get_terminal_size
 from textwrap import wrap
-from time import localtime, monotonic, strftime
+from time import gmtime, localtime, monotonic, strftime
 from time import sleep as pause
 from time import time as wall_clock
 from typing import Any, NamedTuple
@@ -2425,7 +2425,7 @@ class TradeSeries(Keeper):
             if self._is_new(row, filler):
                 taken.append(row)
             elif filler:
-                filler.ws.counts["repeated rows"] += 1
+                filler.counts["repeated rows"] += 1
             self.resumed = -1
         return taken
 
@@ -2579,8 +2579,6 @@ class CandleSeries(TradeSeries):
         return begin, begin, row.get("confirm", "1") == "1"
 
     def describe(self, hole: Hole) -> str:
-        from time import gmtime
-
         size, form, inside = self.size(hole), "%Y-%m-%dT%H:%M:%SZ", 0
         if self.unit == "M":  # months differ: half of one later is surely in the right one
             form, inside = "%Y-%m", 15 * 86_400_000
@@ -2618,7 +2616,7 @@ class Filler:
     """Fetches by REST what a client's series miss, on a thread of its own: holes, and then newest rows."""
 
     def __init__(self, ws: OkexWS, rest: "Rest", fill: float):
-        self.ws, self.rest = ws, rest
+        self.ws, self.rest, self.counts = ws, rest, ws.counts
         self.fill = fill  # seconds back at most; 0 for not at all
         self._jobs: Rows = []  # of each, whether it is a look, when the next step is due, and the steps
         self._fetched = deque[Iterator[bool]]()  # of each hole, what hands over some of its rows
@@ -2630,7 +2628,7 @@ class Filler:
         """Have a hole filled, unless what is missing comes within so many seconds."""
         missed = self.ws.exchange_time() if hole.look else series.time / 1000
         oldest = missed - self.fill if hole.after >= 0 else series.since - series.reach_back()
-        self._jobs.append([hole.look is not None, monotonic() + patience, self._steps(series, hole, oldest)])
+        self._jobs.append([bool(hole.look), monotonic() + patience, self._steps(series, hole, oldest)])
         if self._thread.ident is None:
             self._thread.start()
 
@@ -2639,7 +2637,7 @@ class Filler:
         clock = self.ws.exchange_time()
         for entry in self.ws._subscriptions:
             series = entry.keeper
-            if not isinstance(series, TradeSeries) or not series.path or entry.state != "confirmed":
+            if not isinstance(series, TradeSeries) or entry.state != "confirmed":
                 continue
             series.since = min(series.since, clock)
             if series.looked < inf and (series.history or (self.fill and series.owes(clock))):
@@ -2654,12 +2652,12 @@ class Filler:
     def end(self) -> None:
         """Name what the end of the run leaves missing. From any thread, if the reading one hangs."""
         for entry in self.ws._subscriptions:
-            if not isinstance(series := entry.keeper, TradeSeries):
+            series = entry.keeper
+            if not isinstance(series, TradeSeries):
                 continue
             self.give_up(series, series.holes, "the run ended first")
-            unsure = series.looked == inf or (series.last == series.resumed is not None and series.path)
-            if unsure and self.fill:
-                self.ws.counts["channels not looked up"] += 1
+            if self.fill and (series.looked == inf or series.last == series.resumed is not None):
+                self.counts["channels not looked up"] += 1
                 line = f"{series.channel}: the run ended before its newest rows were looked up."
                 CHORUS.log("not looked up", logging.WARNING, line)
         self.fill = 0.0
@@ -2683,7 +2681,7 @@ class Filler:
         if not hole.look:
             if not series.parts(hole):  # it was only late
                 return
-            self.ws.counts["holes"] += 1
+            self.counts["holes"] += 1
             why = why or "filling is off" * (not self.fill)
             if not why:
                 line = f"{series.channel}: missing {series.describe(hole)}. Asking REST."
@@ -2764,11 +2762,12 @@ class Filler:
         return False
 
     def _give(self, series: TradeSeries, rows: Rows) -> None:
+        if not rows:
+            return
         try:
-            if rows and self.ws._recorder.writers:
+            if self.ws._recorder.writers:
                 self.ws._recorder.record(wall_clock(), series.channel, from_json(to_json(rows)))
-            if rows:
-                self.ws.handler(series.channel, rows)
+            self.ws.handler(series.channel, rows)
         except Exception as error:
             self.ws._handler_failed(series.channel, error)
 
@@ -2779,7 +2778,7 @@ class Filler:
             hole = hole._replace(after=listed - series.step)
         if hole.look and hole.before < NEWEST:
             series.reach(hole)
-            self.ws.counts["holes"] += 0 if series.history else len(series.parts(hole))
+            self.counts["holes"] += 0 if series.history else len(series.parts(hole))
         while found and series.filler:
             few = min(10, len(found))  # so that live ones need not wait long
             rows = lost = series.restore([from_json(found.popitem()[1]) for _ in range(few)])
@@ -2789,7 +2788,7 @@ class Filler:
                 if any(series.since + 5 <= (int(row["ts"]) + series.step) / 1000 <= due for row in lost):
                     self.ws._resubscribe(hole.look, "REST has rows that did not come", late=True)
             count += len(lost)
-            self.ws.counts["rows restored"] += len(rows)
+            self.counts["rows restored"] += len(rows)
             self._give(series, rows)
             yield True
         if not series.filler:
@@ -2814,7 +2813,7 @@ class Filler:
         series.holes = [hole for hole in series.holes if hole not in holes]
         for hole in holes:
             if why and series.filler:
-                self.ws.counts["missing"] += series.size(hole)
+                self.counts["missing"] += series.size(hole)
                 text = f"{series.channel}: {series.describe(hole)} stay missing: {why}"
                 okex_log.warning("%s.", text)
                 self.ws._notify(GAP, text)
