@@ -2349,7 +2349,7 @@ class OrderBook(Keeper):
 
 
 # ---------------------------------------------------------------------------------------------------------------
-# Series: trades and candles without holes: each finds what is missing, a thread fetches it by REST.
+# Series: trades and candles find what they miss, and a thread fetches it by REST.
 
 FILL_TRIES = 6  # useless answers in a row; 1 + 2 + 4 + 8 + 16 s
 MAX_RESTORED = 500_000  # rows of one hole
@@ -2361,7 +2361,7 @@ class Hole(NamedTuple):
 
     after: int
     before: int
-    look: "Subscription | None" = None  # of whom REST is to tell whether anything is missing
+    look: "Subscription | None" = None  # of whose newest rows REST is to tell
 
 
 class TradeSeries(Keeper):
@@ -2370,7 +2370,7 @@ class TradeSeries(Keeper):
     {"instId":"BTC-USDT","tradeId":"123","px":"83753","sz":"0.1","side":"sell","ts":"1791369376364","count":"3"}
 
     A row that jumps leaves a hole; one that came before is dropped, unless it was missing. 123 with
-    count 3 is 121 to 123. Ids have no gaps in 71 messages of 2022, nor in REST (2026-10-04).
+    count 3 is 121 to 123. Ids have no gaps, in REST neither (2026-10-04).
     """
 
     step = 1  # from one number to the next
@@ -2381,18 +2381,18 @@ class TradeSeries(Keeper):
     last: int | None = None  # number: all up to here is taken, or missing
     first = 0  # number of the first row; nothing is known of what came before
     time = 0  # of the last row, in ms
-    resumed: int | None = None  # what `last` was when asked for; -1 once a row came, or a look began
-    since = inf  # when the exchange confirmed the channel, by its own clock, in s
+    resumed: int | None = None  # `last` when asked for; -1 once a row came, or a look began
+    since = inf  # when the channel was confirmed, in s of the exchange's clock
     looked = 0.0  # when REST last told the newest rows; inf while it is asked
 
     def __init__(self, channel: str, filler: "Filler | None" = None):
         super().__init__(columns_of(channel))
         self.channel = channel
-        self.filler = filler  # whom to ask for what is missing; None once the user gave the channel up
+        self.filler = filler  # None once the user gave the channel up
         *_, self.instrument = V5.argument(channel).values()
-        self.path = f"history-trades?instId={self.instrument}&type=1"  # of REST; "" if it has none
-        self.counted = channel.startswith("trades:")  # whether a row may stand for several
-        self.holes: list[Hole] = []  # another list after each change: the filler reads it
+        self.path = f"history-trades?instId={self.instrument}&type=1"  # of REST, or ""
+        self.counted = channel.startswith("trades:")  # a row may stand for several
+        self.holes: list[Hole] = []  # another list after each change
 
     def open(self) -> None:
         self.since, self.resumed = inf, self.last
@@ -2401,7 +2401,7 @@ class TradeSeries(Keeper):
         self.filler = None
 
     def take(self, rows: Rows, action: str = "") -> Rows:
-        """The rows of a message that did not come before. Nearly all just follow, at little cost."""
+        """The rows that did not come before. Nearly all just follow, at little cost."""
         try:
             last: Any = self.last
             for row in rows:
@@ -2435,16 +2435,16 @@ class TradeSeries(Keeper):
             time = int(row["ts"])
         except ODD_ROW:
             return True  # nobody knows what it follows
-        before = first - (self.step * 6 // 10 or 1)  # over half a step, and less than February
+        before = first - (self.step * 6 // 10 or 1)  # more than half, less than February
         if self.last is not None and last <= self.last:
             if self._was_missing(first, last, final):
                 return True
             if last < self.first and self.size(Hole(last, self.first)) == 0:
-                self.first = first if final else self.first  # the bar before the first one ends
+                self.first = first if final else self.first  # the bar before it ends
                 return True
             if time <= self.time:
                 return False
-            okex_log.warning("%s: its numbers begin anew: %d comes after %d.", self.channel, first, self.last)
+            okex_log.warning("%s: its numbers begin anew: %s comes after %s.", self.channel, first, self.last)
             if filler:
                 filler.give_up(self, self.holes, "its numbers began anew")
             self.last = None
@@ -2471,7 +2471,7 @@ class TradeSeries(Keeper):
             self.release()
 
     def hold(self, rows: Rows, action: str = "") -> Rows:
-        """In place of take(): keep rows until the history before them is handed over."""
+        """In place of take(): keep rows until their history is handed over."""
         self.held += rows
         return []
 
@@ -2486,7 +2486,9 @@ class TradeSeries(Keeper):
 
     def reach_back(self) -> float:
         """Seconds that the history goes back; of rows, a day, or twice as long as bars take."""
-        return max(86_400.0, self.history * self.step / 500) if isinstance(self.history, int) else self.history
+        if isinstance(self.history, int):
+            return max(86_400.0, self.history * self.step / 500)
+        return self.history
 
     def owes(self, clock: float) -> bool:
         """Whether it is not known what came before: there was no row within 5 s."""
@@ -2497,7 +2499,7 @@ class TradeSeries(Keeper):
         begin, newest = hole.after + self.step, hole.before - self.step
         if self.last == self.resumed:
             self.resumed = newest
-        if self.last is None or self.held is not None:  # what a sink has of a history, the handler lacks
+        if self.last is None or self.held is not None:  # the handler lacks what sinks have
             self._miss(*(Hole(each.after, min(each.before, begin)) for each in self.holes))
             self.first, self.last = begin, min(self.last or hole.after, hole.after)
         self._miss(*self.holes, Hole(hole.after, self.first), Hole(self.last, hole.before))
@@ -2508,7 +2510,7 @@ class TradeSeries(Keeper):
         return round((hole.before - hole.after) / self.step) - 1
 
     def _was_missing(self, first: int, last: int, final: bool) -> bool:
-        """Whether these numbers are missing: if the row is final, they are not any more."""
+        """Whether these numbers are missing, until now if the row is final."""
         for hole in self.holes:
             if hole.after < first and last < hole.before:
                 if final:
@@ -2518,7 +2520,7 @@ class TradeSeries(Keeper):
         return False
 
     def restore(self, rows: Rows) -> Rows:
-        """Rows that were fetched, lowest first, but for those that came, or were given up, meanwhile."""
+        """Rows that were fetched, but for those that came meanwhile."""
         self.time = max([self.time, *(int(row["ts"]) for row in rows)])
         return [row for row in rows if self._was_missing(*self.span(row))]
 
@@ -2527,7 +2529,7 @@ class TradeSeries(Keeper):
         return [part for part in self.holes if hole.after <= part.after and part.before <= hole.before]
 
     def span(self, row: Any) -> tuple[int, int, bool]:
-        """A row's first and last number, and whether it is final. Raises one of ODD_ROW."""
+        """First number, last number, whether it is final. Raises one of ODD_ROW."""
         last = int(row["tradeId"])
         return last - int(row.get("count") or 1) + 1, last, True
 
@@ -2545,9 +2547,9 @@ class CandleSeries(TradeSeries):
     """
 
     CHANNEL = re.compile(r"(mark-price-|index-|sprd-)?candle(\d+)([smHDWM])(utc)?")
-    # Bars that REST does not have, by market (docs-v5, August 2026).
+    # Bars that REST lacks (docs-v5, August 2026).
     UNLISTED = {"": "5D", "mark-price-": "1s 2D 3D 5D", "index-": "1s 2D 3D 5D", "sprd-": "1s 5D"}
-    # Seconds; of a month on average.
+    # Seconds; of an average month.
     UNITS = {"s": 1, "m": 60, "H": 3600, "D": 86_400, "W": 604_800, "M": 2_628_000}
     patience = 2.0
 
@@ -2580,7 +2582,7 @@ class CandleSeries(TradeSeries):
 
     def describe(self, hole: Hole) -> str:
         size, form, inside = self.size(hole), "%Y-%m-%dT%H:%M:%SZ", 0
-        if self.unit == "M":  # months differ: half of one later is surely in the right one
+        if self.unit == "M":  # half of one later is surely in the right one
             form, inside = "%Y-%m", 15 * 86_400_000
         begins = (hole.before - number * self.step + inside for number in (size, 1))
         first, last = (strftime(form, gmtime(begin / 1000)) for begin in begins)
@@ -2588,7 +2590,7 @@ class CandleSeries(TradeSeries):
 
 
 def series_of(channel: str) -> type[TradeSeries] | None:
-    """What finds holes in a channel's rows; None for one without such numbers, or of v1 or v3."""
+    """What finds holes in a channel's rows; None if they have no such numbers."""
     kind = channel.partition(":")[0]
     if kind in ("trades", "trades-all"):
         return TradeSeries
@@ -2596,10 +2598,7 @@ def series_of(channel: str) -> type[TradeSeries] | None:
 
 
 def history_of(channel: str, since: str | float) -> float:
-    """Seconds (7200.0, "2h") or, as an int, rows (200, "200") to fetch first; 0 if REST has none of the channel.
-
-    Raises ValueError for what is neither.
-    """
+    """Seconds (7200.0, "2h") or, as an int, rows (200, "200") to fetch first; 0 if REST has none."""
     kind = series_of(channel)
     if not since or not kind or not kind(channel).path:
         return 0.0
@@ -2613,21 +2612,22 @@ def history_of(channel: str, since: str | float) -> float:
 
 
 class Filler:
-    """Fetches by REST what a client's series miss, on a thread of its own: holes, and then newest rows."""
+    """Fetches by REST what a client's series miss, on its own thread: first holes, then newest rows."""
 
     def __init__(self, ws: OkexWS, rest: "Rest", fill: float):
         self.ws, self.rest, self.counts = ws, rest, ws.counts
         self.fill = fill  # seconds back at most; 0 for not at all
-        self._jobs: Rows = []  # of each, whether it is a look, when the next step is due, and the steps
-        self._fetched = deque[Iterator[bool]]()  # of each hole, what hands over some of its rows
+        self._jobs: Rows = []  # whether it is a look, when the next step is due, steps
+        self._fetched = deque[Iterator[bool]]()  # each hands over some rows
         self._thread = daemon_thread("filler", self._run)
         self._failing = False
         self._answered = 0.0  # when REST last did, by the exchange's clock
 
     def ask(self, series: TradeSeries, hole: Hole, patience: float) -> None:
         """Have a hole filled, unless what is missing comes within so many seconds."""
-        missed = self.ws.exchange_time() if hole.look else series.time / 1000
-        oldest = missed - self.fill if hole.after >= 0 else series.since - series.reach_back()
+        oldest = (self.ws.exchange_time() if hole.look else series.time / 1000) - self.fill
+        if hole.after < 0:
+            oldest = series.since - series.reach_back()
         self._jobs.append([bool(hole.look), monotonic() + patience, self._steps(series, hole, oldest)])
         if self._thread.ident is None:
             self._thread.start()
@@ -2645,12 +2645,12 @@ class Filler:
                 after = -1 if series.last is None or series.history else series.last
                 self.ask(series, Hole(after, NEWEST, entry), 0.0)
             elif series.held is not None and (clock > self._answered + 10 or len(series.held) > 10_000):
-                what = f"{series.channel}: its history takes long: live rows go ahead, and it follows late."
-                self.ws._warn_once(what, "history")
+                what = "its history takes long: live rows go ahead, and it follows late"
+                self.ws._warn_once(f"{series.channel}: {what}.", "history")
                 self._give(series, series.release())
 
     def end(self) -> None:
-        """Name what the end of the run leaves missing. From any thread, if the reading one hangs."""
+        """Name what the run leaves missing. From any thread, if the reading one hangs."""
         for entry in self.ws._subscriptions:
             series = entry.keeper
             if not isinstance(series, TradeSeries):
@@ -2658,7 +2658,7 @@ class Filler:
             self.give_up(series, series.holes, "the run ended first")
             if self.fill and (series.looked == inf or series.last == series.resumed is not None):
                 self.counts["channels not looked up"] += 1
-                line = f"{series.channel}: the run ended before its newest rows were looked up."
+                line = f"{series.channel}: the run ended before newest rows were looked up."
                 CHORUS.log("not looked up", logging.WARNING, line)
         self.fill = 0.0
 
@@ -2676,7 +2676,7 @@ class Filler:
                     self._jobs.remove(job)
 
     def _steps(self, series: TradeSeries, hole: Hole, oldest: float) -> Iterator[float]:
-        """Fetch what is missing since a time, page by page, backwards. Yields the seconds to the next step."""
+        """Fetch a hole's rows, page by page, backwards. Yields the seconds to the next step."""
         why = "" if series.path else "REST has no such candles"
         if not hole.look:
             if not series.parts(hole):  # it was only late
@@ -2688,7 +2688,7 @@ class Filler:
                 CHORUS.log("missing", logging.WARNING, line)
                 yield 0.0  # all holes are told of before the first is filled
         most = series.history if hole.look and isinstance(series.history, int) else MAX_RESTORED
-        found: dict[int, str] = {}  # rows by number, newest first; JSON takes a quarter of the memory
+        found: dict[int, str] = {}  # newest first; JSON takes a quarter of the memory
         known, failures = hole.before, 0
         while not why and series.filler and series.size(Hole(hole.after, known)) > 0:
             try:
@@ -2697,7 +2697,7 @@ class Filler:
                 failures += 1
                 trouble = explain(error, self.rest.server)
                 odd = isinstance(error, ODD_ROW) and not isinstance(error, OSError)
-                if odd and trouble.partition(" ")[0] not in TRANSIENT:  # the network is tried for ever
+                if odd and trouble.partition(" ")[0] not in TRANSIENT:
                     why = trouble if failures >= FILL_TRIES else ""
                 elif not self._failing:
                     self._failing = True
@@ -2728,12 +2728,12 @@ class Filler:
         self._fetched.append(self._restored(series, hole, found, why))
 
     def _fetch(self, series: TradeSeries, known: int) -> dict[int, tuple[int, Row]]:
-        """Rows below a number, by number: end in ms, and row. Raises ValueError for a useless page.
+        """End in ms and row, by number, of rows below one. Raises an error for a useless page.
 
         {"instId":"BTC-USDT","tradeId":"2972052352","px":"85073.1","sz":"0.01","side":"sell","ts":"1791102065937"}
         ["1597026383085","8533.02","8553.74","8527.17","8548.26","45247","529.58","5529.58","1"]
         """
-        for _ in range(2 if "index-" in series.path else 1):  # of these, OKX takes 5 a second
+        for _ in range(2 if "index-" in series.path else 1):  # OKX takes 5 a second
             self.ws._stop.wait(FILL_PACE.turn())
         after = f"&after={known + 1}" if known < NEWEST else ""
         more = {"count": "1", "restored": True} if series.counted else {"restored": True}
@@ -2746,15 +2746,15 @@ class Filler:
         below = {number: row for number, row in found.items() if number < known}
         if not below and bool(series.history) == (known < NEWEST):
             return below  # there was none yet, or none before a history's first
-        if not below or (known < NEWEST and series.size(Hole(max(found), known)) > 0):  # a server that lags
-            raise ValueError("REST does not list such rows")
+        if not below or (known < NEWEST and series.size(Hole(max(found), known)) > 0):
+            raise ValueError("REST does not list such rows")  # yet: servers lag
         if self._failing:
             okex_log.warning("REST answers again.")
         self._failing, self._answered = False, self.ws.exchange_time()
         return below
 
     def hand_over(self) -> bool:
-        """Hand over some of what was fetched, on the reading thread. Whether there was any."""
+        """Hand over some of what was fetched, on the reading thread; whether there was any."""
         while self._fetched:
             if next(self._fetched[0], False):
                 return True
@@ -2772,7 +2772,7 @@ class Filler:
             self.ws._handler_failed(series.channel, error)
 
     def _restored(self, series: TradeSeries, hole: Hole, found: dict[int, str], why: str) -> Iterator[bool]:
-        """Hand over the rows fetched for a hole, lowest first; in the end, tell what stays missing."""
+        """Hand over what was fetched for a hole, lowest first; then tell what stays missing."""
         listed, count = next(reversed(found), hole.before), 0
         if hole.after < 0:
             hole = hole._replace(after=listed - series.step)
@@ -2782,7 +2782,7 @@ class Filler:
         while found and series.filler:
             few = min(10, len(found))  # so that live ones need not wait long
             rows = lost = series.restore([from_json(found.popitem()[1]) for _ in range(few)])
-            if hole.look and not series.history:  # a bar may be without trades; that of an index has no volume
+            if hole.look and not series.history:  # a bar may be without trades; an index has no volume
                 lost = [row for row in rows if str(row.get("vol", "1")).strip("0.")]
                 due = self.ws.exchange_time() - 15
                 if any(series.since + 5 <= (int(row["ts"]) + series.step) / 1000 <= due for row in lost):
@@ -2794,7 +2794,7 @@ class Filler:
         if not series.filler:
             return
         unlisted = [part for part in series.parts(hole) if not why or part.before > listed]
-        gone = sum(map(series.size, unlisted))  # what REST leaves out was never public
+        gone = sum(map(series.size, unlisted))  # it was never public
         kind = "rows of history" if series.history and hole.look else "missing rows restored"
         text = plural(count, kind)
         if gone:
@@ -2809,7 +2809,7 @@ class Filler:
                 self._give(series, series.release())
 
     def give_up(self, series: TradeSeries, holes: list[Hole], why: str = "") -> None:
-        """Wait for these no more; say so, if they are known to exist."""
+        """Wait for these no more; say why, if they exist."""
         series.holes = [hole for hole in series.holes if hole not in holes]
         for hole in holes:
             if why and series.filler:
@@ -4870,8 +4870,8 @@ def write_out(stream: Any, text: str) -> None:
 def play_recording(clients: Sequence[OkexWS], path: str, speed: float = 1.0) -> None:
     """Give clients the rows of a file that --sqlite or --jsonl wrote, unchanged and in its order.
 
-    Each gets its channels, or all if it has none, until `close()`; order books of v5 follow the rows. `speed` is 1
-    for the pace of the recording, 10 for ten times that, 0 for no waiting. ValueError for what is no recording.
+    Each gets its channels, or all if it has none, until `close()`; v5's order books follow. `speed`
+    1 is the recording's pace, 10 ten times that, 0 does not wait. ValueError for what is no recording.
     """
     if not 0 <= speed < inf or any(ws._reader for ws in clients):
         raise ValueError("a speed is 0 or more, and each client runs once")
