@@ -2381,7 +2381,7 @@ class TradeSeries(Keeper):
     last: int | None = None  # number: all up to here is taken, or missing
     first = 0  # number of the first row; nothing is known of what came before
     time = 0  # of the last row, in ms
-    resumed: int | None = None  # `last` when asked for; -1 once a row came, or a look began
+    quiet = True  # no row came since it was asked for, and no look began
     since = inf  # when the channel was confirmed, in s of the exchange's clock
     looked = 0.0  # when REST last told the newest rows; inf while it is asked
 
@@ -2395,7 +2395,7 @@ class TradeSeries(Keeper):
         self.holes: list[Hole] = []  # another list after each change
 
     def open(self) -> None:
-        self.since, self.resumed = inf, self.last
+        self.since, self.quiet = inf, True
 
     def drop(self) -> None:
         self.filler = None
@@ -2412,7 +2412,7 @@ class TradeSeries(Keeper):
                     break
             else:
                 self.time = int(rows[-1]["ts"])
-                self.last = last
+                self.last, self.quiet = last, False
                 return rows
         except ODD_ROW:  # as with the first row, which follows none
             pass
@@ -2426,7 +2426,7 @@ class TradeSeries(Keeper):
                 taken.append(row)
             elif filler:
                 filler.counts["repeated rows"] += 1
-            self.resumed = -1
+            self.quiet = False
         return taken
 
     def _is_new(self, row: Any, filler: "Filler | None") -> bool:
@@ -2456,7 +2456,7 @@ class TradeSeries(Keeper):
         hole = Hole(known, last + 1 if mixed else first)
         self._miss(*self.holes, hole)
         if filler and hole in self.holes:
-            filler.ask(self, hole, 0.0 if known == self.resumed else self.patience)
+            filler.ask(self, hole, 0.0 if self.quiet else self.patience)
         return not mixed
 
     def _miss(self, *holes: Hole) -> None:
@@ -2466,7 +2466,6 @@ class TradeSeries(Keeper):
         """Go on behind what an earlier run kept, oldest first, and ask for what it left out."""
         for row in rows:
             self._is_new(row, None)  # nothing is asked for until all are known
-        self.resumed = self.last
         if self.held is None:
             self.release()
 
@@ -2492,13 +2491,11 @@ class TradeSeries(Keeper):
 
     def owes(self, clock: float) -> bool:
         """Whether it is not known what came before: there was no row within 5 s."""
-        return self.last == self.resumed and self.since <= clock - 5
+        return self.quiet and self.since <= clock - 5
 
     def reach(self, hole: Hole) -> None:
         """Learn that REST has rows up to the end of a hole: what did not come is missing."""
         begin, newest = hole.after + self.step, hole.before - self.step
-        if self.last == self.resumed:
-            self.resumed = newest
         if self.last is None or self.held is not None:  # the handler lacks what sinks have
             self._miss(*(Hole(each.after, min(each.before, begin)) for each in self.holes))
             self.first, self.last = begin, min(self.last or hole.after, hole.after)
@@ -2641,7 +2638,7 @@ class Filler:
                 continue
             series.since = min(series.since, clock)
             if series.looked < inf and (series.history or (self.fill and series.owes(clock))):
-                series.looked, series.resumed, self._answered = inf, -1, clock
+                series.looked, series.quiet, self._answered = inf, False, clock
                 after = -1 if series.last is None or series.history else series.last
                 self.ask(series, Hole(after, NEWEST, entry), 0.0)
             elif series.held is not None and (clock > self._answered + 10 or len(series.held) > 10_000):
@@ -2656,7 +2653,7 @@ class Filler:
             if not isinstance(series, TradeSeries):
                 continue
             self.give_up(series, series.holes, "the run ended first")
-            if self.fill and (series.looked == inf or series.last == series.resumed is not None):
+            if self.fill and (series.looked == inf or (series.quiet and series.last is not None)):
                 self.counts["channels not looked up"] += 1
                 line = f"{series.channel}: the run ended before newest rows were looked up."
                 CHORUS.log("not looked up", logging.WARNING, line)
