@@ -2569,9 +2569,9 @@ class CandleSeries(TradeSeries):
         """Also whether a bar of a minute or longer is not final 15 s after its end."""
         bars = 2 if self.last == self.time else 1  # from the newest beginning to the next end
         longer = 2 * 86_400 if self.unit == "M" else 0
-        late = clock >= (self.time + bars * self.step) / 1000 + longer + 15
-        again = clock >= self.looked + max(60, self.step / 1000)
-        return super().owes(clock) or (late and again and self.last is not None and self.unit != "s")
+        late = (self.time + bars * self.step) / 1000 + longer + 15
+        due = max(late, self.looked + max(60, self.step / 1000))
+        return super().owes(clock) or (self.last is not None and self.unit != "s" and clock >= due)
 
     def span(self, row: Any) -> tuple[int, int, bool]:
         begin = int(row["ts"])
@@ -2639,7 +2639,7 @@ class Filler:
             series.since = min(series.since, clock)
             if series.looked < inf and (series.history or (self.fill and series.owes(clock))):
                 series.looked, series.quiet, self._answered = inf, False, clock
-                after = -1 if series.last is None or series.history else series.last
+                after = -1 if series.history or not series.last else series.last
                 self.ask(series, Hole(after, NEWEST, entry), 0.0)
             elif series.held is not None and (clock > self._answered + 10 or len(series.held) > 10_000):
                 what = "its history takes long: live rows go ahead, and it follows late"
@@ -2661,16 +2661,15 @@ class Filler:
 
     def _run(self) -> None:
         """Take one step at a time: of the hole that waits longest, or else of a look."""
-        wait = 0.0
-        while not self.ws._stop.wait(wait):
+        ready: Rows = []
+        while not self.ws._stop.wait(0.0 if ready else 0.05):
             ready = [job for job in list(self._jobs) if job[1] <= monotonic()]
-            wait = 0.0 if ready else 0.05
             if ready:
                 job = min(ready, key=lambda job: job[:2])
-                rest = next(job[2], None)
-                job[1] = monotonic() + (rest or 0.0)
-                if rest is None:
+                if (rest := next(job[2], None)) is None:
                     self._jobs.remove(job)
+                else:
+                    job[1] = monotonic() + rest
 
     def _steps(self, series: TradeSeries, hole: Hole, oldest: float) -> Iterator[float]:
         """Fetch a hole's rows, page by page, backwards. Yields the seconds to the next step."""
@@ -2733,10 +2732,11 @@ class Filler:
         for _ in range(2 if "index-" in series.path else 1):  # OKX takes 5 a second
             self.ws._stop.wait(FILL_PACE.turn())
         after = f"&after={known + 1}" if known < NEWEST else ""
-        more = {"count": "1", "restored": True} if series.counted else {"restored": True}
         found, answer = {}, self.rest.get(f"/api/v5/market/{series.path}{after}&limit=100")
         for row in Keeper.take(series, answer, ""):
-            row = {**row, **more}
+            row = {**row, "restored": True}
+            if series.counted:
+                row["count"] = "1"
             _, number, final = series.span(row)
             if final and row.get("instId", series.instrument) == series.instrument:
                 found[number] = int(row["ts"]) + series.step, row
