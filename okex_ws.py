@@ -62,7 +62,7 @@ from random import uniform  # no modules here and below, nor names that scripts 
 from select import select
 from shutil import get_terminal_size
 from textwrap import wrap
-from time import localtime, monotonic, strftime
+from time import gmtime, localtime, monotonic, strftime
 from time import sleep as pause
 from time import time as wall_clock
 from typing import Any, NamedTuple
@@ -773,7 +773,7 @@ def make_keeper(ws: OkexWS, channel: str) -> "Keeper | None":
         keeper.final = ws.final
         keeper.history = history_of(channel, ws.since)
         if keeper.history:
-            keeper.holding, vars(keeper)["take"] = True, keeper.hold
+            keeper.held, vars(keeper)["take"] = [], keeper.hold
         return keeper
     if names := columns_of(channel):
         return Keeper(names)
@@ -2268,19 +2268,19 @@ class OrderBook(Keeper):
 
 
 # ---------------------------------------------------------------------------------------------------------------
-# Series: trades and candles without holes: each finds what is missing, a thread fetches it by REST.
+# Series: trades and candles find what they miss, and a thread fetches it by REST.
 
 FILL_TRIES = 6  # useless answers in a row; 1 + 2 + 4 + 8 + 16 s
 MAX_RESTORED = 500_000  # rows of one hole
 NEWEST = 10**18  # beyond all numbers
 
 
-class SeriesHole(NamedTuple):
+class Hole(NamedTuple):
     """What is missing between two numbers, which themselves are not."""
 
     after: int
     before: int
-    look: "Subscription | None" = None  # of whom REST is to tell whether anything is missing
+    look: "Subscription | None" = None  # of whose newest rows REST is to tell
 
 
 class TradeSeries(Keeper):
@@ -2289,38 +2289,35 @@ class TradeSeries(Keeper):
     {"instId":"BTC-USDT","tradeId":"123","px":"83753","sz":"0.1","side":"sell","ts":"1791369376364","count":"3"}
 
     A row that jumps leaves a hole; one that came before is dropped, unless it was missing. 123 with
-    count 3 is 121 to 123. Ids have no gaps in 71 messages of 2022, nor in REST (2026-10-04).
+    count 3 is 121 to 123. Ids have no gaps, in REST neither (2026-10-04).
     """
 
     step = 1  # from one number to the next
     patience = 0.0  # seconds that a row may be late before it is asked for
     final = False  # whether the handler gets no candle that still forms
     history = 0.0  # to be fetched yet: seconds, or, as an int, rows
+    held: Any = None  # rows that wait for the history before them
+    last: int | None = None  # number: all up to here is taken, or missing
+    first = 0  # number of the first row; nothing is known of what came before
+    time = 0  # of the last row, in ms
+    quiet = True  # no row came since it was asked for, and no look began
+    since = inf  # when the channel was confirmed, in s of the exchange's clock
+    looked = 0.0  # when REST last told the newest rows; inf while it is asked
 
     def __init__(self, channel: str, filler: "Filler | None" = None):
         super().__init__(columns_of(channel))
         self.channel = channel
         self.filler = filler  # whom to ask for what is missing
-        argument = V5.argument(channel)
-        self.kind = argument["channel"]
-        self.instrument = argument.get("instId", argument.get("sprdId", ""))
-        self.path = f"history-trades?instId={self.instrument}&type=1"  # of REST; "" if it has none
-        self.counted = self.kind == "trades"  # whether a row may stand for several
-        self.last: int | None = None  # number: all up to here is taken, or missing
-        self.first = 0  # number of the first row; nothing is known of what came before
-        self.time = 0  # of the last row, in ms
-        self.holes: list[SeriesHole] = []  # another list after each change: the filler reads it
-        self.resumed: int | None = None  # what `last` was when asked for; -1 once a row came, or a look began
-        self.looking = False  # REST is being asked for the newest rows
-        self.holding, self.held = False, list[Any]()  # whether rows wait for the history before them, and these
-        self.begun = self.since = inf  # when it was confirmed first, and last, by the exchange's clock, in s
-        self.looked = 0.0  # when the last look began
+        *_, self.instrument = V5.argument(channel).values()
+        self.path = f"history-trades?instId={self.instrument}&type=1"  # of REST, or ""
+        self.counted = channel.startswith("trades:")  # a row may stand for several
+        self.holes: list[Hole] = []  # another list after each change
 
     def open(self) -> None:
-        self.since, self.resumed = inf, self.last
+        self.since, self.quiet = inf, True
 
     def take(self, rows: Rows, action: str = "") -> Rows:
-        """The rows of a message that did not come before. Nearly all just follow, at little cost."""
+        """The rows that did not come before. Nearly all just follow, at little cost."""
         try:
             last: Any = self.last
             for row in rows:
@@ -2331,7 +2328,7 @@ class TradeSeries(Keeper):
                     break
             else:
                 self.time = int(rows[-1]["ts"])
-                self.last = last
+                self.last, self.quiet = last, False
                 return rows
         except ODD_ROW:  # as with the first row, which follows none
             pass
@@ -2339,141 +2336,117 @@ class TradeSeries(Keeper):
 
     def judge(self, rows: Rows) -> Rows:
         """Look at each row for itself, and ask for what it jumps over."""
-        taken = []
+        filler, taken = self.filler, []
         for row in rows:
-            if self._is_new(row):
+            if self._is_new(row, filler):
                 taken.append(row)
-            elif self.filler:
-                self.filler.ws.counts["repeated rows"] += 1
-            self.resumed = -1
+            elif filler:
+                filler.counts["repeated rows"] += 1
+            self.quiet = False
         return taken
 
-    def _is_new(self, row: Any) -> bool:
+    def _is_new(self, row: Any, filler: "Filler | None") -> bool:
         try:
             first, last, final = self.span(row)
-            time = int(row.get("ts") or 0)
+            time = int(row["ts"])
         except ODD_ROW:
             return True  # nobody knows what it follows
-        before = first - (self.step * 6 // 10 or 1)  # over half a step, and less than February
-        if self.last is None:
-            self.last, self.first = before, first
-        if last <= self.last:
+        before = first - (self.step * 6 // 10 or 1)  # more than half, less than February
+        if self.last is not None and last <= self.last:
             if self._was_missing(first, last, final):
                 return True
-            if last < self.first and self.size(SeriesHole(last, self.first)) == 0:
-                self.first = first if final else self.first  # the bar before the first one ends
+            if last < self.first and self.size(Hole(last, self.first)) == 0:
+                self.first = first if final else self.first  # the bar before it ends
                 return True
             if time <= self.time:
                 return False
-            what = f"{first} comes after {self.last}"
-            okex_log.warning("%s: its numbers begin anew: %s.", self.channel, what)
-            self.give_up(self.holes, "its numbers began anew")
-            self.first, self.last, self.time = first, last, time
-            return True
+            okex_log.warning("%s: its numbers begin anew: %s comes after %s.", self.channel, first, self.last)
+            if filler:
+                filler.give_up(self, self.holes, "its numbers began anew")
+            self.last = None
+        if self.last is None:
+            self.last, self.first = before, first
         known, self.time = self.last, time
         self.last = last if final else max(known, before)
         mixed = first <= known  # old and new trades, which REST lists one by one
-        hole = SeriesHole(known, last + 1 if mixed else first)
-        if self.size(hole) > 0:
-            self.holes = [*self.holes, hole]
-            if self.filler:
-                self.filler.ask(self, hole, 0.0 if known == self.resumed else self.patience)
+        hole = Hole(known, last + 1 if mixed else first)
+        self._miss(*self.holes, hole)
+        if filler and hole in self.holes:
+            filler.ask(self, hole, 0.0 if self.quiet else self.patience)
         return not mixed
+
+    def _miss(self, *holes: Hole) -> None:
+        self.holes = [hole for hole in holes if self.size(hole) > 0]
 
     def recall(self, rows: Iterable[Any]) -> None:
         """Go on behind what an earlier run kept, oldest first, and ask for what it left out."""
-        filler, self.filler = self.filler, None  # until all of them are known
-        self.judge(list(rows))
-        self.filler, self.resumed = filler, self.last
-        if not self.holding:
+        for row in rows:
+            self._is_new(row, None)  # nothing is asked for until all are known
+        if self.held is None:
             self.release()
 
     def hold(self, rows: Rows, action: str = "") -> Rows:
-        """In place of take(): keep rows until the history before them is handed over, but not too many."""
+        """In place of take(): keep rows until their history is handed over."""
         self.held += rows
-        if len(self.held) < 10_000:
-            return []
-        okex_log.warning("%s: its history takes long. Live rows go ahead.", self.channel)
-        return self.release()
+        return []
 
     def release(self) -> Rows:
         """Ask for what is missing, and take the rows that were held."""
-        for hole in self.holes:
-            if self.filler:
-                self.filler.ask(self, hole, 0.0)
+        if filler := self.filler:
+            for hole in self.holes:
+                filler.ask(self, hole, 0.0)
         vars(self).pop("take", None)
-        rows, self.held, self.holding = self.held, [], False
+        rows, self.held = self.held or [], None
         return self.take(rows)
 
     def reach_back(self) -> float:
         """Seconds that the history goes back; of rows, a day, or twice as long as bars take."""
-        return max(86_400.0, self.history * self.step / 500) if isinstance(self.history, int) else self.history
+        if isinstance(self.history, int):
+            return max(86_400.0, self.history * self.step / 500)
+        return self.history
 
     def owes(self, clock: float) -> bool:
         """Whether it is not known what came before: there was no row within 5 s."""
-        return self.last == self.resumed and self.since <= clock - 5
+        return self.quiet and self.since <= clock - 5
 
-    def reach(self, hole: SeriesHole) -> None:
+    def reach(self, hole: Hole) -> None:
         """Learn that REST has rows up to the end of a hole: what did not come is missing."""
-        newest = hole.before - self.step
-        if self.last == self.resumed:
-            self.resumed = newest
-        if self.last is None or self.holding:  # what a sink has of a history, the handler lacks
-            holes = (SeriesHole(each.after, min(each.before, hole.after + self.step)) for each in self.holes)
-            self.holes = [each for each in holes if self.size(each) > 0]
-            self.first, self.last = hole.after + self.step, min(self.last or hole.after, hole.after)
-        parts = SeriesHole(hole.after, self.first), SeriesHole(self.last, hole.before)
-        self.holes = [*self.holes, *(part for part in parts if self.size(part) > 0)]
-        self.first, self.last = min(self.first, hole.after + self.step), max(self.last, newest)
+        begin, newest = hole.after + self.step, hole.before - self.step
+        if self.last is None or self.held is not None:  # the handler lacks what sinks have
+            self._miss(*(Hole(each.after, min(each.before, begin)) for each in self.holes))
+            self.first, self.last = begin, min(self.last or hole.after, hole.after)
+        self._miss(*self.holes, Hole(hole.after, self.first), Hole(self.last, hole.before))
+        self.first, self.last = min(self.first, begin), max(self.last, newest)
 
-    def size(self, hole: SeriesHole) -> int:
+    def size(self, hole: Hole) -> int:
         """How many numbers a hole has: the next is up to 1.5 steps later, as with months."""
         return round((hole.before - hole.after) / self.step) - 1
 
     def _was_missing(self, first: int, last: int, final: bool) -> bool:
-        """Whether these numbers are missing: if the row is final, they are not any more."""
+        """Whether these numbers are missing, until now if the row is final."""
         for hole in self.holes:
             if hole.after < first and last < hole.before:
                 if final:
                     others = [other for other in self.holes if other is not hole]
-                    parts = SeriesHole(hole.after, first), SeriesHole(last, hole.before)
-                    self.holes = others + [part for part in parts if self.size(part) > 0]
+                    self._miss(*others, Hole(hole.after, first), Hole(last, hole.before))
                 return True
         return False
 
     def restore(self, rows: Rows) -> Rows:
-        """Rows that were fetched, but for those that came, or were given up, meanwhile."""
+        """Rows that were fetched, but for those that came meanwhile."""
         self.time = max([self.time, *(int(row["ts"]) for row in rows)])
         return [row for row in rows if self._was_missing(*self.span(row))]
 
-    def parts(self, hole: SeriesHole) -> list[SeriesHole]:
+    def parts(self, hole: Hole) -> list[Hole]:
         """What is left of a hole."""
         return [part for part in self.holes if hole.after <= part.after and part.before <= hole.before]
 
-    def give_up(self, holes: list[SeriesHole], why: str = "") -> None:
-        """Wait for these no more; say so, if they are known to exist."""
-        self.holes = [hole for hole in self.holes if hole not in holes]
-        for hole in holes:
-            if self.filler and why and not self.dropped:
-                self.filler.missing(self, hole, why)
-
     def span(self, row: Any) -> tuple[int, int, bool]:
-        """A row's first and last number, and whether it is final. Raises one of ODD_ROW."""
+        """First number, last number, whether it is final. Raises one of ODD_ROW."""
         last = int(row["tradeId"])
-        count = int(row.get("count", "1")) if self.counted else 1
-        return last - max(1, count) + 1, last, True
+        return last - int(row.get("count") or 1) + 1, last, True
 
-    def read(self, row: Any) -> tuple[int, int, Any]:
-        """A row of REST: number, end in ms, row for the handler. Raises one of ODD_ROW.
-
-        {"instId":"BTC-USDT","tradeId":"2972052352","px":"85073.1","sz":"0.01","side":"sell","ts":"1791102065937"}
-        """
-        if row["instId"] != self.instrument:
-            raise ValueError("another instrument")
-        counted = {"count": "1"} if self.counted else {}
-        return int(row["tradeId"]), int(row["ts"]), {**row, **counted, "restored": True}
-
-    def describe(self, hole: SeriesHole) -> str:
+    def describe(self, hole: Hole) -> str:
         return f"trades {hole.after + 1} to {hole.before - 1} ({self.size(hole)})"
 
 
@@ -2487,15 +2460,15 @@ class CandleSeries(TradeSeries):
     """
 
     CHANNEL = re.compile(r"(mark-price-|index-|sprd-)?candle(\d+)([smHDWM])(utc)?")
-    # Bars that REST does not have, by market (docs-v5, August 2026).
+    # Bars that REST lacks (docs-v5, August 2026).
     UNLISTED = {"": "5D", "mark-price-": "1s 2D 3D 5D", "index-": "1s 2D 3D 5D", "sprd-": "1s 5D"}
-    # Seconds; of a month on average.
+    # Seconds; of an average month.
     UNITS = {"s": 1, "m": 60, "H": 3600, "D": 86_400, "W": 604_800, "M": 2_628_000}
     patience = 2.0
 
     def __init__(self, channel: str, filler: "Filler | None" = None):
         super().__init__(channel, filler)
-        [(market, number, self.unit, utc)] = self.CHANNEL.findall(self.kind)
+        [(market, number, self.unit, utc)] = self.CHANNEL.findall(channel)
         self.step = int(number) * self.UNITS[self.unit] * 1000
         bar = number + self.unit
         path = "sprd-history-candles?sprdId" if market == "sprd-" else f"history-{market}candles?instId"
@@ -2512,27 +2485,17 @@ class CandleSeries(TradeSeries):
         """Also whether a bar of a minute or longer is not final 15 s after its end."""
         bars = 2 if self.last == self.time else 1  # from the newest beginning to the next end
         longer = 2 * 86_400 if self.unit == "M" else 0
-        late = clock >= (self.time + bars * self.step) / 1000 + longer + 15
-        again = clock >= self.looked + max(60, self.step / 1000)
-        return super().owes(clock) or (late and again and self.last is not None and self.unit != "s")
+        late = (self.time + bars * self.step) / 1000 + longer + 15
+        due = max(late, self.looked + max(60, self.step / 1000))
+        return super().owes(clock) or (self.last is not None and self.unit != "s" and clock >= due)
 
     def span(self, row: Any) -> tuple[int, int, bool]:
         begin = int(row["ts"])
         return begin, begin, row.get("confirm", "1") == "1"
 
-    def read(self, row: Any) -> tuple[int, int, Any]:
-        """["1597026383085","8533.02","8553.74","8527.17","8548.26","45247","529.58","5529.58","1"]"""
-        (named,) = Keeper.take(self, [row], "")
-        begin, _, final = self.span(named)
-        if not final:
-            raise ValueError("not final")
-        return begin, begin + self.step, {**named, "restored": True}
-
-    def describe(self, hole: SeriesHole) -> str:
-        from time import gmtime
-
+    def describe(self, hole: Hole) -> str:
         size, form, inside = self.size(hole), "%Y-%m-%dT%H:%M:%SZ", 0
-        if self.unit == "M":  # months differ: half of one later is surely in the right one
+        if self.unit == "M":  # half of one later is surely in the right one
             form, inside = "%Y-%m", 15 * 86_400_000
         begins = (hole.before - number * self.step + inside for number in (size, 1))
         first, last = (strftime(form, gmtime(begin / 1000)) for begin in begins)
@@ -2540,7 +2503,7 @@ class CandleSeries(TradeSeries):
 
 
 def series_of(channel: str) -> type[TradeSeries] | None:
-    """What finds holes in a channel's rows; None for one without such numbers, or of v1 or v3."""
+    """What finds holes in a channel's rows; None if they have no such numbers."""
     kind = channel.partition(":")[0]
     if kind in ("trades", "trades-all"):
         return TradeSeries
@@ -2548,10 +2511,7 @@ def series_of(channel: str) -> type[TradeSeries] | None:
 
 
 def history_of(channel: str, since: str | float) -> float:
-    """Seconds (7200.0, "2h") or, as an int, rows (200, "200") to fetch first; 0 if REST has none of the channel.
-
-    Raises ValueError for what is neither.
-    """
+    """Seconds (7200.0, "2h") or, as an int, rows (200, "200") to fetch first; 0 if REST has none."""
     kind = series_of(channel)
     if not since or not kind or not kind(channel).path:
         return 0.0
@@ -2565,210 +2525,211 @@ def history_of(channel: str, since: str | float) -> float:
 
 
 class Filler:
-    """Fetches by REST what a client's series miss, on a thread of its own: holes, and then newest rows."""
+    """Fetches by REST what a client's series miss, on its own thread: first holes, then newest rows."""
 
     def __init__(self, ws: OkexWS, rest: "Rest", fill: float):
-        self.ws, self.rest = ws, rest
+        self.ws, self.rest, self.counts = ws, rest, ws.counts
         self.fill = fill  # seconds back at most; 0 for not at all
-        self._jobs: Rows = []  # of each, whether it is a look, when the next step is due, and the steps
-        self._fetched: deque[tuple[TradeSeries, Iterator[Rows]]] = deque()
+        self._jobs: Rows = []  # whether it is a look, when the next step is due, steps
+        self._fetched = deque[Iterator[bool]]()  # each hands over some rows
         self._thread = daemon_thread("filler", self._run)
         self._failing = False
-        self._answered = 0.0  # monotonic: when REST last did, or was asked for a history
+        self._answered = 0.0  # when REST last did, by the exchange's clock
 
-    def ask(self, series: TradeSeries, hole: SeriesHole, patience: float) -> None:
+    def ask(self, series: TradeSeries, hole: Hole, patience: float) -> None:
         """Have a hole filled, unless what is missing comes within so many seconds."""
-        clock = series.looked if series.looking else self.ws.exchange_time()
-        since = clock if self.ws.counts["connects"] else 0.0  # it is not known yet
-        self._jobs.append([hole.look is not None, monotonic() + patience, self._steps(series, hole, since)])
+        oldest = (self.ws.exchange_time() if hole.look else series.time / 1000) - self.fill
+        if hole.after < 0:
+            oldest = series.since - series.reach_back()
+        self._jobs.append([bool(hole.look), monotonic() + patience, self._steps(series, hole, oldest)])
         if self._thread.ident is None:
             self._thread.start()
 
     def check(self) -> None:
         """Once a second: look where a row should have come, and fetch histories."""
         clock = self.ws.exchange_time()
-        for subscription in self.ws._subscriptions:
-            series = subscription.keeper
-            if isinstance(series, TradeSeries) and series.path and subscription.state == "confirmed":
-                series.begun, series.since = min(series.begun, clock), min(series.since, clock)
-                wanted = series.history or (self.fill and series.owes(clock))
-                if wanted and not series.looking:
-                    self._answered = monotonic() if series.history else self._answered
-                    series.looking, series.looked, series.resumed = True, clock, -1
-                    after = -1 if series.last is None or series.history else series.last
-                    self.ask(series, SeriesHole(after, NEWEST, subscription), 0.0)
-                elif series.holding and monotonic() > self._answered + 10:
-                    self.ws._say_once("REST does not answer: live rows go ahead, and history follows late.")
-                    self._give(series, series.release())
+        for entry in self.ws._subscriptions:
+            series = entry.keeper
+            if not isinstance(series, TradeSeries) or entry.state != "confirmed":
+                continue
+            series.since = min(series.since, clock)
+            if series.looked < inf and (series.history or (self.fill and series.owes(clock))):
+                series.looked, series.quiet, self._answered = inf, False, clock
+                after = -1 if series.history or not series.last else series.last
+                self.ask(series, Hole(after, NEWEST, entry), 0.0)
+            elif series.held is not None and (clock > self._answered + 10 or len(series.held) > 10_000):
+                what = "its history takes long: live rows go ahead, and it follows late"
+                self.ws._say_once(f"{series.channel}: {what}.", "history")
+                self._give(series, series.release())
 
     def end(self) -> None:
-        """Name what the end of the run leaves missing. From any thread, if the reading one hangs."""
-        every = [s.keeper for s in self.ws._subscriptions if isinstance(s.keeper, TradeSeries)]
-        for series in every:
-            series.give_up(series.holes, "the run ended first")
-        unsure = [s for s in every if s.looking or (s.last == s.resumed is not None and s.path)]
-        if unsure and self.fill:
-            self.ws.counts["channels not looked up"] += len(unsure)
-            names = ", ".join(s.channel for s in unsure[:3]) + ", …" * (len(unsure) > 3)
-            okex_log.warning("The run ended before the newest rows of these were looked up: %s.", names)
+        """Name what the run leaves missing. From any thread, if the reading one hangs."""
+        for entry in self.ws._subscriptions:
+            series = entry.keeper
+            if not isinstance(series, TradeSeries):
+                continue
+            self.give_up(series, series.holes, "the run ended first")
+            if self.fill and (series.looked == inf or (series.quiet and series.last is not None)):
+                self.counts["channels not looked up"] += 1
+                line = f"{series.channel}: the run ended before newest rows were looked up."
+                CHORUS.log(line, "not looked up")
         self.fill = 0.0
 
     def _run(self) -> None:
         """Take one step at a time: of the hole that waits longest, or else of a look."""
-        wait = 0.0
-        while not self.ws._stop.wait(wait):
-            now = monotonic() if self.ws.counts["connects"] else 0.0  # nothing is known before
-            ready = [job for job in list(self._jobs) if job[1] <= now]
-            wait = 0.0 if ready else 0.05
+        ready: Rows = []
+        while not self.ws._stop.wait(0.0 if ready else 0.05):
+            ready = [job for job in list(self._jobs) if job[1] <= monotonic()]
             if ready:
                 job = min(ready, key=lambda job: job[:2])
-                rest = next(job[2], None)
-                job[1] = monotonic() + (rest or 0.0)
-                if rest is None:
+                if (rest := next(job[2], None)) is None:
                     self._jobs.remove(job)
+                else:
+                    job[1] = monotonic() + rest
 
-    def _steps(self, series: TradeSeries, hole: SeriesHole, since: float) -> Iterator[float]:
-        """Fetch what is missing since a time, page by page, backwards. Yields the seconds to the next step."""
+    def _steps(self, series: TradeSeries, hole: Hole, oldest: float) -> Iterator[float]:
+        """Fetch a hole's rows, page by page, backwards. Yields the seconds to the next step."""
         why = "" if series.path else "REST has no such candles"
         if not hole.look:
             if not series.parts(hole):  # it was only late
                 return
-            self.ws.counts["holes"] += 1
+            self.counts["holes"] += 1
             why = why or "filling is off" * (not self.fill)
             if not why:
                 line = f"{series.channel}: missing {series.describe(hole)}. Asking REST."
                 CHORUS.log(line, "missing")
                 yield 0.0  # all holes are told of before the first is filled
-        since = since or self.ws.exchange_time()
-        oldest = since - self.fill if hole.after >= 0 else series.begun - series.reach_back()
         most = series.history if hole.look and isinstance(series.history, int) else MAX_RESTORED
-        pages: list[str] = []  # newest first, each as JSON, which takes a fifth of the memory
-        newest, known, listed, rows, failures = -1, hole.before, hole.before, 0, 0
-        while not why and not series.dropped and series.size(SeriesHole(hole.after, known)) > 0:
+        found: dict[int, str] = {}  # newest first; JSON takes a quarter of the memory
+        known, failures = hole.before, 0
+        while not why and not series.dropped and series.size(Hole(hole.after, known)) > 0:
             try:
-                found = self._fetch(series, known)
+                page = self._fetch(series, known)
             except Exception as error:
                 failures += 1
-                why = self._failed(series, error, failures)
-                if not why:
-                    yield min(MAX_RETRY, 2.0 ** min(failures - 1, 10))
-                elif hole.look:
-                    self.ws._say_once(f"{series.channel}: REST does not tell its newest rows: {why}.")
+                trouble = explain(error, self.rest.server)
+                odd = isinstance(error, ODD_ROW) and not isinstance(error, OSError)
+                if odd and trouble.partition(" ")[0] not in TRANSIENT:
+                    why = trouble if failures >= FILL_TRIES else ""
+                elif not self._failing:
+                    self._failing = True
+                    okex_log.warning("%s: %s. Trying again.", series.channel, trouble)
+                yield 0.0 if why else min(MAX_RETRY, 2 ** (failures - 1))
                 continue
-            if not found:
+            if not page:
                 break
-            if series.history and not series.holding and known > series.first > 0:
+            if series.history and series.held is None and known > series.first > 0:
                 known = series.first  # live rows went ahead
                 continue
-            inside = sorted(number for number in found if number > hole.after)
-            wanted = [number for number in inside if found[number][0] >= oldest * 1000][rows - most :]
-            pages.append(to_json([found[number][1] for number in wanted]))
-            listed = min(wanted, default=listed)
-            newest, known, rows, failures = max(newest, *found), min(found), rows + len(wanted), 0
-            if rows == most:
+            if hole.before == NEWEST:
+                hole = hole._replace(before=max(page) + series.step)
+            inside = [number for number in sorted(page, reverse=True) if number > hole.after]
+            wanted = [number for number in inside if page[number][0] >= oldest * 1000][: most - len(found)]
+            found |= {number: to_json(page[number][1]) for number in wanted}
+            known, failures = min(page), 0
+            if len(found) == most:
                 why = f"more than {most} rows"
             elif len(wanted) < len(inside):
                 why = "older than is to be filled"
-            if len(pages) % 50 == 0:
-                back = strftime("%H:%M:%S", localtime(found[known][0] / 1000))
-                okex_log.warning("%s: %d missing rows fetched, back to %s.", series.channel, rows, back)
+            if len(found) % 5000 < len(wanted):
+                back = strftime("%H:%M:%S", localtime(page[known][0] / 1000))
+                okex_log.warning("%s: %d missing rows fetched, back to %s.", series.channel, len(found), back)
             yield 0.0
-        if hole.look:
-            after = hole.after if hole.after >= 0 else min(listed - series.step, newest)
-            hole = SeriesHole(after, newest + series.step, hole.look)
-        self._fetched.append((series, self._restored(series, hole, pages, listed, why)))
+        if why and hole.before == NEWEST:
+            self.ws._say_once(f"{series.channel}: REST does not tell its newest rows: {why}.")
+        self._fetched.append(self._restored(series, hole, found, why))
 
-    def _failed(self, series: TradeSeries, error: Exception, failures: int) -> str:
-        """Why to give up, or "": the network is tried for ever."""
-        trouble = explain(error, self.rest.server)
-        odd = isinstance(error, ODD_ROW) and not isinstance(error, OSError)
-        lasting = odd and trouble.partition(" ")[0] not in TRANSIENT
-        if not lasting and not self._failing:
-            self._failing = True
-            okex_log.warning("%s: %s. Trying again.", series.channel, trouble)
-        return trouble if lasting and failures >= FILL_TRIES else ""
+    def _fetch(self, series: TradeSeries, known: int) -> dict[int, tuple[int, Row]]:
+        """End in ms and row, by number, of rows below one. Raises an error for a useless page.
 
-    def _fetch(self, series: TradeSeries, known: int) -> dict[int, tuple[int, Any]]:
-        """Rows below a number, by number: end in ms, and row. Raises ValueError for a useless page."""
-        for _ in range(2 if "index-" in series.path else 1):  # of these, OKX takes 5 a second
+        {"instId":"BTC-USDT","tradeId":"2972052352","px":"85073.1","sz":"0.01","side":"sell","ts":"1791102065937"}
+        ["1597026383085","8533.02","8553.74","8527.17","8548.26","45247","529.58","5529.58","1"]
+        """
+        for _ in range(2 if "index-" in series.path else 1):  # OKX takes 5 a second
             self.ws._stop.wait(FILL_PACE.turn())
-        found = {}
         after = f"&after={known + 1}" if known < NEWEST else ""
-        for row in self.rest.get(f"/api/v5/market/{series.path}{after}&limit=100"):  # newest first
-            with suppress(*ODD_ROW):  # no such row
-                number, time, whole = series.read(row)
-                found[number] = (time, whole)
+        found, answer = {}, self.rest.get(f"/api/v5/market/{series.path}{after}&limit=100")
+        for row in Keeper.take(series, answer, ""):
+            row = {**row, "restored": True}
+            if series.counted:
+                row["count"] = "1"
+            _, number, final = series.span(row)
+            if final and row.get("instId", series.instrument) == series.instrument:
+                found[number] = int(row["ts"]) + series.step, row
         below = {number: row for number, row in found.items() if number < known}
         if not below and bool(series.history) == (known < NEWEST):
             return below  # there was none yet, or none before a history's first
-        if not below or (known < NEWEST and series.size(SeriesHole(max(found), known)) > 0):  # a server that lags
-            raise ValueError("REST does not list such rows")
+        if not below or (known < NEWEST and series.size(Hole(max(found), known)) > 0):
+            raise ValueError("REST does not list such rows")  # yet: servers lag
         if self._failing:
             okex_log.warning("REST answers again.")
-        self._failing, self._answered = False, monotonic()
+        self._failing, self._answered = False, self.ws.exchange_time()
         return below
 
     def hand_over(self) -> bool:
-        """Hand over some of what was fetched, on the reading thread. Whether there was any."""
-        if not self._fetched:
-            return False
-        series, batches = self._fetched[0]
-        rows = None if series.dropped else next(batches, None)
-        if rows is None:
+        """Hand over some of what was fetched, on the reading thread; whether there was any."""
+        while self._fetched:
+            if next(self._fetched[0], False):
+                return True
             self._fetched.popleft()
-        else:
-            self._give(series, rows)
-        return True
+        return False
 
     def _give(self, series: TradeSeries, rows: Rows) -> None:
+        if not rows:
+            return
         try:
-            if rows and self.ws._recorder.writers:
+            if self.ws._recorder.writers:
                 self.ws._recorder.record(wall_clock(), series.channel, from_json(to_json(rows)))
-            if rows:
-                self.ws.handler(series.channel, rows)
+            self.ws.handler(series.channel, rows)
         except Exception as error:
             self.ws._handler_failed(series.channel, error)
 
-    def _restored(
-        self, series: TradeSeries, hole: SeriesHole, pages: list[str], listed: int, why: str
-    ) -> Iterator[Rows]:
-        """The rows fetched for a hole, lowest first; in the end, tell what stays missing."""
-        if hole.look and pages:
+    def _restored(self, series: TradeSeries, hole: Hole, found: dict[int, str], why: str) -> Iterator[bool]:
+        """Hand over what was fetched for a hole, lowest first; then tell what stays missing."""
+        listed, count = next(reversed(found), hole.before), 0
+        if hole.after < 0:
+            hole = hole._replace(after=listed - series.step)
+        if hole.look and hole.before < NEWEST:
             series.reach(hole)
-            self.ws.counts["holes"] += 0 if series.history else len(series.parts(hole))
-        count = 0
-        while pages:
-            page = from_json(pages.pop())
-            for n in range(0, len(page), 10):  # few, so that live ones need not wait long
-                rows = lost = series.restore(page[n : n + 10])
-                if hole.look and not series.history:  # a bar may be without trades; that of an index has no volume
-                    lost = [row for row in rows if str(row.get("vol", "1")).strip("0.")]
-                    ends = [(int(row["ts"]) + series.step) / 1000 for row in lost]
-                    due = self.ws.exchange_time() - 15
-                    if any(series.since + 5 <= end <= due for end in ends):
-                        self.ws._resubscribe(hole.look, "REST has rows that did not come", late=True)
-                count += len(lost)
-                self.ws.counts["rows restored"] += len(rows)
-                yield rows
+            self.counts["holes"] += 0 if series.history else len(series.parts(hole))
+        while found and not series.dropped:
+            few = min(10, len(found))  # so that live ones need not wait long
+            rows = lost = series.restore([from_json(found.popitem()[1]) for _ in range(few)])
+            if hole.look and not series.history:  # a bar may be without trades; an index has no volume
+                lost = [row for row in rows if str(row.get("vol", "1")).strip("0.")]
+                due = self.ws.exchange_time() - 15
+                if any(series.since + 5 <= (int(row["ts"]) + series.step) / 1000 <= due for row in lost):
+                    self.ws._resubscribe(hole.look, "REST has rows that did not come", late=True)
+            count += len(lost)
+            self.counts["rows restored"] += len(rows)
+            self._give(series, rows)
+            yield True
+        if series.dropped:
+            return
         unlisted = [part for part in series.parts(hole) if not why or part.before > listed]
-        gone = sum(map(series.size, unlisted))  # what REST leaves out was never public
+        gone = sum(map(series.size, unlisted))  # it was never public
         kind = "rows of history" if series.history and hole.look else "missing rows restored"
         text = plural(count, kind)
         if gone:
             text += f"; {gone} do not exist, since REST does not list them"
         if count or gone:
             CHORUS.log(f"{series.channel}: {text}.", kind, logging.INFO)
-        series.give_up(unlisted)
-        series.give_up(series.parts(hole), why)
+        self.give_up(series, unlisted)
+        self.give_up(series, series.parts(hole), why)
         if hole.look:
-            series.looking, series.history = False, 0.0
-            yield series.release() if series.holding else []
+            series.looked, series.history = self.ws.exchange_time(), 0.0
+            if series.held is not None:
+                self._give(series, series.release())
 
-    def missing(self, series: TradeSeries, hole: SeriesHole, why: str) -> None:
-        self.ws.counts["missing"] += series.size(hole)
-        text = f"{series.channel}: {series.describe(hole)} stay missing: {why}"
-        okex_log.warning("%s.", text)
-        self.ws._notify(GAP, text)
+    def give_up(self, series: TradeSeries, holes: list[Hole], why: str = "") -> None:
+        """Wait for these no more; say why, if they exist."""
+        series.holes = [hole for hole in series.holes if hole not in holes]
+        for hole in holes:
+            if why and not series.dropped:
+                self.counts["missing"] += series.size(hole)
+                text = f"{series.channel}: {series.describe(hole)} stay missing: {why}"
+                okex_log.warning("%s.", text)
+                self.ws._notify(GAP, text)
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -4773,8 +4734,8 @@ def write_out(stream: Any, text: str) -> None:
 def play_recording(clients: Sequence[OkexWS], path: str, speed: float = 1.0) -> None:
     """Give clients the rows of a file that --sqlite or --jsonl wrote, unchanged and in its order.
 
-    Each gets its channels, or all if it has none, until `close()`; order books of v5 follow the rows. `speed` is 1
-    for the pace of the recording, 10 for ten times that, 0 for no waiting. ValueError for what is no recording.
+    Each gets its channels, or all if it has none, until `close()`; v5's order books follow. `speed`
+    1 is the recording's pace, 10 ten times that, 0 does not wait. ValueError for what is no recording.
     """
     if not 0 <= speed < inf or any(ws._reader for ws in clients):
         raise ValueError("a speed is 0 or more, and each client runs once")

@@ -88,8 +88,9 @@ class Noted:
     def ask(self, series, hole, patience):
         self.asked.append((series.describe(hole), patience))
 
-    def missing(self, series, hole, why):
-        self.named.append((series.describe(hole), why))
+    def give_up(self, series, holes, why):
+        self.named += [(series.describe(hole), why) for hole in holes]
+        series.holes = []
 
 
 # -- Trades by their ids
@@ -496,7 +497,7 @@ def test_what_is_too_old_or_too_much_is_named_and_the_rest_restored(monkeypatch)
         monkeypatch.setattr(okex_ws, "MAX_RESTORED", most)
         with resting(fill) as rest:
             series = TradeSeries(TRADES, rest.filler)
-            series.take([trade(1000), trade(2000)])
+            series.take([trade(1000), trade(2000, ts=str(now))])
             got = ids(rest.fill(series, lambda before: page(listed, before)))
         assert got == [*range(got[0], 1990), *range(1991, 2000)] and got[0] in lowest, why
         size = got[0] - 1001
@@ -587,7 +588,7 @@ def test_nothing_is_handed_over_or_told_of_a_channel_that_the_user_gave_up(rest,
         other.take([trade(1000), trade(1002)])  # which is filled after it
         rest.fill(other, lambda before: page(listed, before))
         assert sum("GONE" in path for path in rest.asked) == asked + len(answers), "it was still asked for"
-        gone.give_up(gone.holes, "the run ended first")  # as the end of the run has it
+        rest.filler.give_up(gone, gone.holes, "the run ended first")  # as the end of the run has it
     assert ids(rest.hand_over()) == [1001] * 3 and not rest.told and not rest.counts["missing"]
     said = [line for line in caplog.text.splitlines() if "GONE" in line]
     assert all("Asking REST" in line or "Trying again" in line for line in said), said
