@@ -4427,7 +4427,7 @@ class Writer:
         self.queue = SimpleQueue[Any]()  # arguments for _insist
         self.put_rows = self.written = self.waits = 0  # written, or refused; the queue was full
         self.failing = self.given_up = False  # nobody waits for it any longer
-        self.had = dict[str, set[int]]()  # by channel: numbers that other sinks lack
+        self.lacks = dict[str, TradeSeries]()  # by channel: their holes are what an earlier run did not write
         self.ending = threading.Event()
         self.thread = daemon_thread(option, self._run)
         self.thread.start()
@@ -4451,9 +4451,8 @@ class Writer:
         if not channel:
             self.queue.put((0, self.sink.status, received, *content))
             return
-        had = self.had.get(channel)
-        if had and "restored" in content[0]:
-            content = [row for row in content if int(row.get("tradeId") or row["ts"]) not in had]
+        if channel in self.lacks and "restored" in content[0]:
+            content = self.lacks[channel].restore(content)
         if content:
             self.put_rows += len(content)
             self.queue.put((len(content), self.sink.write, received, channel, content))
@@ -4514,34 +4513,24 @@ def common_rows(series: TradeSeries, writers: Iterable[Writer], seconds: float) 
 
     What one of them lacks is a hole, and fetched; the others leave it out when it comes.
     """
-    starts, rows = dict[Writer, int](), list[Any]()  # of the sink that begins first, with their numbers
+    holes: list[SeriesHole] = []
+    rows: Rows = []  # of the sink that begins first, with their numbers
     for writer in writers:
-        had = writer.had[series.channel] = set[int]()
-        found = list[Any]()
+        lacks = writer.lacks[series.channel] = type(series)(series.channel)
+        lacks.holes, found = [SeriesHole(-1, NEWEST)], list[Any]()
         for row in writer.sink.recall(series.channel, seconds):
             with suppress(*ODD_ROW):
                 first, last, final = series.span(row)
-                numbers = range(first, last + 1, series.step)
-                if final:
-                    had.update(numbers)
-                if final and (found or "restored" not in row):
-                    found.append((numbers, row))
+                if final and lacks.restore([row]) and (found or "restored" not in row):
+                    found.append((first, last, row))
         if found:
-            starts[writer] = found[0][0][0]
-            rows = min(rows or found, found, key=lambda rows: rows[0][0][0])
-            end = max(had) if series.step == 1 else moment_text(max(had))
-            line = f"--{writer.option} goes on: it ends with {series.channel} {end}."
+            rows = min(rows or found, found, key=lambda rows: rows[0][0])
+            holes += [hole for hole in lacks.holes if hole.after >= found[0][0]]
+            end = max(hole.after for hole in lacks.holes)
+            ends = f"{series.channel} {end if series.step == 1 else moment_text(end)}"
+            line = f"--{writer.option} goes on: it ends with {ends}."
             CHORUS.log(f"{writer.option} goes on", logging.INFO, line)
-
-    def in_all(numbers: range) -> bool:
-        items = starts.items()
-        return all(n <= start or n in writer.had[series.channel] for writer, start in items for n in numbers)
-
-    rows = [(numbers, row) for numbers, row in rows if in_all(numbers)]
-    if not series.history:  # which comes whole: each sink takes what it lacks
-        for writer in starts:
-            writer.had[series.channel].difference_update(*(numbers for numbers, _ in rows))
-    return [row for _, row in rows]
+    return [row for first, last, row in rows if not any(hole.after < last and first < hole.before for hole in holes)]
 
 
 class Recorder:
