@@ -4427,7 +4427,7 @@ class Writer:
         self.queue = SimpleQueue[Any]()  # arguments for _insist
         self.put_rows = self.written = self.waits = 0  # written, or refused; the queue was full
         self.failing = self.given_up = False  # nobody waits for it any longer
-        self.lacks = dict[str, TradeSeries]()  # by channel: their holes are what an earlier run did not write
+        self.had = dict[str, set[int]]()  # by channel: numbers that other sinks lack
         self.ending = threading.Event()
         self.thread = daemon_thread(option, self._run)
         self.thread.start()
@@ -4451,8 +4451,9 @@ class Writer:
         if not channel:
             self.queue.put((0, self.sink.status, received, *content))
             return
-        if channel in self.lacks and "restored" in content[0]:
-            content = self.lacks[channel].restore(content)
+        had = self.had.get(channel)
+        if had and "restored" in content[0]:
+            content = [row for row in content if int(row.get("tradeId") or row["ts"]) not in had]
         if content:
             self.put_rows += len(content)
             self.queue.put((len(content), self.sink.write, received, channel, content))
@@ -4513,24 +4514,28 @@ def common_rows(series: TradeSeries, writers: Iterable[Writer], seconds: float) 
 
     What one of them lacks is a hole, and fetched; the others leave it out when it comes.
     """
-    holes: list[SeriesHole] = []
+    starts: Rows = []  # where each sink begins, and all numbers that it had
     rows: Rows = []  # of the sink that begins first, with their numbers
     for writer in writers:
-        lacks = writer.lacks[series.channel] = type(series)(series.channel)
-        lacks.holes, found = [SeriesHole(-1, NEWEST)], list[Any]()
+        had = writer.had[series.channel] = set[int]()
+        found: Rows = []
         for row in writer.sink.recall(series.channel, seconds):
             with suppress(*ODD_ROW):
                 first, last, final = series.span(row)
-                if final and lacks.restore([row]) and (found or "restored" not in row):
-                    found.append((first, last, row))
+                numbers = range(first, last + 1, series.step) if final else ()
+                had.update(numbers)
+                if numbers and (found or "restored" not in row):
+                    found.append((numbers, row))
         if found:
-            rows = min(rows or found, found, key=lambda rows: rows[0][0])
-            holes += [hole for hole in lacks.holes if hole.after >= found[0][0]]
-            end = max(hole.after for hole in lacks.holes)
-            ends = f"{series.channel} {end if series.step == 1 else moment_text(end)}"
-            line = f"--{writer.option} goes on: it ends with {ends}."
-            CHORUS.log(f"{writer.option} goes on", logging.INFO, line)
-    return [row for first, last, row in rows if not any(hole.after < last and first < hole.before for hole in holes)]
+            starts.append((found[0][0][0], had))
+            rows = min(rows or found, found, key=lambda rows: rows[0][0][0])
+            ends = f"{series.channel} {max(had) if series.step == 1 else moment_text(max(had))}"
+            CHORUS.log(writer.option, logging.INFO, f"--{writer.option} goes on: it ends with {ends}.")
+    rows = [item for item in rows if all(n <= start or n in had for start, had in starts for n in item[0])]
+    if not series.history:  # which comes whole: each sink takes what it lacks
+        for _, had in starts:
+            had.difference_update(*(numbers for numbers, _ in rows))
+    return [row for _, row in rows]
 
 
 class Recorder:
