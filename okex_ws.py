@@ -463,7 +463,8 @@ class OkexWS(Connection):
                 if self._stop.is_set():
                     break
             else:
-                self._recorder.recall(self.channels)
+                if self._recorder.writers:
+                    self._recorder.recall(self.channels)
                 okex_log.info("Connecting to %s.", passwordless(self.url))
             daemon_thread("heartbeat", self._send_heartbeat).start()
             while not self._stop.wait(0.0 if self._route.leave_at < inf else CONNECT_PACE.turn()):
@@ -4097,7 +4098,8 @@ class SQLite(Sink):
     """table `rows` (received, channel, row) in this SQLite file"""
 
     def __init__(self, target: str, **_: Any):
-        self.target, self.rows = target, list[tuple[float, str, str]]()
+        self.target = target
+        self.rows: Rows = []
         self._open().close()
 
     def _open(self) -> Any:
@@ -4155,17 +4157,17 @@ class RedisSink(Sink):
     def __init__(
         self, target: str, *, name: str = "default", history: int = 1000, command: Any = None, clients: Any = ()
     ):
-        self.feed = feed = RedisFeed(target, name)
-        self.redis, self.prefix = feed.redis, feed.prefix
+        self.feed = RedisFeed(target, name)
+        self.redis, self.prefix = self.feed.redis, self.feed.prefix
         self.history, self.command, self.clients = history, command, clients
-        self.batch = list[tuple[Any, ...]]()  # Redis commands for the next flush
+        self.batch: Rows = []  # Redis commands for the next flush
         self.mark = ""  # of a batch whose answer may be lost: once applied, it is under @batch
         # By channel: rows so far, pages of a snapshot, a book's last row.
         self.appended, self.pages, self.books = Counter[str](), dict[str, Rows](), dict[str, Any]()
         self.status(wall_clock(), DISCONNECTED, "starting")
         self.readable = False
         with suppress(Exception):  # if Redis is not there, the writer will say so
-            if feed.status():
+            if self.feed.status():
                 okex_log.warning("Another okex_ws writes under %s: see --name.", self.prefix)
             self.redis.delete(f"{self.prefix}@commands")  # of earlier times
             self.readable = True
@@ -4192,12 +4194,11 @@ class RedisSink(Sink):
         for row in rows:
             if row.get("confirm") != "0":
                 self.appended[channel] += 1
-                text = to_json(row)
-                entry = "*", "received", received, "row", text, "n", self.appended[channel]
-                self.batch.append(("XADD", f"@history/{channel}", "MAXLEN", self.history, *entry))
+                history, text = ("XADD", f"@history/{channel}", "MAXLEN", self.history, "*"), to_json(row)
+                self.batch.append((*history, "received", received, "row", text, "n", self.appended[channel]))
                 self.batch.append(("PUBLISH", channel, text))
 
-    def _latest(self, channel: str, rows: Rows) -> Iterator[tuple[Any, ...]]:
+    def _latest(self, channel: str, rows: Rows) -> Iterator[Any]:
         """Commands that keep the last row, or a hash of what stands: after a snapshot its rows alone."""
         for book in filter(None, [client.books.get(channel) for client in self.clients]):
             if not (book.whole or book.depth):
@@ -4228,7 +4229,7 @@ class RedisSink(Sink):
         self.batch.append(("PUBLISH", "@event", to_json(change)))
         self.looked = -inf  # monotonic: when it was last seen what is known
 
-    def _known_now(self) -> Iterator[tuple[Any, ...]]:
+    def _known_now(self) -> Iterator[Any]:
         """Commands that keep our status, and known books and orders, for 10 s more."""
         self.looked, shown = monotonic(), self.state
         for client in [*self.clients]:
@@ -4236,9 +4237,8 @@ class RedisSink(Sink):
                 if V5.ORDERS.match(channel):
                     yield ("EXPIRE", channel, 10) if state == "confirmed" else ("DEL", channel)
             for channel, book in [*client.books.items()]:
-                row = self.books.get(channel)
                 try:
-                    best = [*book.top(1)]
+                    best, row = [*book.top(1)], self.books.get(channel)
                     if row and best == [[level[:2] for level in row[side][:1]] for side in ("bids", "asks")]:
                         yield "SET", channel, to_json(row), "EX", 10  # or its row is on the way
                 except BookOutOfSync as error:
@@ -4357,9 +4357,9 @@ class RedisFeed:
         """Rows from now on, or after this `id`, "0" for all. LookupError for rows trimmed away."""
         history = f"{self.prefix}@history/{channel}"
         found = self.redis.xrevrange(history, after or "+", after or "-", count=1)
-        if not found and after and after != "0":
+        if after and after != "0" and not found:
             raise LookupError(f"{after} was trimmed away: use a larger --history")
-        last, values = found[0] if found else ("0", {"n": 0})
+        [(last, values)] = found or [("0", {"n": 0})]
         return self._follow(history, last, int(values["n"]))
 
     def _follow(self, history: str, last: str, number: int) -> Iterator[RedisRow]:
@@ -4367,10 +4367,10 @@ class RedisFeed:
         while True:
             for _, entries in self.redis.xread({history: last}, count=1000, block=2000):
                 for last, values in entries:
-                    before, number = number, int(values["n"])
-                    if 0 < before < number - 1:
-                        missed = number - before - 1
+                    missed = int(values["n"]) - number - 1
+                    if number and missed > 0:
                         raise LookupError(f"{missed} rows were trimmed away: use a larger --history")
+                    number += missed + 1
                     yield RedisRow(last, values["row"])
 
     def subscribe(self, channel: str) -> str:
@@ -4472,8 +4472,8 @@ class Writer:
             self._insist(0, self.sink.flush)
             self.written += sum(rows for rows, *_ in batch)
             if self.failing:
+                self.failing = False
                 okex_log.warning("--%s works again.", self.option)
-            self.failing = False
         self._insist(0, self.sink.close)
 
     def _insist(self, rows: int, call: Callable[..., None], *message: Any) -> None:
@@ -4489,21 +4489,20 @@ class Writer:
                     self.sink.refused += rows
                     return None
                 if not self.failing:
-                    why = printable_text(str(error) or repr(error))
+                    self.failing, why = True, printable_text(str(error) or repr(error))
                     okex_log.warning("--%s: trying again, while rows wait: %s", self.option, why)
-                self.failing = True
                 pause(0.5)
 
     def drained(self, began: float) -> bool:
         """Wait 30 s from `began` (monotonic), 3 s if it fails, or say what is lost. Whether nothing is."""
-        told = began
+        told = 2.0
         while self.thread.is_alive():
-            if self.given_up or monotonic() > began + (3.0 if self.failing else 30.0):
-                rows = plural(self.waiting, "rows")
+            took, rows = monotonic() - began, plural(self.waiting, "rows")
+            if self.given_up or took > (3.0 if self.failing else 30.0):
                 okex_log.error("--%s: %s could not be written: lost.", self.option, rows)
                 return False
-            if monotonic() > told + 2.0:
-                told, rows = monotonic(), plural(self.waiting, "more rows")
+            if took > told:
+                told = took + 2.0
                 okex_log.warning("--%s: writing %s, for 30 s at most. Ctrl-C again gives up.", self.option, rows)
             self.thread.join(0.05)
         return True
@@ -4553,7 +4552,7 @@ class Recorder:
         for option, target in sinks.items():
             if isinstance(target, str | os.PathLike):
                 opened[option] = SINKS[option](os.fspath(target), clients=self.clients, **options)
-        self.writers += [Writer(option, sink) for option, sink in opened.items()]
+        self.writers += map(Writer, opened, opened.values())  # not before all are open
 
     def recall(self, channels: Container[str]) -> None:
         """Tell the clients what earlier runs kept: they go on there."""
@@ -4562,9 +4561,7 @@ class Recorder:
                 for entry in client._subscriptions:
                     if isinstance(entry.keeper, TradeSeries) and entry.channel in channels:
                         seconds = max(client._filler.fill, entry.keeper.reach_back())
-                        rows = common_rows(entry.keeper, self.writers, seconds)
-                        if rows:
-                            client.recall(entry.channel, rows)
+                        client.recall(entry.channel, common_rows(entry.keeper, self.writers, seconds))
 
     def record(self, received: float, channel: str, content: Any) -> None:
         with self.lock:

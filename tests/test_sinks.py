@@ -390,7 +390,7 @@ def test_what_cannot_be_written_in_time_is_said_to_be_waiting(caplog):
     assert time.monotonic() - begin < 20.0
     assert not ended(writers[0], left=1.0)
     assert [writer.waiting for writer in writers] == [3, 3, 3]
-    assert "writing 3 more rows, for" in caplog.text and "Ctrl-C again gives up" in caplog.text
+    assert "writing 3 rows, for" in caplog.text and "Ctrl-C again gives up" in caplog.text
     hanging.may_go_on.set()
 
 
