@@ -4053,9 +4053,9 @@ class JsonLines(Sink):
     def recall(self, channel: str, seconds: float) -> Iterable[Any]:
         return (json_loads(line).get("row") for line in self.earlier(seconds)[channel])
 
-    def _earlier(self, seconds: float) -> dict[str, list[bytes]]:
+    def _earlier(self, seconds: float) -> Any:
         """By channel, its lines of so many seconds, and some from before."""
-        found = defaultdict[str, list[bytes]](list)
+        found: Any = defaultdict(list)
         if not os.path.isfile(self.target):  # but a pipe
             return found
         with open(self.target, "rb") as file:
@@ -4108,9 +4108,9 @@ class SQLite(Sink):
 
         try:
             db = sqlite3.connect(self.target, timeout=10)
-            columns = [column[1] for column in db.execute("PRAGMA table_info(rows)")]
-            if columns not in ([], ["received", "channel", "row"]):
-                raise ValueError(f"{self.target} has another table rows: {', '.join(columns)}")
+            columns = ", ".join(column[1] for column in db.execute("PRAGMA table_info(rows)"))
+            if columns not in ("", "received, channel, row"):
+                raise ValueError(f"{self.target} has another table rows: {columns}")
             with suppress(sqlite3.OperationalError):  # another program writes to a new file
                 # Readers hold up no writer; once it is closed, all is in one file.
                 db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")
@@ -4154,16 +4154,15 @@ class RedisSink(Sink):
 
     linger = 0.005
 
-    def __init__(
-        self, target: str, *, name: str = "default", history: int = 1000, command: Any = None, clients: Any = ()
-    ):
+    def __init__(self, target: str, name: str = "default", history: int = 1000, command: Any = None, clients: Any = ()):
         self.feed = RedisFeed(target, name)
         self.redis, self.prefix = self.feed.redis, self.feed.prefix
         self.history, self.command, self.clients = history, command, clients
         self.batch: Rows = []  # Redis commands for the next flush
-        self.mark = ""  # of a batch whose answer may be lost: once applied, it is under @batch
-        # By channel: rows so far, pages of a snapshot, a book's last row.
-        self.appended, self.pages, self.books = Counter[str](), dict[str, Rows](), dict[str, Any]()
+        self.mark = ""  # of a batch whose answer may be lost: under @batch once applied
+        self.appended = Counter[str]()  # rows so far, by channel
+        self.pages: Options = {}  # of a snapshot, as far as they came
+        self.books: Options = {}  # their last rows
         self.status(wall_clock(), DISCONNECTED, "starting")
         self.readable = False
         with suppress(Exception):  # if Redis is not there, the writer will say so
@@ -4194,8 +4193,9 @@ class RedisSink(Sink):
         for row in rows:
             if row.get("confirm") != "0":
                 self.appended[channel] += 1
-                history, text = ("XADD", f"@history/{channel}", "MAXLEN", self.history, "*"), to_json(row)
-                self.batch.append((*history, "received", received, "row", text, "n", self.appended[channel]))
+                text, trimmed = to_json(row), ("MAXLEN", self.history)
+                entry = "received", received, "row", text, "n", self.appended[channel]
+                self.batch.append(("XADD", f"@history/{channel}", *trimmed, "*", *entry))
                 self.batch.append(("PUBLISH", channel, text))
 
     def _latest(self, channel: str, rows: Rows) -> Iterator[Any]:
@@ -4211,11 +4211,11 @@ class RedisSink(Sink):
         else:
             if rows[0].get("eventType") == "snapshot" or not self.appended[channel]:
                 yield "DEL", channel  # it may be of another type, as 1.1.0 left it
-            ends = "filled canceled mmp_canceled effective order_failed partially_failed stopped".split()
+            ends = "filled canceled mmp_canceled effective order_failed partially_failed stopped"
             for row in rows:
-                subject = row_subject(channel, row) or ""
-                ended = row.get("state") in ends or not str(row.get("pos", 1)).strip("-0.")
-                yield ("HDEL", channel, subject) if ended else ("HSET", channel, subject, to_json(row))
+                key = channel, row_subject(channel, row) or ""
+                ended = row.get("state") in ends.split() or not str(row.get("pos", 1)).strip("-0.")
+                yield ("HDEL", *key) if ended else ("HSET", *key, to_json(row))
             yield "HSET", channel, "", ""  # so that it is there if none stands
         if channel in self.books or V5.ORDERS.match(channel):
             yield "EXPIRE", channel, 10
@@ -4239,7 +4239,8 @@ class RedisSink(Sink):
             for channel, book in [*client.books.items()]:
                 try:
                     best, row = [*book.top(1)], self.books.get(channel)
-                    if row and best == [[level[:2] for level in row[side][:1]] for side in ("bids", "asks")]:
+                    sides = (row["bids"], row["asks"]) if row else ()
+                    if best == [[level[:2] for level in side[:1]] for side in sides]:
                         yield "SET", channel, to_json(row), "EX", 10  # or its row is on the way
                 except BookOutOfSync as error:
                     yield "DEL", channel
@@ -4427,7 +4428,7 @@ class Writer:
         self.queue = SimpleQueue[Any]()  # arguments for _insist
         self.put_rows = self.written = self.waits = 0  # written, or refused; the queue was full
         self.failing = self.given_up = False  # nobody waits for it any longer
-        self.had = dict[str, set[int]]()  # by channel: numbers that other sinks lack
+        self.had: Options = {}  # by channel: numbers that other sinks lack
         self.ending = threading.Event()
         self.thread = daemon_thread(option, self._run)
         self.thread.start()
@@ -4476,18 +4477,19 @@ class Writer:
                 okex_log.warning("--%s works again.", self.option)
         self._insist(0, self.sink.close)
 
-    def _insist(self, rows: int, call: Callable[..., None], *message: Any) -> None:
+    def _insist(self, rows: int, call: Any, *message: Any) -> None:
         """Call until it succeeds. An error that would come again costs the message."""
         while True:
             try:
-                return call(*message)
+                call(*message)
+                return
             except Exception as error:
                 odd = isinstance(error, (*ODD_ROW, AssertionError, NameError, RuntimeError))
                 if message and odd and not isinstance(error, OSError):  # some are both
                     if not self.sink.refused:
                         okex_log.exception("--%s cannot take a message: dropped. Said once.", self.option)
                     self.sink.refused += rows
-                    return None
+                    return
                 if not self.failing:
                     self.failing, why = True, printable_text(str(error) or repr(error))
                     okex_log.warning("--%s: trying again, while rows wait: %s", self.option, why)
@@ -4528,12 +4530,13 @@ def common_rows(series: TradeSeries, writers: Iterable[Writer], seconds: float) 
         if found:
             starts.append((found[0][0][0], had))
             rows = min(rows or found, found, key=lambda rows: rows[0][0][0])
-            ends = f"{series.channel} {max(had) if series.step == 1 else moment_text(max(had))}"
-            CHORUS.log(writer.option, logging.INFO, f"--{writer.option} goes on: it ends with {ends}.")
-    rows = [item for item in rows if all(n <= start or n in had for start, had in starts for n in item[0])]
-    if not series.history:  # which comes whole: each sink takes what it lacks
-        for _, had in starts:
-            had.difference_update(*(numbers for numbers, _ in rows))
+            end = max(had) if series.step == 1 else moment_text(max(had))
+            line = f"--{writer.option} goes on: it ends with {series.channel} {end}."
+            CHORUS.log(writer.option, logging.INFO, line)
+    for start, had in starts:
+        rows = [item for item in rows if all(n <= start or n in had for n in item[0])]
+    for _, had in starts if not series.history else ():  # which comes whole: each sink takes what it lacks
+        had.difference_update(*(numbers for numbers, _ in rows))
     return [row for _, row in rows]
 
 
@@ -4580,8 +4583,6 @@ class Recorder:
 
     def end(self, began: float) -> bool:
         """Have all written that is queued. Whether nothing is lost."""
-        if self.lock.acquire(timeout=0.1):  # a message under way is still queued
-            self.lock.release()
         for writer in self.writers:
             writer.ending.set()
         lost = [writer for writer in self.writers if not writer.drained(began)]
