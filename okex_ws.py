@@ -44,7 +44,7 @@ import threading
 import zlib
 from bisect import insort
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import closing as closed_after
 from contextlib import contextmanager, suppress
 from datetime import datetime as date_and_time
@@ -459,7 +459,8 @@ class OkexWS(Connection):
                 self._wait_to_reconnect("No list yet", trouble)
                 if self._stop.is_set():
                     return
-            self._recorder.recall(self.channels, self._filler.fill, self.since)
+            if self._recorder.writers:
+                self._recorder.recall(self.channels)
             okex_log.info("Connecting to %s.", passwordless(self._route.url))
             daemon_thread("heartbeat", self._send_heartbeat).start()
             while not self._stop.wait(CONNECT_PACE.turn()):
@@ -3874,37 +3875,39 @@ class JsonLines(Sink):
     def __init__(self, target: str, **_: Any):
         self.target, self.file = target, FileIO(target, "a+")
         self.waiting = bytearray()  # whole lines
-        self.earlier = defaultdict[str, list[bytes]](list)  # by channel; kept for a minute
-        self.read = -inf  # monotonic: when
+        self.earlier = functools.cache(self._earlier)  # until rows are added
 
     def recall(self, channel: str, seconds: float) -> Iterable[Any]:
-        if monotonic() - self.read > 60.0 and os.path.isfile(self.target):  # no pipe
-            self.earlier.clear()
-            self.read = monotonic()
-            with open(self.target, "rb") as file:
-                at, received = file.seek(0, os.SEEK_END), inf
-                while at > 0 and received > wall_clock() - seconds:
-                    at = file.seek(max(0, at - (1 << 20)))
-                    file.readline()  # it may be the end of one
-                    with suppress(*ODD_ROW):
-                        received = float(json_loads(file.readline())["received"])
-                file.seek(at)
-                for line in file:
-                    with suppress(*ODD_ROW):  # torn, or a note
-                        name = json_loads(line)["channel"]
-                        if series_of(name):
-                            self.earlier[name].append(line)
-        return (json_loads(line).get("row") for line in self.earlier[channel])
+        return (json_loads(line).get("row") for line in self.earlier(seconds)[channel])
+
+    def _earlier(self, seconds: float) -> Any:
+        """By channel, its lines of so many seconds, and some from before."""
+        found: Any = defaultdict(list)
+        if not os.path.isfile(self.target):  # but a pipe
+            return found
+        with open(self.target, "rb") as file:
+            at, received = file.seek(0, os.SEEK_END), inf
+            while at > 0 and received > wall_clock() - seconds:
+                at = file.seek(max(0, at - (1 << 20)))
+                file.readline()  # it may be the end of one
+                with suppress(*ODD_ROW):
+                    received = float(json_loads(file.readline())["received"])
+            file.seek(at)
+            for line in file:
+                with suppress(*ODD_ROW):  # torn, or a note
+                    channel = json_loads(line)["channel"]
+                    if series_of(channel):
+                        found[channel].append(line)
+        return found
 
     def write(self, received: float, channel: str, rows: Rows) -> None:
         self.waiting += "".join([json_line(received, channel, row) for row in rows]).encode()
 
     def flush(self) -> None:
         """Append what waits. A line torn by a full disk or a kill is ended, ours begun anew."""
-        if monotonic() - self.read > 60.0:
-            self.earlier.clear()
         begin = b""
         while self.waiting:
+            self.earlier.cache_clear()
             old, self.file = self.file, FileIO(self.target, "a+")  # it may have been moved
             old.close()  # not before: for a named pipe's reader it would be the end
             with suppress(OSError):  # it is empty, or a pipe
@@ -3922,7 +3925,8 @@ class SQLite(Sink):
     """table `rows` (received, channel, row) in this SQLite file"""
 
     def __init__(self, target: str, **_: Any):
-        self.target, self.rows = target, list[tuple[float, str, str]]()
+        self.target = target
+        self.rows: Rows = []
         self._open().close()
 
     def _open(self) -> Any:
@@ -3931,9 +3935,9 @@ class SQLite(Sink):
 
         try:
             db = sqlite3.connect(self.target, timeout=10)
-            columns = [column[1] for column in db.execute("PRAGMA table_info(rows)")]
-            if columns not in ([], ["received", "channel", "row"]):
-                raise ValueError(f"{self.target} has another table rows: {', '.join(columns)}")
+            columns = ", ".join(column[1] for column in db.execute("PRAGMA table_info(rows)"))
+            if columns not in ("", "received, channel, row"):
+                raise ValueError(f"{self.target} has another table rows: {columns}")
             with suppress(sqlite3.OperationalError):  # another program writes to a new file
                 # Readers hold up no writer; once it is closed, all is in one file.
                 db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")
@@ -3977,21 +3981,19 @@ class RedisSink(Sink):
 
     linger = 0.005
 
-    def __init__(
-        self, target: str, *, name: str = "default", history: int = 1000, command: Any = None, clients: Any = ()
-    ):
-        self.feed = feed = RedisFeed(target, name)
-        self.redis, self.prefix = feed.redis, feed.prefix
+    def __init__(self, target: str, name: str = "default", history: int = 1000, command: Any = None, clients: Any = ()):
+        self.feed = RedisFeed(target, name)
+        self.redis, self.prefix = self.feed.redis, self.feed.prefix
         self.history, self.command, self.clients = history, command, clients
-        self.batch = list[tuple[Any, ...]]()  # Redis commands for the next flush
-        self.mark = ""  # of a batch whose answer may be lost: once applied, it is under @batch
-        # By channel: rows so far, ms when the last final candle began, pages of a snapshot, books.
-        self.appended, self.final = Counter[str](), dict[str, int]()
-        self.pages, self.books = dict[str, Rows](), dict[str, Any]()
+        self.batch: Rows = []  # Redis commands for the next flush
+        self.mark = ""  # of a batch whose answer may be lost: under @batch once applied
+        self.appended = Counter[str]()  # rows so far, by channel
+        self.pages: Options = {}  # of a snapshot, as far as they came
+        self.books: Options = {}  # their last rows
         self.status(wall_clock(), DISCONNECTED, "starting")
         self.readable = False
         with suppress(Exception):  # if Redis is not there, the writer will say so
-            if feed.status():
+            if self.feed.status():
                 okex_log.warning("Another okex_ws writes under %s: see --name.", self.prefix)
             self.redis.delete(f"{self.prefix}@commands")  # of earlier times
             self.readable = True
@@ -4003,37 +4005,27 @@ class RedisSink(Sink):
                 yield from self.feed.get(channel, self.history)
 
     def write(self, received: float, channel: str, rows: Rows) -> None:
-        rows = self._whole(channel, [row if isinstance(row, dict) else {"value": row} for row in rows])
-        live = bool(rows) and "restored" not in rows[0]  # others are older than the latest
-        if live:
-            self.batch += self._latest(channel, rows)
-        for row in rows:
-            if live and "confirm" in row:
-                if channel not in self.final:  # an earlier run may have had it
-                    last = from_json(self.redis.mget(f"{self.prefix}{channel}")[0] or "{}")
-                    self.final[channel] = int(last.get("ts", 0)) - (last.get("confirm") == "0")
-                begin = int(row["ts"])
-                if row["confirm"] == "0" or begin <= self.final[channel]:
-                    continue
-                self.final[channel] = begin
-            text = to_json(row)
-            self.appended[channel] += 1
-            entry = "*", "received", received, "row", text, "n", self.appended[channel]
-            self.batch += ("XADD", f"@history/{channel}", "MAXLEN", self.history, *entry), ("PUBLISH", channel, text)
-
-    def _whole(self, channel: str, rows: Rows) -> Rows:
-        """These rows; a snapshot once its last page is here, and an account as one."""
-        snapshot = rows[0].get("eventType") == "snapshot"
-        if snapshot and rows[0].get("curPage", 1) == 1:
+        rows = [row if isinstance(row, dict) else {"value": row} for row in rows]
+        if rows[0].get("curPage") == 1:
             self.pages[channel] = []
-        if channel in self.pages:
+        if channel in self.pages:  # a snapshot counts once its last page is here
             self.pages[channel] += rows
-            rows = self.pages.pop(channel) if snapshot and rows[-1].get("lastPage", True) else []
+            if not rows[-1].get("lastPage"):
+                return
+            rows = self.pages.pop(channel)
         if len(rows) > 1 and channel.startswith("account"):
             rows = [{**rows[-1], "details": [each for row in rows for each in row.get("details", [])]}]
-        return rows
+        if "restored" not in rows[0]:  # it would be older than the latest
+            self.batch += self._latest(channel, rows)
+        for row in rows:
+            if row.get("confirm") != "0":
+                self.appended[channel] += 1
+                text, trimmed = to_json(row), ("MAXLEN", self.history)
+                entry = "received", received, "row", text, "n", self.appended[channel]
+                self.batch.append(("XADD", f"@history/{channel}", *trimmed, "*", *entry))
+                self.batch.append(("PUBLISH", channel, text))
 
-    def _latest(self, channel: str, rows: Rows) -> Iterator[tuple[Any, ...]]:
+    def _latest(self, channel: str, rows: Rows) -> Iterator[Any]:
         """Commands that keep the last row, or a hash of what stands: after a snapshot its rows alone."""
         for book in filter(None, [client.books.get(channel) for client in self.clients]):
             if not (book.whole or book.depth):
@@ -4064,37 +4056,38 @@ class RedisSink(Sink):
         self.batch.append(("PUBLISH", "@event", to_json(change)))
         self.looked = -inf  # monotonic: when it was last seen what is known
 
-    def _known_now(self) -> Iterator[tuple[Any, ...]]:
-        """Commands that keep known books and orders for 10 s more. Learns the status to show."""
-        self.looked, self.shown = monotonic(), self.state
+    def _known_now(self) -> Iterator[Any]:
+        """Commands that keep our status, and known books and orders, for 10 s more."""
+        self.looked, shown = monotonic(), self.state
         for client in [*self.clients]:
             for channel, state in client.channels.items():
                 if V5.ORDERS.match(channel):
                     yield ("EXPIRE", channel, 10) if state == "confirmed" else ("DEL", channel)
             for channel, book in [*client.books.items()]:
-                row = self.books.get(channel)
                 try:
-                    best = [*book.top(1)]
-                    if row and best == [[level[:2] for level in row[side][:1]] for side in ("bids", "asks")]:
+                    best, row = [*book.top(1)], self.books.get(channel)
+                    sides = (row["bids"], row["asks"]) if row else ()
+                    if best == [[level[:2] for level in side[:1]] for side in sides]:
                         yield "SET", channel, to_json(row), "EX", 10  # or its row is on the way
                 except BookOutOfSync as error:
                     yield "DEL", channel
                     if self.state["status"] not in (DISCONNECTED, EXIT):
-                        why = f"{channel}: {error}"
-                        self.shown = {"received": wall_clock(), "status": GAP, "detail": why}
+                        shown = {"received": wall_clock(), "status": GAP, "detail": f"{channel}: {error}"}
+        yield "SET", "@status", to_json(shown), "EX", 10
 
     def flush(self) -> None:
         """Give Redis the batch, applied once and whole, and our status; take commands."""
         if not self.mark or self.redis.get(f"{self.prefix}@batch") != self.mark:
             self.mark, pipeline = os.urandom(8).hex(), self.redis.pipeline()
-            known = [*self._known_now()] if monotonic() - self.looked > 1.0 else []
-            known += ("SET", "@batch", self.mark), ("SET", "@status", to_json(self.shown), "EX", 10)
-            known += ("LRANGE", "@commands", 0, -1), ("DEL", "@commands")
-            for op, name, *words in self.batch + known:
+            batch = [*self.batch]
+            if monotonic() - self.looked > 1.0:
+                batch += self._known_now()
+            batch += ("SET", "@batch", self.mark), ("LRANGE", "@commands", 0, -1), ("DEL", "@commands")
+            for op, name, *words in batch:
                 pipeline.execute_command(op, f"{self.prefix}{name}", *words)
             # It raises if nothing was applied, because Redis is full, say.
             *results, requests, _ = pipeline.execute(raise_on_error=False)
-            for (_, key, *_), result in zip(self.batch, results):
+            for (_, key, *_), result in zip(batch, results):
                 if isinstance(result, Exception):  # the key is of another type
                     if not self.refused:
                         okex_log.warning("--redis: lost such rows. Said once: %s: %s", key, result)
@@ -4124,8 +4117,9 @@ class RedisSink(Sink):
 
     def close(self) -> None:
         with suppress(Exception):  # it expires anyway
-            gone = ["@status", *self.books, *filter(V5.ORDERS.match, self.appended)]
-            self.redis.delete(*(f"{self.prefix}{key}" for key in gone))
+            self.looked = -inf
+            self.flush()  # no book is ready any more
+            self.redis.delete(f"{self.prefix}@status")
         self.redis.close()
 
 
@@ -4191,9 +4185,9 @@ class RedisFeed:
         """Rows from now on, or after this `id`, "0" for all. LookupError for rows trimmed away."""
         history = f"{self.prefix}@history/{channel}"
         found = self.redis.xrevrange(history, after or "+", after or "-", count=1)
-        if not found and after and after != "0":
+        if after and after != "0" and not found:
             raise LookupError(f"{after} was trimmed away: use a larger --history")
-        last, values = found[0] if found else ("0", {"n": 0})
+        [(last, values)] = found or [("0", {"n": 0})]
         return self._follow(history, last, int(values["n"]))
 
     def _follow(self, history: str, last: str, number: int) -> Iterator[RedisRow]:
@@ -4201,10 +4195,10 @@ class RedisFeed:
         while True:
             for _, entries in self.redis.xread({history: last}, count=1000, block=2000):
                 for last, values in entries:
-                    before, number = number, int(values["n"])
-                    if 0 < before < number - 1:
-                        missed = number - before - 1
+                    missed = int(values["n"]) - number - 1
+                    if number and missed > 0:
                         raise LookupError(f"{missed} rows were trimmed away: use a larger --history")
+                    number += missed + 1
                     yield RedisRow(last, values["row"])
 
     def subscribe(self, channel: str) -> str:
@@ -4261,7 +4255,7 @@ class Writer:
         self.queue = SimpleQueue[Any]()  # arguments for _insist
         self.put_rows = self.written = self.waits = 0  # written, or refused; the queue was full
         self.failing = self.given_up = False  # nobody waits for it any longer
-        self.had = dict[str, set[int]]()  # by channel: numbers that other sinks lack
+        self.had: Options = {}  # by channel: numbers that other sinks lack
         self.ending = threading.Event()
         self.thread = daemon_thread(option, self._run)
         self.thread.start()
@@ -4282,22 +4276,21 @@ class Writer:
             self.waits += 1
             while self.queue.qsize() >= MAX_QUEUE and not self.ending.wait(0.01):
                 pass
-        if had := self.had.get(channel):
-            number = "tradeId" if "trades" in channel else "ts"
-            content = [row for row in content if "restored" not in row or int(row[number]) not in had]
-            if not content:
-                return
-        if channel:
+        if not channel:
+            self.queue.put((0, self.sink.status, received, *content))
+            return
+        had = self.had.get(channel)
+        if had and "restored" in content[0]:
+            content = [row for row in content if int(row.get("tradeId") or row["ts"]) not in had]
+        if content:
             self.put_rows += len(content)
             self.queue.put((len(content), self.sink.write, received, channel, content))
-        else:
-            self.queue.put((0, self.sink.status, received, *content))
 
     def _run(self) -> None:
         while self.queue.qsize() or not self.ending.is_set():
             batch = list[Any]()
             with suppress(Empty):
-                batch.append(self.queue.get(timeout=1.0))
+                batch.append(self.queue.get(timeout=0.25))
                 if self.queue.qsize() < 1000:
                     self.ending.wait(self.sink.linger)  # for more
                 while len(batch) < 1000:
@@ -4306,14 +4299,17 @@ class Writer:
                 self._insist(*message)
             self._insist(0, self.sink.flush)
             self.written += sum(rows for rows, *_ in batch)
+            if self.failing:
+                self.failing = False
+                okex_log.warning("--%s works again.", self.option)
         self._insist(0, self.sink.close)
 
-    def _insist(self, rows: int, call: Callable[..., None], *message: Any) -> None:
+    def _insist(self, rows: int, call: Any, *message: Any) -> None:
         """Call until it succeeds. An error that would come again costs the message."""
         while True:
             try:
                 call(*message)
-                break
+                return
             except Exception as error:
                 odd = isinstance(error, (*ODD_ROW, AssertionError, NameError, RuntimeError))
                 if message and odd and not isinstance(error, OSError):  # some are both
@@ -4322,28 +4318,20 @@ class Writer:
                     self.sink.refused += rows
                     return
                 if not self.failing:
-                    why = printable_text(str(error) or repr(error))
+                    self.failing, why = True, printable_text(str(error) or repr(error))
                     okex_log.warning("--%s: trying again, while rows wait: %s", self.option, why)
-                self.failing = True
                 pause(0.5)
-        if self.failing:
-            okex_log.warning("--%s works again.", self.option)
-        self.failing = False
-
-    def end(self) -> None:
-        self.ending.set()
-        self.queue.put((0, self.sink.flush))  # it may be waiting for a row
 
     def drained(self, began: float) -> bool:
         """Wait 30 s from `began` (monotonic), 3 s if it fails, or say what is lost. Whether nothing is."""
-        told = began
+        told = 2.0
         while self.thread.is_alive():
-            if self.given_up or monotonic() > began + (3.0 if self.failing else 30.0):
-                rows = plural(self.waiting, "rows")
+            took, rows = monotonic() - began, plural(self.waiting, "rows")
+            if self.given_up or took > (3.0 if self.failing else 30.0):
                 okex_log.error("--%s: %s could not be written: lost.", self.option, rows)
                 return False
-            if monotonic() > told + 2.0:
-                told, rows = monotonic(), plural(self.waiting, "more rows")
+            if took > told:
+                told = took + 2.0
                 okex_log.warning("--%s: writing %s, for 30 s at most. Ctrl-C again gives up.", self.option, rows)
             self.thread.join(0.05)
         return True
@@ -4354,31 +4342,29 @@ def common_rows(series: TradeSeries, writers: Iterable[Writer], seconds: float) 
 
     What one of them lacks is a hole, and fetched; the others leave it out when it comes.
     """
-    kept = defaultdict[Writer, dict[int, tuple[range, Any]]](dict)  # by number, as they came
-    wholes = dict[Writer, set[int]]()  # a history comes whole: each sink takes what it lacks
+    starts: Rows = []  # where each sink begins, and all numbers that it had
+    rows: Rows = []  # of the sink that begins first, with their numbers
     for writer in writers:
-        live, whole = False, set[int]()
+        had = writer.had[series.channel] = set[int]()
+        found: Rows = []
         for row in writer.sink.recall(series.channel, seconds):
             with suppress(*ODD_ROW):
                 first, last, final = series.span(row)
-                live = live or "restored" not in row
-                numbers = range(first, last + 1, series.step)
-                if final:
-                    whole.update(numbers)
-                if live and final:
-                    kept[writer] |= dict.fromkeys(numbers, (numbers, row))
-        wholes[writer] = whole
-    longest = min(kept.values(), key=lambda had: next(iter(had)), default={})
-    lacked = {n for had in kept.values() for n in longest if n not in had and n > next(iter(had))}
-    rows = {numbers: row for numbers, row in longest.values() if lacked.isdisjoint(numbers)}
-    for writer, had in kept.items():
-        writer.had[series.channel] = had.keys() - {n for numbers in rows for n in numbers}
-        end = max(had) if series.step == 1 else moment_text(max(had))
-        line = f"--{writer.option} goes on: it ends with {series.channel} {end}."
-        CHORUS.log(line, f"{writer.option} goes on", logging.INFO)
-    for writer, whole in wholes.items() if series.history else ():
-        writer.had[series.channel] = whole
-    return [*rows.values()]
+                numbers = range(first, last + 1, series.step) if final else ()
+                had.update(numbers)
+                if numbers and (found or "restored" not in row):
+                    found.append((numbers, row))
+        if found:
+            starts.append((found[0][0][0], had))
+            rows = min(rows or found, found, key=lambda rows: rows[0][0][0])
+            end = max(had) if series.step == 1 else moment_text(max(had))
+            line = f"--{writer.option} goes on: it ends with {series.channel} {end}."
+            CHORUS.log(line, writer.option, logging.INFO)
+    for start, had in starts:
+        rows = [item for item in rows if all(n <= start or n in had for n in item[0])]
+    for _, had in starts if not series.history else ():  # which comes whole: each sink takes what it lacks
+        had.difference_update(*(numbers for numbers, _ in rows))
+    return [row for _, row in rows]
 
 
 class Recorder:
@@ -4396,18 +4382,16 @@ class Recorder:
         for option, target in sinks.items():
             if isinstance(target, str | os.PathLike):
                 opened[option] = SINKS[option](os.fspath(target), clients=self.clients, **options)
-        self.writers += [Writer(option, sink) for option, sink in opened.items()]
+        self.writers += map(Writer, opened, opened.values())  # not before all are open
 
-    def recall(self, channels: Iterable[str], fill: float, since: str | float) -> None:
+    def recall(self, channels: Container[str]) -> None:
         """Tell the clients what earlier runs kept: they go on there."""
-        for channel in channels:
-            if kind := series_of(channel):
-                series = kind(channel)
-                series.history = history_of(channel, since)
-                seconds = max(fill, series.reach_back())
-                rows = common_rows(series, self.writers, seconds)
-                for client in self.clients:  # who has it reads them
-                    client.recall(channel, rows)
+        with self.lock:  # meanwhile nothing is stored
+            for client in self.clients:
+                for entry in client._subscriptions:
+                    if isinstance(entry.keeper, TradeSeries) and entry.channel in channels:
+                        seconds = max(client._filler.fill, entry.keeper.reach_back())
+                        client.recall(entry.channel, common_rows(entry.keeper, self.writers, seconds))
 
     def record(self, received: float, channel: str, content: Any) -> None:
         with self.lock:
@@ -4426,10 +4410,8 @@ class Recorder:
 
     def end(self, began: float) -> bool:
         """Have all written that is queued. Whether nothing is lost."""
-        if self.lock.acquire(timeout=0.1):  # a message under way is still queued
-            self.lock.release()
         for writer in self.writers:
-            writer.end()
+            writer.ending.set()
         lost = [writer for writer in self.writers if not writer.drained(began)]
         return not lost
 
@@ -5054,7 +5036,7 @@ class Run:
         if args.final and all(client.dialect.retired for client in self.clients):
             raise ValueError("--final has no effect: v1 and v3 do not say that a candle is final")
         self.recorder.open(targets, name=args.name, history=args.history, command=self.command)
-        self.recorder.recall(args.channels, args.fill, args.since)
+        self.recorder.recall(args.channels)
         self.recording = bool(self.writers) and sys.stderr.isatty()
 
     def replay(self, targets: dict[str, str]) -> None:
@@ -5155,7 +5137,7 @@ class Run:
 
     def found(self, channels: list[str]) -> None:
         self.subscribe(channels)
-        self.recorder.recall(channels, self.args.fill, self.args.since)
+        self.recorder.recall(channels)
 
     def channels(self) -> dict[str, str]:
         return {name: state for client in self.clients for name, state in client.channels.items()}

@@ -282,8 +282,12 @@ def test_files_of_json_lines_tell_what_an_earlier_run_kept(tmp_path):
     sink.flush()
     with path.open("a") as file:  # torn lines, notes, and a whole row
         file.write(OURS[:9] + "\n5\n{}\n" + okex_ws.json_line(now, CHANNEL, {"n": -1})[:-1])
-    for seconds, least, most in ((0.0, 100, 4_000), (9_000.0, 4_500, 8_000), (1e9, 15_000, 15_000)):
-        kept = [row["n"] for row in JsonLines(str(path)).recall(CHANNEL, seconds)]
+    cases = [(0.0, 100, 4_000), (9_000.0, 4_500, 8_000), (1e9, 15_000, 15_000)] * 2
+    sink = JsonLines(str(path))
+    with ThreadPoolExecutor() as pool:  # each client asks on its own thread
+        found = [pool.submit(lambda seconds: [*sink.recall(CHANNEL, seconds)], seconds) for seconds, *_ in cases]
+    for rows, (seconds, least, most) in zip(found, cases):
+        kept = [row["n"] for row in rows.result()]
         assert least <= len(kept) - 1 <= most and kept == [*range(kept[0], 30_000, 2), -1], seconds
     assert not [*JsonLines(str(path)).recall("tickers:BTC-USDT", 1e9)]
     assert not [*JsonLines(str(tmp_path / "new.jsonl")).recall(CHANNEL, 1e9)]
@@ -329,7 +333,7 @@ def start(sink, *messages):
 
 def ended(writer, left=30.0):
     """End a writer that has so many seconds left; whether it wrote everything."""
-    writer.end()
+    writer.ending.set()
     return writer.drained(time.monotonic() - 30.0 + left)
 
 
@@ -386,7 +390,7 @@ def test_what_cannot_be_written_in_time_is_said_to_be_waiting(caplog):
     assert time.monotonic() - begin < 20.0
     assert not ended(writers[0], left=1.0)
     assert [writer.waiting for writer in writers] == [3, 3, 3]
-    assert "writing 3 more rows, for" in caplog.text and "Ctrl-C again gives up" in caplog.text
+    assert "writing 3 rows, for" in caplog.text and "Ctrl-C again gives up" in caplog.text
     hanging.may_go_on.set()
 
 
@@ -461,6 +465,17 @@ def test_after_a_reconnect_positions_are_told_anew_and_orders_are_said_to_be_unk
         gaps = [detail for status, detail in client.statuses if status == okex_ws.GAP]
         assert len(gaps) == reconnects and gaps[-1].startswith("orders:instType=ANY, fills: "), gaps
         assert "ask the exchange" in gaps[-1] and not other.saw(okex_ws.GAP)
+
+
+def test_what_a_file_lacks_is_asked_for_once(tmp_path, exchange):
+    path = tmp_path / "rows.jsonl"
+    command = (CHANNEL, "--url", exchange.url, "--jsonl", path)
+    assert finish(*command, "--count", "50")[0] == 0
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:20] + lines[25:]))
+    exchange.rest_delay = 0.5
+    _, _, err = finish(*command, "--seconds", "3")
+    assert err.count(f"{CHANNEL}: missing") == err.count("missing rows restored") == 1, err
 
 
 def test_a_signal_leaves_nothing_unwritten(tmp_path, exchange):
@@ -836,20 +851,22 @@ def test_a_batch_whose_answer_is_lost_is_written_once(sink, feed, monkeypatch):
     monkeypatch.setattr(kind, "execute", execute)
     sink.flush()
     sink.write(1.0, CHANNEL, [numbered(3)])
-    store(sink, candle(60_000, 1, "1"), candle(120_000, 2, "1"), channel="candle1m:X")
+    store(sink, candle(120_000, 2, "1"), channel="candle1m:X")
     assert [row["tradeId"] for row in feed.get(CHANNEL, 9)] == [row["tradeId"] for row in read()] == ["1", "2", "3"]
     assert closes(feed.get("candle1m:X", 9)) == ["1", "2"]
 
 
-def test_the_history_of_candles_holds_those_that_are_final_once_over_restarts_too(make_sink, feed):
+def test_the_history_of_candles_holds_those_that_are_final(make_sink, feed):
+    """Each comes once: the client sees to that, over restarts, too, since it is told what is kept."""
     read, sink = published(feed, "candle1m:BTC-USDT"), make_sink()
-    for batch in ([(60, 2), (60, 3)], [(60, 4)], [(60, 5, "1"), (120, 6)], [(60, 99, "1"), (120, 7)]):
+    for batch in ([(60, 2), (60, 3)], [(60, 4)], [(60, 5, "1"), (120, 6)], [(120, 7)]):
         store(sink, *(candle(*values) for values in batch), channel="candle1m:BTC-USDT")
     assert closes(feed.get("candle1m:BTC-USDT", 9)) == closes(read()) == ["5"]
     assert feed.get("candle1m:BTC-USDT")["c"] == "7"
-    for batch in ([(60, 5, "1"), (120, 8), (120, 9, "1")], [(120, 9, "1"), (180, 1, "1")], [(180, 1, "1")]):
+    for batch in ([(120, 8), (120, 9, "1")], [(180, 1, "1")], [(240, 2)]):
         store(make_sink(), *(candle(*values) for values in batch), channel="candle1m:BTC-USDT")
     assert closes(feed.get("candle1m:BTC-USDT", 9)) == ["5", *closes(read())] == ["5", "9", "1"]
+    assert closes(make_sink().recall("candle1m:BTC-USDT", 3600.0)) == ["5", "9", "1"]
     for rows in ([candle(60, 1)], [candle(120, 2)], [candle(60, 3, "1"), candle(120, 4, "1")]):  # it ends late
         store(sink, *rows, channel="candle1m:X")
     assert closes(feed.get("candle1m:X", 9)) == ["3", "4"]
@@ -865,7 +882,8 @@ def test_the_status_is_there_while_the_program_lives(make_sink, redis_server, fe
     assert feed.status()["status"] == "CONNECTED"  # no book is known here that is not ready
     assert [event["status"] for event in read()] == ["DISCONNECTED", "CONNECTED", "GAP"]
     feed.redis.expire("okex/test/@status", 1)
-    sink.flush()  # as is done at least once a second
+    sink.looked -= 1.0  # as a second later
+    sink.flush()
     assert 5 < feed.redis.ttl("okex/test/@status") <= 10
     make_sink("other").flush()
     assert not caplog.records and make_sink() and "Another okex_ws writes under okex/test/" in caplog.text
