@@ -48,6 +48,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing as closed_after
 from contextlib import contextmanager, suppress
 from datetime import datetime as date_and_time
+from datetime import timedelta
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from io import FileIO
@@ -4608,120 +4609,78 @@ class Recorder:
 
 
 # ---------------------------------------------------------------------------------------------------------------
-# Board: what the clients keep, as a picture; the picture as lines; the terminal that they are drawn on.
+# Board: what the clients keep, as lines; and the terminal that they are drawn on.
 
 BoardLine = list[tuple[str, str]]  # pieces, and which of ROW_COLOURS each has, if any
+Cells = Sequence[Sequence[str]]
 
 
 class BoardQuote(NamedTuple):
-    """An instrument, a row of the board's table; "" is what is not known."""
+    """An instrument, a row of the board's table."""
 
     name: str
-    last: str  # the price, behind an arrow that says where it went
-    change: str = ""
-    bid: str = ""
-    ask: str = ""
-    spread: str = ""
+    cells: list[str]  # last price behind an arrow, change, bid, ask, spread, volume
     history: Sequence[float] = ()  # prices, five seconds apart
     age: str = ""  # of a price that is old
-    volume: str = ""  # of 24 hours
-
-
-class BoardPicture(NamedTuple):
-    status: tuple[str, str]  # the first line, and its colour
-    quotes: Sequence[BoardQuote]
-    others: Sequence[str]  # the last rows of channels that have no price
-    book: str  # the heading of the order book; "" if there is none
-    bids: Sequence[Sequence[str]]  # none of a book that is not in sync
-    asks: Sequence[Sequence[str]]
-    tape: str  # the heading of the trades; "" if there are none
-    trades: Sequence[Sequence[str]]  # time, price, size, side; the latest first
-    log: Sequence[str]
-    sinks: Sequence[str]
-
-
-def draw_board(picture: BoardPicture, width: int, height: int, colours: bool) -> list[str]:
-    """The board as `height` lines of at most `width` characters."""
-    rule = [board_rule("log, q leaves", width)] if height >= 18 else []
-    bottom = height - len(rule) - len(picture.sinks)
-    free = bottom - 1 - min(len(picture.log), max(1, height // 7))
-    most = max(2, free - max(5, free // 3)) if picture.book or picture.tape else free
-    lines = [[picture.status], *table_lines(picture, width, most)]
-    lines += market_lines(picture, width, free + 1 - len(lines))
-    log = picture.log[-max(1, bottom - len(lines)) :]
-    lines += [[]] * (bottom - len(lines) - len(log))
-    for texts, colour in ((rule, "dim"), (log, ""), (picture.sinks, "dim")):
-        lines += [[(text, colour)] for text in texts]
-    drawn = []
-    for pieces in lines[:height]:
-        line, left = "", width
-        for text, colour in pieces:
-            text = printable_text(text, left)[:left]
-            left -= len(text)
-            line += coloured(text, colour, colours)
-        drawn.append(line)
-    return drawn
 
 
 def board_rule(title: str, width: int) -> str:
     return f"── {title} ".ljust(width, "─")
 
 
-def right_aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def right_aligned(rows: Cells) -> list[str]:
     """A text for each row of cells: columns are as wide as their widest cell."""
     wide = [max(map(len, column)) for column in zip(*rows)]
     return [" ".join(map(str.rjust, row, wide)) for row in rows]
 
 
-def table_lines(picture: BoardPicture, width: int, most: int) -> list[BoardLine]:
+def table_lines(quotes: list[BoardQuote], others: list[str], width: int, most: int) -> list[BoardLine]:
     """The instruments, below the names of the columns, and the last rows of other channels."""
-    heading = BoardQuote("instrument", "last", "24 h", "bid", "ask", "spread", (), " ", "volume")
-    quotes = [heading, *picture.quotes] if picture.quotes else []
-    hidden = len(quotes) + len(picture.others) - most
-    quotes = quotes[:most]
-    names = min(max(len(row.name) for row in [heading, *quotes]), width // 3)
-    lasts = max(len(row.last) for row in [heading, *quotes])
-    others = right_aligned([row[2:6] for row in quotes])
-    volumes = right_aligned([row[2:6] + row[8:] for row in quotes])
-    room = width - names - lasts - 3  # for the rest and a sparkline
-    if any(row.volume for row in picture.quotes) and room - len(volumes[0]) >= 12:
-        others = volumes
-    room -= sum(map(len, others[:1]))
-    span = 5 * min(room, max((len(row.history) for row in quotes), default=0)) - 5
-    if span > 0:
-        age = f"past {span} s" if span < 120 else f"past {span // 60} min"
-        quotes[0] = heading._replace(age=age)
-    lines: list[BoardLine] = []
-    for row, rest in zip(quotes, others):
-        dim = "dim" if row.age else ""
-        last = (f"{row.last:>{lasts}} ", dim or row.last[:1])
-        prices = row.history[-max(1, room) :]
+    heading = BoardQuote("instrument", ["last", "24 h", "bid", "ask", "spread", "volume"])
+    rows = [heading, *quotes][:most]
+    names = min(max(len(row.name) for row in rows), width // 3)
+    lasts = max(len(row.cells[0]) for row in rows)
+    for columns in (6, 5):  # a volume leaves room for a sparkline
+        texts = right_aligned([row.cells[:columns] for row in rows])
+        room = max(1, width - names - len(texts[0]) - 2)
+        if room >= 12:
+            break
+    span = 5 * min(room, max(len(row.history) for row in rows)) - 5
+    past = f"past {span} s" if span < 120 else f"past {span // 60} min"
+    rows[0] = heading._replace(age=past if span > 0 else " ")
+    lines = []
+    for row, text in zip(rows if quotes else [], texts):
+        dim, prices = "dim" if row.age else "", row.history[-room:]
         low = min(prices, default=0.0)
         step = (max(prices, default=0.0) - low) / 7 or 1.0
         spark = "".join("▁▂▃▄▅▆▇█"[round((price - low) / step)] for price in prices)
-        lines.append([(f"{row.name:<{names}} ", dim), last, (f"{rest} {row.age or spark}", dim)])
-    lines += [[(other, "")] for other in picture.others]
+        last = (text[:lasts], dim or text.strip()[:1])
+        lines.append([(f"{row.name:<{names}} ", dim), last, (f"{text[lasts:]} {row.age or spark}", dim)])
+    lines += [[(other, "")] for other in others]
+    hidden = bool(quotes) + len(quotes) + len(others) - most
     if hidden > 0:
         lines[most - 1 :] = [[(f"and {hidden + 1} more, for which there is no room", "dim")]]
     return lines
 
 
-def market_lines(picture: BoardPicture, width: int, height: int) -> list[BoardLine]:
+def market_lines(book: tuple[str, Cells, Cells], tape: tuple[str, Cells], width: int, height: int) -> list[BoardLine]:
     """The order book as a ladder, with the best in its middle, and beside it the latest trades."""
-    left = (width // 2 if picture.tape else width + 2) if picture.book else 0
-    inner, most = max(0, left - 2), max(0, height - 2) // 2
-    asks, bids = picture.asks[:most], picture.bids[:most]
-    levels = [*asks[::-1], [book_best(bids, asks)[-1], "spread"], *bids]
-    colours = [*["ask"] * len(asks), "dim", *["bid"] * len(bids)]
-    largest = max(price_number(size) for _, size in levels) or 1.0
-    ladder = [(board_rule(picture.book, inner), "dim" if asks or bids else "alarm")]
-    for (_, size), colour, text in zip(levels, colours, right_aligned(levels)):
-        bar = "█" * ceil(price_number(size) / largest * (inner - len(text) - 1))
+    (title, bids, asks), (heading, trades) = book, tape
+    most, each = max(0, height - 2) // 2, (width - 2) // 2 if title and heading else width
+    bids, asks = bids[:most], asks[:most]
+    levels = [(price, size, "ask") for price, size in asks[::-1]]
+    levels += [(book_best(bids, asks)[-1], "spread", "dim")]
+    levels += [(price, size, "bid") for price, size in bids]
+    largest = max(price_number(size) for _, size, _ in levels) or 1.0
+    ladder = [(board_rule(title, each), "dim" if bids or asks else "alarm")]
+    for (_, size, colour), text in zip(levels, right_aligned([level[:2] for level in levels])):
+        bar = "█" * ceil(price_number(size) / largest * (each - len(text) - 1))
         ladder.append((f"{text} {bar}", colour))
-    tape = [(board_rule(picture.tape, width - left), "dim")] if picture.tape else []
-    tape += zip(right_aligned(picture.trades), [trade[3] for trade in picture.trades])
-    pairs = [*zip_longest(ladder, tape, fillvalue=("", ""))][: max(0, height)]
-    return [[(f"{text[:inner]:<{left}}", colour), trade] for (text, colour), trade in pairs]
+    rows = [(board_rule(heading, each), "dim")]
+    rows += zip(right_aligned(trades), [trade[3] for trade in trades])
+    panels = [panel for panel, shown in ((ladder, title), (rows, heading)) if shown]
+    lines = [*zip_longest(*panels, fillvalue=("", ""))][: max(0, height)]
+    return [[(f"{text[:each]:<{each + 2}}", colour) for text, colour in line] for line in lines]
 
 
 def short_number(text: str) -> str:
@@ -4740,14 +4699,14 @@ def price_number(text: str) -> float:
 
 def quoted_value(channel: str) -> str:
     """Which value of a channel's rows is a price: last, price, close, mark, index, or ""."""
-    names = [name for _, name, _ in line_format(channel).parts] or [""]
+    names = [name for _, name, _ in line_format(channel).parts]
     if names == ["price", "size", "side"]:  # of trades, not of orders
         return "price"
-    return {"last": "last", "open": "close", "mark": "mark", "index": "index"}.get(names[0], "")
+    return next((what for what in ("last", "close", "mark", "index") if what in names), "")
 
 
 class Board:
-    """What the board shows beyond what the clients keep: last rows, trades, earlier prices.
+    """What the clients keep, and beyond it last rows, trades and earlier prices, on a terminal.
 
     Reading threads call `note`, which does little; the one that draws, all else.
     """
@@ -4755,85 +4714,84 @@ class Board:
     def __init__(self, clients: Sequence[OkexWS], writers: Sequence[Writer], log: Iterable[str]):
         self.clients, self.writers, self.log = clients, writers, log  # which may grow
         self.began = monotonic()
-        self.latest: dict[str, tuple[float, Any]] = {}  # by channel: when a row came, and that
+        self.latest: dict[str, tuple[float, Row]] = {}  # by channel: when a row came, and that
         self.tape_channel = ""
         self.tape = deque[Any](maxlen=100)
-        self.drawn = 0  # pictures
-        self.histories: dict[str, deque[float]] = {}  # by instrument: prices, 25 pictures apart
+        self.drawn = 0  # times
+        self.histories: dict[str, deque[float]] = {}  # by instrument: prices, 25 drawings apart
         self.counted = deque[tuple[float, int]](maxlen=10)  # seconds, messages until then
 
     def note(self, channel: str, rows: Rows, received: float = 0.0) -> None:
-        if rows[-1].__class__ is dict and "restored" in rows[-1]:  # so are all of them, and old
+        row = rows[-1]
+        if row.__class__ is not dict or "restored" in row:  # so are all of them, and old
             return
-        self.latest[channel] = wall_clock(), rows[-1]
+        self.latest[channel] = wall_clock(), row
         if channel == self.tape_channel:
             self.tape.extend(rows)
 
     def show(self, over: threading.Event) -> bool:
         """Draw on the terminal five times a second, and leave it as it was. Whether q ended that."""
-        shown, width, left = list[str](), 0, False
+        shown, before, keys, left = set[str](), None, None, False
         try:
-            with keyboard() as pressed:
-                write_out(sys.stdout, "\033[?1049h\033[?25l\033[?7l")  # another screen, no cursor or wrapping
-                while not over.wait(0.2) and not left:
-                    columns, rows = os.get_terminal_size(sys.stdout.fileno())
-                    if (columns, rows) != (width, len(shown)):
-                        write_out(sys.stdout, "\033[2J")
-                        shown, width = [""] * rows, columns
-                    lines = draw_board(self.picture(), columns, rows, is_colourful())
-                    changed = [(n, line) for n, line in enumerate(lines, 1) if line != shown[n - 1]]
-                    write_out(sys.stdout, "".join(f"\033[{n};1H\033[2K{line}" for n, line in changed))
-                    shown, left = lines, b"q" in pressed()
+            with suppress(Exception):  # Windows, or stdin is no terminal
+                import termios
+                import tty
+
+                keys = termios.tcgetattr(0)
+                tty.setcbreak(0)
+            write_out(sys.stdout, "\033[?1049h\033[?25l\033[?7l")  # another screen, no cursor or wrapping
+            while not over.wait(0.2) and not left:
+                size = os.get_terminal_size(sys.stdout.fileno())
+                lines = enumerate(self.draw(*size, is_colourful()), 1)
+                drawn = {f"\033[{n};1H\033[2K{line}" for n, line in lines}
+                write_out(sys.stdout, "".join(drawn - shown if size == before else drawn))
+                shown, before = drawn, size
+                left = bool(keys and select([0], [], [], 0)[0]) and b"q" in os.read(0, 99)
         except Exception:
             okex_log.exception("The board failed")
-        with suppress(OSError):  # the terminal is gone
+        with suppress(Exception):  # the terminal is gone
             write_out(sys.stdout, "\033[0m\033[2J\033[?7h\033[?25h\033[?1049l")
+            if keys:
+                termios.tcsetattr(0, termios.TCSANOW, keys)
         return left
 
-    def picture(self) -> BoardPicture:
+    def draw(self, width: int, height: int, colours: bool) -> list[str]:
+        """The board as `height` lines of at most `width` characters."""
         self.drawn += 1
-        channels, books = list[str](), dict[str, OrderBook]()  # copies: other threads change them
-        for client in self.clients:
-            channels += client.channels
-            books |= client.books
-        heading, bids, asks = "", list[list[str]](), list[list[str]]()
-        for channel in [*books][:1]:
-            heading = f"{line_format(channel).name} book, "
-            try:
-                bids, asks = books[channel].top(60)
-                heading += "in sync"
-            except BookOutOfSync as error:
-                heading += f"not in sync: {error}"
-        tapes = (channel for channel in channels if quoted_value(channel) == "price")
-        self.tape_channel = self.tape_channel or next(tapes, "")
-        names = ("time", "price", "size", "side")
-        rows = [named_row(self.tape_channel, row) for row in [*self.tape][::-1]]
-        trades = [[row_value(row, name) for name in names] for row in rows]
-        total = sum(price_number(size) for _, _, size, _ in trades)
-        bought = sum(price_number(size) for _, _, size, side in trades if side == "buy")
-        share = f", {bought / total:.0%} bought" if total else ""
-        tape = f"{line_format(self.tape_channel).name} trades{share}" if self.tape_channel else ""
+        (quotes, others), book, tape = self.table(), self.book(), self.trades()
         host = passwordless(origin_of(self.clients[0].url))  # which the first line shows
         log = [line.replace(f"to {host}", "to ") for line in list(self.log)]
-        table, sinks = self.table(channels, books), [*map(str, self.writers)]
-        return BoardPicture(self.status(), *table, heading, bids, asks, tape, trades, log, sinks)
+        sinks = [(str(writer), "dim") for writer in self.writers]
+        bottom = height - 1 - len(sinks)
+        free = bottom - 1 - min(len(log), max(1, height // 7))
+        most = max(2, free - max(5, free // 3) if book[0] or tape[0] else free)
+        lines = [[self.status()], *table_lines(quotes, others, width, most)]
+        lines += market_lines(book, tape, width, free + 1 - len(lines))
+        log = log[-max(1, bottom - len(lines)) :]
+        lines += [[]] * (bottom - len(lines) - len(log))
+        ends = [(board_rule("log, q leaves", width), "dim"), *((line, "") for line in log), *sinks]
+        drawn = []
+        for pieces in [*lines, *([end] for end in ends)][:height]:
+            line, left = "", width
+            for text, colour in pieces:
+                text = printable_text(text, left)[:left]
+                left -= len(text)
+                line += coloured(text, colour, colours)
+            drawn.append(line)
+        return drawn
 
     def status(self) -> tuple[str, str]:
         """The first line, and its colour: where the clients are connected to, and how well."""
-        first = self.clients[0]
-        replayed, url = first.replayed_at, urlsplit(passwordless(first.url))
-        server = url.netloc if len(first._lines) > 1 else str(url.hostname)
+        first, up = self.clients[0], monotonic() - self.began
+        server, replayed = urlsplit(passwordless(first.url)).netloc, first.replayed_at
         parts = [strftime("replay of %Y-%m-%d %H:%M:%S", localtime(replayed)) if replayed else server]
         connected = replayed or all(one._connected or one._subscriptions.hopeless for one in self.clients)
         parts += [] if connected else ["NOT CONNECTED"]
-        up = monotonic() - self.began
-        minutes, seconds = divmod(int(up), 60)
-        parts.append(f"up {minutes // 60}:{minutes % 60:02d}:{seconds:02d}")
-        reconnects = sum(client.counts["connects"] - 1 for client in self.clients)
-        parts.append(f"reconnects {max(0, reconnects)}")
+        reconnects = sum(max(0, client.counts["connects"] - 1) for client in self.clients)
+        parts += [f"up {timedelta(seconds=int(up))}", f"reconnects {reconnects}"]
         parts += [f"ping {first.latency:.1f} ms"] if first.latency else []
-        rows = [(at, row) for at, row in self.latest.copy().values() if row.__class__ is dict]
-        times = [(at, str(row.get("ts", ""))) for at, row in rows if "o" not in row]  # no candle's
+        latest = self.latest.copy().values()
+        times = [(at, str(row.get("ts"))) for at, row in latest if "o" not in row]  # no candle's
         at, sent = max(times, default=(0.0, ""))
         if sent.isdecimal() and not replayed:  # of v5; by this machine's clock
             parts.append(f"delay {at * 1000 - int(sent):.0f} ms")
@@ -4842,55 +4800,63 @@ class Board:
         rate = (after - before) / max(end - begin, 1.0)  # the first moments are no rate
         return "  ".join([*parts, f"{rate:,.0f} msg/s"]), "bold" if connected else "alarm"
 
-    def table(self, channels: Sequence[str], books: dict[str, OrderBook]) -> tuple[list[BoardQuote], list[str]]:
-        """Quotes of instruments, by the first channel that has a value, and the last rows without a price."""
-        others, known = list[str](), dict[str, Row]()  # the latter by instrument
-        for channel in channels:
-            name, values = line_format(channel).name, dict[str, Any]()
-            when, row = self.latest.get(channel, (0.0, {}))
-            if price := quoted_value(channel):
+    def table(self) -> tuple[list[BoardQuote], list[str]]:
+        """Quotes of instruments, by the first channel that has a value, and other channels' last rows."""
+        others, known = list[str](), defaultdict[str, Row](dict)  # the latter by instrument
+        for client in self.clients:
+            for channel in client.channels:
+                price, book = quoted_value(channel), client.books.get(channel)
+                when, row = self.latest.get(channel, (0.0, {}))
+                if price == "price":
+                    self.tape_channel = self.tape_channel or channel
+                if book:
+                    when, row = 0.0, {}
+                    with suppress(BookOutOfSync, IndexError):  # it has one side
+                        bids, asks = book.top(1)
+                        row = {"bid": bids[0][0], "ask": asks[0][0]}
+                elif not price:
+                    others += [row_lines(channel, row)[0].text.strip()] if when else []
+                    continue
                 row = named_row(channel, row)
-                values = {what: row_value(row, what) for what in ("bid", "ask", "change")}
-                values |= {"last": row_value(row, price), "when": when}
-                values["volume"] = short_number(row_value(row, "24 h volume"))
-            elif channel in books:
-                with suppress(BookOutOfSync, IndexError):  # it has one side
-                    bids, asks = books[channel].top(1)
-                    values = {"bid": bids[0][0], "ask": asks[0][0]}
-            else:
-                others += [row_lines(channel, row)[0].text.strip()] if when else []
-                continue
-            known[name] = {what: value for what, value in values.items() if value} | known.get(name, {})
-        return [self.quote(name, **values) for name, values in known.items()], others
+                row = row | {"last": row_value(row, price)}
+                seen = known[line_format(channel).name]
+                seen["when"] = seen.get("when") or when
+                for what in ("last", "change", "bid", "ask", "24 h volume"):
+                    seen[what] = seen.get(what) or row_value(row, what)
+        return [self.quote(name, *seen.values()) for name, seen in known.items()], others
 
-    def quote(self, name: str, last: str = "", when: float = inf, **more: str) -> BoardQuote:
+    def quote(self, name: str, when: float, last: str, change: str, bid: str, ask: str, volume: str) -> BoardQuote:
         price, age = price_number(last), wall_clock() - when
         history = self.histories.setdefault(name, deque(maxlen=240))
         before = history[-1] if history else price
         if last and (not history or self.drawn % 25 == 0):
             history.append(price)
         arrow = " ▲▼"[(price > before) - (price < before)]
-        more["spread"] = book_best([[more.get("bid")]], [[more.get("ask")]])[-1]
-        more["age"] = f"{age:.0f} s old" if age >= 10 else ""
-        prices = [*history, price] if last else []
-        return BoardQuote(name, f"{arrow} {last}", history=prices, **more)
+        spread = book_best([[bid]], [[ask]])[-1]
+        cells = [f"{arrow} {last}", change, bid, ask, spread, short_number(volume)]
+        old = f"{age:.0f} s old" if when and age >= 10 else ""
+        return BoardQuote(name, cells, [*history, price] if last else [], old)
 
+    def book(self) -> tuple[str, Cells, Cells]:
+        """The first order book: a heading, "" if there is none, and levels if it is in sync."""
+        for channel, book in [item for client in self.clients for item in [*client.books.items()]][:1]:
+            heading = f"{line_format(channel).name} book, "
+            try:
+                return f"{heading}in sync", *book.top(60)
+            except BookOutOfSync as error:
+                return f"{heading}not in sync: {error}", [], []
+        return "", [], []
 
-@contextmanager
-def keyboard() -> Iterator[Callable[[], bytes]]:
-    """What was pressed since the last call, without Enter; nothing where that cannot be had."""
-    before = None
-    with suppress(Exception):  # Windows, or stdin is no terminal
-        import termios
-        import tty
-
-        before = termios.tcgetattr(0)
-        tty.setcbreak(0)
-    try:
-        yield lambda: os.read(0, 99) if before and select([0], [], [], 0)[0] else b""
-    finally:
-        if before:
-            termios.tcsetattr(0, termios.TCSANOW, before)
+    def trades(self) -> tuple[str, Cells]:
+        """A heading, "" if there are none, and the latest first: time, price, size and side."""
+        names = ("time", "price", "size", "side")
+        rows = [named_row(self.tape_channel, row) for row in [*self.tape][::-1]]
+        trades = [[row_value(row, name) for name in names] for row in rows]
+        total = sum(price_number(size) for _, _, size, _ in trades)
+        bought = sum(price_number(size) for _, _, size, side in trades if side == "buy")
+        share = f", {bought / total:.0%} bought" if total else ""
+        heading = f"{line_format(self.tape_channel).name} trades{share}"
+        return heading if self.tape_channel else "", trades
 
 
 def write_out(stream: Any, text: str) -> None:
