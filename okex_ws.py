@@ -5029,6 +5029,7 @@ def length_of_time(text: str) -> float:
 def parse_arguments(argv: Sequence[str] | None) -> Any:
     """The options of HELP and SINKS, and the channels. Wrong ones exit with status 2."""
     from argparse import ArgumentParser
+    from difflib import get_close_matches
     from shlex import split as shell_words
 
     sinks = {f"{option} TARGET": sink.__doc__ or "-" for option, sink in SINKS.items()}
@@ -5049,19 +5050,17 @@ def parse_arguments(argv: Sequence[str] | None) -> Any:
         region="global", speed=1, fill=3600.0, since=0.0, name="default", history=1000, credentials=None
     )
     args, unknown = parser.parse_known_intermixed_args(argv)  # channels may stand between options
+    others = {"--json": ["--jsonl -", "--jsonl FILE"], "--csv": ["--sqlite FILE", "--jsonl FILE"], "eu": ["eea"]}
     if unknown:
-        from difflib import get_close_matches
-
         word = unknown[0].partition("=")[0]
         alike = get_close_matches(word, [*options, "--help", "--version"], 1, 0.7)
-        others = {"--json": ["--jsonl - or --jsonl FILE"], "--csv": ["--sqlite FILE or --jsonl FILE"]}
-        meant = "".join(f". Did you mean {each}?" for each in others.get(word, alike))
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
+        problem = f"unrecognized arguments: {' '.join(unknown)}"
+        parser.error(str(Misnomer(problem, others.get(word, alike))))
     if args.region not in REGIONS:
-        meant = {"eu": "eea"}.get(args.region, " or ".join(REGIONS))
-        parser.error(f"--region: invalid choice: {args.region!r}. Did you mean {meant}?")
+        problem = f"--region: invalid choice: {args.region!r}"
+        parser.error(str(Misnomer(problem, others.get(args.region, [*REGIONS]))))
     if (channels := joined_channels(args.channels)) != args.channels:
-        parser.error(f"a channel is one word. Did you mean {' '.join(channels)}?")
+        parser.error(str(Misnomer("a channel is one word", [" ".join(channels)])))
     usual = ["trades:BTC-USDT"]
     if args.board:
         if args.jsonl == "-" or not sys.stdout.isatty():
@@ -5122,16 +5121,20 @@ class Console(logging.Handler):
         self.muted = False  # while the board is there
         self.kept = deque[str](maxlen=200)  # for the board, without routine
         self.lines = LogQueue[str]()  # to be written
-        self.writing = inf  # monotonic: when the write under way began
         daemon_thread("console", self._run).start()
 
     def emit(self, record: logging.LogRecord) -> None:
         line = self.format(record)
-        routine = re.match(r"\S+ (sent|received|subscribed)\.", record.getMessage())
-        if record.levelno > logging.INFO or not routine:
+        if not re.match(r"\S+ \S+ (sent|received|subscribed)\.", line):
             self.kept.append(line)
         if not self.muted:
             self.lines.put(line)
+
+    def _run(self) -> None:
+        while True:
+            with suppress(AttributeError, OSError, ValueError):  # stderr is closed
+                write_out(sys.stderr, f"{self.lines.get()}\n")
+            self.lines.task_done()
 
     def unmute(self) -> None:
         """The board is gone: leave the end of its log there."""
@@ -5139,19 +5142,10 @@ class Console(logging.Handler):
             self.lines.put(line)
         self.muted = False
 
-    def _run(self) -> None:
-        while True:
-            line = self.lines.get()
-            self.writing = monotonic()
-            with suppress(AttributeError, OSError, ValueError):  # stderr is closed
-                write_out(sys.stderr, f"{line}\n")
-            self.writing = inf
-            self.lines.task_done()
-
-    def flush(self) -> None:
-        """Wait 2 s until all is written, but for no write that takes 0.5 s."""
+    def drain(self) -> None:
+        """Wait until all is written, but 2 s at most."""
         end = monotonic() + 2.0
-        while self.lines.unfinished_tasks and monotonic() < min(end, self.writing + 0.5):
+        while self.lines.unfinished_tasks and monotonic() < end:
             pause(0.005)
 
 
@@ -5163,19 +5157,15 @@ class Run:
         self.clients = list[OkexWS]()
         self.recorder = Recorder(self.clients)  # its lock guards rows
         self.writers = self.recorder.writers
-        self.clients_lock = threading.Lock()  # guards clients, running and status
+        self.lock = threading.Lock()  # guards clients, running and status
         self.running = False  # whether clients are started
         self.rows, self.status = 0, 0  # received; with which it exits
         self.reason = ""  # why the last connection ended, or failed
         self.refusals: dict[str, str] = {}  # by channel, in the exchange's words
         self.ending = threading.Event()  # something ended the run
         self.ended = inf  # monotonic: when
-        self.idle = threading.Event()  # cleared while the main thread may be stuck
-        self.idle.set()
-        self.over = threading.Event()  # everything is written and summed up
         self.board = Board(self.clients, self.writers, console.kept)
-        shows = self.show_board if args.board else self.report
-        self.screen = daemon_thread("screen", shows)
+        self.screen = daemon_thread("screen", self.show_board if args.board else self.report)
         targets = {option: vars(args)[option] for option in SINKS if vars(args)[option] is not None}
         self.output: Callable[..., None] | None = self.board.note if args.board else None
         if args.jsonl == "-":
@@ -5186,10 +5176,11 @@ class Run:
             self.output = functools.partial(print_rows, ladder=args.depth)
         if args.replay is None:
             self.subscribe(args.channels)
-            if (args.depth or 1) > 1 and not any(client.books for client in self.clients):
+            books = [likely_dialect(channel).book(channel) for channel in args.channels]
+            if (args.depth or 1) > 1 and not any(books):
                 raise ValueError("--depth has no effect without an order book")
         else:
-            self.replay(targets)
+            self.replay(args.replay, targets)
         if args.since and not any(history_of(channel, args.since) for channel in args.channels):
             raise ValueError("--since has no effect without trades or candles of v5")
         if args.final and all(client.dialect.retired for client in self.clients):
@@ -5198,38 +5189,48 @@ class Run:
         self.recorder.recall(args.channels, args.fill, args.since)
         self.recording = bool(self.writers) and sys.stderr.isatty()
 
-    def replay(self, targets: dict[str, str]) -> None:
+    def replay(self, path: str, targets: dict[str, str]) -> None:
         """Make the one client of a replay, which takes channels of all endpoints, without keys."""
-        path = self.args.replay
         next(recorded_rows(path), None)  # ValueError if it is no recording
         for option, target in targets.items():
             if os.path.exists(target) and os.path.samefile(target, path):
                 raise ValueError(f"--{option} would write into what is replayed")
-        client = OkexWS([], self.handle, depth=self.args.depth)
-        client._finder.patterns = self.args.channels  # a name is a pattern that stands for itself
-        run = functools.partial(client.replay, path, self.args.speed)
-        vars(client).update(on_status=functools.partial(self.on_status, client), run=run)
+        self.add(OkexWS([], self.handle, depth=self.args.depth))
+        self.clients[0]._finder.patterns = self.args.channels  # a name stands for itself
+
+    def add(self, client: OkexWS) -> None:
+        """Have one more client, which tells this run what it hears."""
+        hears = functools.partial(self.on_status, client)
+        vars(client).update(on_status=hears, on_refused=self.on_refused, found=self.found)
+        client.since, client.ways = self.args.since, ("--proxy URL.", "--region eea.", "--offline.")
         self.clients.append(client)
+        if len(self.clients) > 1 or self.output in (None, self.board.note):
+            for each in self.clients:
+                each.ping_level = logging.DEBUG
+        if self.running:
+            client.start()
 
     def run(self) -> int:
         """Receive until something ends that. Returns the exit status."""
+        finisher = daemon_thread("end", self.finish)
         with self.signals_watched():
-            if self.args.seconds:
-                timer = threading.Timer(self.args.seconds, self.end, [0])
-                timer.daemon = True
-                timer.start()
+            finisher.start()
             if self.args.board or self.recording:
                 self.screen.start()
-            with self.clients_lock:
+            with self.lock:
                 first, *others = self.clients
                 self.running = True
             for client in others:
                 client.start()
             with suppress(BaseException):  # it is logged
-                first.run()
-                self.end(0)  # a recording has an end
-            self.idle.set()
-            self.over.wait()
+                if self.args.replay is None:
+                    first.run()
+                else:
+                    first.replay(self.args.replay, self.args.speed)
+                    self.end(0)
+            if self.args.replay is not None:
+                self.end(1)
+            finisher.join()
         return self.status
 
     @contextmanager
@@ -5243,7 +5244,6 @@ class Run:
         if threading.current_thread() is not threading.main_thread():  # which has the signals
             yield
             return
-        self.idle.clear()
         watched = {signal.SIGINT, signal.SIGTERM}
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # no nohup
             watched.add(signal.SIGHUP)  # the window is closed
@@ -5269,33 +5269,25 @@ class Run:
 
     def subscribe(self, channels: Iterable[str]) -> None:
         """Give each channel to a client of its endpoint. ValueError for what cannot be."""
-        if self.args.replay is not None:
+        args = self.args
+        if args.replay is not None:
             raise ValueError("this is a replay: its channels were chosen at the start")
         names = "url credentials region simulated proxy depth ping_every fill final".split()
-        options = {name: getattr(self.args, name) for name in names}
+        options = {name: vars(args)[name] for name in names}
         for channel in channels:
             if wrong := misnomer(channel):
                 raise ValueError(str(wrong))
             dialect = dialect_of(channel)
-            if dialect.retired and not self.args.url:
+            if dialect.retired and not args.url:
                 gone = f"{channel}: OKX gave up {dialect.name} in {dialect.retired}"
                 raise ValueError(f"{gone}. Today: {todays_channel(channel)}")
-            if self.args.redis and not self.args.depth and dialect.book(channel) == "changes":
+            if args.redis and not args.depth and dialect.book(channel) == "changes":
                 raise ValueError(f"{channel}: its latest row would be a change, no book: say --depth 20")
-            with self.clients_lock:
+            with self.lock:
                 fit = client_with_room(channel, self.clients)
                 if not fit:
-                    client = OkexWS(channel, self.handle, since=history_of(channel, self.args.since), **options)
-                    client.since = self.args.since
-                    client.ways = ("--proxy URL.", "--region eea.", "--offline.")
-                    hears = functools.partial(self.on_status, client)
-                    vars(client).update(on_status=hears, on_refused=self.on_refused, found=self.found)
-                    self.clients.append(client)
-                    if len(self.clients) > 1 or self.output in (None, self.board.note):
-                        for each in self.clients:
-                            each.ping_level = logging.DEBUG
-                    if self.running:
-                        client.start()
+                    since = history_of(channel, args.since)
+                    self.add(OkexWS(channel, self.handle, since=since, **options))
             if fit:
                 fit.subscribe(channel)
 
@@ -5359,47 +5351,14 @@ class Run:
                 if failed:
                     okex_log.error("Cannot write to stdout: %s.", error)
                 self.end(int(failed))
-            finally:
-                if self.rows == self.args.count:
-                    self.end(0)
+            if self.rows == self.args.count:
+                self.end(0)
 
     def show_board(self) -> None:
-        if self.board.show(self.ending):
-            self.end(0)
+        left = self.board.show(self.ending)
         self.console.unmute()
-        if not self.writers:  # the board failed, and nothing is left to do
-            self.end(1)
-
-    def end(self, status: int) -> None:
-        """End the run, with this exit status if nothing ended it before. From any thread."""
-        with self.clients_lock:
-            if self.ending.is_set():
-                return
-            self.status, self.ended, self.running = status, monotonic(), False
-            self.ending.set()
-        for client in self.clients:
-            client.close()
-        daemon_thread("end", self.finish).start()
-
-    def finish(self) -> None:
-        """Write what is queued, sum up, and let run() end, or exit if that is stuck."""
-        try:
-            for client in self.clients:  # so that what each misses is told
-                if not client.ended.wait(self.ended + 0.5 - monotonic()):
-                    client._filler.end()  # it connects, perhaps, and may never come back
-            if self.screen.is_alive():
-                self.screen.join(1.0)
-            written = self.recorder.end(self.ended)
-            connected = self.args.replay or any(client.counts["connects"] for client in self.clients)
-            self.status = self.status or int(not (written and connected))
-            self.sum_up()
-            if not connected:
-                okex_log.error("Never connected: %s.", self.reason or "the first try did not end")
-        finally:
-            self.console.flush()
-            if not self.idle.wait(self.ended + 1.0 - monotonic()):
-                os._exit(self.status)
-            self.over.set()
+        if left or not self.writers:  # a board that fails leaves sinks alone
+            self.end(int(not left))
 
     def report(self) -> None:
         """Tell a terminal what is recorded, after a minute and then every ten. With --quiet, too."""
@@ -5407,6 +5366,35 @@ class Run:
         while not self.ending.wait(wait):
             wait = 600.0
             okex_log.warning("%s.", ", ".join(map(str, self.writers)))
+
+    def end(self, status: int) -> None:
+        """End the run, with this exit status if nothing ended it before. From any thread."""
+        with self.lock:
+            if not self.ending.is_set():
+                self.status, self.ended, self.running = status, monotonic(), False
+                self.ending.set()
+
+    def finish(self) -> None:
+        """After the end, write what is queued and sum up; exit if the main thread is stuck."""
+        if not self.ending.wait(self.args.seconds or None):
+            self.end(0)
+        for client in self.clients:
+            client.close()
+        for client in self.clients:  # so that what each misses is told
+            if not client.ended.wait(self.ended + 0.5 - monotonic()):
+                client._filler.end()  # it connects, perhaps, and may never come back
+        if self.screen.is_alive():
+            self.screen.join(1.0)
+        written, first = self.recorder.end(self.ended), self.clients[0]
+        connected = self.args.replay or any(client.counts["connects"] for client in self.clients)
+        self.status = self.status or int(not (written and connected))
+        self.sum_up()
+        if not connected:
+            okex_log.error("Never connected: %s.", self.reason or "the first try did not end")
+        stuck = not first.ended.wait(self.ended + 1.0 - monotonic())
+        if stuck and first._reader is threading.main_thread():
+            self.console.drain()
+            os._exit(self.status)
 
     def sum_up(self) -> None:
         counts = sum((client.counts for client in self.clients), Counter[str]())
@@ -5455,7 +5443,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     finally:
         console.unmute()
-        console.flush()
+        console.drain()
 
 
 if __name__ == "__main__":
