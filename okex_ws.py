@@ -4742,7 +4742,7 @@ class Board:
             write_out(sys.stdout, "\033[?1049h\033[?25l\033[?7l")  # another screen, no cursor or wrapping
             while not over.wait(0.2) and not left:
                 size = os.get_terminal_size(sys.stdout.fileno())
-                lines = enumerate(self.draw(*size, is_colourful()), 1)
+                lines = enumerate(self.draw(*size), 1)
                 drawn = {f"\033[{n};1H\033[2K{line}" for n, line in lines}
                 write_out(sys.stdout, "".join(drawn - shown if size == before else drawn))
                 shown, before = drawn, size
@@ -4755,30 +4755,33 @@ class Board:
                 termios.tcsetattr(0, termios.TCSANOW, keys)
         return left
 
-    def draw(self, width: int, height: int, colours: bool) -> list[str]:
+    def draw(self, width: int, height: int) -> list[str]:
         """The board as `height` lines of at most `width` characters."""
         self.drawn += 1
         (quotes, others), book, tape = self.table(), self.book(), self.trades()
         host = passwordless(origin_of(self.clients[0].url))  # which the first line shows
         log = [line.replace(f"to {host}", "to ") for line in list(self.log)]
         sinks = [(str(writer), "dim") for writer in self.writers]
-        bottom = height - 1 - len(sinks)
-        free = bottom - 1 - min(len(log), max(1, height // 7))
+        free = height - 2 - len(sinks) - min(len(log), max(1, height // 7))
         most = max(2, free - max(5, free // 3) if book[0] or tape[0] else free)
         lines = [[self.status()], *table_lines(quotes, others, width, most)]
         lines += market_lines(book, tape, width, free + 1 - len(lines))
-        log = log[-max(1, bottom - len(lines)) :]
-        lines += [[]] * (bottom - len(lines) - len(log))
+        log = log[-max(1, height - 1 - len(sinks) - len(lines)) :]
         ends = [(board_rule("log, q leaves", width), "dim"), *((line, "") for line in log), *sinks]
+        lines += [[]] * (height - len(lines) - len(ends))
         drawn = []
         for pieces in [*lines, *([end] for end in ends)][:height]:
             line, left = "", width
             for text, colour in pieces:
                 text = printable_text(text, left)[:left]
                 left -= len(text)
-                line += coloured(text, colour, colours)
+                line += coloured(text, colour, is_colourful())
             drawn.append(line)
         return drawn
+
+    @property
+    def reconnects(self) -> int:
+        return sum(max(0, client.counts["connects"] - 1) for client in self.clients)
 
     def status(self) -> tuple[str, str]:
         """The first line, and its colour: where the clients are connected to, and how well."""
@@ -4787,8 +4790,7 @@ class Board:
         parts = [strftime("replay of %Y-%m-%d %H:%M:%S", localtime(replayed)) if replayed else server]
         connected = replayed or all(one._connected or one._subscriptions.hopeless for one in self.clients)
         parts += [] if connected else ["NOT CONNECTED"]
-        reconnects = sum(max(0, client.counts["connects"] - 1) for client in self.clients)
-        parts += [f"up {timedelta(seconds=int(up))}", f"reconnects {reconnects}"]
+        parts += [f"up {timedelta(seconds=int(up))}", f"reconnects {self.reconnects}"]
         parts += [f"ping {first.latency:.1f} ms"] if first.latency else []
         latest = self.latest.copy().values()
         times = [(at, str(row.get("ts"))) for at, row in latest if "o" not in row]  # no candle's
@@ -4802,7 +4804,7 @@ class Board:
 
     def table(self) -> tuple[list[BoardQuote], list[str]]:
         """Quotes of instruments, by the first channel that has a value, and other channels' last rows."""
-        others, known = list[str](), defaultdict[str, Row](dict)  # the latter by instrument
+        others, known = list[str](), defaultdict[str, list[Any]](list)  # by instrument
         for client in self.clients:
             for channel in client.channels:
                 price, book = quoted_value(channel), client.books.get(channel)
@@ -4817,15 +4819,14 @@ class Board:
                 elif not price:
                     others += [row_lines(channel, row)[0].text.strip()] if when else []
                     continue
-                row = named_row(channel, row)
-                row = row | {"last": row_value(row, price)}
-                seen = known[line_format(channel).name]
-                seen["when"] = seen.get("when") or when
-                for what in ("last", "change", "bid", "ask", "24 h volume"):
-                    seen[what] = seen.get(what) or row_value(row, what)
-        return [self.quote(name, *seen.values()) for name, seen in known.items()], others
+                row, name = named_row(channel, row), line_format(channel).name
+                whats = (price, "change", "bid", "ask", "24 h volume")
+                values = [when, *(row_value(row, what) for what in whats)]
+                known[name] = [old or new for old, new in zip_longest(known[name], values)]
+        return [self.quote(name, *values) for name, values in known.items()], others
 
-    def quote(self, name: str, when: float, last: str, change: str, bid: str, ask: str, volume: str) -> BoardQuote:
+    def quote(self, name: str, when: float, last: str, *values: str) -> BoardQuote:
+        change, bid, ask, volume = values
         price, age = price_number(last), wall_clock() - when
         history = self.histories.setdefault(name, deque(maxlen=240))
         before = history[-1] if history else price
@@ -5027,7 +5028,7 @@ def length_of_time(text: str) -> float:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> Any:
-    """The options of HELP and SINKS, and the channels. Wrong ones exit with status 2."""
+    """The options of HELP and SINKS, and the channels. ValueError or SystemExit for wrong ones."""
     from argparse import ArgumentParser
     from difflib import get_close_matches
     from shlex import split as shell_words
@@ -5055,23 +5056,23 @@ def parse_arguments(argv: Sequence[str] | None) -> Any:
         word = unknown[0].partition("=")[0]
         alike = get_close_matches(word, [*options, "--help", "--version"], 1, 0.7)
         problem = f"unrecognized arguments: {' '.join(unknown)}"
-        parser.error(str(Misnomer(problem, others.get(word, alike))))
+        raise ValueError(Misnomer(problem, others.get(word, alike)))
     if args.region not in REGIONS:
         problem = f"--region: invalid choice: {args.region!r}"
-        parser.error(str(Misnomer(problem, others.get(args.region, [*REGIONS]))))
+        raise ValueError(Misnomer(problem, others.get(args.region, [*REGIONS])))
     if (channels := joined_channels(args.channels)) != args.channels:
-        parser.error(str(Misnomer("a channel is one word", [" ".join(channels)])))
+        raise ValueError(Misnomer("a channel is one word", [" ".join(channels)]))
     usual = ["trades:BTC-USDT"]
     if args.board:
         if args.jsonl == "-" or not sys.stdout.isatty():
-            parser.error("--board draws on a terminal: stdout has to be one")
+            raise ValueError("--board draws on a terminal: stdout has to be one")
         usual += ["books:BTC-USDT", *(f"tickers:{coin}-USDT" for coin in "BTC ETH SOL XRP DOGE".split())]
     args.channels = list(dict.fromkeys(args.channels or (usual if args.replay is None else [])))
     for file in (args.jsonl, args.sqlite):
         if re.match(r"[a-z][\w-]*:\w+-\w|ok_sub_|\w+/\w+:", file or ""):
-            parser.error(f"{file} reads like a channel: --jsonl and --sqlite want a FILE first")
+            raise ValueError(f"{file} reads like a channel: --jsonl and --sqlite want a FILE first")
     if min(args.count or 1, args.depth or 1, args.history) < 1 or args.speed < 0:
-        parser.error("--count, --depth and --history want a number of 1 or more, --speed 0 or more")
+        raise ValueError("--count, --depth and --history want a number of 1 or more, --speed 0 or more")
     return args
 
 
@@ -5086,13 +5087,14 @@ def list_instruments(finder: Finder, pattern: str) -> list[str]:
 
 def show_list(args: Any) -> int:
     """Print what --list asks for. Exit status 1: there is nothing, or it cannot be had."""
-    part, dialect = args.list, {"v3": V3, "v1": V1}.get(args.list, V5)
-    kinds, lines, trouble = dialect.kinds, list[str](), ""
-    if not part:
+    dialect = {"v3": V3, "v1": V1}.get(args.list, V5)
+    part = "" if args.list in ("all", "v3", "v1") else args.list
+    kinds = [kind for kind in dialect.kinds if part.lower() in f"{kind.name} {kind.what}".lower()]
+    if not args.list:
         usual = "trades tickers books books5 bbo-tbt candle1m funding-rate mark-price orders positions"
         kinds = [kind for kind in map(dialect.kind, usual.split()) if kind]
-    elif part not in ("all", "v3", "v1"):
-        kinds = [kind for kind in kinds if part.lower() in f"{kind.name} {kind.what}".lower()]
+    lines = list[str]()
+    if part:
         trouble = f"Nothing that is traded matches {part} (options by family: BTC-USD-*-C)."
         server = endpoint_of("trades:BTC-USDT", args.url, args.region, args.simulated)
         rest = Rest(server, args.simulated, proxy_options(args.proxy, server))
@@ -5108,7 +5110,7 @@ def show_list(args: Any) -> int:
     if not lines:
         okex_log.error(printable_text(trouble))
     with suppress(BrokenPipeError):  # | head
-        write_out(sys.stdout, "\n".join([*lines, "" if part else LIST_LEGEND]))
+        write_out(sys.stdout, "\n".join([*lines, "" if args.list else LIST_LEGEND]))
     return int(not lines)
 
 
@@ -5157,7 +5159,7 @@ class Run:
         self.clients = list[OkexWS]()
         self.recorder = Recorder(self.clients)  # its lock guards rows
         self.writers = self.recorder.writers
-        self.lock = threading.Lock()  # guards clients, running and status
+        self.lock = threading.Lock()  # guards clients and running
         self.running = False  # whether clients are started
         self.rows, self.status = 0, 0  # received; with which it exits
         self.reason = ""  # why the last connection ended, or failed
@@ -5165,7 +5167,6 @@ class Run:
         self.ending = threading.Event()  # something ended the run
         self.ended = inf  # monotonic: when
         self.board = Board(self.clients, self.writers, console.kept)
-        self.screen = daemon_thread("screen", self.show_board if args.board else self.report)
         targets = {option: vars(args)[option] for option in SINKS if vars(args)[option] is not None}
         self.output: Callable[..., None] | None = self.board.note if args.board else None
         if args.jsonl == "-":
@@ -5207,16 +5208,16 @@ class Run:
         if len(self.clients) > 1 or self.output in (None, self.board.note):
             for each in self.clients:
                 each.ping_level = logging.DEBUG
-        if self.running:
+        if self.running and not self.ending.is_set():
             client.start()
 
     def run(self) -> int:
         """Receive until something ends that. Returns the exit status."""
-        finisher = daemon_thread("end", self.finish)
+        screen = daemon_thread("screen", self.show)
+        finisher = daemon_thread("end", self.finish, screen)
         with self.signals_watched():
+            screen.start()
             finisher.start()
-            if self.args.board or self.recording:
-                self.screen.start()
             with self.lock:
                 first, *others = self.clients
                 self.running = True
@@ -5354,27 +5355,26 @@ class Run:
             if self.rows == self.args.count:
                 self.end(0)
 
-    def show_board(self) -> None:
-        left = self.board.show(self.ending)
-        self.console.unmute()
-        if left or not self.writers:  # a board that fails leaves sinks alone
-            self.end(int(not left))
-
-    def report(self) -> None:
-        """Tell a terminal what is recorded, after a minute and then every ten. With --quiet, too."""
+    def show(self) -> None:
+        """Show the board, or tell a terminal what is recorded, after a minute and then every ten."""
+        if self.args.board:
+            left = self.board.show(self.ending)
+            self.console.unmute()
+            if left or not self.writers:  # a board that fails leaves sinks alone
+                self.end(int(not left))
         wait = 60.0
         while not self.ending.wait(wait):
             wait = 600.0
-            okex_log.warning("%s.", ", ".join(map(str, self.writers)))
+            if self.recording:
+                okex_log.warning("%s.", ", ".join(map(str, self.writers)))
 
     def end(self, status: int) -> None:
         """End the run, with this exit status if nothing ended it before. From any thread."""
-        with self.lock:
-            if not self.ending.is_set():
-                self.status, self.ended, self.running = status, monotonic(), False
-                self.ending.set()
+        if not self.ending.is_set():
+            self.status, self.ended = status, monotonic()
+            self.ending.set()
 
-    def finish(self) -> None:
+    def finish(self, screen: threading.Thread) -> None:
         """After the end, write what is queued and sum up; exit if the main thread is stuck."""
         if not self.ending.wait(self.args.seconds or None):
             self.end(0)
@@ -5383,8 +5383,7 @@ class Run:
         for client in self.clients:  # so that what each misses is told
             if not client.ended.wait(self.ended + 0.5 - monotonic()):
                 client._filler.end()  # it connects, perhaps, and may never come back
-        if self.screen.is_alive():
-            self.screen.join(1.0)
+        screen.join(1.0)
         written, first = self.recorder.end(self.ended), self.clients[0]
         connected = self.args.replay or any(client.counts["connects"] for client in self.clients)
         self.status = self.status or int(not (written and connected))
@@ -5399,8 +5398,8 @@ class Run:
     def sum_up(self) -> None:
         counts = sum((client.counts for client in self.clients), Counter[str]())
         received = f"{plural(self.rows, 'rows')} in {plural(counts.pop('messages', 0), 'messages')}"
-        connected = sum(client.counts["connects"] > 0 for client in self.clients)
-        told = {"reconnects": counts.pop("connects", 0) - connected, **counts}
+        del counts["connects"]
+        told = {"reconnects": self.board.reconnects, **counts}
         if "holes" in told:
             told["missing"] = counts["missing"]  # 0, too
         for writer in self.writers:
