@@ -4445,8 +4445,12 @@ class Writer:
         return self.put_rows - self.written
 
     def __str__(self) -> str:
-        written = plural(self.written - self.sink.refused, "rows")
-        return f"--{self.option}: {written} written, {self.waiting} waiting"
+        """5 rows written by --jsonl, 2 waiting"""
+        refused = self.sink.refused
+        text = plural(self.written - refused, f"rows written by --{self.option}")
+        for number, what in ((self.waiting, "waiting"), (refused, "refused"), (self.waits, "waits")):
+            text += f", {number} {what}" if number else ""
+        return text
 
     def put(self, received: float, channel: str, content: Any) -> None:
         """Queue rows, or without a channel (status, detail). Waits while the queue is full."""
@@ -4558,7 +4562,7 @@ def common_rows(series: TradeSeries, writers: Iterable[Writer], seconds: float) 
 class Recorder:
     """What stores the rows of some clients: a writer for each sink, one order in all."""
 
-    def __init__(self, clients: Sequence[OkexWS], sinks: Any = None):
+    def __init__(self, clients: list[OkexWS], sinks: Any = None):
         self.clients, self.writers = clients, list[Writer]()
         self.lock = threading.RLock()  # held for a whole message: each sink has one order
         self.present = {*clients}  # those that have not ended
@@ -4678,7 +4682,7 @@ def market_lines(book: tuple[str, Cells, Cells], tape: tuple[str, Cells], width:
         ladder.append((f"{text} {bar}", colour))
     rows = [(board_rule(heading, each), "dim")]
     rows += zip(right_aligned(trades), [trade[3] for trade in trades])
-    panels = [panel for panel, shown in ((ladder, title), (rows, heading)) if shown]
+    panels = [ladder] * bool(title) + [rows] * bool(heading)
     lines = [*zip_longest(*panels, fillvalue=("", ""))][: max(0, height)]
     return [[(f"{text[:each]:<{each + 2}}", colour) for text, colour in line] for line in lines]
 
@@ -4692,9 +4696,10 @@ def short_number(text: str) -> str:
 
 def price_number(text: str) -> float:
     """A price or a size for a picture of it; 0 for what is no number."""
-    with suppress(ValueError):
-        return float(text) if isfinite(float(text)) else 0.0
-    return 0.0
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
 
 
 def quoted_value(channel: str) -> str:
@@ -4768,9 +4773,9 @@ class Board:
         lines += market_lines(book, tape, width, free + 1 - len(lines))
         log = log[-max(1, height - 1 - len(sinks) - len(lines)) :]
         ends = [(board_rule("log, q leaves", width), "dim"), *((line, "") for line in log), *sinks]
-        lines += [[]] * (height - len(lines) - len(ends))
+        lines += [[]] * (height - len(lines) - len(ends)) + [[end] for end in ends]
         drawn = []
-        for pieces in [*lines, *([end] for end in ends)][:height]:
+        for pieces in lines[:height]:
             line, left = "", width
             for text, colour in pieces:
                 text = printable_text(text, left)[:left]
@@ -5004,7 +5009,7 @@ Print OKEx/OKX market data as it happens; all else goes to stderr.
   --board             a live screen instead of lines; q leaves it
   --quiet             on stderr only what goes wrong
   --trace             on stderr every message both ways
-  --version
+  --version           print the version
 
 examples:
   python okex_ws.py                                     live trades of BTC-USDT
@@ -5040,13 +5045,12 @@ def parse_arguments(argv: Sequence[str] | None) -> Any:
     words = functools.partial(shell_words, comments=True)
     vars(parser).update(format_help=lambda: text, convert_arg_line_to_args=words)
     parser.add_argument("channels", nargs="*")
-    parser.add_argument("--version", action="version", version=f"okex_ws {__version__}")
-    kinds: dict[str, Any] = {"": {"action": "store_true"}, "[PART]": {"nargs": "?", "const": ""}}
-    kinds |= {"N": {"type": int}, "TIME": {"type": length_of_time}}
-    kinds["--url"] = {"action": "append"}
+    kinds: Options = {"": {"action": "store_true"}, "[PART]": {"nargs": "?", "const": ""}}
+    kinds |= {"N": {"type": int}, "TIME": {"type": length_of_time}, "--url": {"action": "append"}}
+    kinds["--version"] = {"action": "version", "version": f"okex_ws {__version__}"}
     options = dict(re.findall(r"^  (--[\w-]+) (\S*) ", text, re.M))
     for option, value in options.items():
-        parser.add_argument(option, **kinds.get(option, kinds.get(value, {})))
+        parser.add_argument(option, **(kinds.get(option) or kinds.get(value) or {}))
     parser.set_defaults(
         region="global", speed=1, fill=3600.0, since=0.0, name="default", history=1000, credentials=None
     )
@@ -5054,7 +5058,7 @@ def parse_arguments(argv: Sequence[str] | None) -> Any:
     others = {"--json": ["--jsonl -", "--jsonl FILE"], "--csv": ["--sqlite FILE", "--jsonl FILE"], "eu": ["eea"]}
     if unknown:
         word = unknown[0].partition("=")[0]
-        alike = get_close_matches(word, [*options, "--help", "--version"], 1, 0.7)
+        alike = get_close_matches(word, [*options, "--help"], 1, 0.7)
         problem = f"unrecognized arguments: {' '.join(unknown)}"
         raise ValueError(Misnomer(problem, others.get(word, alike)))
     if args.region not in REGIONS:
@@ -5062,12 +5066,14 @@ def parse_arguments(argv: Sequence[str] | None) -> Any:
         raise ValueError(Misnomer(problem, others.get(args.region, [*REGIONS])))
     if (channels := joined_channels(args.channels)) != args.channels:
         raise ValueError(Misnomer("a channel is one word", [" ".join(channels)]))
-    usual = ["trades:BTC-USDT"]
+    usual = "trades:BTC-USDT"
     if args.board:
         if args.jsonl == "-" or not sys.stdout.isatty():
             raise ValueError("--board draws on a terminal: stdout has to be one")
-        usual += ["books:BTC-USDT", *(f"tickers:{coin}-USDT" for coin in "BTC ETH SOL XRP DOGE".split())]
-    args.channels = list(dict.fromkeys(args.channels or (usual if args.replay is None else [])))
+        usual += " books:BTC-USDT tickers:BTC-USDT tickers:ETH-USDT tickers:SOL-USDT"
+        usual += " tickers:XRP-USDT tickers:DOGE-USDT"
+    if args.replay is None:
+        args.channels = args.channels or usual.split()
     for file in (args.jsonl, args.sqlite):
         if re.match(r"[a-z][\w-]*:\w+-\w|ok_sub_|\w+/\w+:", file or ""):
             raise ValueError(f"{file} reads like a channel: --jsonl and --sqlite want a FILE first")
@@ -5151,17 +5157,15 @@ class Console(logging.Handler):
             pause(0.005)
 
 
-class Run:
+class Run(Recorder):
     """A run of the command line: its clients, the first on the main thread, its sinks, its one end."""
 
     def __init__(self, args: Any, console: Console):
+        super().__init__([])
         self.args, self.console = args, console
-        self.clients = list[OkexWS]()
-        self.recorder = Recorder(self.clients)  # its lock guards rows
-        self.writers = self.recorder.writers
-        self.lock = threading.Lock()  # guards clients and running
+        self.placing = threading.Lock()  # guards clients and running
         self.running = False  # whether clients are started
-        self.rows, self.status = 0, 0  # received; with which it exits
+        self.rows, self.status = 0, 0  # received, under lock; with which it exits
         self.reason = ""  # why the last connection ended, or failed
         self.refusals: dict[str, str] = {}  # by channel, in the exchange's words
         self.ending = threading.Event()  # something ended the run
@@ -5186,8 +5190,8 @@ class Run:
             raise ValueError("--since has no effect without trades or candles of v5")
         if args.final and all(client.dialect.retired for client in self.clients):
             raise ValueError("--final has no effect: v1 and v3 do not say that a candle is final")
-        self.recorder.open(targets, name=args.name, history=args.history, command=self.command)
-        self.recorder.recall(args.channels, args.fill, args.since)
+        self.open(targets, name=args.name, history=args.history, command=self.command)
+        self.recall(args.channels, args.fill, args.since)
         self.recording = bool(self.writers) and sys.stderr.isatty()
 
     def replay(self, path: str, targets: dict[str, str]) -> None:
@@ -5218,7 +5222,7 @@ class Run:
         with self.signals_watched():
             screen.start()
             finisher.start()
-            with self.lock:
+            with self.placing:
                 first, *others = self.clients
                 self.running = True
             for client in others:
@@ -5228,9 +5232,9 @@ class Run:
                     first.run()
                 else:
                     first.replay(self.args.replay, self.args.speed)
-                    self.end(0)
+                    self.stop(0)
             if self.args.replay is not None:
-                self.end(1)
+                self.stop(1)
             finisher.join()
         return self.status
 
@@ -5245,8 +5249,8 @@ class Run:
         if threading.current_thread() is not threading.main_thread():  # which has the signals
             yield
             return
-        watched = {signal.SIGINT, signal.SIGTERM}
-        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # no nohup
+        watched = {SIGINT, signal.SIGTERM}
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == SIG_DFL:  # no nohup
             watched.add(signal.SIGHUP)  # the window is closed
         inbox, outbox = socket.socketpair()
 
@@ -5256,7 +5260,7 @@ class Run:
                     for number in watched.intersection(received):  # a script's own come, too
                         for writer in self.writers:
                             writer.given_up = monotonic() > self.ended + 0.5  # no double press
-                        self.end(130 if number == signal.SIGINT else 0)
+                        self.stop(130 if number == SIGINT else 0)
 
         daemon_thread("signals", watch).start()
         outbox.setblocking(False)
@@ -5284,7 +5288,7 @@ class Run:
                 raise ValueError(f"{gone}. Today: {todays_channel(channel)}")
             if args.redis and not args.depth and dialect.book(channel) == "changes":
                 raise ValueError(f"{channel}: its latest row would be a change, no book: say --depth 20")
-            with self.lock:
+            with self.placing:
                 fit = client_with_room(channel, self.clients)
                 if not fit:
                     since = history_of(channel, args.since)
@@ -5294,7 +5298,7 @@ class Run:
 
     def found(self, channels: list[str]) -> None:
         self.subscribe(channels)
-        self.recorder.recall(channels, self.args.fill, self.args.since)
+        self.recall(channels, self.args.fill, self.args.since)
 
     def channels(self) -> dict[str, str]:
         return {name: state for client in self.clients for name, state in client.channels.items()}
@@ -5302,7 +5306,7 @@ class Run:
     def command(self, op: str, channels: list[str]) -> Any:
         """Do what another program asks for, and say how all channels stand, or raise ValueError."""
         if op == "quit":
-            self.end(0)
+            self.stop(0)
         elif op == "unsubscribe":
             for client in self.clients:
                 client.unsubscribe(*channels)  # each drops those that it has
@@ -5325,11 +5329,11 @@ class Run:
         others = self.args.redis or not all(each._subscriptions.hopeless for each in self.clients)
         if status == EXIT and client._subscriptions.hopeless and others:
             return  # it goes on with other channels, or those that are still asked for
-        self.recorder.record(wall_clock(), "", (status, detail))
+        self.record(wall_clock(), "", (status, detail))
         if status in (DISCONNECTED, EXIT) and detail != "closed":
             self.reason = detail
             if status == EXIT:
-                self.end(1)
+                self.stop(1)
 
     def on_refused(self, channels: list[str], why: str) -> None:
         self.refusals |= dict.fromkeys(channels, why)
@@ -5337,23 +5341,23 @@ class Run:
     def handle(self, channel: str, rows: Rows) -> None:
         """Queue rows for the sinks, and print them."""
         received = self.clients[0].replayed_at or wall_clock()
-        with self.recorder.lock:
+        with self.lock:
             if self.ending.is_set():
                 return
             rows = rows[: self.args.count - self.rows] if self.args.count else rows
             self.rows += len(rows)
-            self.recorder.record(received, channel, rows)
+            self.record(received, channel, rows)
             try:
                 if self.output:
                     self.output(channel, rows, received=received)
             except OSError as error:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the exit's flush
-                failed = not isinstance(error, BrokenPipeError)  # | head
-                if failed:
+                if not isinstance(error, BrokenPipeError):  # | head
                     okex_log.error("Cannot write to stdout: %s.", error)
-                self.end(int(failed))
+                    self.stop(1)
+                self.stop(0)
             if self.rows == self.args.count:
-                self.end(0)
+                self.stop(0)
 
     def show(self) -> None:
         """Show the board, or tell a terminal what is recorded, after a minute and then every ten."""
@@ -5361,14 +5365,14 @@ class Run:
             left = self.board.show(self.ending)
             self.console.unmute()
             if left or not self.writers:  # a board that fails leaves sinks alone
-                self.end(int(not left))
+                self.stop(int(not left))
         wait = 60.0
         while not self.ending.wait(wait):
             wait = 600.0
             if self.recording:
                 okex_log.warning("%s.", ", ".join(map(str, self.writers)))
 
-    def end(self, status: int) -> None:
+    def stop(self, status: int) -> None:
         """End the run, with this exit status if nothing ended it before. From any thread."""
         if not self.ending.is_set():
             self.status, self.ended = status, monotonic()
@@ -5377,14 +5381,14 @@ class Run:
     def finish(self, screen: threading.Thread) -> None:
         """After the end, write what is queued and sum up; exit if the main thread is stuck."""
         if not self.ending.wait(self.args.seconds or None):
-            self.end(0)
+            self.stop(0)
         for client in self.clients:
             client.close()
         for client in self.clients:  # so that what each misses is told
             if not client.ended.wait(self.ended + 0.5 - monotonic()):
                 client._filler.end()  # it connects, perhaps, and may never come back
         screen.join(1.0)
-        written, first = self.recorder.end(self.ended), self.clients[0]
+        written, first = super().end(self.ended), self.clients[0]
         connected = self.args.replay or any(client.counts["connects"] for client in self.clients)
         self.status = self.status or int(not (written and connected))
         self.sum_up()
@@ -5402,12 +5406,7 @@ class Run:
         told = {"reconnects": self.board.reconnects, **counts}
         if "holes" in told:
             told["missing"] = counts["missing"]  # 0, too
-        for writer in self.writers:
-            option, refused, waits = f"--{writer.option}", writer.sink.refused, writer.waits
-            told[f"rows written by {option}"] = writer.written - refused
-            if refused or waits:
-                told |= {f"rows refused by {option}": refused, f"waits for {option}": waits}
-        parts = [plural(n, what) for what, n in told.items()]
+        parts = [*(plural(n, what) for what, n in told.items()), *map(str, self.writers)]
         lines = {origin_of(client.url) for client in self.clients if len(client._lines) > 1}
         parts += [f"line {passwordless(line)}" for line in sorted(lines)]
         level = logging.WARNING if self.recording else logging.INFO  # with --quiet, too

@@ -33,7 +33,7 @@ def picture(**other):
             [("12:00:00", "83000.3", "0.5", side) for side in ("buy", "sell") * 30],
         ),
         "log": [f"12:00:{n:02d} line {n} \x1b[31m" for n in range(30)],
-        "writers": ["--sqlite: 5 rows written"],
+        "writers": ["5 rows written by --sqlite"],
     } | other
     whole["table"] = whole.pop("quotes"), whole.pop("others")
     board = Board([okex_ws.OkexWS("status")], whole.pop("writers"), whole.pop("log"))
@@ -61,7 +61,7 @@ PICTURES = {
     "50 instruments": picture(quotes=[quote(f"COIN{n}-USDT") for n in range(50)], others=[]),
     "other rows": picture(quotes=[], others=["account 10000 dollars in all"] * 40, **NO_BOOK, **NO_TAPE),
     "out of sync": picture(book=("BTC-USDT book, not in sync: a gap \x1b[2J", [], [])),
-    "odd numbers": picture(book=("X book", [["nan", "inf"]], [["", "x"]]), quotes=[quote("X", "x", "", [0.0])]),
+    "odd numbers": picture(book=("X book", [["-", "0"]], [["", "x"]]), quotes=[quote("X", "x", "", [0.0])]),
 }
 
 
@@ -81,7 +81,7 @@ def test_the_board_shows_every_part_at_every_size():
     for size in SIZES:
         text = "\n".join(plain(PICTURES["whole"], *size))
         parts = ["ws.okx.com up 0:01:00", "BTC-USDT-SWAP", "▲ 83000.3", "+1.25%", "BTC-USDT book, in sync", "spread"]
-        parts += ["█", "52% b", "12:00:00 83000.3 0.5 buy", "line 29", "--sqlite: 5 rows"]
+        parts += ["█", "52% b", "12:00:00 83000.3 0.5 buy", "line 29", "5 rows written by --sqlite"]
         parts += ["▁█▅", "30 s old", "\\x1b[2Jev"] if size > (60, 15) else []
         assert not [part for part in parts if part not in text], (size, text)
 
@@ -113,7 +113,7 @@ def test_volumes_are_shown_where_there_is_room_and_sparklines_say_their_span():
 
 
 def test_the_best_of_both_sides_are_in_the_middle_of_the_ladder_unless_it_is_out_of_sync():
-    book = picture(book=("BTC book", [["9", "1"], ["8", "2"]], [["10", "3"], ["11", "4"]]), **NO_TAPE)
+    book = picture(book=("BTC book", [["9", "1"], ["8", "2"]], [["10", "3"], ["11", "4"]]), writers=[], **NO_TAPE)
     lines = [line.split()[0] for line in plain(book, 80, 24) if re.match(r" *[\d.]+ ", line)]
     assert lines == ["11", "10", "1", "9", "8"]
     lines = plain(PICTURES["out of sync"], 80, 24)
@@ -255,7 +255,7 @@ def test_a_window_of_another_size_is_filled(terminal, exchange):
 
 def test_the_board_goes_together_with_a_sink(terminal, exchange, tmp_path):
     screen = terminal("--board", "--url", exchange.url, "--jsonl", str(tmp_path / "rows"))
-    wait_for(lambda: re.search(r"--jsonl: [1-9]\d* rows? written", screen.read()))
+    wait_for(lambda: re.search(r"[1-9]\d* rows? written by --jsonl", screen.read()))
     received, written = re.search(
         r"(\d+) rows? in .* (\d+) rows? written by --jsonl", screen.end(signal.SIGTERM)
     ).groups()

@@ -65,7 +65,7 @@ def test_a_recording_tells_its_terminal_how_many_rows_it_has_even_a_quiet_one(ex
     os.close(theirs)
     with os.fdopen(ours, "rb", buffering=0) as terminal:
         *reports, summary = terminal.read(65536).decode().splitlines()
-    assert 1 <= len(reports) <= 3 and all(re.search(r" --jsonl: \d+ rows? written, ", line) for line in reports)
+    assert 1 <= len(reports) <= 3 and all(re.search(r" \d+ rows? written by --jsonl[.,]", line) for line in reports)
     assert re.search(r" \d+ rows in .* rows written by --jsonl", summary)
     assert finish(*arguments, "--count", "3", code=RECORDS)[2] == ""  # into a pipe
 
