@@ -5163,7 +5163,6 @@ class Run(Recorder):
     def __init__(self, args: Any, console: Console):
         super().__init__([])
         self.args, self.console = args, console
-        self.placing = threading.Lock()  # guards clients and running
         self.running = False  # whether clients are started
         self.rows, self.status = 0, 0  # received, under lock; with which it exits
         self.reason = ""  # why the last connection ended, or failed
@@ -5217,23 +5216,22 @@ class Run(Recorder):
 
     def run(self) -> int:
         """Receive until something ends that. Returns the exit status."""
-        screen = daemon_thread("screen", self.show)
+        path, screen = self.args.replay, daemon_thread("screen", self.show)
         finisher = daemon_thread("end", self.finish, screen)
         with self.signals_watched():
             screen.start()
             finisher.start()
-            with self.placing:
-                first, *others = self.clients
-                self.running = True
+            self.running = True  # from now on, `add` starts clients
+            first, *others = self.clients
             for client in others:
                 client.start()
             with suppress(BaseException):  # it is logged
-                if self.args.replay is None:
+                if path is None:
                     first.run()
                 else:
-                    first.replay(self.args.replay, self.args.speed)
+                    first.replay(path, self.args.speed)
                     self.stop(0)
-            if self.args.replay is not None:
+            if path is not None:
                 self.stop(1)
             finisher.join()
         return self.status
@@ -5288,13 +5286,11 @@ class Run(Recorder):
                 raise ValueError(f"{gone}. Today: {todays_channel(channel)}")
             if args.redis and not args.depth and dialect.book(channel) == "changes":
                 raise ValueError(f"{channel}: its latest row would be a change, no book: say --depth 20")
-            with self.placing:
-                fit = client_with_room(channel, self.clients)
-                if not fit:
-                    since = history_of(channel, args.since)
-                    self.add(OkexWS(channel, self.handle, since=since, **options))
-            if fit:
+            if fit := client_with_room(channel, self.clients):
                 fit.subscribe(channel)
+            else:
+                since = history_of(channel, args.since)
+                self.add(OkexWS(channel, self.handle, since=since, **options))
 
     def found(self, channels: list[str]) -> None:
         self.subscribe(channels)
@@ -5340,11 +5336,11 @@ class Run(Recorder):
 
     def handle(self, channel: str, rows: Rows) -> None:
         """Queue rows for the sinks, and print them."""
-        received = self.clients[0].replayed_at or wall_clock()
+        received, count = self.clients[0].replayed_at or wall_clock(), self.args.count
         with self.lock:
             if self.ending.is_set():
                 return
-            rows = rows[: self.args.count - self.rows] if self.args.count else rows
+            rows = rows[: count - self.rows] if count else rows
             self.rows += len(rows)
             self.record(received, channel, rows)
             try:
@@ -5356,7 +5352,7 @@ class Run(Recorder):
                     okex_log.error("Cannot write to stdout: %s.", error)
                     self.stop(1)
                 self.stop(0)
-            if self.rows == self.args.count:
+            if self.rows == count:
                 self.stop(0)
 
     def show(self) -> None:
@@ -5388,7 +5384,7 @@ class Run(Recorder):
             if not client.ended.wait(self.ended + 0.5 - monotonic()):
                 client._filler.end()  # it connects, perhaps, and may never come back
         screen.join(1.0)
-        written, first = super().end(self.ended), self.clients[0]
+        written, first = self.end(self.ended), self.clients[0]
         connected = self.args.replay or any(client.counts["connects"] for client in self.clients)
         self.status = self.status or int(not (written and connected))
         self.sum_up()
