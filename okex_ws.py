@@ -5165,7 +5165,7 @@ class Run(Recorder):
         self.args, self.console = args, console
         self.running = False  # whether clients are started
         self.rows, self.status = 0, 0  # received, under lock; with which it exits
-        self.reason = ""  # why the last connection ended, or failed
+        self.reason = "the first try did not end"  # why the last one failed
         self.refusals: dict[str, str] = {}  # by channel, in the exchange's words
         self.ending = threading.Event()  # something ended the run
         self.ended = inf  # monotonic: when
@@ -5389,7 +5389,7 @@ class Run(Recorder):
         self.status = self.status or int(not (written and connected))
         self.sum_up()
         if not connected:
-            okex_log.error("Never connected: %s.", self.reason or "the first try did not end")
+            okex_log.error("Never connected: %s.", self.reason)
         stuck = not first.ended.wait(self.ended + 1.0 - monotonic())
         if stuck and first._reader is threading.main_thread():
             self.console.drain()

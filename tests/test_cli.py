@@ -289,6 +289,11 @@ def test_ends_when_every_channel_was_refused(exchange):
     assert status == 0 and len(out.splitlines()) == 3, err  # the other client goes on
 
 
+def test_a_depth_has_an_effect_on_books_that_a_pattern_stands_for(exchange):
+    status, out, err = finish("books:BTC-*-SWAP", "--depth", "2", "--url", exchange.url, "--count", "1")
+    assert (status, len(out.splitlines())) == (0, 5), err
+
+
 # -- What it is told
 def test_wrong_usage_is_told_in_a_line_that_names_it(tmp_path, capsys):
     wrong = {
