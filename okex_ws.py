@@ -295,7 +295,7 @@ def heed_refusal(ws: "OkexWS", event: "WireEvent") -> None:
     channels = [entry.channel for entry in refused]
     names = ", ".join(channels) or printable_text(event.channel) or "a request"
     what = f"{names}: {why}"
-    ws.on_refused(channels, what)
+    ws.on_refused(dict.fromkeys(channels, what))
     if channels and event.code in MISNAMED:
         ws._finder.suggest(channels[0], f"The exchange refused {what}")
     else:
@@ -580,8 +580,8 @@ class OkexWS(Connection):
     def on_status(self, status: str, detail: str) -> None:
         """Hear what happens, on any thread. Override it, or assign a function."""
 
-    def on_refused(self, channels: list[str], why: str) -> None:
-        """Hear which channels the exchange refused, on the reading thread."""
+    def on_refused(self, why: dict[str, str]) -> None:
+        """Hear why the exchange refused channels, on the reading thread."""
 
     def create_dispatcher(self, *args: Any, **options: Any) -> Any:
         dispatcher = super().create_dispatcher(*args, **options)
@@ -4702,14 +4702,6 @@ def price_number(text: str) -> float:
         return 0.0
 
 
-def quoted_value(channel: str) -> str:
-    """Which value of a channel's rows is a price: last, price, close, mark, index, or ""."""
-    names = [name for _, name, _ in line_format(channel).parts]
-    if names == ["price", "size", "side"]:  # of trades, not of orders
-        return "price"
-    return next((what for what in ("last", "close", "mark", "index") if what in names), "")
-
-
 class Board:
     """What the clients keep, and beyond it last rows, trades and earlier prices, on a terminal.
 
@@ -4812,10 +4804,12 @@ class Board:
         others, known = list[str](), defaultdict[str, list[Any]](list)  # by instrument
         for client in self.clients:
             for channel in client.channels:
-                price, book = quoted_value(channel), client.books.get(channel)
+                format, book = line_format(channel), client.books.get(channel)
                 when, row = self.latest.get(channel, (0.0, {}))
-                if price == "price":
-                    self.tape_channel = self.tape_channel or channel
+                names = [what for _, what, _ in format.parts]
+                price = next((what for what in ("last", "close", "mark", "index") if what in names), "")
+                if names == ["price", "size", "side"]:  # of trades, not of orders
+                    price, self.tape_channel = "price", self.tape_channel or channel
                 if book:
                     when, row = 0.0, {}
                     with suppress(BookOutOfSync, IndexError):  # it has one side
@@ -4824,10 +4818,10 @@ class Board:
                 elif not price:
                     others += [row_lines(channel, row)[0].text.strip()] if when else []
                     continue
-                row, name = named_row(channel, row), line_format(channel).name
-                whats = (price, "change", "bid", "ask", "24 h volume")
+                row, whats = named_row(channel, row), (price, "change", "bid", "ask", "24 h volume")
                 values = [when, *(row_value(row, what) for what in whats)]
-                known[name] = [old or new for old, new in zip_longest(known[name], values)]
+                quoted = zip_longest(known[format.name], values)
+                known[format.name] = [old or new for old, new in quoted]
         return [self.quote(name, *values) for name, values in known.items()], others
 
     def quote(self, name: str, when: float, last: str, *values: str) -> BoardQuote:
@@ -5164,7 +5158,7 @@ class Run(Recorder):
         super().__init__([])
         self.args, self.console = args, console
         self.running = False  # whether clients are started
-        self.rows, self.status = 0, 0  # received, under lock; with which it exits
+        self.rows = self.status = 0  # received, under lock; with which it exits
         self.reason = "the first try did not end"  # why the last one failed
         self.refusals: dict[str, str] = {}  # by channel, in the exchange's words
         self.ending = threading.Event()  # something ended the run
@@ -5184,7 +5178,12 @@ class Run(Recorder):
             if (args.depth or 1) > 1 and not any(books):
                 raise ValueError("--depth has no effect without an order book")
         else:
-            self.replay(args.replay, targets)
+            next(recorded_rows(args.replay), None)  # ValueError if it is no recording
+            for option, target in targets.items():
+                if os.path.exists(target) and os.path.samefile(target, args.replay):
+                    raise ValueError(f"--{option} would write into what is replayed")
+            self.add(OkexWS([], self.handle, depth=args.depth))  # for all endpoints, without keys
+            self.clients[0]._finder.patterns = args.channels  # a name stands for itself
         if args.since and not any(history_of(channel, args.since) for channel in args.channels):
             raise ValueError("--since has no effect without trades or candles of v5")
         if args.final and all(client.dialect.retired for client in self.clients):
@@ -5193,19 +5192,10 @@ class Run(Recorder):
         self.recall(args.channels, args.fill, args.since)
         self.recording = bool(self.writers) and sys.stderr.isatty()
 
-    def replay(self, path: str, targets: dict[str, str]) -> None:
-        """Make the one client of a replay, which takes channels of all endpoints, without keys."""
-        next(recorded_rows(path), None)  # ValueError if it is no recording
-        for option, target in targets.items():
-            if os.path.exists(target) and os.path.samefile(target, path):
-                raise ValueError(f"--{option} would write into what is replayed")
-        self.add(OkexWS([], self.handle, depth=self.args.depth))
-        self.clients[0]._finder.patterns = self.args.channels  # a name stands for itself
-
     def add(self, client: OkexWS) -> None:
         """Have one more client, which tells this run what it hears."""
         hears = functools.partial(self.on_status, client)
-        vars(client).update(on_status=hears, on_refused=self.on_refused, found=self.found)
+        vars(client).update(on_status=hears, on_refused=self.refusals.update, found=self.found)
         client.since, client.ways = self.args.since, ("--proxy URL.", "--region eea.", "--offline.")
         self.clients.append(client)
         if len(self.clients) > 1 or self.output in (None, self.board.note):
@@ -5279,11 +5269,11 @@ class Run(Recorder):
         options = {name: vars(args)[name] for name in names}
         for channel in channels:
             if wrong := misnomer(channel):
-                raise ValueError(str(wrong))
+                raise ValueError(wrong)
             dialect = dialect_of(channel)
             if dialect.retired and not args.url:
-                gone = f"{channel}: OKX gave up {dialect.name} in {dialect.retired}"
-                raise ValueError(f"{gone}. Today: {todays_channel(channel)}")
+                today = todays_channel(channel)
+                raise ValueError(f"{channel}: OKX gave up {dialect.name} in {dialect.retired}. Today: {today}")
             if args.redis and not args.depth and dialect.book(channel) == "changes":
                 raise ValueError(f"{channel}: its latest row would be a change, no book: say --depth 20")
             if fit := client_with_room(channel, self.clients):
@@ -5330,9 +5320,6 @@ class Run(Recorder):
             self.reason = detail
             if status == EXIT:
                 self.stop(1)
-
-    def on_refused(self, channels: list[str], why: str) -> None:
-        self.refusals |= dict.fromkeys(channels, why)
 
     def handle(self, channel: str, rows: Rows) -> None:
         """Queue rows for the sinks, and print them."""
@@ -5390,8 +5377,8 @@ class Run(Recorder):
         self.sum_up()
         if not connected:
             okex_log.error("Never connected: %s.", self.reason)
-        stuck = not first.ended.wait(self.ended + 1.0 - monotonic())
-        if stuck and first._reader is threading.main_thread():
+        late = self.ended + 1.0
+        if first._reader is threading.main_thread() and not first.ended.wait(late - monotonic()):
             self.console.drain()
             os._exit(self.status)
 
@@ -5399,10 +5386,10 @@ class Run(Recorder):
         counts = sum((client.counts for client in self.clients), Counter[str]())
         received = f"{plural(self.rows, 'rows')} in {plural(counts.pop('messages', 0), 'messages')}"
         del counts["connects"]
-        told = {"reconnects": self.board.reconnects, **counts}
-        if "holes" in told:
-            told["missing"] = counts["missing"]  # 0, too
-        parts = [*(plural(n, what) for what, n in told.items()), *map(str, self.writers)]
+        counts["reconnects"] = self.board.reconnects
+        if "holes" in counts:
+            counts["missing"] += 0  # this is told, too
+        parts = [*(plural(n, what) for what, n in counts.items()), *map(str, self.writers)]
         lines = {origin_of(client.url) for client in self.clients if len(client._lines) > 1}
         parts += [f"line {passwordless(line)}" for line in sorted(lines)]
         level = logging.WARNING if self.recording else logging.INFO  # with --quiet, too
