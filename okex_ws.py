@@ -48,6 +48,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import closing as closed_after
 from contextlib import contextmanager, suppress
 from datetime import datetime as date_and_time
+from datetime import timedelta
 from decimal import Decimal
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -295,7 +296,7 @@ def heed_refusal(ws: "OkexWS", event: "WireEvent") -> None:
     channels = [entry.channel for entry in refused]
     names = ", ".join(channels) or printable_text(event.channel) or "a request"
     what = f"{names}: {why}"
-    ws.on_refused(channels, what)
+    ws.on_refused(dict.fromkeys(channels, what))
     if channels and event.code in MISNAMED:
         ws._finder.suggest(channels[0], f"The exchange refused {what}")
     else:
@@ -582,8 +583,8 @@ class OkexWS(Connection):
     def on_status(self, status: str, detail: str) -> None:
         """Hear what happens, on any thread. Override it, or assign a function."""
 
-    def on_refused(self, channels: list[str], why: str) -> None:
-        """Hear which channels the exchange refused, on the reading thread."""
+    def on_refused(self, why: dict[str, str]) -> None:
+        """Hear why the exchange refused channels, on the reading thread."""
 
     def create_dispatcher(self, *args: Any, **options: Any) -> Any:
         dispatcher = super().create_dispatcher(*args, **options)
@@ -4265,8 +4266,12 @@ class Writer:
         return self.put_rows - self.written
 
     def __str__(self) -> str:
-        written = plural(self.written - self.sink.refused, "rows")
-        return f"--{self.option}: {written} written, {self.waiting} waiting"
+        """5 rows written by --jsonl, 2 waiting"""
+        refused = self.sink.refused
+        text = plural(self.written - refused, f"rows written by --{self.option}")
+        for number, what in ((self.waiting, "waiting"), (refused, "refused"), (self.waits, "waits")):
+            text += f", {number} {what}" if number else ""
+        return text
 
     def put(self, received: float, channel: str, content: Any) -> None:
         """Queue rows, or without a channel (status, detail). Waits while the queue is full."""
@@ -4370,7 +4375,7 @@ def common_rows(series: TradeSeries, writers: Iterable[Writer], seconds: float) 
 class Recorder:
     """What stores the rows of some clients: a writer for each sink, one order in all."""
 
-    def __init__(self, clients: Sequence[OkexWS], sinks: Any = None):
+    def __init__(self, clients: list[OkexWS], sinks: Any = None):
         self.clients, self.writers = clients, list[Writer]()
         self.lock = threading.RLock()  # held for a whole message: each sink has one order
         self.present = {*clients}  # those that have not ended
@@ -4417,120 +4422,78 @@ class Recorder:
 
 
 # ---------------------------------------------------------------------------------------------------------------
-# Board: what the clients keep, as a picture; the picture as lines; the terminal that they are drawn on.
+# Board: what the clients keep, as lines; and the terminal that they are drawn on.
 
 BoardLine = list[tuple[str, str]]  # pieces, and which of ROW_COLOURS each has, if any
+Table = Sequence[Sequence[str]]
 
 
 class BoardQuote(NamedTuple):
-    """An instrument, a row of the board's table; "" is what is not known."""
+    """An instrument, a row of the board's table."""
 
     name: str
-    last: str  # the price, behind an arrow that says where it went
-    change: str = ""
-    bid: str = ""
-    ask: str = ""
-    spread: str = ""
+    cells: list[str]  # last price behind an arrow, change, bid, ask, spread, volume
     history: Sequence[float] = ()  # prices, five seconds apart
     age: str = ""  # of a price that is old
-    volume: str = ""  # of 24 hours
-
-
-class BoardPicture(NamedTuple):
-    status: tuple[str, str]  # the first line, and its colour
-    quotes: Sequence[BoardQuote]
-    others: Sequence[str]  # the last rows of channels that have no price
-    book: str  # the heading of the order book; "" if there is none
-    bids: Sequence[Sequence[str]]  # none of a book that is not in sync
-    asks: Sequence[Sequence[str]]
-    tape: str  # the heading of the trades; "" if there are none
-    trades: Sequence[Sequence[str]]  # time, price, size, side; the latest first
-    log: Sequence[str]
-    sinks: Sequence[str]
-
-
-def draw_board(picture: BoardPicture, width: int, height: int, colours: bool) -> list[str]:
-    """The board as `height` lines of at most `width` characters."""
-    rule = [board_rule("log, q leaves", width)] if height >= 18 else []
-    bottom = height - len(rule) - len(picture.sinks)
-    free = bottom - 1 - min(len(picture.log), max(1, height // 7))
-    most = max(2, free - max(5, free // 3)) if picture.book or picture.tape else free
-    lines = [[picture.status], *table_lines(picture, width, most)]
-    lines += market_lines(picture, width, free + 1 - len(lines))
-    log = picture.log[-max(1, bottom - len(lines)) :]
-    lines += [[]] * (bottom - len(lines) - len(log))
-    for texts, colour in ((rule, "dim"), (log, ""), (picture.sinks, "dim")):
-        lines += [[(text, colour)] for text in texts]
-    drawn = []
-    for pieces in lines[:height]:
-        line, left = "", width
-        for text, colour in pieces:
-            text = printable_text(text, left)[:left]
-            left -= len(text)
-            line += coloured(text, colour, colours)
-        drawn.append(line)
-    return drawn
 
 
 def board_rule(title: str, width: int) -> str:
     return f"── {title} ".ljust(width, "─")
 
 
-def right_aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def right_aligned(rows: Table) -> list[str]:
     """A text for each row of cells: columns are as wide as their widest cell."""
     wide = [max(map(len, column)) for column in zip(*rows)]
     return [" ".join(map(str.rjust, row, wide)) for row in rows]
 
 
-def table_lines(picture: BoardPicture, width: int, most: int) -> list[BoardLine]:
+def table_lines(quotes: list[BoardQuote], others: list[str], width: int, most: int) -> list[BoardLine]:
     """The instruments, below the names of the columns, and the last rows of other channels."""
-    heading = BoardQuote("instrument", "last", "24 h", "bid", "ask", "spread", (), " ", "volume")
-    quotes = [heading, *picture.quotes] if picture.quotes else []
-    hidden = len(quotes) + len(picture.others) - most
-    quotes = quotes[:most]
-    names = min(max(len(row.name) for row in [heading, *quotes]), width // 3)
-    lasts = max(len(row.last) for row in [heading, *quotes])
-    others = right_aligned([row[2:6] for row in quotes])
-    volumes = right_aligned([row[2:6] + row[8:] for row in quotes])
-    room = width - names - lasts - 3  # for the rest and a sparkline
-    if any(row.volume for row in picture.quotes) and room - len(volumes[0]) >= 12:
-        others = volumes
-    room -= sum(map(len, others[:1]))
-    span = 5 * min(room, max((len(row.history) for row in quotes), default=0)) - 5
-    if span > 0:
-        age = f"past {span} s" if span < 120 else f"past {span // 60} min"
-        quotes[0] = heading._replace(age=age)
-    lines: list[BoardLine] = []
-    for row, rest in zip(quotes, others):
-        dim = "dim" if row.age else ""
-        last = (f"{row.last:>{lasts}} ", dim or row.last[:1])
-        prices = row.history[-max(1, room) :]
+    heading = BoardQuote("instrument", ["last", "24 h", "bid", "ask", "spread", "volume"])
+    rows = [heading, *quotes][:most]
+    names = min(max(len(row.name) for row in rows), width // 3)
+    lasts = max(len(row.cells[0]) for row in rows)
+    for columns in (6, 5):  # a volume leaves room for a sparkline
+        texts = right_aligned([row.cells[:columns] for row in rows])
+        room = max(1, width - names - len(texts[0]) - 2)
+        if room >= 12:
+            break
+    span = 5 * min(room, max(len(row.history) for row in rows)) - 5
+    past = f"past {span} s" if span < 120 else f"past {span // 60} min"
+    rows[0] = heading._replace(age=past if span > 0 else " ")
+    lines = []
+    for row, text in zip(rows if quotes else [], texts):
+        dim, prices = "dim" if row.age else "", row.history[-room:]
         low = min(prices, default=0.0)
         step = (max(prices, default=0.0) - low) / 7 or 1.0
         spark = "".join("▁▂▃▄▅▆▇█"[round((price - low) / step)] for price in prices)
-        lines.append([(f"{row.name:<{names}} ", dim), last, (f"{rest} {row.age or spark}", dim)])
-    lines += [[(other, "")] for other in picture.others]
+        last = (text[:lasts], dim or text.strip()[:1])
+        lines.append([(f"{row.name:<{names}} ", dim), last, (f"{text[lasts:]} {row.age or spark}", dim)])
+    lines += [[(other, "")] for other in others]
+    hidden = bool(quotes) + len(quotes) + len(others) - most
     if hidden > 0:
         lines[most - 1 :] = [[(f"and {hidden + 1} more, for which there is no room", "dim")]]
     return lines
 
 
-def market_lines(picture: BoardPicture, width: int, height: int) -> list[BoardLine]:
+def market_lines(book: tuple[str, Table, Table], tape: tuple[str, Table], width: int, height: int) -> list[BoardLine]:
     """The order book as a ladder, with the best in its middle, and beside it the latest trades."""
-    left = (width // 2 if picture.tape else width + 2) if picture.book else 0
-    inner, most = max(0, left - 2), max(0, height - 2) // 2
-    asks, bids = picture.asks[:most], picture.bids[:most]
-    levels = [*asks[::-1], [spread_of(bids, asks), "spread"], *bids]
-    colours = [*["ask"] * len(asks), "dim", *["bid"] * len(bids)]
-    largest = max(price_number(size) for _, size in levels) or 1.0
-    ladder = [(board_rule(picture.book, inner), "dim" if asks or bids else "alarm")]
-    for (_, size), colour, text in zip(levels, colours, right_aligned(levels)):
-        bar = "█" * ceil(price_number(size) / largest * (inner - len(text) - 1))
+    (title, bids, asks), (heading, trades) = book, tape
+    most, each = max(0, height - 2) // 2, (width - 2) // 2 if title and heading else width
+    bids, asks = bids[:most], asks[:most]
+    levels = [(price, size, "ask") for price, size in asks[::-1]]
+    levels += [(spread_of(bids, asks), "spread", "dim")]
+    levels += [(price, size, "bid") for price, size in bids]
+    largest = max(price_number(size) for _, size, _ in levels) or 1.0
+    ladder = [(board_rule(title, each), "dim" if bids or asks else "alarm")]
+    for (_, size, colour), text in zip(levels, right_aligned([level[:2] for level in levels])):
+        bar = "█" * ceil(price_number(size) / largest * (each - len(text) - 1))
         ladder.append((f"{text} {bar}", colour))
-    tape = [(board_rule(picture.tape, width - left), "dim")] if picture.tape else []
-    tape += zip(right_aligned(picture.trades), [trade[3] for trade in picture.trades])
-    pairs = [*zip_longest(ladder, tape, fillvalue=("", ""))][: max(0, height)]
-    return [[(f"{text[:inner]:<{left}}", colour), trade] for (text, colour), trade in pairs]
+    rows = [(board_rule(heading, each), "dim")]
+    rows += zip(right_aligned(trades), [trade[3] for trade in trades])
+    panels = [ladder] * bool(title) + [rows] * bool(heading)
+    lines = [*zip_longest(*panels, fillvalue=("", ""))][: max(0, height)]
+    return [[(f"{text[:each]:<{each + 2}}", colour) for text, colour in line] for line in lines]
 
 
 def short_number(text: str) -> str:
@@ -4542,21 +4505,14 @@ def short_number(text: str) -> str:
 
 def price_number(text: str) -> float:
     """A price or a size for a picture of it; 0 for what is no number."""
-    with suppress(ValueError):
-        return float(text) if isfinite(float(text)) else 0.0
-    return 0.0
-
-
-def quoted_value(channel: str) -> str:
-    """Which value of a channel's rows is a price: last, price, close, mark, index, or ""."""
-    names = [name for _, name, _ in line_format(channel).parts] or [""]
-    if names == ["price", "size", "side"]:  # of trades, not of orders
-        return "price"
-    return {"last": "last", "open": "close", "mark": "mark", "index": "index"}.get(names[0], "")
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
 
 
 class Board:
-    """What the board shows beyond what the clients keep: last rows, trades, earlier prices.
+    """What the clients keep, and beyond it last rows, trades and earlier prices, on a terminal.
 
     Reading threads call `note`, which does little; the one that draws, all else.
     """
@@ -4564,85 +4520,86 @@ class Board:
     def __init__(self, clients: Sequence[OkexWS], writers: Sequence[Writer], log: Iterable[str]):
         self.clients, self.writers, self.log = clients, writers, log  # which may grow
         self.began = monotonic()
-        self.latest: dict[str, tuple[float, Any]] = {}  # by channel: when a row came, and that
+        self.latest: dict[str, tuple[float, Row]] = {}  # by channel: when a row came, and that
         self.tape_channel = ""
         self.tape = deque[Any](maxlen=100)
-        self.drawn = 0  # pictures
-        self.histories: dict[str, deque[float]] = {}  # by instrument: prices, 25 pictures apart
+        self.drawn = 0  # times
+        self.histories: dict[str, deque[float]] = {}  # by instrument: prices, 25 drawings apart
         self.counted = deque[tuple[float, int]](maxlen=10)  # seconds, messages until then
 
     def note(self, channel: str, rows: Rows, received: float = 0.0) -> None:
-        if rows[-1].__class__ is dict and "restored" in rows[-1]:  # so are all of them, and old
+        row = rows[-1]
+        if row.__class__ is not dict or "restored" in row:  # so are all of them, and old
             return
-        self.latest[channel] = wall_clock(), rows[-1]
+        self.latest[channel] = wall_clock(), row
         if channel == self.tape_channel:
             self.tape.extend(rows)
 
     def show(self, over: threading.Event) -> bool:
         """Draw on the terminal five times a second, and leave it as it was. Whether q ended that."""
-        shown, width, left = list[str](), 0, False
+        shown, before, keys, left = set[str](), None, None, False
         try:
-            with keyboard() as pressed:
-                write_out(sys.stdout, "\033[?1049h\033[?25l\033[?7l")  # another screen, no cursor or wrapping
-                while not over.wait(0.2) and not left:
-                    columns, rows = os.get_terminal_size(sys.stdout.fileno())
-                    if (columns, rows) != (width, len(shown)):
-                        write_out(sys.stdout, "\033[2J")
-                        shown, width = [""] * rows, columns
-                    lines = draw_board(self.picture(), columns, rows, is_colourful())
-                    changed = [(n, line) for n, line in enumerate(lines, 1) if line != shown[n - 1]]
-                    write_out(sys.stdout, "".join(f"\033[{n};1H\033[2K{line}" for n, line in changed))
-                    shown, left = lines, b"q" in pressed()
+            with suppress(Exception):  # Windows, or stdin is no terminal
+                import termios
+                import tty
+
+                keys = termios.tcgetattr(0)
+                tty.setcbreak(0)
+            write_out(sys.stdout, "\033[?1049h\033[?25l\033[?7l")  # another screen, no cursor or wrapping
+            while not over.wait(0.2) and not left:
+                size = os.get_terminal_size(sys.stdout.fileno())
+                lines = enumerate(self.draw(*size), 1)
+                drawn = {f"\033[{n};1H\033[2K{line}" for n, line in lines}
+                write_out(sys.stdout, "".join(drawn - shown if size == before else drawn))
+                shown, before = drawn, size
+                left = bool(keys and select([0], [], [], 0)[0]) and b"q" in os.read(0, 99)
         except Exception:
             okex_log.exception("The board failed")
-        with suppress(OSError):  # the terminal is gone
+        with suppress(Exception):  # the terminal is gone
             write_out(sys.stdout, "\033[0m\033[2J\033[?7h\033[?25h\033[?1049l")
+            if keys:
+                termios.tcsetattr(0, termios.TCSANOW, keys)
         return left
 
-    def picture(self) -> BoardPicture:
+    def draw(self, width: int, height: int) -> list[str]:
+        """The board as `height` lines of at most `width` characters."""
         self.drawn += 1
-        channels, books = list[str](), dict[str, OrderBook]()  # copies: other threads change them
-        for client in self.clients:
-            channels += client.channels
-            books |= client.books
-        heading, bids, asks = "", list[list[str]](), list[list[str]]()
-        for channel in [*books][:1]:
-            heading = f"{line_format(channel).name} book, "
-            try:
-                bids, asks = books[channel].top(60)
-                heading += "in sync"
-            except BookOutOfSync as error:
-                heading += f"not in sync: {error}"
-        tapes = (channel for channel in channels if quoted_value(channel) == "price")
-        self.tape_channel = self.tape_channel or next(tapes, "")
-        names = ("time", "price", "size", "side")
-        rows = [named_row(self.tape_channel, row) for row in [*self.tape][::-1]]
-        trades = [[row_value(row, name) for name in names] for row in rows]
-        total = sum(price_number(size) for _, _, size, _ in trades)
-        bought = sum(price_number(size) for _, _, size, side in trades if side == "buy")
-        share = f", {bought / total:.0%} bought" if total else ""
-        tape = f"{line_format(self.tape_channel).name} trades{share}" if self.tape_channel else ""
+        (quotes, others), book, tape = self.table(), self.book(), self.trades()
         host = passwordless(origin_of(self.clients[0].url))  # which the first line shows
         log = [line.replace(f"to {host}", "to ") for line in list(self.log)]
-        table, sinks = self.table(channels, books), [*map(str, self.writers)]
-        return BoardPicture(self.status(), *table, heading, bids, asks, tape, trades, log, sinks)
+        sinks = [(str(writer), "dim") for writer in self.writers]
+        free = height - 2 - len(sinks) - min(len(log), max(1, height // 7))
+        most = max(2, free - max(5, free // 3) if book[0] or tape[0] else free)
+        lines = [[self.status()], *table_lines(quotes, others, width, most)]
+        lines += market_lines(book, tape, width, free + 1 - len(lines))
+        log = log[-max(1, height - 1 - len(sinks) - len(lines)) :]
+        ends = [(board_rule("log, q leaves", width), "dim"), *((line, "") for line in log), *sinks]
+        lines += [[]] * (height - len(lines) - len(ends)) + [[end] for end in ends]
+        drawn = []
+        for pieces in lines[:height]:
+            line, left = "", width
+            for text, colour in pieces:
+                text = printable_text(text, left)[:left]
+                left -= len(text)
+                line += coloured(text, colour, is_colourful())
+            drawn.append(line)
+        return drawn
+
+    @property
+    def reconnects(self) -> int:
+        return sum(max(0, client.counts["connects"] - 1) for client in self.clients)
 
     def status(self) -> tuple[str, str]:
         """The first line, and its colour: where the clients are connected to, and how well."""
-        first = self.clients[0]
-        replayed, url = first.replayed_at, urlsplit(passwordless(first.url))
-        server = url.netloc if len(first._route.lines) > 1 else str(url.hostname)
+        first, up = self.clients[0], monotonic() - self.began
+        server, replayed = urlsplit(passwordless(first.url)).netloc, first.replayed_at
         parts = [strftime("replay of %Y-%m-%d %H:%M:%S", localtime(replayed)) if replayed else server]
         connected = replayed or all(one._connected or one._subscriptions.hopeless for one in self.clients)
         parts += [] if connected else ["NOT CONNECTED"]
-        up = monotonic() - self.began
-        minutes, seconds = divmod(int(up), 60)
-        parts.append(f"up {minutes // 60}:{minutes % 60:02d}:{seconds:02d}")
-        reconnects = sum(client.counts["connects"] - 1 for client in self.clients)
-        parts.append(f"reconnects {max(0, reconnects)}")
+        parts += [f"up {timedelta(seconds=int(up))}", f"reconnects {self.reconnects}"]
         parts += [f"ping {first.latency:.1f} ms"] if first.latency else []
-        rows = [(at, row) for at, row in self.latest.copy().values() if row.__class__ is dict]
-        times = [(at, str(row.get("ts", ""))) for at, row in rows if "o" not in row]  # no candle's
+        latest = self.latest.copy().values()
+        times = [(at, str(row.get("ts"))) for at, row in latest if "o" not in row]  # no candle's
         at, sent = max(times, default=(0.0, ""))
         if sent.isdecimal() and not replayed:  # of v5; by this machine's clock
             parts.append(f"delay {at * 1000 - int(sent):.0f} ms")
@@ -4651,55 +4608,64 @@ class Board:
         rate = (after - before) / max(end - begin, 1.0)  # the first moments are no rate
         return "  ".join([*parts, f"{rate:,.0f} msg/s"]), "bold" if connected else "alarm"
 
-    def table(self, channels: Sequence[str], books: dict[str, OrderBook]) -> tuple[list[BoardQuote], list[str]]:
-        """Quotes of instruments, by the first channel that has a value, and the last rows without a price."""
-        others, known = list[str](), dict[str, Row]()  # the latter by instrument
-        for channel in channels:
-            name, values = line_format(channel).name, dict[str, Any]()
-            when, row = self.latest.get(channel, (0.0, {}))
-            if price := quoted_value(channel):
-                row = named_row(channel, row)
-                values = {what: row_value(row, what) for what in ("bid", "ask", "change")}
-                values |= {"last": row_value(row, price), "when": when}
-                values["volume"] = short_number(row_value(row, "24 h volume"))
-            elif channel in books:
-                with suppress(BookOutOfSync, IndexError):  # it has one side
-                    bids, asks = books[channel].top(1)
-                    values = {"bid": bids[0][0], "ask": asks[0][0]}
-            else:
-                others += [row_lines(channel, row)[0].text.strip()] if when else []
-                continue
-            known[name] = {what: value for what, value in values.items() if value} | known.get(name, {})
-        return [self.quote(name, **values) for name, values in known.items()], others
+    def table(self) -> tuple[list[BoardQuote], list[str]]:
+        """Quotes of instruments, by the first channel that has a value, and other channels' last rows."""
+        others, known = list[str](), defaultdict[str, list[Any]](list)  # by instrument
+        for client in self.clients:
+            for channel in client.channels:
+                format, book = line_format(channel), client.books.get(channel)
+                when, row = self.latest.get(channel, (0.0, {}))
+                names = [what for _, what, _ in format.parts]
+                price = next((what for what in ("last", "close", "mark", "index") if what in names), "")
+                if names == ["price", "size", "side"]:  # of trades, not of orders
+                    price, self.tape_channel = "price", self.tape_channel or channel
+                if book:
+                    when, row = 0.0, {}
+                    with suppress(BookOutOfSync, IndexError):  # it has one side
+                        bids, asks = book.top(1)
+                        row = {"bid": bids[0][0], "ask": asks[0][0]}
+                elif not price:
+                    others += [row_lines(channel, row)[0].text.strip()] if when else []
+                    continue
+                row, whats = named_row(channel, row), (price, "change", "bid", "ask", "24 h volume")
+                values = [when, *(row_value(row, what) for what in whats)]
+                quoted = zip_longest(known[format.name], values)
+                known[format.name] = [old or new for old, new in quoted]
+        return [self.quote(name, *values) for name, values in known.items()], others
 
-    def quote(self, name: str, last: str = "", when: float = inf, **more: str) -> BoardQuote:
+    def quote(self, name: str, when: float, last: str, *values: str) -> BoardQuote:
+        change, bid, ask, volume = values
         price, age = price_number(last), wall_clock() - when
         history = self.histories.setdefault(name, deque(maxlen=240))
         before = history[-1] if history else price
         if last and (not history or self.drawn % 25 == 0):
             history.append(price)
         arrow = " ▲▼"[(price > before) - (price < before)]
-        more["spread"] = spread_of([[more.get("bid")]], [[more.get("ask")]])
-        more["age"] = f"{age:.0f} s old" if age >= 10 else ""
-        prices = [*history, price] if last else []
-        return BoardQuote(name, f"{arrow} {last}", history=prices, **more)
+        spread = spread_of([[bid]], [[ask]])
+        cells = [f"{arrow} {last}", change, bid, ask, spread, short_number(volume)]
+        old = f"{age:.0f} s old" if when and age >= 10 else ""
+        return BoardQuote(name, cells, [*history, price] if last else [], old)
 
+    def book(self) -> tuple[str, Table, Table]:
+        """The first order book: a heading, "" if there is none, and levels if it is in sync."""
+        for channel, book in [item for client in self.clients for item in [*client.books.items()]][:1]:
+            heading = f"{line_format(channel).name} book, "
+            try:
+                return f"{heading}in sync", *book.top(60)
+            except BookOutOfSync as error:
+                return f"{heading}not in sync: {error}", [], []
+        return "", [], []
 
-@contextmanager
-def keyboard() -> Iterator[Callable[[], bytes]]:
-    """What was pressed since the last call, without Enter; nothing where that cannot be had."""
-    before = None
-    with suppress(Exception):  # Windows, or stdin is no terminal
-        import termios
-        import tty
-
-        before = termios.tcgetattr(0)
-        tty.setcbreak(0)
-    try:
-        yield lambda: os.read(0, 99) if before and select([0], [], [], 0)[0] else b""
-    finally:
-        if before:
-            termios.tcsetattr(0, termios.TCSANOW, before)
+    def trades(self) -> tuple[str, Table]:
+        """A heading, "" if there are none, and the latest first: time, price, size and side."""
+        names = ("time", "price", "size", "side")
+        rows = [named_row(self.tape_channel, row) for row in [*self.tape][::-1]]
+        trades = [[row_value(row, name) for name in names] for row in rows]
+        total = sum(price_number(size) for _, _, size, _ in trades)
+        bought = sum(price_number(size) for _, _, size, side in trades if side == "buy")
+        share = f", {bought / total:.0%} bought" if total else ""
+        heading = f"{line_format(self.tape_channel).name} trades{share}"
+        return heading if self.tape_channel else "", trades
 
 
 def write_out(stream: Any, text: str) -> None:
@@ -4847,7 +4813,7 @@ Print OKEx/OKX market data as it happens; all else goes to stderr.
   --board             a live screen instead of lines; q leaves it
   --quiet             on stderr only what goes wrong
   --trace             on stderr every message both ways
-  --version
+  --version           print the version
 
 examples:
   python okex_ws.py                                     live trades of BTC-USDT
@@ -4871,8 +4837,9 @@ def length_of_time(text: str) -> float:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> Any:
-    """The options of HELP and SINKS, and the channels. Wrong ones exit with status 2."""
+    """The options of HELP and SINKS, and the channels. ValueError or SystemExit for wrong ones."""
     from argparse import ArgumentParser
+    from difflib import get_close_matches
     from shlex import split as shell_words
 
     sinks = {f"{option} TARGET": sink.__doc__ or "-" for option, sink in SINKS.items()}
@@ -4882,39 +4849,40 @@ def parse_arguments(argv: Sequence[str] | None) -> Any:
     words = functools.partial(shell_words, comments=True)
     vars(parser).update(format_help=lambda: text, convert_arg_line_to_args=words)
     parser.add_argument("channels", nargs="*")
-    parser.add_argument("--version", action="version", version=f"okex_ws {__version__}")
-    kinds: dict[str, Any] = {"": {"action": "store_true"}, "[PART]": {"nargs": "?", "const": ""}}
-    kinds |= {"N": {"type": int}, "TIME": {"type": length_of_time}}
-    kinds["--url"] = {"action": "append"}
+    kinds: Options = {"": {"action": "store_true"}, "[PART]": {"nargs": "?", "const": ""}}
+    kinds |= {"N": {"type": int}, "TIME": {"type": length_of_time}, "--url": {"action": "append"}}
+    kinds["--version"] = {"action": "version", "version": f"okex_ws {__version__}"}
     options = dict(re.findall(r"^  (--[\w-]+) (\S*) ", text, re.M))
     for option, value in options.items():
-        parser.add_argument(option, **kinds.get(option, kinds.get(value, {})))
+        parser.add_argument(option, **(kinds.get(option) or kinds.get(value) or {}))
     parser.set_defaults(
         region="global", speed=1, fill=3600.0, since=0.0, name="default", history=1000, credentials=None
     )
     args, unknown = parser.parse_known_intermixed_args(argv)  # channels may stand between options
+    others = {"--json": ["--jsonl -", "--jsonl FILE"], "--csv": ["--sqlite FILE", "--jsonl FILE"], "eu": ["eea"]}
     if unknown:
         word = unknown[0].partition("=")[0]
-        alike = get_close_matches(word, [*options, "--help", "--version"], 1, 0.7)
-        others = {"--json": ["--jsonl - or --jsonl FILE"], "--csv": ["--sqlite FILE or --jsonl FILE"]}
-        meant = "".join(f". Did you mean {each}?" for each in others.get(word, alike))
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
+        alike = get_close_matches(word, [*options, "--help"], 1, 0.7)
+        problem = f"unrecognized arguments: {' '.join(unknown)}"
+        raise ValueError(did_you_mean(problem, others.get(word, alike)))
     if args.region not in REGIONS:
-        meant = {"eu": "eea"}.get(args.region, " or ".join(REGIONS))
-        parser.error(f"--region: invalid choice: {args.region!r}. Did you mean {meant}?")
+        problem = f"--region: invalid choice: {args.region!r}"
+        raise ValueError(did_you_mean(problem, others.get(args.region, [*REGIONS])))
     if (channels := joined_channels(args.channels)) != args.channels:
-        parser.error(f"a channel is one word. Did you mean {' '.join(channels)}?")
-    usual = ["trades:BTC-USDT"]
+        raise ValueError(did_you_mean("a channel is one word", [" ".join(channels)]))
+    usual = "trades:BTC-USDT"
     if args.board:
         if args.jsonl == "-" or not sys.stdout.isatty():
-            parser.error("--board draws on a terminal: stdout has to be one")
-        usual += ["books:BTC-USDT", *(f"tickers:{coin}-USDT" for coin in "BTC ETH SOL XRP DOGE".split())]
-    args.channels = list(dict.fromkeys(args.channels or (usual if args.replay is None else [])))
+            raise ValueError("--board draws on a terminal: stdout has to be one")
+        usual += " books:BTC-USDT tickers:BTC-USDT tickers:ETH-USDT tickers:SOL-USDT"
+        usual += " tickers:XRP-USDT tickers:DOGE-USDT"
+    if args.replay is None:
+        args.channels = args.channels or usual.split()
     for file in (args.jsonl, args.sqlite):
         if re.match(r"[a-z][\w-]*:\w+-\w|ok_sub_|\w+/\w+:", file or ""):
-            parser.error(f"{file} reads like a channel: --jsonl and --sqlite want a FILE first")
+            raise ValueError(f"{file} reads like a channel: --jsonl and --sqlite want a FILE first")
     if min(args.count or 1, args.depth or 1, args.history) < 1 or args.speed < 0:
-        parser.error("--count, --depth and --history want a number of 1 or more, --speed 0 or more")
+        raise ValueError("--count, --depth and --history want a number of 1 or more, --speed 0 or more")
     return args
 
 
@@ -4929,13 +4897,14 @@ def list_instruments(finder: Finder, pattern: str) -> list[str]:
 
 def show_list(args: Any) -> int:
     """Print what --list asks for. Exit status 1: there is nothing, or it cannot be had."""
-    part, dialect = args.list, {"v3": V3, "v1": V1}.get(args.list, V5)
-    kinds, lines, trouble = dialect.kinds, list[str](), ""
-    if not part:
+    dialect = {"v3": V3, "v1": V1}.get(args.list, V5)
+    part = "" if args.list in ("all", "v3", "v1") else args.list
+    kinds = [kind for kind in dialect.kinds if part.lower() in f"{kind.name} {kind.what}".lower()]
+    if not args.list:
         usual = "trades tickers books books5 bbo-tbt candle1m funding-rate mark-price orders positions"
         kinds = [kind for kind in map(dialect.kind, usual.split()) if kind]
-    elif part not in ("all", "v3", "v1"):
-        kinds = [kind for kind in kinds if part.lower() in f"{kind.name} {kind.what}".lower()]
+    lines = list[str]()
+    if part:
         trouble = f"Nothing that is traded matches {part} (options by family: BTC-USD-*-C)."
         rest = Rest("trades:BTC-USDT", args.proxy, args.url, args.region, args.simulated)
         try:
@@ -4950,7 +4919,7 @@ def show_list(args: Any) -> int:
     if not lines:
         okex_log.error(printable_text(trouble))
     with suppress(BrokenPipeError):  # | head
-        write_out(sys.stdout, "\n".join([*lines, "" if part else LIST_LEGEND]))
+        write_out(sys.stdout, "\n".join([*lines, "" if args.list else LIST_LEGEND]))
     return int(not lines)
 
 
@@ -4963,16 +4932,20 @@ class Console(logging.Handler):
         self.muted = False  # while the board is there
         self.kept = deque[str](maxlen=200)  # for the board, without routine
         self.lines = LogQueue[str]()  # to be written
-        self.writing = inf  # monotonic: when the write under way began
         daemon_thread("console", self._run).start()
 
     def emit(self, record: logging.LogRecord) -> None:
         line = self.format(record)
-        routine = re.match(r"\S+ (sent|received|subscribed)\.", record.getMessage())
-        if record.levelno > logging.INFO or not routine:
+        if not re.match(r"\S+ \S+ (sent|received|subscribed)\.", line):
             self.kept.append(line)
         if not self.muted:
             self.lines.put(line)
+
+    def _run(self) -> None:
+        while True:
+            with suppress(AttributeError, OSError, ValueError):  # stderr is closed
+                write_out(sys.stderr, f"{self.lines.get()}\n")
+            self.lines.task_done()
 
     def unmute(self) -> None:
         """The board is gone: leave the end of its log there."""
@@ -4980,43 +4953,26 @@ class Console(logging.Handler):
             self.lines.put(line)
         self.muted = False
 
-    def _run(self) -> None:
-        while True:
-            line = self.lines.get()
-            self.writing = monotonic()
-            with suppress(AttributeError, OSError, ValueError):  # stderr is closed
-                write_out(sys.stderr, f"{line}\n")
-            self.writing = inf
-            self.lines.task_done()
-
-    def flush(self) -> None:
-        """Wait 2 s until all is written, but for no write that takes 0.5 s."""
+    def drain(self) -> None:
+        """Wait until all is written, but 2 s at most."""
         end = monotonic() + 2.0
-        while self.lines.unfinished_tasks and monotonic() < min(end, self.writing + 0.5):
+        while self.lines.unfinished_tasks and monotonic() < end:
             pause(0.005)
 
 
-class Run:
+class Run(Recorder):
     """A run of the command line: its clients, the first on the main thread, its sinks, its one end."""
 
     def __init__(self, args: Any, console: Console):
+        super().__init__([])
         self.args, self.console = args, console
-        self.clients = list[OkexWS]()
-        self.recorder = Recorder(self.clients)  # its lock guards rows
-        self.writers = self.recorder.writers
-        self.clients_lock = threading.Lock()  # guards clients, running and status
         self.running = False  # whether clients are started
-        self.rows, self.status = 0, 0  # received; with which it exits
-        self.reason = ""  # why the last connection ended, or failed
+        self.rows = self.status = 0  # received, under lock; with which it exits
+        self.reason = "the first try did not end"  # why the last one failed
         self.refusals: dict[str, str] = {}  # by channel, in the exchange's words
         self.ending = threading.Event()  # something ended the run
         self.ended = inf  # monotonic: when
-        self.idle = threading.Event()  # cleared while the main thread may be stuck
-        self.idle.set()
-        self.over = threading.Event()  # everything is written and summed up
         self.board = Board(self.clients, self.writers, console.kept)
-        shows = self.show_board if args.board else self.report
-        self.screen = daemon_thread("screen", shows)
         targets = {option: vars(args)[option] for option in SINKS if vars(args)[option] is not None}
         self.output: Callable[..., None] | None = self.board.note if args.board else None
         if args.jsonl == "-":
@@ -5027,50 +4983,56 @@ class Run:
             self.output = functools.partial(print_rows, ladder=args.depth)
         if args.replay is None:
             self.subscribe(args.channels)
-            if (args.depth or 1) > 1 and not any(client.books for client in self.clients):
+            books = [likely_dialect(channel).book(channel) for channel in args.channels]
+            if (args.depth or 1) > 1 and not any(books):
                 raise ValueError("--depth has no effect without an order book")
         else:
-            self.replay(targets)
+            next(recorded_rows(args.replay), None)  # ValueError if it is no recording
+            for option, target in targets.items():
+                if os.path.exists(target) and os.path.samefile(target, args.replay):
+                    raise ValueError(f"--{option} would write into what is replayed")
+            self.clients.append(OkexWS([], self.handle, depth=args.depth))  # for all endpoints, without keys
+            self.clients[0]._finder.patterns = dict.fromkeys(args.channels, "wanted")  # names are patterns, too
+            self.hear(self.clients[0])
         if args.since and not any(history_of(channel, args.since) for channel in args.channels):
             raise ValueError("--since has no effect without trades or candles of v5")
         if args.final and all(client.dialect.retired for client in self.clients):
             raise ValueError("--final has no effect: v1 and v3 do not say that a candle is final")
-        self.recorder.open(targets, name=args.name, history=args.history, command=self.command)
-        self.recorder.recall(args.channels)
+        self.open(targets, name=args.name, history=args.history, command=self.command)
+        self.recall(args.channels)
         self.recording = bool(self.writers) and sys.stderr.isatty()
 
-    def replay(self, targets: dict[str, str]) -> None:
-        """Make the one client of a replay, which takes channels of all endpoints, without keys."""
-        path = self.args.replay
-        next(recorded_rows(path), None)  # ValueError if it is no recording
-        for option, target in targets.items():
-            if os.path.exists(target) and os.path.samefile(target, path):
-                raise ValueError(f"--{option} would write into what is replayed")
-        client = OkexWS([], self.handle, depth=self.args.depth)
-        client._finder.patterns = dict.fromkeys(self.args.channels, "wanted")  # names are patterns, too
-        run = functools.partial(client.replay, path, self.args.speed)
-        vars(client).update(on_status=functools.partial(self.on_status, client), run=run)
-        self.clients.append(client)
+    def hear(self, client: OkexWS) -> None:
+        """Have a new client tell this run what happens, and start it, if the others are."""
+        hears = functools.partial(self.on_status, client)
+        vars(client).update(on_status=hears, on_refused=self.refusals.update, found=self.found)
+        client.ways = ("--proxy URL.", "--region eea.", "--offline.")
+        if len(self.clients) > 1 or self.output in (None, self.board.note):
+            for each in self.clients:
+                each.ping_level = logging.DEBUG
+        if self.running and not self.ending.is_set():
+            client.start()
 
     def run(self) -> int:
         """Receive until something ends that. Returns the exit status."""
+        path, screen = self.args.replay, daemon_thread("screen", self.show)
+        finisher = daemon_thread("end", self.finish, screen)
         with self.signals_watched():
-            if self.args.seconds:
-                timer = threading.Timer(self.args.seconds, self.end, [0])
-                timer.daemon = True
-                timer.start()
-            if self.args.board or self.recording:
-                self.screen.start()
-            with self.clients_lock:
-                first, *others = self.clients
-                self.running = True
+            screen.start()
+            finisher.start()
+            self.running = True  # from now on, `add` starts clients
+            first, *others = self.clients
             for client in others:
                 client.start()
             with suppress(BaseException):  # it is logged
-                first.run()
-                self.end(0)  # a recording has an end
-            self.idle.set()
-            self.over.wait()
+                if path is None:
+                    first.run()
+                else:
+                    first.replay(path, self.args.speed)
+                    self.stop(0)
+            if path is not None:
+                self.stop(1)
+            finisher.join()
         return self.status
 
     @contextmanager
@@ -5084,9 +5046,8 @@ class Run:
         if threading.current_thread() is not threading.main_thread():  # which has the signals
             yield
             return
-        self.idle.clear()
-        watched = {signal.SIGINT, signal.SIGTERM}
-        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # no nohup
+        watched = {SIGINT, signal.SIGTERM}
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == SIG_DFL:  # no nohup
             watched.add(signal.SIGHUP)  # the window is closed
         inbox, outbox = socket.socketpair()
 
@@ -5096,7 +5057,7 @@ class Run:
                     for number in watched.intersection(received):  # a script's own come, too
                         for writer in self.writers:
                             writer.given_up = monotonic() > self.ended + 0.5  # no double press
-                        self.end(130 if number == signal.SIGINT else 0)
+                        self.stop(130 if number == SIGINT else 0)
 
         daemon_thread("signals", watch).start()
         outbox.setblocking(False)
@@ -5110,34 +5071,27 @@ class Run:
 
     def subscribe(self, channels: Iterable[str]) -> None:
         """Give each channel to a client of its endpoint. ValueError for what cannot be."""
-        if self.args.replay is not None:
+        args = self.args
+        if args.replay is not None:
             raise ValueError("this is a replay: its channels were chosen at the start")
         names = "url credentials region simulated proxy depth ping_every fill final".split()
-        options = {name: getattr(self.args, name) for name in names}
+        options = {name: vars(args)[name] for name in names}
         for channel in channels:
             if wrong := misnomer(channel):
                 raise ValueError(wrong)
             dialect = dialect_of(channel)
-            if dialect.retired and not self.args.url:
-                gone = f"{channel}: OKX gave up {dialect.name} in {dialect.retired}"
-                raise ValueError(f"{gone}. Today: {todays_channel(channel)}")
-            if self.args.redis and not self.args.depth and dialect.book(channel) == "changes":
+            if dialect.retired and not args.url:
+                today = todays_channel(channel)
+                raise ValueError(f"{channel}: OKX gave up {dialect.name} in {dialect.retired}. Today: {today}")
+            if args.redis and not args.depth and dialect.book(channel) == "changes":
                 raise ValueError(f"{channel}: its latest row would be a change, no book: say --depth 20")
-            with self.clients_lock:
-                client = place_channel(channel, self.clients, self.handle, self.args.since, **options)
-                if client:
-                    client.ways = ("--proxy URL.", "--region eea.", "--offline.")
-                    hears = functools.partial(self.on_status, client)
-                    vars(client).update(on_status=hears, on_refused=self.on_refused, found=self.found)
-                    if len(self.clients) > 1 or self.output in (None, self.board.note):
-                        for each in self.clients:
-                            each.ping_level = logging.DEBUG
-                    if self.running:
-                        client.start()
+            client = place_channel(channel, self.clients, self.handle, args.since, **options)
+            if client:
+                self.hear(client)
 
     def found(self, channels: list[str]) -> None:
         self.subscribe(channels)
-        self.recorder.recall(channels)
+        self.recall(channels)
 
     def channels(self) -> dict[str, str]:
         return {name: state for client in self.clients for name, state in client.channels.items()}
@@ -5145,7 +5099,7 @@ class Run:
     def command(self, op: str, channels: list[str]) -> Any:
         """Do what another program asks for, and say how all channels stand, or raise ValueError."""
         if op == "quit":
-            self.end(0)
+            self.stop(0)
         elif op == "unsubscribe":
             for client in self.clients:
                 client.unsubscribe(*channels)  # each drops those that it has
@@ -5168,95 +5122,81 @@ class Run:
         others = self.args.redis or not all(each._subscriptions.hopeless for each in self.clients)
         if status == EXIT and client._subscriptions.hopeless and others:
             return  # it goes on with other channels, or those that are still asked for
-        self.recorder.record(wall_clock(), "", (status, detail))
+        self.record(wall_clock(), "", (status, detail))
         if status in (DISCONNECTED, EXIT) and detail != "closed":
             self.reason = detail
             if status == EXIT:
-                self.end(1)
-
-    def on_refused(self, channels: list[str], why: str) -> None:
-        self.refusals |= dict.fromkeys(channels, why)
+                self.stop(1)
 
     def handle(self, channel: str, rows: Rows) -> None:
         """Queue rows for the sinks, and print them."""
-        received = self.clients[0].replayed_at or wall_clock()
-        with self.recorder.lock:
+        received, count = self.clients[0].replayed_at or wall_clock(), self.args.count
+        with self.lock:
             if self.ending.is_set():
                 return
-            rows = rows[: self.args.count - self.rows] if self.args.count else rows
+            rows = rows[: count - self.rows] if count else rows
             self.rows += len(rows)
-            self.recorder.record(received, channel, rows)
+            self.record(received, channel, rows)
             try:
                 if self.output:
                     self.output(channel, rows, received=received)
             except OSError as error:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the exit's flush
-                failed = not isinstance(error, BrokenPipeError)  # | head
-                if failed:
+                if not isinstance(error, BrokenPipeError):  # | head
                     okex_log.error("Cannot write to stdout: %s.", error)
-                self.end(int(failed))
-            finally:
-                if self.rows == self.args.count:
-                    self.end(0)
+                    self.stop(1)
+                self.stop(0)
+            if self.rows == count:
+                self.stop(0)
 
-    def show_board(self) -> None:
-        if self.board.show(self.ending):
-            self.end(0)
-        self.console.unmute()
-        if not self.writers:  # the board failed, and nothing is left to do
-            self.end(1)
-
-    def end(self, status: int) -> None:
-        """End the run, with this exit status if nothing ended it before. From any thread."""
-        with self.clients_lock:
-            if self.ending.is_set():
-                return
-            self.status, self.ended, self.running = status, monotonic(), False
-            self.ending.set()
-        for client in self.clients:
-            client.close()
-        daemon_thread("end", self.finish).start()
-
-    def finish(self) -> None:
-        """Write what is queued, sum up, and let run() end, or exit if that is stuck."""
-        try:
-            for client in self.clients:  # so that what each misses is told
-                if not client.ended.wait(self.ended + 0.5 - monotonic()):
-                    client._filler.end()  # it connects, perhaps, and may never come back
-            if self.screen.is_alive():
-                self.screen.join(1.0)
-            written = self.recorder.end(self.ended)
-            connected = self.args.replay or any(client.counts["connects"] for client in self.clients)
-            self.status = self.status or int(not (written and connected))
-            self.sum_up()
-            if not connected:
-                okex_log.error("Never connected: %s.", self.reason or "the first try did not end")
-        finally:
-            self.console.flush()
-            if not self.idle.wait(self.ended + 1.0 - monotonic()):
-                os._exit(self.status)
-            self.over.set()
-
-    def report(self) -> None:
-        """Tell a terminal what is recorded, after a minute and then every ten. With --quiet, too."""
+    def show(self) -> None:
+        """Show the board, or tell a terminal what is recorded, after a minute and then every ten."""
+        if self.args.board:
+            left = self.board.show(self.ending)
+            self.console.unmute()
+            if left or not self.writers:  # a board that fails leaves sinks alone
+                self.stop(int(not left))
         wait = 60.0
         while not self.ending.wait(wait):
             wait = 600.0
-            okex_log.warning("%s.", ", ".join(map(str, self.writers)))
+            if self.recording:
+                okex_log.warning("%s.", ", ".join(map(str, self.writers)))
+
+    def stop(self, status: int) -> None:
+        """End the run, with this exit status if nothing ended it before. From any thread."""
+        if not self.ending.is_set():
+            self.status, self.ended = status, monotonic()
+            self.ending.set()
+
+    def finish(self, screen: threading.Thread) -> None:
+        """After the end, write what is queued and sum up; exit if the main thread is stuck."""
+        if not self.ending.wait(self.args.seconds or None):
+            self.stop(0)
+        for client in self.clients:
+            client.close()
+        for client in self.clients:  # so that what each misses is told
+            if not client.ended.wait(self.ended + 0.5 - monotonic()):
+                client._filler.end()  # it connects, perhaps, and may never come back
+        screen.join(1.0)
+        written, first = self.end(self.ended), self.clients[0]
+        connected = self.args.replay or any(client.counts["connects"] for client in self.clients)
+        self.status = self.status or int(not (written and connected))
+        self.sum_up()
+        if not connected:
+            okex_log.error("Never connected: %s.", self.reason)
+        late = self.ended + 1.0
+        if first._reader is threading.main_thread() and not first.ended.wait(late - monotonic()):
+            self.console.drain()
+            os._exit(self.status)
 
     def sum_up(self) -> None:
         counts = sum((client.counts for client in self.clients), Counter[str]())
         received = f"{plural(self.rows, 'rows')} in {plural(counts.pop('messages', 0), 'messages')}"
-        connected = sum(client.counts["connects"] > 0 for client in self.clients)
-        told = {"reconnects": counts.pop("connects", 0) - connected, **counts}
-        if "holes" in told:
-            told["missing"] = counts["missing"]  # 0, too
-        for writer in self.writers:
-            option, refused, waits = f"--{writer.option}", writer.sink.refused, writer.waits
-            told[f"rows written by {option}"] = writer.written - refused
-            if refused or waits:
-                told |= {f"rows refused by {option}": refused, f"waits for {option}": waits}
-        parts = [plural(n, what) for what, n in told.items()]
+        del counts["connects"]
+        counts["reconnects"] = self.board.reconnects
+        if "holes" in counts:
+            counts["missing"] += 0  # this is told, too
+        parts = [*(plural(n, what) for what, n in counts.items()), *map(str, self.writers)]
         lines = {origin_of(client._route.url) for client in self.clients if len(client._route.lines) > 1}
         parts += [f"line {passwordless(line)}" for line in sorted(lines)]
         level = logging.WARNING if self.recording else logging.INFO  # with --quiet, too
@@ -5291,7 +5231,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     finally:
         console.unmute()
-        console.flush()
+        console.drain()
 
 
 if __name__ == "__main__":

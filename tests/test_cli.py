@@ -65,7 +65,7 @@ def test_a_recording_tells_its_terminal_how_many_rows_it_has_even_a_quiet_one(ex
     os.close(theirs)
     with os.fdopen(ours, "rb", buffering=0) as terminal:
         *reports, summary = terminal.read(65536).decode().splitlines()
-    assert 1 <= len(reports) <= 3 and all(re.search(r" --jsonl: \d+ rows? written, ", line) for line in reports)
+    assert 1 <= len(reports) <= 3 and all(re.search(r" \d+ rows? written by --jsonl[.,]", line) for line in reports)
     assert re.search(r" \d+ rows in .* rows written by --jsonl", summary)
     assert finish(*arguments, "--count", "3", code=RECORDS)[2] == ""  # into a pipe
 
@@ -289,6 +289,11 @@ def test_ends_when_every_channel_was_refused(exchange):
     assert status == 0 and len(out.splitlines()) == 3, err  # the other client goes on
 
 
+def test_a_depth_has_an_effect_on_books_that_a_pattern_stands_for(exchange):
+    status, out, err = finish("books:BTC-*-SWAP", "--depth", "2", "--url", exchange.url, "--count", "1")
+    assert (status, len(out.splitlines())) == (0, 5), err
+
+
 # -- What it is told
 def test_wrong_usage_is_told_in_a_line_that_names_it(tmp_path, capsys):
     wrong = {
@@ -323,6 +328,8 @@ def test_wrong_usage_is_told_in_a_line_that_names_it(tmp_path, capsys):
         try:
             okex_ws.parse_arguments(text.split())
             parsed.append(text.split())  # and is refused later
+        except ValueError:
+            parsed.append(text.split())
         except SystemExit as end:
             runs.append((text.split(), end.code, *capsys.readouterr()))
     for arguments, status, out, err in [*runs, *finish_all(parsed)]:

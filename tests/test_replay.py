@@ -131,6 +131,14 @@ def test_what_is_no_recording_is_refused_and_torn_lines_are_left_out(tmp_path, c
         assert (status, out) == (2, "") and "Traceback" not in err, arguments
 
 
+def test_a_recording_that_cannot_be_read_to_its_end_ends_the_command_with_1(tmp_path):
+    path = record(tmp_path / "rows.db", (1e9, TRADES, {"px": "1"}), (1e9, TRADES, {"px": "2"}))
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE rows SET row = '{' WHERE rowid = 2")
+    status, _, err = finish("--replay", path, "--speed", "0")
+    assert status == 1 and "is no recording" in err and "reconnects" in err, err
+
+
 def test_the_command_replays_to_lines_sinks_and_the_board_without_keys_and_ends_with_0(tmp_path):
     rows = [(1e9 + n, name, {"instId": "BTC-USDT", "n": n}) for n, name in enumerate([TRADES, "account", TICKERS] * 2)]
     path, copy = record(tmp_path / "rows.db", *rows), tmp_path / "copy.db"
