@@ -1675,8 +1675,7 @@ class OkexV3(Dialect):
         # BTC-USD-190927-12500-C is of BTC-USD
         if re.match("option/(account|instruments|order|position|summary)", table):
             found = family_of(str(row.get("underlying", found)))
-        if table == "spot/order_algo":  # which may say ltc_usdt
-            found = str(found).upper().replace("_", "-")
+        found = str(found).upper().replace("_", "-")  # spot/order_algo may say ltc_usdt
         return f"{table}:{found}"
 
 
@@ -3511,7 +3510,7 @@ def listed_instrument(id: str, *where: Any) -> Any:
 
 COLOURS = "buy=32 bid=32 ▲=32 sell=31 ask=31 ▼=31 dim=2 bold=1 alarm=1;31"
 ROW_COLOURS = dict(pair.split("=") for pair in COLOURS.split())
-shown_headings: set[str] = set()  # that print_rows has printed
+shown_headings = set[str]()  # that print_rows has printed
 
 # What a value is called in v5, v3 and v1; the first that has one counts.
 ROW_NAMES = dict(
@@ -3693,7 +3692,7 @@ def row_lines(channel: str, row: Any, clock: str = "", ladder: int = 1) -> list[
     if not cells and "eventType" in row:  # an empty snapshot
         name, cells = channel, [(" none", 0)]
     cells = cells or [("(nothing)", 0)]
-    if row.get("restored") is True:  # it comes late, see Filler
+    if "restored" in row:  # it comes late, see Filler
         cells.append(("restored", 0))
     clock = (bar and row_value(row, "time")) or clock  # when a candle begins
     text = line_text(clock, f"{name} {bar}".rstrip(), cells)
