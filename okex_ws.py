@@ -4530,8 +4530,8 @@ def common_rows(series: TradeSeries, writers: Iterable[Writer], seconds: float) 
         if found:
             starts.append((found[0][0][0], had))
             rows = min(rows or found, found, key=lambda rows: rows[0][0][0])
-            end = max(had) if series.step == 1 else moment_text(max(had))
-            line = f"--{writer.option} goes on: it ends with {series.channel} {end}."
+            end = f"{series.channel} {moment_text(max(had))}"  # a trade's id stays as it is
+            line = f"--{writer.option} goes on: it ends with {end}."
             CHORUS.log(writer.option, logging.INFO, line)
     for start, had in starts:
         rows = [item for item in rows if all(n <= start or n in had for n in item[0])]
