@@ -3854,10 +3854,7 @@ class Sink:
         return ()
 
     def write(self, received: float, channel: str, rows: Rows) -> None:
-        """Take the rows of one message, received at this epoch second.
-
-        An error that would come again, as a TypeError, costs the message; after others it is called again.
-        """
+        """Take a message's rows. A TypeError or the like costs it; after other errors it is called again."""
         raise NotImplementedError
 
     def status(self, received: float, status: str, detail: str) -> None:
@@ -4079,7 +4076,7 @@ class RedisSink(Sink):
         """Give Redis the batch, applied once and whole, and our status; take commands."""
         if not self.mark or self.redis.get(f"{self.prefix}@batch") != self.mark:
             self.mark, pipeline = os.urandom(8).hex(), self.redis.pipeline()
-            batch = [*self.batch]
+            batch = self.batch.copy()
             if monotonic() - self.looked > 1.0:
                 batch += self._known_now()
             batch += ("SET", "@batch", self.mark), ("LRANGE", "@commands", 0, -1), ("DEL", "@commands")
@@ -4098,7 +4095,8 @@ class RedisSink(Sink):
         self.batch.clear()
 
     def _obey(self, text: str) -> None:
-        op, answer = "", dict[str, Any](id=None, ok=True)
+        op = ""
+        answer: Row = {"id": None, "ok": True}
         try:
             request = from_json(text)
             answer["id"] = request.get("id")
@@ -4292,7 +4290,7 @@ class Writer:
 
     def _run(self) -> None:
         while self.queue.qsize() or not self.ending.is_set():
-            batch = list[Any]()
+            batch: Rows = []
             with suppress(Empty):
                 batch.append(self.queue.get(timeout=0.25))
                 if self.queue.qsize() < 1000:
