@@ -4509,7 +4509,7 @@ def price_number(text: str) -> float:
 
 
 class Board:
-    """What the clients keep, and beyond it last rows, trades and earlier prices, on a terminal.
+    """What the clients keep, and beyond it last rows, trades and earlier prices.
 
     Reading threads call `note`, which does little; the one that draws, all else.
     """
@@ -4517,11 +4517,11 @@ class Board:
     def __init__(self, clients: Sequence[OkexWS], writers: Sequence[Writer], log: Iterable[str]):
         self.clients, self.writers, self.log = clients, writers, log  # which may grow
         self.began = monotonic()
-        self.latest: dict[str, tuple[float, Row]] = {}  # by channel: when a row came, and that
+        self.latest: dict[str, tuple[float, Row]] = {}  # by channel: when it came, a row
         self.tape_channel = ""
         self.tape = deque[Any](maxlen=100)
         self.drawn = 0  # times
-        self.histories: dict[str, deque[float]] = {}  # by instrument: prices, 25 drawings apart
+        self.histories: dict[str, deque[float]] = {}  # by instrument, 25 drawings apart
         self.counted = deque[tuple[float, int]](maxlen=10)  # seconds, messages until then
 
     def note(self, channel: str, rows: Rows, received: float = 0.0) -> None:
@@ -4533,7 +4533,7 @@ class Board:
             self.tape.extend(rows)
 
     def show(self, over: threading.Event) -> bool:
-        """Draw on the terminal five times a second, and leave it as it was. Whether q ended that."""
+        """Draw on the terminal five times a second, then leave it as it was. Whether q ended that."""
         shown, before, keys, left = set[str](), None, None, False
         try:
             with suppress(Exception):  # Windows, or stdin is no terminal
@@ -4542,7 +4542,7 @@ class Board:
 
                 keys = termios.tcgetattr(0)
                 tty.setcbreak(0)
-            write_out(sys.stdout, "\033[?1049h\033[?25l\033[?7l")  # another screen, no cursor or wrapping
+            write_out(sys.stdout, "\033[?1049h\033[?25l\033[?7l")  # a screen without cursor, wrapping
             while not over.wait(0.2) and not left:
                 size = os.get_terminal_size(sys.stdout.fileno())
                 lines = enumerate(self.draw(*size), 1)
@@ -4584,14 +4584,14 @@ class Board:
 
     @property
     def reconnects(self) -> int:
-        return sum(max(0, client.counts["connects"] - 1) for client in self.clients)
+        return sum(max(0, ws.counts["connects"] - 1) for ws in self.clients)
 
     def status(self) -> tuple[str, str]:
         """The first line, and its colour: where the clients are connected to, and how well."""
         first, up = self.clients[0], monotonic() - self.began
         server, replayed = urlsplit(passwordless(first.url)).netloc, first.replayed_at
         parts = [strftime("replay of %Y-%m-%d %H:%M:%S", localtime(replayed)) if replayed else server]
-        connected = replayed or all(one._connected or one._subscriptions.hopeless for one in self.clients)
+        connected = replayed or all(ws._connected or ws._subscriptions.hopeless for ws in self.clients)
         parts += [] if connected else ["NOT CONNECTED"]
         parts += [f"up {timedelta(seconds=int(up))}", f"reconnects {self.reconnects}"]
         parts += [f"ping {first.latency:.1f} ms"] if first.latency else []
@@ -4600,17 +4600,17 @@ class Board:
         at, sent = max(times, default=(0.0, ""))
         if sent.isdecimal() and not replayed:  # of v5; by this machine's clock
             parts.append(f"delay {at * 1000 - int(sent):.0f} ms")
-        self.counted.append((up, sum(client.counts["messages"] for client in self.clients)))
+        self.counted.append((up, sum(ws.counts["messages"] for ws in self.clients)))
         (begin, before), (end, after) = self.counted[0], self.counted[-1]
         rate = (after - before) / max(end - begin, 1.0)  # the first moments are no rate
         return "  ".join([*parts, f"{rate:,.0f} msg/s"]), "bold" if connected else "alarm"
 
     def table(self) -> tuple[list[BoardQuote], list[str]]:
-        """Quotes of instruments, by the first channel that has a value, and other channels' last rows."""
+        """Quotes, each value by the first channel that has it, and other channels' last rows."""
         others, known = list[str](), defaultdict[str, list[Any]](list)  # by instrument
-        for client in self.clients:
-            for channel in client.channels:
-                format, book = line_format(channel), client.books.get(channel)
+        for ws in self.clients:
+            for channel in ws.channels:
+                format, book = line_format(channel), ws.books.get(channel)
                 when, row = self.latest.get(channel, (0.0, {}))
                 names = [what for _, what, _ in format.parts]
                 price = next((what for what in ("last", "close", "mark", "index") if what in names), "")
@@ -4645,7 +4645,7 @@ class Board:
 
     def book(self) -> tuple[str, Table, Table]:
         """The first order book: a heading, "" if there is none, and levels if it is in sync."""
-        for channel, book in [item for client in self.clients for item in [*client.books.items()]][:1]:
+        for channel, book in [item for ws in self.clients for item in [*ws.books.items()]][:1]:
             heading = f"{line_format(channel).name} book, "
             try:
                 return f"{heading}in sync", *book.top(60)
@@ -4852,10 +4852,8 @@ def parse_arguments(argv: Sequence[str] | None) -> Any:
     options = dict(re.findall(r"^  (--[\w-]+) (\S*) ", text, re.M))
     for option, value in options.items():
         parser.add_argument(option, **(kinds.get(option) or kinds.get(value) or {}))
-    parser.set_defaults(
-        region="global", speed=1, fill=3600.0, since=0.0, name="default", history=1000, credentials=None
-    )
-    args, unknown = parser.parse_known_intermixed_args(argv)  # channels may stand between options
+    parser.set_defaults(region="global", speed=1, fill=3600.0, name="default", history=1000, credentials=None)
+    args, unknown = parser.parse_known_intermixed_args(argv)  # channels stand anywhere
     others = {"--json": ["--jsonl -", "--jsonl FILE"], "--csv": ["--sqlite FILE", "--jsonl FILE"], "eu": ["eea"]}
     if unknown:
         word = unknown[0].partition("=")[0]
@@ -4993,22 +4991,22 @@ class Run(Recorder):
             self.hear(self.clients[0])
         if args.since and not any(history_of(channel, args.since) for channel in args.channels):
             raise ValueError("--since has no effect without trades or candles of v5")
-        if args.final and all(client.dialect.retired for client in self.clients):
+        if args.final and all(ws.dialect.retired for ws in self.clients):
             raise ValueError("--final has no effect: v1 and v3 do not say that a candle is final")
         self.open(targets, name=args.name, history=args.history, command=self.command)
         self.recall(args.channels)
         self.recording = bool(self.writers) and sys.stderr.isatty()
 
-    def hear(self, client: OkexWS) -> None:
+    def hear(self, ws: OkexWS) -> None:
         """Have a new client tell this run what happens, and start it, if the others are."""
-        hears = functools.partial(self.on_status, client)
-        vars(client).update(on_status=hears, on_refused=self.refusals.update, found=self.found)
-        client.ways = ("--proxy URL.", "--region eea.", "--offline.")
+        hears = functools.partial(self.on_status, ws)
+        vars(ws).update(on_status=hears, on_refused=self.refusals.update, found=self.found)
+        ws.ways = ("--proxy URL.", "--region eea.", "--offline.")
         if len(self.clients) > 1 or self.output in (None, self.board.note):
             for each in self.clients:
                 each.ping_level = logging.DEBUG
         if self.running and not self.ending.is_set():
-            client.start()
+            ws.start()
 
     def run(self) -> int:
         """Receive until something ends that. Returns the exit status."""
@@ -5017,10 +5015,10 @@ class Run(Recorder):
         with self.signals_watched():
             screen.start()
             finisher.start()
-            self.running = True  # from now on, `add` starts clients
+            self.running = True  # from now on, hear() starts clients
             first, *others = self.clients
-            for client in others:
-                client.start()
+            for ws in others:
+                ws.start()
             with suppress(BaseException):  # it is logged
                 if path is None:
                     first.run()
@@ -5040,7 +5038,7 @@ class Run(Recorder):
         """
         import signal
 
-        if threading.current_thread() is not threading.main_thread():  # which has the signals
+        if threading.current_thread() is not threading.main_thread():  # no signals
             yield
             return
         watched = {SIGINT, signal.SIGTERM}
@@ -5082,29 +5080,28 @@ class Run(Recorder):
                 raise ValueError(f"{channel}: OKX gave up {dialect.name} in {dialect.retired}. Today: {today}")
             if args.redis and not args.depth and dialect.book(channel) == "changes":
                 raise ValueError(f"{channel}: its latest row would be a change, no book: say --depth 20")
-            client = place_channel(channel, self.clients, self.handle, args.since, **options)
-            if client:
-                self.hear(client)
+            if ws := place_channel(channel, self.clients, self.handle, args.since, **options):
+                self.hear(ws)
 
     def found(self, channels: list[str]) -> None:
         self.subscribe(channels)
         self.recall(channels)
 
     def channels(self) -> dict[str, str]:
-        return {name: state for client in self.clients for name, state in client.channels.items()}
+        return {name: state for ws in self.clients for name, state in ws.channels.items()}
 
     def command(self, op: str, channels: list[str]) -> Any:
         """Do what another program asks for, and say how all channels stand, or raise ValueError."""
         if op == "quit":
             self.stop(0)
         elif op == "unsubscribe":
-            for client in self.clients:
-                client.unsubscribe(*channels)  # each drops those that it has
+            for ws in self.clients:
+                ws.unsubscribe(*channels)  # each drops those that it has
         elif op == "subscribe":
             if any(map(is_pattern, channels)):
                 raise ValueError("patterns are for the start: subscribe by names")
             self.refusals.clear()
-            self.args.since = 0.0  # the sinks may have it
+            self.args.since = None  # the sinks may have it
             self.subscribe(channels)
             end = monotonic() + 3.0
             while {"wanted", "sent", "refused"} & {*map(self.channels().get, channels)} and monotonic() < end:
@@ -5115,9 +5112,9 @@ class Run(Recorder):
             raise ValueError(f"no op {op!r}: there are subscribe, unsubscribe, channels and quit")
         return dict.fromkeys(channels, "") | self.channels()
 
-    def on_status(self, client: OkexWS, status: str, detail: str) -> None:
+    def on_status(self, ws: OkexWS, status: str, detail: str) -> None:
         others = self.args.redis or not all(each._subscriptions.hopeless for each in self.clients)
-        if status == EXIT and client._subscriptions.hopeless and others:
+        if status == EXIT and ws._subscriptions.hopeless and others:
             return  # it goes on with other channels, or those that are still asked for
         self.record(wall_clock(), "", (status, detail))
         if status in (DISCONNECTED, EXIT) and detail != "closed":
@@ -5169,14 +5166,14 @@ class Run(Recorder):
         """After the end, write what is queued and sum up; exit if the main thread is stuck."""
         if not self.ending.wait(self.args.seconds or None):
             self.stop(0)
-        for client in self.clients:
-            client.close()
-        for client in self.clients:  # so that what each misses is told
-            if not client.ended.wait(self.ended + 0.5 - monotonic()):
-                client._filler.end()  # it connects, perhaps, and may never come back
+        for ws in self.clients:
+            ws.close()
+        for ws in self.clients:  # so that what each misses is told
+            if not ws.ended.wait(self.ended + 0.5 - monotonic()):
+                ws._filler.end()  # it connects, perhaps, and may never come back
         screen.join(1.0)
         written, first = self.end(self.ended), self.clients[0]
-        connected = self.args.replay or any(client.counts["connects"] for client in self.clients)
+        connected = self.args.replay or any(ws.counts["connects"] for ws in self.clients)
         self.status = self.status or int(not (written and connected))
         self.sum_up()
         if not connected:
@@ -5187,14 +5184,14 @@ class Run(Recorder):
             os._exit(self.status)
 
     def sum_up(self) -> None:
-        counts = sum((client.counts for client in self.clients), Counter[str]())
+        counts = sum((ws.counts for ws in self.clients), Counter[str]())
         received = f"{plural(self.rows, 'rows')} in {plural(counts.pop('messages', 0), 'messages')}"
         del counts["connects"]
         counts["reconnects"] = self.board.reconnects
         if "holes" in counts:
             counts["missing"] += 0  # this is told, too
         parts = [*(plural(n, what) for what, n in counts.items()), *map(str, self.writers)]
-        lines = {origin_of(client._route.url) for client in self.clients if len(client._route.lines) > 1}
+        lines = {origin_of(ws._route.url) for ws in self.clients if len(ws._route.lines) > 1}
         parts += [f"line {passwordless(line)}" for line in sorted(lines)]
         level = logging.WARNING if self.recording else logging.INFO  # with --quiet, too
         seconds = monotonic() - self.board.began
