@@ -1098,11 +1098,9 @@ class Subscriptions:
 
     def _batches(self, due: list[Subscription], most: int) -> list[list[Subscription]]:
         """What goes into each request: so many channels at most, and bytes."""
-        request = self.dialect.subscribe([entry.channel for entry in due])
-        if len(due) < 2 or (len(due) <= most and len(request) <= self.dialect.max_request):
-            return [due] if due else []
-        half = len(due) // 2
-        return self._batches(due[:half], most) + self._batches(due[half:], most)
+        longest = max((len(self.dialect.subscribe([entry.channel])) for entry in due), default=1)
+        size = max(1, min(most, self.dialect.max_request // longest))
+        return [due[at : at + size] for at in range(0, len(due), size)]
 
     def admit(self, entry: Subscription) -> bool:
         """Confirm a channel by its first row. False if the row is not to be taken."""
