@@ -1010,6 +1010,8 @@ class Subscriptions:
     refused. Times are monotonic seconds.
     """
 
+    hopeless = False  # all were refused, and none ever was confirmed
+
     def __init__(self, dialect: "Dialect", make_keeper: Callable[[str], Keeper | None]):
         self.dialect = dialect
         self.make_keeper = make_keeper
@@ -1028,14 +1030,11 @@ class Subscriptions:
     def private(self) -> bool:
         return any(entry.private for entry in self)
 
-    @property
-    def hopeless(self) -> bool:
-        return not self.proven and {entry.state for entry in self} == {"refused"}
-
     def want(self, channel: str) -> Subscription:
         """Want a channel, now and after every reconnect, even one that was refused."""
         key = self.dialect.key(channel)
         with self._lock:
+            self.hopeless = False
             entry = self.by_key.get(key) or Subscription(channel, self.dialect, self.proven)
             if entry.state == "refused":
                 entry.failed = -inf
@@ -1160,6 +1159,7 @@ class Subscriptions:
                 entry.fail("wanted" if passes or shared else "refused", f"refused: {why}")
                 if shared and not passes:  # each is asked for by itself
                     entry.failed, entry.due = -inf, 0.0
+            self.hopeless = not self.proven and {entry.state for entry in self} == {"refused"}
             return refused
 
     def resubscribe(self, entry: Subscription, reason: str, late: bool = False) -> bool:
