@@ -1001,6 +1001,8 @@ class Subscriptions:
     refused. Times are monotonic seconds.
     """
 
+    hopeless = False  # all were refused, and none ever was confirmed
+
     def __init__(self, dialect: "Dialect", make_keeper: Callable[[str], Keeper | None]):
         self.dialect = dialect
         self.make_keeper = make_keeper
@@ -1019,14 +1021,11 @@ class Subscriptions:
     def private(self) -> bool:
         return any(entry.private for entry in self)
 
-    @property
-    def hopeless(self) -> bool:
-        return not self.proven and {entry.state for entry in self} == {"refused"}
-
     def want(self, channel: str) -> Subscription:
         """Want a channel, now and after every reconnect, even one that was refused."""
         key = self.dialect.key(channel)
         with self._lock:
+            self.hopeless = False
             entry = self.by_key.get(key) or Subscription(channel, self.dialect, self.proven)
             if entry.state == "refused":
                 entry.failed = -inf
@@ -1089,11 +1088,9 @@ class Subscriptions:
 
     def _batches(self, due: list[Subscription], most: int) -> list[list[Subscription]]:
         """What goes into each request: so many channels at most, and bytes."""
-        request = self.dialect.subscribe([entry.channel for entry in due])
-        if len(due) < 2 or (len(due) <= most and len(request) <= self.dialect.max_request):
-            return [due] if due else []
-        half = len(due) // 2
-        return self._batches(due[:half], most) + self._batches(due[half:], most)
+        longest = max((len(self.dialect.subscribe([entry.channel])) for entry in due), default=1)
+        size = max(1, min(most, self.dialect.max_request // longest))
+        return [due[at : at + size] for at in range(0, len(due), size)]
 
     def admit(self, entry: Subscription) -> bool:
         """Confirm a channel by its first row. False if the row is not to be taken."""
@@ -1153,6 +1150,7 @@ class Subscriptions:
                 entry.fail("wanted" if passes or shared else "refused", f"refused: {why}")
                 if shared and not passes:  # each is asked for by itself
                     entry.failed, entry.due = -inf, 0.0
+            self.hopeless = not self.proven and {entry.state for entry in self} == {"refused"}
             return refused
 
     def resubscribe(self, entry: Subscription, reason: str, late: bool = False) -> bool:
