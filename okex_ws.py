@@ -2081,9 +2081,8 @@ class BookSide:
                 best.append([price, size])
             elif level_number(size) == 0 and not best:
                 gone += 1
-        for key in self.order[:gone]:  # or each later reading would pass it again
-            del self.sizes[self.prices.pop(key)]
-        del self.order[:gone]
+        for _ in range(gone):  # or each later reading would pass them again
+            del self.sizes[self.prices.pop(self.order.pop(0))]
         return best
 
 
@@ -2106,7 +2105,7 @@ class OrderBook(Keeper):
 
     rows = 0  # that came since the subscription, from the first snapshot on
     sequence: Any = None  # v5's number of the last row
-    _timestamp: Any = ""  # of the last row
+    _timestamp: str | int = ""  # of the last row
     _open = True  # whether there is a subscription that feeds the book
     _reason = "no snapshot yet"  # why the book is not ready; "" when it is
 
@@ -2137,16 +2136,21 @@ class OrderBook(Keeper):
     def take(self, rows: Rows, action: str) -> Rows:
         """Apply a message's rows. Returns those taken, or the best `depth` levels after each."""
         taken = []
-        for row in rows:
-            with self._lock:
-                self.apply(row, action)
-                if self._reason:
+        with self._lock:
+            for row in rows:
+                whole = action == "snapshot" or self.whole or not (self.rows or action)
+                if not self._open or not (self.rows or whole):
                     continue
-                if not self.depth:
-                    taken.append(row)
-                elif action != "update" or row["bids"] or row["asks"]:
-                    bids, asks = self._best(self.depth)
-                    taken.append({"bids": bids, "asks": asks, "ts": self._timestamp})
+                self.rows += 1
+                try:
+                    self._follow(row, whole)
+                    if not self.depth:
+                        taken.append(row)
+                    elif action != "update" or row["bids"] or row["asks"]:
+                        bids, asks = self._best(self.depth)
+                        taken.append({"bids": bids, "asks": asks, "ts": self._timestamp})
+                except ODD_ROW as error:
+                    raise self._distrust(f"unreadable row: {error!r}") from None
         return taken
 
     def apply(self, row: Any, action: str = "") -> None:
@@ -2157,15 +2161,7 @@ class OrderBook(Keeper):
         A level starts with price and size; size 0 deletes it. In v1 the first row of a subscription
         is the book. A closed book takes nothing, an open one no update before the first snapshot.
         """
-        with self._lock:
-            whole = action == "snapshot" or self.whole or not (self.rows or action)
-            if not self._open or not (self.rows or whole):
-                return
-            self.rows += 1
-            try:
-                self._follow(row, whole)
-            except (BookOutOfSync, *ODD_ROW) as error:
-                raise self._distrust(error) from None
+        self.take([row], action)
 
     @property
     def ready(self) -> bool:
@@ -2176,7 +2172,7 @@ class OrderBook(Keeper):
     def timestamp(self) -> str | int:
         """The last message's time: ms in v1 and v5, ISO 8601 in v3; "" if it had none."""
         self.top(0)  # raises unless the book is ready
-        return self._timestamp if isinstance(self._timestamp, str | int) else ""
+        return self._timestamp
 
     @property
     def best_bid(self) -> tuple[str, str] | None:
@@ -2218,21 +2214,19 @@ class OrderBook(Keeper):
             reason = self._reason or self._doubt()
             if reason:
                 raise BookOutOfSync(reason)
-            return self._best(n)
+            try:
+                return self._best(n)
+            except ODD_ROW as error:
+                raise self._distrust(f"unreadable row: {error!r}") from None
 
     def _best(self, n: int) -> tuple[Levels, Levels]:
-        try:
-            bids, asks = self._bids.top(n), self._asks.top(n)
-            if not sum(map(float, [size for _, size in bids + asks])) < inf:
-                raise ValueError("a size is no size")
-            return bids, asks
-        except ODD_ROW as error:
-            raise self._distrust(error) from None
+        best = self._bids.top(n), self._asks.top(n)
+        if not sum([float(size) for side in best for _, size in side]) < inf:
+            raise ValueError("a size is no size")
+        return best
 
-    def _distrust(self, error: Exception) -> BookOutOfSync:
-        """The book is out of sync because of a row; what to raise."""
-        what = str(error) if isinstance(error, BookOutOfSync) else f"unreadable row: {error!r}"
-        self._reason = printable_text(what)
+    def _distrust(self, why: str) -> BookOutOfSync:
+        self._reason = printable_text(why)
         return BookOutOfSync(self._reason)
 
     def _follow(self, row: Any, whole: bool) -> None:
@@ -2246,22 +2240,23 @@ class OrderBook(Keeper):
         elif self._reason:
             raise BookOutOfSync(self._reason)
         elif (before := row.get("prevSeqId")) != self.sequence:
-            raise BookOutOfSync(f"sequence gap: {before} does not follow {self.sequence}")
+            raise self._distrust(f"sequence gap: {before} does not follow {self.sequence}")
         else:
             self._bids.change(row["bids"])
             self._asks.change(row["asks"])
         self.sequence = row.get("seqId")
         # Of v3, and of v5 until June 2026, now 0: CRC32 of the best 25, bid and ask in turn, as sent.
-        checksum = row.get("checksum")
-        if checksum not in (None, 0, "", "0"):
+        checksum = int(row.get("checksum") or 0)
+        if checksum:
             pairs = zip_longest(self._bids.top(25), self._asks.top(25), fillvalue=())
-            text = ":".join([part for pair in pairs for level in pair for part in level])
-            if zlib.crc32(text.encode()) != int(checksum) & 0xFFFFFFFF:
-                raise BookOutOfSync("checksum mismatch")
+            flatten = itertools.chain.from_iterable
+            text = ":".join(flatten(flatten(pairs)))
+            if zlib.crc32(text.encode()) != checksum & 0xFFFFFFFF:
+                raise self._distrust("checksum mismatch")
         elif not whole and self.sequence is None:  # nothing vouches for it
             for (bid, _), (ask, _) in zip(self._bids.top(1), self._asks.top(1)):
                 if float(bid) >= float(ask):
-                    raise BookOutOfSync(f"crossed: bid {bid}, ask {ask}")
+                    raise self._distrust(f"crossed: bid {bid}, ask {ask}")
         self._timestamp = row.get("ts") or row.get("timestamp") or ""
         self._reason = ""
 

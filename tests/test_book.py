@@ -216,7 +216,7 @@ def test_deleted_levels_do_not_cross():
 
 ODD = [None, 7, [], {}, {"bids": []}, row([], []) | {"asks": None}, row([()], []), row([], [], checksum="no number")]
 ODD += [row([(price, "1")], []) for price in ("x", "", "nan", "inf", "-1", "9" * 400, None, 7, True, [])]
-ODD += [row([], [], checksum=none) for none in ("1.5", [], {}, "9" * 5000)]
+ODD += [row([], [], checksum=none) for none in ("1.5", [1], {"a": 1}, "9" * 5000)]
 
 
 def test_an_odd_row_is_distrusted_and_nothing_worse():
@@ -317,7 +317,6 @@ def test_any_json_is_a_book_with_numbers_in_it_or_out_of_sync(rows, whole):
             assert sorted(side, key=lambda level: sign * float(level[0])) == side
         assert book.best_bid == (tuple(bids[0]) if bids else None)
         assert (book.mid is None) == (book.spread is None) == (not bids or not asks)
-        assert isinstance(book.timestamp, str | int)
         assert book.crossed == bool(bids and asks and float(bids[0][0]) >= float(asks[0][0]))
 
 
