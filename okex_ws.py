@@ -267,7 +267,8 @@ def heed(ws: "OkexWS", event: "WireEvent", text: str) -> None:
             for entry in table:
                 if login.done and entry.private:  # v1 confirms addChannel like this
                     table.confirmed(entry.key)
-            login.accepted()
+            login.done, login.pending, login.wait = True, 0.0, 0.0
+            login.why = "not connected"  # from when this connection ends
             okex_log.info("Logged in.")
             ws._send_due()
             login.complete.set()
@@ -407,7 +408,7 @@ class OkexWS(Connection):
         self._subscriptions = Subscriptions(dialect, functools.partial(make_keeper, self))
         self.books = self._subscriptions.books  # by channel, as its user wrote it
         self._freshness = Freshness(self.ping_every, self.books if dialect is V5 else {})
-        self._login = Login(dialect, credentials, [*route.lines], proxy is None, bool(credentials) and not wanted)
+        self._login = Login(dialect, credentials, route.lines, for_orders=bool(credentials) and not wanted)
         self._orders = Orders(self, route)
         self._finder = Finder(route)
         self._filler = Filler(self, route, fill)
@@ -595,7 +596,6 @@ class OkexWS(Connection):
         connection: Any = self.sock
         if connection.getstatus() != 101:  # websocket-client 1.8.0 takes a redirect for success
             raise websocket.WebSocketException("Redirect limit exhausted")
-        self._login.reset()
         self._login.learn_time(connection.getheaders().get("date", ""))
         self._freshness.start(monotonic())
 
@@ -623,7 +623,8 @@ class OkexWS(Connection):
     def _tick(self, now: float) -> None:
         """Once a second: raises Reconnect if the connection is not to be trusted."""
         self._freshness.check()
-        self._login.check(now)
+        if 0.0 < self._login.pending < now:
+            raise Reconnect(f"the login was not answered within {CONFIRM_TIMEOUT:.0f} s")
         for entry, why in self._subscriptions.check(now):
             self._resubscribe(entry, why, late=True)
         self._filler.check()
@@ -2791,7 +2792,7 @@ class OrderError(Exception):
     def __init__(self, code: str, message: str, data: Sequence[Any] = (), unknown: bool = False):
         self.code, self.message, self.data, self.unknown = code, message, list(data), unknown
         texts = [reason_of(code, message).strip() if code else message]
-        for leg in [leg for leg in data if isinstance(leg, dict)]:
+        for leg in data:
             leg_code, leg_message = str(leg.get("sCode", "0")), str(leg.get("sMsg", ""))
             more = f" (subCode {leg['subCode']})" if leg.get("subCode") else ""
             texts.append(reason_of(leg_code, leg_message) + more)
@@ -2809,19 +2810,17 @@ class Login:
     why = "not logged in"  # why no order can leave, if none can
     wait = 0.0  # seconds from the latest refusal to the next try
     ahead = 0.0  # seconds that the exchange's clock is ahead of this one
+    _unsafe = ""  # a URL over which others could read the keys
 
-    def __init__(
-        self, dialect: Dialect, credentials: Credentials | None, urls: list[str], direct: bool, for_orders: bool = False
-    ):
+    def __init__(self, dialect: Dialect, credentials: Credentials | None, lines: Options, for_orders: bool):
         self.dialect = dialect
         self.credentials = credentials or Credentials.from_environment()
         self.for_orders = for_orders  # whether to log in though no channel needs it
         self.complete = threading.Event()  # channels are asked for, too: orders may go
-        self._unsafe = ""  # a URL over which others could read the keys
-        for url in urls:
+        for url, proxy in lines.items():
             parts = urlsplit(url)
             hide_secret(parts.password or "")
-            if parts.scheme != "wss" and not (direct and is_loopback(parts.hostname or "")):
+            if parts.scheme != "wss" and not (proxy is DIRECT and is_loopback(parts.hostname or "")):
                 self._unsafe = url
 
     def demand(self, what: str) -> None:
@@ -2841,12 +2840,11 @@ class Login:
 
     def learn_time(self, date: str) -> None:
         """Learn from a handshake's Date, in whole seconds, how far this clock is off."""
-        from email.utils import parsedate_to_datetime  # slow to import
+        from email.utils import mktime_tz, parsedate_tz  # slow to import
 
-        before, self.ahead = self.ahead, 0.0
-        with suppress(ValueError):  # no date
-            ahead = parsedate_to_datetime(date).timestamp() + 0.5 - wall_clock()
-            self.ahead = ahead if abs(ahead) >= 5.0 else 0.0
+        date_given = parsedate_tz(date)
+        ahead = mktime_tz(date_given) + 0.5 - wall_clock() if date_given else 0.0
+        before, self.ahead = self.ahead, ahead if abs(ahead) >= 5.0 else 0.0
         if self.ahead and abs(self.ahead - before) > 2.0:
             where = "behind" if self.ahead > 0 else "ahead of"
             okex_log.warning("This clock is %.0f s %s the exchange's, which counts.", abs(self.ahead), where)
@@ -2857,22 +2855,13 @@ class Login:
         self.pending = now + CONFIRM_TIMEOUT
         return text
 
-    def check(self, now: float) -> None:
-        if self.pending and now > self.pending:
-            raise Reconnect(f"the login was not answered within {CONFIRM_TIMEOUT:.0f} s")
-
-    def accepted(self) -> None:
-        self.pending, self.done, self.wait = 0.0, True, 0.0
-        self.why = "not connected"  # from when this connection ends
-
     def refused(self, event: WireEvent) -> Exception:
         """An error that ends the run, or a reason to wait and try again."""
         sent = "\n".join((*known_secrets, *recent_signatures))
         said = mask_secrets(re.split(r"[{\[]", event.message)[0])  # no echo of it all
         said = re.sub(r"[\w+/]{4,}", lambda word: "***" if word[0] in sent else word[0], said)
-        why = reason_of(event.code, printable_text(said, 70))
         key = f"the key …{self.credentials.api_key[-4:]}"
-        self.why = mask_secrets(f"the exchange refused the login with {key}: {why}")
+        self.why = f"the exchange refused the login with {key}: {reason_of(event.code, said)}"
         passes = event.code in TRANSIENT
         if not passes and not self.worked:
             return LoginError(self.why)
@@ -2949,11 +2938,10 @@ class Orders:
 
     def answered(self, event: WireEvent) -> bool:
         """Pass an answer, or an error with its id, on to who waits for it; False: nobody does."""
-        waiting = self._answers.pop(event.id, None)
+        waiting = self._answers.get(event.id)
         if not waiting:
             return False
-        legs = [leg for leg in event.rows if isinstance(leg, dict)]
-        codes = {event.code, *(str(leg.get("sCode", "0")) for leg in legs)}
+        codes = {event.code, *(str(leg.get("sCode", "0")) for leg in event.rows)}
         if "51001" in codes:  # an instIdCode may change: the next order looks it up again
             self._codes.clear()
         unknown = bool(codes & {"50004", "51149", "64007"})  # neither success nor failure
@@ -2976,11 +2964,11 @@ class Orders:
         """What an order has instead of instId since 2026. Raises OrderError."""
         if instrument not in self._codes:
             try:
-                rows = self._rest.instruments(instrument, max(0.1, end - monotonic())) or []
-                codes = {row["instId"]: int(row.get("instIdCode") or 0) for row in rows}
-                if codes.get(instrument, 0) <= 0:
+                row = self._rest.instrument(instrument, max(0.1, end - monotonic()))
+                code = int(row.get("instIdCode") or 0)
+                if code <= 0:
                     raise ValueError("the exchange's answer has none")
-                self._codes[instrument] = codes[instrument]
+                self._codes[instrument] = code
             except Exception as error:
                 why = f"no instIdCode for {instrument}: {explain(error, self._rest.server)}"
                 raise OrderError("", f"{why}: nothing was sent") from None
@@ -3110,11 +3098,16 @@ class Rest:
             raise (NothingListed if code == "51001" else ValueError)(f"{code} {message}")
         return data
 
-    def instruments(self, id: str, timeout: float = CONNECT_TIMEOUT) -> Any:
-        """What the exchange says about one instrument: a list of one row."""
+    def instrument(self, id: str, timeout: float = CONNECT_TIMEOUT) -> Row:
+        """An instrument as the exchange lists it. Raises LookupError, or what `get` raises."""
         type, series = V5.instrument_type(id), re.split(r"-\d{6}-", id)[0]  # BTC-ABOVE-DAILY
         more = {"OPTION": f"&instFamily={family_of(id)}", "EVENTS": f"&seriesId={series}"}.get(type, "")
-        return self.get(f"/api/v5/public/instruments?instType={type}{more}&instId={id}", timeout)
+        path = f"/api/v5/public/instruments?instType={type}{more}&instId={id}"
+        with suppress(NothingListed):
+            for row in self.get(path, timeout) or []:
+                if row["instId"] == id:
+                    return dict(row)
+        raise LookupError(f"the exchange lists no {id}")
 
 
 class Pace:
@@ -3490,12 +3483,8 @@ def instrument(
 
 
 @functools.cache
-def listed_instrument(id: str, *where: Any) -> Any:
-    with suppress(NothingListed):
-        for row in Rest(f"trades:{id}", *where).instruments(id):
-            if row["instId"] == id:
-                return row
-    raise LookupError(f"the exchange lists no {id}")
+def listed_instrument(id: str, *where: Any) -> Row:
+    return Rest(f"trades:{id}", *where).instrument(id)
 
 
 # ---------------------------------------------------------------------------------------------------------------
