@@ -1291,20 +1291,19 @@ def read_messages(ws: OkexWS) -> None:
     """Read a connection until an exception ends it, and let the client look around every second."""
     sock: Any = ws.sock and ws.sock.sock
     sock.settimeout(1.0)
-    frames, received, ticked = Frames(), 0, 0.0
-    # When it was last counted what waited, and how many bytes will have come once that is read.
-    noted, goal = monotonic(), 0
+    frames, ticked = Frames(), 0.0
+    noted, unread = monotonic(), 0  # when it was last counted what waits; what of that is not read
     while ws.keep_running:
         ws.tracing = okex_log.isEnabledFor(logging.DEBUG)
         now = monotonic()
         if now - ws._freshness.drained > 0.25:
             waiting = bytes_waiting(sock)
-            if not waiting or received >= goal:  # in time, though more may wait
+            if not waiting or unread <= 0:  # in time, though more may wait
                 ws._freshness.drained = noted if waiting else now
-                noted, goal = now, received + waiting
+                noted, unread = now, waiting
         restoring = ws._filler.hand_over() and not bytes_waiting(sock)  # what is live comes first
         chunk = b"" if restoring else receive_chunk(ws, sock)
-        received += len(chunk)
+        unread -= len(chunk)
         messages = 0
         for opcode, payload in frames.take(chunk):
             if not ws.keep_running:
@@ -2080,7 +2079,7 @@ class BookSide:
             size = self.sizes[price]
             if "1" <= size < ":" or float(size) > 0:  # it begins with 1 to 9
                 best.append([price, size])
-            elif level_number(size) == 0 and not best:
+            elif not level_number(size) and not best:
                 gone += 1
         for _ in range(gone):  # or each later reading would pass them again
             del self.sizes[self.prices.pop(self.order.pop(0))]
@@ -2793,7 +2792,7 @@ class OrderError(Exception):
         self.code, self.message, self.data, self.unknown = code, message, list(data), unknown
         texts = [reason_of(code, message).strip() if code else message]
         for leg in data:
-            leg_code, leg_message = str(leg.get("sCode", "0")), str(leg.get("sMsg", ""))
+            leg_code, leg_message = leg.get("sCode", "0"), leg.get("sMsg", "")
             more = f" (subCode {leg['subCode']})" if leg.get("subCode") else ""
             texts.append(reason_of(leg_code, leg_message) + more)
             if leg_code != "0" and self.code in ("", "0", "1", "2"):  # some failed
@@ -2903,7 +2902,7 @@ class Orders:
         # By request id. Users' threads put and take, the reading thread answers.
         self._answers: dict[str, SimpleQueue[Rows | OrderError]] = {}
 
-    def request(self, op: str, args: Any, timeout: float, expires: float | None = None) -> Rows:
+    def request(self, op: str, args: Any, timeout: float, expires: float | None) -> Rows:
         """Send a request for orders while there is a login, and wait for its answer."""
         orders, began = sendable_orders(op, args, expires), monotonic()
         leave_by = began + min(timeout, expires or timeout)
@@ -2911,9 +2910,6 @@ class Orders:
         for order in orders:
             if "instId" in order:
                 order["instIdCode"] = self._code(str(order.pop("instId")), leave_by)
-        if monotonic() >= leave_by:
-            late = f"the instIdCode took all of {leave_by - began:g} s"
-            raise OrderError("", f"{late}: nothing was sent")
         id = f"o{next(self._ids)}"
         message: Row = {"id": id, "op": op, "args": orders}
         if expires:
@@ -2941,7 +2937,7 @@ class Orders:
         waiting = self._answers.get(event.id)
         if not waiting:
             return False
-        codes = {event.code, *(str(leg.get("sCode", "0")) for leg in event.rows)}
+        codes = {event.code, *(leg.get("sCode", "0") for leg in event.rows)}
         if "51001" in codes:  # an instIdCode may change: the next order looks it up again
             self._codes.clear()
         unknown = bool(codes & {"50004", "51149", "64007"})  # neither success nor failure
@@ -2965,6 +2961,8 @@ class Orders:
         if instrument not in self._codes:
             try:
                 row = self._rest.instrument(instrument, max(0.1, end - monotonic()))
+                if monotonic() >= end:
+                    raise TimeoutError
                 code = int(row.get("instIdCode") or 0)
                 if code <= 0:
                     raise ValueError("the exchange's answer has none")
