@@ -2070,8 +2070,7 @@ class BookSide:
 
     def top(self, n: int) -> Levels:
         """The best n levels, best first."""
-        best: Levels = []
-        gone = 0
+        best, gone = Levels(), 0
         for key in self.order:
             if len(best) == n:
                 break
@@ -2893,14 +2892,14 @@ def sendable_orders(op: str, args: Any, expires: float | None) -> list[Row]:
 
 
 class Orders:
-    """Order requests under way: a queue for each, which gets the answer or an OrderError."""
+    """Order requests under way: a queue for each, which gets the answer, or why there is none."""
 
     def __init__(self, ws: OkexWS, rest: "Rest"):
         self._ws, self._rest = ws, rest
         self._ids = itertools.count(1)
         self._codes: dict[str, int] = {}  # instIdCode by instId
         # By request id. Users' threads put and take, the reading thread answers.
-        self._answers: dict[str, SimpleQueue[Rows | OrderError]] = {}
+        self._answers: dict[str, SimpleQueue[WireEvent | str]] = {}
 
     def request(self, op: str, args: Any, timeout: float, expires: float | None) -> Rows:
         """Send a request for orders while there is a login, and wait for its answer."""
@@ -2921,34 +2920,33 @@ class Orders:
             self._ws.send(to_json(message))
             answer = waiting.get(timeout=max(0.0, began + timeout - monotonic()))
         except Empty:
-            answer = OrderError("", f"no answer within {timeout:g} s", unknown=True)
+            answer = f"no answer within {timeout:g} s"
         except websocket.WebSocketConnectionClosedException as error:
-            answer = OrderError("", f"{error}: nothing was sent")
+            raise OrderError("", f"{error}: nothing was sent") from None
         except (OSError, websocket.WebSocketException) as error:
-            answer = OrderError("", explain(error, self._rest.server), unknown=True)
+            answer = explain(error, self._rest.server)
         finally:
             self._answers.pop(id, None)
-        if isinstance(answer, OrderError):
-            raise answer
-        return answer
+        if isinstance(answer, str):
+            raise OrderError("", answer, unknown=True)
+        codes = {answer.code, *(leg.get("sCode", "0") for leg in answer.rows)}
+        if codes == {"0"}:
+            return answer.rows
+        if "51001" in codes:  # an instIdCode may change: the next order looks it up again
+            self._codes.clear()
+        unknown = bool(codes & {"50004", "51149", "64007"})  # neither success nor failure
+        raise OrderError(answer.code, answer.message, answer.rows, unknown)
 
     def answered(self, event: WireEvent) -> bool:
         """Pass an answer, or an error with its id, on to who waits for it; False: nobody does."""
         waiting = self._answers.get(event.id)
-        if not waiting:
-            return False
-        codes = {event.code, *(leg.get("sCode", "0") for leg in event.rows)}
-        if "51001" in codes:  # an instIdCode may change: the next order looks it up again
-            self._codes.clear()
-        unknown = bool(codes & {"50004", "51149", "64007"})  # neither success nor failure
-        failure = OrderError(event.code, event.message, event.rows, unknown)
-        waiting.put(event.rows if codes == {"0"} else failure)
-        return True
+        if waiting:
+            waiting.put(event)
+        return waiting is not None
 
     def lost(self) -> None:
-        lost = "the connection was lost before the answer came"
         for waiting in list(self._answers.values()):
-            waiting.put(OrderError("", lost, unknown=True))
+            waiting.put("the connection was lost before the answer came")
 
     def _wait_for_login(self, end: float) -> None:
         """Wait for the first login; after that, an order leaves at once or not at all."""
