@@ -1245,7 +1245,7 @@ class Frames:
         self._fragments = bytearray()
 
     def take(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """The opcode and payload of each message. ValueError for what no server may send, or too much."""
+        """The opcode and payload of each message. ValueError for what no server may send."""
         buffer = self._rest + data if self._rest else data
         at, end = 0, len(buffer)
         while end - at >= 2:
@@ -2070,7 +2070,8 @@ class BookSide:
 
     def top(self, n: int) -> Levels:
         """The best n levels, best first."""
-        best, gone = Levels(), 0
+        best: Levels = []
+        gone = 0
         for key in self.order:
             if len(best) == n:
                 break
@@ -2210,8 +2211,7 @@ class OrderBook(Keeper):
     def top(self, n: int) -> tuple[Levels, Levels]:
         """The best n bids and asks, best first, [price, size] as sent. The lists are the caller's."""
         with self._lock:
-            reason = self._reason or self._doubt()
-            if reason:
+            if reason := self._reason or self._doubt():
                 raise BookOutOfSync(reason)
             try:
                 return self._best(n)
@@ -2245,8 +2245,7 @@ class OrderBook(Keeper):
             self._asks.change(row["asks"])
         self.sequence = row.get("seqId")
         # Of v3, and of v5 until June 2026, now 0: CRC32 of the best 25, bid and ask in turn, as sent.
-        checksum = int(row.get("checksum") or 0)
-        if checksum:
+        if checksum := int(row.get("checksum") or 0):
             pairs = zip_longest(self._bids.top(25), self._asks.top(25), fillvalue=())
             flatten = itertools.chain.from_iterable
             text = ":".join(flatten(flatten(pairs)))
@@ -2840,10 +2839,10 @@ class Login:
         """Learn from a handshake's Date, in whole seconds, how far this clock is off."""
         from email.utils import mktime_tz, parsedate_tz  # slow to import
 
-        date_given = parsedate_tz(date)
-        ahead = mktime_tz(date_given) + 0.5 - wall_clock() if date_given else 0.0
+        parts = parsedate_tz(date)
+        ahead = mktime_tz(parts) + 0.5 - wall_clock() if parts else 0.0
         before, self.ahead = self.ahead, ahead if abs(ahead) >= 5.0 else 0.0
-        if self.ahead and abs(self.ahead - before) > 2.0:
+        if self.ahead and not before:
             where = "behind" if self.ahead > 0 else "ahead of"
             okex_log.warning("This clock is %.0f s %s the exchange's, which counts.", abs(self.ahead), where)
 
@@ -2908,7 +2907,7 @@ class Orders:
         self._wait_for_login(leave_by)
         for order in orders:
             if "instId" in order:
-                order["instIdCode"] = self._code(str(order.pop("instId")), leave_by)
+                order["instIdCode"] = self._code(order.pop("instId"), leave_by)
         id = f"o{next(self._ids)}"
         message: Row = {"id": id, "op": op, "args": orders}
         if expires:
