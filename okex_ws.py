@@ -409,7 +409,7 @@ class OkexWS(Connection):
         self.books = self._subscriptions.books  # by channel, as its user wrote it
         self._freshness = Freshness(self.ping_every, self.books if dialect is V5 else {})
         self._login = Login(dialect, credentials, route.lines, for_orders=bool(credentials) and not wanted)
-        self._orders = Orders(self, route)
+        self._orders = Orders(self)
         self._finder = Finder(route)
         self._filler = Filler(self, route, fill)
         self._sending = threading.RLock()
@@ -1253,13 +1253,10 @@ class Frames:
             if length > 127:
                 raise ValueError("the server sent a masked frame")
             if length > 125:
-                long = length == 127
-                begin += 8 if long else 2
+                begin += 8 if length == 127 else 2
                 if begin > end:
                     break
-                length = buffer[at + 2] << 8 | buffer[at + 3]
-                if long:
-                    length = int.from_bytes(buffer[at + 2 : begin], "big")
+                length = int.from_bytes(buffer[at + 2 : begin], "big")
             if length + len(self._fragments) > MAX_MESSAGE:
                 raise ValueError(f"a message of more than {MAX_MESSAGE} bytes")
             if begin + length > end:
@@ -2031,8 +2028,8 @@ class BookOutOfSync(Exception):
 class BookSide:
     """The bids or the asks. A change costs what it has levels, however many the book has.
 
-    Only a new price is parsed and sorted in. A deleted level stays, with size 0, until there are many.
-    A size is looked at when it is read.
+    Only a new price is parsed and sorted in. A deleted level stays, with size 0, until there are
+    many. A size is looked at when it is read.
     """
 
     def __init__(self, sign: int, lowest: float):
@@ -2098,9 +2095,9 @@ class OrderBook(Keeper):
     """One instrument's order book, kept from snapshots and updates. Any thread may read it.
 
     Reading a book that is not `ready` raises BookOutOfSync. So does `apply` when a row cannot be read,
-    or does not follow: by v5's sequence numbers, by the checksum, or because bid and ask cross and
-    nothing vouches for that. `whole`: every message is the whole book; `signed`: prices may be below
-    0, as those of spreads. From `close` to `open`, between two subscriptions, it takes nothing.
+    or does not follow: by v5's numbers, by the checksum, or because bid and ask cross and nothing
+    vouches for that. `whole`: each row is the whole book; `signed`: prices may be below 0, as those of
+    spreads. From `close` to `open`, between two subscriptions, it takes nothing.
     """
 
     rows = 0  # that came since the subscription, from the first snapshot on
@@ -2118,7 +2115,7 @@ class OrderBook(Keeper):
     ):
         self.whole = whole
         self.depth = depth  # levels a side that `take` returns, if not the changes
-        self._doubt = doubt  # asked at each reading: why not to trust the book now, or ""
+        self._doubt = doubt  # why not to trust the book now, or ""
         self._lock = threading.RLock()  # guards all else: one thread applies, any may read
         lowest = -inf if signed else 0.0
         self._bids, self._asks = BookSide(-1, lowest), BookSide(1, lowest)
@@ -2154,7 +2151,7 @@ class OrderBook(Keeper):
         return taken
 
     def apply(self, row: Any, action: str = "") -> None:
-        """Take one row; `action` is "snapshot", "update", or "" for v1 and whole-book channels.
+        """Take one row; `action` is "snapshot", "update", or "" for v1 and whole books.
 
         {"asks":[["83725.9","1712.41","0","92"]],"bids":[],"ts":"1791369351001","seqId":10,"prevSeqId":-1}
 
@@ -2170,7 +2167,7 @@ class OrderBook(Keeper):
 
     @property
     def timestamp(self) -> str | int:
-        """The last message's time: ms in v1 and v5, ISO 8601 in v3; "" if it had none."""
+        """The last row's time: ms in v1 and v5, ISO 8601 in v3; "" if it had none."""
         self.top(0)  # raises unless the book is ready
         return self._timestamp
 
@@ -2836,7 +2833,7 @@ class Login:
         self.complete.clear()
 
     def learn_time(self, date: str) -> None:
-        """Learn from a handshake's Date, in whole seconds, how far this clock is off."""
+        """How far this clock is off, by a handshake's Date, which is in whole seconds."""
         from email.utils import mktime_tz, parsedate_tz  # slow to import
 
         parts = parsedate_tz(date)
@@ -2869,7 +2866,7 @@ class Login:
 def decimal_digits(value: Any) -> str:
     if isinstance(value, Decimal) and value.is_finite():
         return f"{value:f}"  # and not 1E-8
-    raise ValueError(f"an order cannot hold {printable_text(repr(value))}")
+    raise ValueError(f"an order cannot hold {value!r}")
 
 
 def sendable_orders(op: str, args: Any, expires: float | None) -> list[Row]:
@@ -2891,10 +2888,10 @@ def sendable_orders(op: str, args: Any, expires: float | None) -> list[Row]:
 
 
 class Orders:
-    """Order requests under way: a queue for each, which gets the answer, or why there is none."""
+    """Order requests under way: each has a queue for its answer, or why there is none."""
 
-    def __init__(self, ws: OkexWS, rest: "Rest"):
-        self._ws, self._rest = ws, rest
+    def __init__(self, ws: OkexWS):
+        self._ws = ws
         self._ids = itertools.count(1)
         self._codes: dict[str, int] = {}  # instIdCode by instId
         # By request id. Users' threads put and take, the reading thread answers.
@@ -2923,7 +2920,7 @@ class Orders:
         except websocket.WebSocketConnectionClosedException as error:
             raise OrderError("", f"{error}: nothing was sent") from None
         except (OSError, websocket.WebSocketException) as error:
-            answer = explain(error, self._rest.server)
+            answer = explain(error, self._ws._route.server)
         finally:
             self._answers.pop(id, None)
         if isinstance(answer, str):
@@ -2937,7 +2934,7 @@ class Orders:
         raise OrderError(answer.code, answer.message, answer.rows, unknown)
 
     def answered(self, event: WireEvent) -> bool:
-        """Pass an answer, or an error with its id, on to who waits for it; False: nobody does."""
+        """Pass an answer, or an error with its id, on to who waits for it. False if nobody does."""
         waiting = self._answers.get(event.id)
         if waiting:
             waiting.put(event)
@@ -2957,7 +2954,7 @@ class Orders:
         """What an order has instead of instId since 2026. Raises OrderError."""
         if instrument not in self._codes:
             try:
-                row = self._rest.instrument(instrument, max(0.1, end - monotonic()))
+                row = self._ws._route.instrument(instrument, max(0.1, end - monotonic()))
                 if monotonic() >= end:
                     raise TimeoutError
                 code = int(row.get("instIdCode") or 0)
@@ -2965,7 +2962,7 @@ class Orders:
                     raise ValueError("the exchange's answer has none")
                 self._codes[instrument] = code
             except Exception as error:
-                why = f"no instIdCode for {instrument}: {explain(error, self._rest.server)}"
+                why = f"no instIdCode for {instrument}: {explain(error, self._ws._route.server)}"
                 raise OrderError("", f"{why}: nothing was sent") from None
         return self._codes[instrument]
 
