@@ -1250,21 +1250,25 @@ class Frames:
         at, end = 0, len(buffer)
         while end - at >= 2:
             head, length, begin = buffer[at], buffer[at + 1], at + 2
-            if length > 127:
-                raise ValueError("the server sent a masked frame")
             if length > 125:
-                begin += 8 if length == 127 else 2
+                if length > 127:
+                    raise ValueError("the server sent a masked frame")
+                long = length == 127
+                begin += 8 if long else 2
                 if begin > end:
                     break
-                length = int.from_bytes(buffer[at + 2 : begin], "big")
-            if length + len(self._fragments) > MAX_MESSAGE:
-                raise ValueError(f"a message of more than {MAX_MESSAGE} bytes")
-            if begin + length > end:
+                length = buffer[at + 2] << 8 | buffer[at + 3]
+                if long:
+                    length = int.from_bytes(buffer[at + 2 : begin], "big")
+            stop = begin + length
+            if stop > end:
+                if length > MAX_MESSAGE:
+                    raise ValueError(f"a message of more than {MAX_MESSAGE} bytes")
                 break
-            at = begin + length
+            at = stop
             if head in (0x81, 0x82) and not self._opcode:  # whole, as nearly always
-                yield head & 0x0F, buffer[begin:at]
-            elif message := self._other(head, buffer[begin:at]):
+                yield head & 0x0F, buffer[begin:stop]
+            elif message := self._other(head, buffer[begin:stop]):
                 yield message
         self._rest = buffer[at:]
 
@@ -1273,7 +1277,8 @@ class Frames:
         final, opcode = head & 0x80, head & 0x7F
         if 8 <= opcode <= 10 and final and len(payload) < 126:  # close, ping or pong
             return opcode, payload
-        if opcode not in ((0,) if self._opcode else (1, 2)):  # it goes on, or a text or binary one begins
+        allowed = (0,) if self._opcode else (1, 2)  # it goes on, or a text or binary one begins
+        if opcode not in allowed or len(self._fragments) > MAX_MESSAGE:
             raise ValueError(f"the server broke the protocol: a frame that begins with {head:#x}")
         self._opcode = self._opcode or opcode
         self._fragments += payload
