@@ -2061,14 +2061,17 @@ class BookSide:
             sizes[level[0]] = level[1]
         if len(sizes) > known:  # what is new stands last in a dict
             for price in list(islice(reversed(sizes), len(sizes) - known))[::-1]:
-                key = self.sign * level_number(price, self.lowest)
+                value = float(price)
+                if not self.lowest <= value < inf or price.__class__ is not str:
+                    raise ValueError("a price is no price")
+                key = self.sign * value
                 if key in self.prices:
                     del sizes[self.prices[key]]  # the same price, spelled in another way
                 else:
                     insort(self.order, key)
                 self.prices[key] = price
             if len(sizes) > self.capacity:
-                self.replace(level for level in sizes.items() if level_number(level[1]))
+                self.replace(level for level in sizes.items() if float(level[1]))
 
     def top(self, n: int) -> Levels:
         """The best n levels, best first."""
@@ -2081,19 +2084,13 @@ class BookSide:
             size = self.sizes[price]
             if "1" <= size < ":" or float(size) > 0:  # it begins with 1 to 9
                 best.append([price, size])
-            elif not level_number(size) and not best:
+            elif float(size) != 0:
+                raise ValueError("a size is no size")
+            elif not best:
                 gone += 1
         for _ in range(gone):  # or each later reading would pass them again
             del self.sizes[self.prices.pop(self.order.pop(0))]
         return best
-
-
-def level_number(text: str, lowest: float = 0.0) -> float:
-    """A price or a size as a number. Raises TypeError or ValueError for what is none."""
-    value = float(text)
-    if not lowest <= value < inf or text.__class__ is not str:
-        raise ValueError(f"{text!r} is no price or size")
-    return value
 
 
 class OrderBook(Keeper):
