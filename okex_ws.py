@@ -1230,7 +1230,7 @@ CHUNK = 1 << 16  # bytes to receive at once, at most
 
 
 class Frames:
-    """Cuts messages out of the bytes that a server sends. A whole one is a slice of a chunk.
+    """Cuts messages out of the bytes that a server sends.
 
     >>> frames = Frames()
     >>> list(frames.take(b"\\x81\\x05hel"))  # the beginning of a text
@@ -1241,7 +1241,7 @@ class Frames:
 
     def __init__(self) -> None:
         self._rest = b""  # a frame that has not arrived whole
-        self._opcode = 0  # of the message whose fragments arrive; 0 between two messages
+        self._opcode = 0  # of the message whose fragments arrive, or 0
         self._fragments = bytearray()
 
     def take(self, data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -1273,11 +1273,11 @@ class Frames:
         self._rest = buffer[at:]
 
     def _other(self, head: int, payload: bytes) -> tuple[int, bytes] | None:
-        """A control frame, or the message that a fragment completes; None if more must follow."""
+        """A control frame, or the message that a fragment completes, or None."""
         final, opcode = head & 0x80, head & 0x7F
         if 8 <= opcode <= 10 and final and len(payload) < 126:  # close, ping or pong
             return opcode, payload
-        allowed = (0,) if self._opcode else (1, 2)  # it goes on, or a text or binary one begins
+        allowed = (0,) if self._opcode else (1, 2)  # text or binary
         if opcode not in allowed or len(self._fragments) > MAX_MESSAGE:
             raise ValueError(f"the server broke the protocol: a frame that begins with {head:#x}")
         self._opcode = self._opcode or opcode
@@ -1290,11 +1290,11 @@ class Frames:
 
 
 def read_messages(ws: OkexWS) -> None:
-    """Read a connection until an exception ends it, and let the client look around every second."""
+    """Read until an exception ends the connection; let the client look around every second."""
     sock: Any = ws.sock and ws.sock.sock
     sock.settimeout(1.0)
     frames, ticked = Frames(), 0.0
-    noted, unread = monotonic(), 0  # when it was last counted what waits; what of that is not read
+    noted, unread = monotonic(), 0  # when waiting bytes were counted; how many of them wait yet
     while ws.keep_running:
         ws.tracing = okex_log.isEnabledFor(logging.DEBUG)
         now = monotonic()
@@ -2033,8 +2033,7 @@ class BookOutOfSync(Exception):
 class BookSide:
     """The bids or the asks. A change costs what it has levels, however many the book has.
 
-    Only a new price is parsed and sorted in. A deleted level stays, with size 0, until there are
-    many. A size is looked at when it is read.
+    Only a new price is parsed and sorted in. A deleted level stays, with size 0, until there are many.
     """
 
     def __init__(self, sign: int, lowest: float):
@@ -2050,9 +2049,9 @@ class BookSide:
         keys = values if self.sign > 0 else [-value for value in values]
         self.prices = dict(zip(keys, self.sizes))  # by key
         self.order = sorted(self.prices)  # keys
-        if len(self.prices) < len(self.sizes):  # one is spelled in two ways, 1E-8 and 0.00000001
+        if len(self.prices) < len(self.sizes):  # 1E-8 and 0.00000001
             self.sizes = {price: self.sizes[price] for price in self.prices.values()}
-        self.capacity = 200 + len(self.order) * 3 // 2  # beyond it, deleted ones are cleared
+        self.capacity = 200 + len(self.order) * 3 // 2  # beyond it, what is deleted goes
 
     def change(self, levels: Iterable[Any]) -> None:
         sizes = self.sizes
@@ -2097,9 +2096,9 @@ class OrderBook(Keeper):
     """One instrument's order book, kept from snapshots and updates. Any thread may read it.
 
     Reading a book that is not `ready` raises BookOutOfSync. So does `apply` when a row cannot be read,
-    or does not follow: by v5's numbers, by the checksum, or because bid and ask cross and nothing
-    vouches for that. `whole`: each row is the whole book; `signed`: prices may be below 0, as those of
-    spreads. From `close` to `open`, between two subscriptions, it takes nothing.
+    or does not follow: by v5's numbers, by the checksum, or as bid and ask cross, and nothing vouches
+    for that. `whole`: each row is the whole book; `signed`: prices may be below 0, as of spreads.
+    From `close` to `open`, between two subscriptions, it takes nothing.
     """
 
     rows = 0  # that came since the subscription, from the first snapshot on
@@ -2118,12 +2117,12 @@ class OrderBook(Keeper):
         self.whole = whole
         self.depth = depth  # levels a side that `take` returns, if not the changes
         self._doubt = doubt  # why not to trust the book now, or ""
-        self._lock = threading.RLock()  # guards all else: one thread applies, any may read
+        self._lock = threading.RLock()  # guards all: any thread may read
         lowest = -inf if signed else 0.0
         self._bids, self._asks = BookSide(-1, lowest), BookSide(1, lowest)
 
     def open(self) -> None:
-        """Begin a new subscription: the next snapshot, in v1 the next row, will be the book."""
+        """Subscribed anew: the next snapshot, in v1 the next row, is the book."""
         with self._lock:
             self._open, self.rows = True, 0
             self._reason = self._reason or "no snapshot yet"
@@ -2203,12 +2202,12 @@ class OrderBook(Keeper):
 
     @property
     def crossed(self) -> bool:
-        """Whether the best bid is not below the best ask, as it may be in a call auction."""
+        """Whether the best bid is not below the best ask, as in a call auction."""
         spread = self.spread
         return spread is not None and spread <= 0
 
     def top(self, n: int) -> tuple[Levels, Levels]:
-        """The best n bids and asks, best first, [price, size] as sent. The lists are the caller's."""
+        """The best n bids and asks, best first, each [price, size] as sent: the caller's own."""
         with self._lock:
             if reason := self._reason or self._doubt():
                 raise BookOutOfSync(reason)
@@ -2243,7 +2242,7 @@ class OrderBook(Keeper):
             self._bids.change(row["bids"])
             self._asks.change(row["asks"])
         self.sequence = row.get("seqId")
-        # Of v3, and of v5 until June 2026, now 0: CRC32 of the best 25, bid and ask in turn, as sent.
+        # Of v3, and v5 until June 2026, now 0: CRC32 of the best 25, bid and ask in turn.
         if checksum := int(row.get("checksum") or 0):
             pairs = zip_longest(self._bids.top(25), self._asks.top(25), fillvalue=())
             flatten = itertools.chain.from_iterable
@@ -2731,7 +2730,7 @@ recent_signatures: deque[str] = deque(maxlen=16)  # one is good for 30 s
 
 
 def hide_secret(secret: str) -> None:
-    """Keep a secret out of what is printed, in JSON, in JSON in JSON, and in a URL, too."""
+    """Keep a secret out of what is printed; in JSON, in JSON in JSON, and in a URL, too."""
     if len(secret) >= 4:  # no key is as short, and every "a" would become ***
         in_json = to_json(secret)[1:-1]
         spellings = {secret, in_json, to_json(in_json)[1:-1], quote_url(secret, safe="")}
@@ -2770,7 +2769,7 @@ class Credentials:
 
     @classmethod
     def from_environment(cls) -> "Credentials":
-        """From OKX_API_KEY, OKX_SECRET_KEY and OKX_PASSPHRASE; what is not set is empty."""
+        """From the environment; what is not set is empty."""
         return cls(*(os.environ.get(name, "") for name in cls.VARIABLES))
 
 
@@ -2782,7 +2781,7 @@ class OrderError(Exception):
     """An order request failed, wholly or in part; `data` has the exchange's answer for each order.
 
     `code` and `message` are those of the request, or of the first order that failed.
-    `unknown`: nobody knows what became of the order; ask the exchange before you send it again.
+    `unknown`: nobody knows what became of it; ask the exchange before you send it again.
     """
 
     def __init__(self, code: str, message: str, data: Sequence[Any] = (), unknown: bool = False):
@@ -2808,26 +2807,28 @@ class Login:
     ahead = 0.0  # seconds that the exchange's clock is ahead of this one
     _unsafe = ""  # a URL over which others could read the keys
 
-    def __init__(self, dialect: Dialect, credentials: Credentials | None, lines: Options, for_orders: bool):
+    def __init__(self, dialect: Dialect, keys: Credentials | None, lines: Options, for_orders: bool):
         self.dialect = dialect
-        self.credentials = credentials or Credentials.from_environment()
+        self.credentials = keys or Credentials.from_environment()
         self.for_orders = for_orders  # whether to log in though no channel needs it
         self.complete = threading.Event()  # channels are asked for, too: orders may go
         for url, proxy in lines.items():
             parts = urlsplit(url)
             hide_secret(parts.password or "")
-            if parts.scheme != "wss" and not (proxy is DIRECT and is_loopback(parts.hostname or "")):
+            inside = proxy is DIRECT and is_loopback(parts.hostname or "")
+            if parts.scheme != "wss" and not inside:
                 self._unsafe = url
 
     def demand(self, what: str) -> None:
-        """Raise ValueError without keys, or where others could read them on their way."""
+        """Raise ValueError without keys, or where others could read them."""
         keys = self.credentials
         values = keys.api_key, keys.secret_key, keys.passphrase or not self.dialect.passphrase
         missing = [name for name, value in zip(keys.VARIABLES, values) if not value]
         if missing:
             raise ValueError(f"{what} needs an API key: set {', '.join(missing)}")
         if self._unsafe:
-            raise ValueError(f"{what}: keys are not sent over {passwordless(self._unsafe)}, use wss://")
+            where = passwordless(self._unsafe)
+            raise ValueError(f"{what}: keys are not sent over {where}, use wss://")
 
     def reset(self) -> None:
         self.worked |= self.done
@@ -2835,15 +2836,15 @@ class Login:
         self.complete.clear()
 
     def learn_time(self, date: str) -> None:
-        """How far this clock is off, by a handshake's Date, which is in whole seconds."""
+        """How far this clock is off, by a handshake's Date, in whole seconds."""
         from email.utils import mktime_tz, parsedate_tz  # slow to import
 
         parts = parsedate_tz(date)
         ahead = mktime_tz(parts) + 0.5 - wall_clock() if parts else 0.0
         before, self.ahead = self.ahead, ahead if abs(ahead) >= 5.0 else 0.0
         if self.ahead and not before:
-            where = "behind" if self.ahead > 0 else "ahead of"
-            okex_log.warning("This clock is %.0f s %s the exchange's, which counts.", abs(self.ahead), where)
+            off = f"{abs(ahead):.0f} s {'behind' if ahead > 0 else 'ahead of'}"
+            okex_log.warning("This clock is %s the exchange's, which counts.", off)
 
     def request(self, now: float, exchange_time: float) -> str:
         text = self.dialect.login(self.credentials, exchange_time)
@@ -2875,13 +2876,12 @@ def sendable_orders(op: str, args: Any, expires: float | None) -> list[Row]:
     """A copy of the orders of a request. Raises ValueError for what must not be sent."""
     if "algo" in op:
         raise ValueError(f"{op}: the exchange documents it for REST alone")
-    may_expire = re.fullmatch("order|amend-order|batch-orders|batch-amend-orders", op)
+    may_expire = re.fullmatch("(batch-)?(amend-)?orders?", op)
     if expires is not None and not (may_expire and 2.0 <= expires < inf):
         raise ValueError("expires is for orders and amendments, and at least 2 seconds")
     strict = JSONEncoder(allow_nan=False, default=decimal_digits)
     try:
-        text = strict.encode([args] if isinstance(args, dict) else list(args))
-        orders: Rows = json_loads(text)
+        orders: Rows = json_loads(strict.encode([args] if isinstance(args, dict) else args))
         if any({"instId", "instIdCode"} <= {**order}.keys() for order in orders):
             raise ValueError("an order has instId or instIdCode, not both")
     except TypeError as error:
@@ -2890,7 +2890,7 @@ def sendable_orders(op: str, args: Any, expires: float | None) -> list[Row]:
 
 
 class Orders:
-    """Order requests under way: each has a queue for its answer, or why there is none."""
+    """Order requests under way: a queue for the answer of each, or why there is none."""
 
     def __init__(self, ws: OkexWS):
         self._ws = ws
@@ -2930,13 +2930,13 @@ class Orders:
         codes = {answer.code, *(leg.get("sCode", "0") for leg in answer.rows)}
         if codes == {"0"}:
             return answer.rows
-        if "51001" in codes:  # an instIdCode may change: the next order looks it up again
+        if "51001" in codes:  # it may have changed: the next order looks it up
             self._codes.clear()
         unknown = bool(codes & {"50004", "51149", "64007"})  # neither success nor failure
         raise OrderError(answer.code, answer.message, answer.rows, unknown)
 
     def answered(self, event: WireEvent) -> bool:
-        """Pass an answer, or an error with its id, on to who waits for it. False if nobody does."""
+        """Pass an answer, or an error with its id, on; False if nobody waits for it."""
         waiting = self._answers.get(event.id)
         if waiting:
             waiting.put(event)
@@ -2947,7 +2947,7 @@ class Orders:
             waiting.put("the connection was lost before the answer came")
 
     def _wait_for_login(self, end: float) -> None:
-        """Wait for the first login; after that, an order leaves at once or not at all."""
+        """Wait for the first login; later, an order leaves at once or not at all."""
         login = self._ws._login
         if not login.complete.wait(0.0 if login.worked else end - monotonic()) or not login.done:
             raise OrderError("", f"{login.why}: nothing was sent")
@@ -2956,7 +2956,7 @@ class Orders:
         """What an order has instead of instId since 2026. Raises OrderError."""
         if instrument not in self._codes:
             try:
-                row = self._ws._route.instrument(instrument, max(0.1, end - monotonic()))
+                row = self._ws._route.instrument(instrument, end - monotonic())
                 if monotonic() >= end:
                     raise TimeoutError
                 code = int(row.get("instIdCode") or 0)
@@ -2964,8 +2964,9 @@ class Orders:
                     raise ValueError("the exchange's answer has none")
                 self._codes[instrument] = code
             except Exception as error:
-                why = f"no instIdCode for {instrument}: {explain(error, self._ws._route.server)}"
-                raise OrderError("", f"{why}: nothing was sent") from None
+                why = explain(error, self._ws._route.server)
+                what = f"no instIdCode for {instrument}: {why}: nothing was sent"
+                raise OrderError("", what) from None
         return self._codes[instrument]
 
 
