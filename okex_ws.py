@@ -1250,16 +1250,16 @@ class Frames:
         at, end = 0, len(buffer)
         while end - at >= 2:
             head, length, begin = buffer[at], buffer[at + 1], at + 2
-            if length > 125:
-                if length > 127:
-                    raise ValueError("the server sent a masked frame")
-                long = length == 127
-                begin += 8 if long else 2
+            if length == 126:
+                begin += 2
                 if begin > end:
                     break
                 length = buffer[at + 2] << 8 | buffer[at + 3]
-                if long:
-                    length = int.from_bytes(buffer[at + 2 : begin], "big")
+            elif length == 127:  # if cut short, it is less, but ends beyond the buffer
+                begin += 8
+                length = int.from_bytes(buffer[at + 2 : begin], "big")
+            elif length > 127:
+                raise ValueError("the server sent a masked frame")
             stop = begin + length
             if stop > end:
                 if length > MAX_MESSAGE:
