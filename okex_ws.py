@@ -3049,10 +3049,6 @@ def connect_as_websocket(url: str, proxy: Options, timeout: float, **tls: Any) -
     return connect(url, options, proxy_info(**proxy), None)  # type: ignore[no-untyped-call]
 
 
-class NothingListed(ValueError):
-    """The exchange has no such instruments."""
-
-
 class Rest:
     """The lines to a channel's endpoint, and the public REST API beside the one in use."""
 
@@ -3073,7 +3069,9 @@ class Rest:
         self.server = next(known, f"http{host[2:]}")  # of another host than the exchange's: the same
 
     def get(self, path: str, timeout: float = CONNECT_TIMEOUT) -> Any:
-        """GET a resource: its data. Raises OSError, ValueError, or what websocket-client raises."""
+        """GET a resource: its data. Raises OSError, ValueError, or what websocket-client raises;
+        LookupError if no such instruments are listed.
+        """
         from http.client import HTTPConnection, HTTPException  # slow to import
 
         url = f"ws{self.server[4:]}{path}"
@@ -3090,7 +3088,7 @@ class Rest:
             except (HTTPException, *ODD_ROW):  # often it is a web page
                 raise OSError(f"{host} answered unlike the exchange: {answered}") from None
         if code != "0":
-            raise (NothingListed if code == "51001" else ValueError)(f"{code} {message}")
+            raise (LookupError if code == "51001" else ValueError)(f"{code} {message}")
         return data
 
     def instrument(self, id: str, timeout: float = CONNECT_TIMEOUT) -> Row:
@@ -3098,7 +3096,7 @@ class Rest:
         type, series = V5.instrument_type(id), re.split(r"-\d{6}-", id)[0]  # BTC-ABOVE-DAILY
         more = {"OPTION": f"&instFamily={family_of(id)}", "EVENTS": f"&seriesId={series}"}.get(type, "")
         path = f"/api/v5/public/instruments?instType={type}{more}&instId={id}"
-        with suppress(NothingListed):
+        with suppress(LookupError):
             for row in self.get(path, timeout) or []:
                 if row["instId"] == id:
                     return dict(row)
@@ -3375,7 +3373,7 @@ class Finder:
         """What is traded of these types, and its index: {"BTC-USD-SWAP": "BTC-USD"}."""
         live = dict[str, str]()
         for type in types.split():
-            with suppress(NothingListed):
+            with suppress(LookupError):
                 for row in self._rest.get(f"/api/v5/public/instruments?instType={type}"):
                     if row["state"] == "live" and INSTRUMENT.fullmatch(row["instId"]):
                         live[row["instId"]] = row.get("uly") or row["instId"]
