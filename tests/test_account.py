@@ -320,9 +320,8 @@ def test_orders_need_no_channel_and_the_integer_for_an_instrument_is_looked_up_o
         client.request("order", {**BUY, "instId": "NOPE-USDT"})
 
 
-def test_knows_where_an_instrument_is_listed(monkeypatch):
-    given = lambda self, path, timeout: [{"instId": path.partition("&instId=")[2], "path": path}]  # noqa: E731
-    monkeypatch.setattr(okex_ws.Rest, "get", given)
+def test_knows_where_an_instrument_is_listed():
+    rest = okex_ws.Rest("trades:BTC-USDT", None, "wss://ws.example", "global", False)
     for instrument, listed in {
         "BTC-USDT": "instType=SPOT",
         "BTC-USDT-SWAP": "instType=SWAP",
@@ -330,8 +329,9 @@ def test_knows_where_an_instrument_is_listed(monkeypatch):
         "BTC-USD-261225-80000-C": "instType=OPTION&instFamily=BTC-USD",
         "BTC-ABOVE-DAILY-260428-1600-64000": "instType=EVENTS&seriesId=BTC-ABOVE-DAILY",
     }.items():
-        rest = okex_ws.Rest("trades:BTC-USDT", None, "wss://ws.example", "global", False)
-        assert rest.instrument(instrument)["path"].endswith(f"instruments?{listed}&instId={instrument}")
+        rest.get = Mock(return_value=[{"instId": "BTC"}, {"instId": instrument, "state": "live"}])
+        assert rest.instrument(instrument)["state"] == "live"
+        assert rest.get.call_args[0][0].endswith(f"instruments?{listed}&instId={instrument}")
 
 
 def test_a_code_that_has_changed_is_looked_up_again_and_nothing_sent_twice(exchange, trader):

@@ -521,7 +521,7 @@ def test_a_jump_of_the_clock_is_doubted_until_the_next_connection_and_its_drift_
     assert freshness.doubt() == ""
 
 
-def test_pings_tell_how_late_what_is_read_is():
+def test_pings_tell_how_late_what_is_read_is_and_a_missing_pong_spoils_nothing_for_good():
     freshness = Freshness(20.0, {})
     freshness.start(0.0)
     freshness.drained = 60.0  # nothing waits in the socket of this machine
@@ -535,10 +535,6 @@ def test_pings_tell_how_late_what_is_read_is():
     freshness.pinging(60.0)
     freshness.ponged(60.1)
     assert freshness.lag(60.1) < 1
-
-
-def test_pongs_that_do_not_come_spoil_no_measurement_for_good():
-    freshness = Freshness(20.0, {})
     freshness.start(0.0)
     for at in (10.0, 30.0, 50.0):
         freshness.pinging(at)
@@ -759,9 +755,8 @@ def test_says_that_the_exchange_closed_port_8443(connect, monkeypatch, caplog):
 
 
 def test_says_that_a_generation_is_retired(caplog):
-    OkexWS([V1_TRADES])
-    OkexWS(["spot/trade:BTC-USDT"])
-    OkexWS([TRADES])
+    for channel in (V1_TRADES, "spot/trade:BTC-USDT", TRADES):
+        OkexWS([channel])
     OkexWS([V1_TRADES], url="ws://127.0.0.1:1")
     mine = threading.get_ident()  # clients of other tests may still be ending
     lines = [record.getMessage()[:24] for record in caplog.records if record.thread == mine]
