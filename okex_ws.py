@@ -2043,12 +2043,12 @@ class BookSide:
     def replace(self, levels: Iterable[Any]) -> None:
         self.sizes: dict[str, str] = {level[0]: level[1] for level in levels}  # by price
         "".join(self.sizes)  # TypeError if a price is no string
-        values = list(map(float, self.sizes))
-        if not isfinite(sum(values)) or min(values, default=self.lowest) < self.lowest:
-            raise ValueError("a price is no price")
-        keys = values if self.sign > 0 else [-value for value in values]
-        self.prices = dict(zip(keys, self.sizes))  # by key
+        sign = self.sign
+        self.prices = {sign * float(price): price for price in self.sizes}  # by key
         self.order = sorted(self.prices)  # keys
+        cheapest = self.order[:1] if sign > 0 else self.order[-1:]
+        if not isfinite(sum(self.order)) or sign * sum(cheapest) < self.lowest:
+            raise ValueError("a price is no price")
         if len(self.prices) < len(self.sizes):  # 1E-8 and 0.00000001
             self.sizes = {price: self.sizes[price] for price in self.prices.values()}
         self.capacity = 200 + len(self.order) * 3 // 2  # beyond it, what is deleted goes
