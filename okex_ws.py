@@ -667,10 +667,7 @@ class OkexWS(Connection):
                     self.send(login.request(now, self.exchange_time()))
                 return
             for op, channels, id in table.take_due(now):
-                if op == "subscribe":
-                    self.send(self.dialect.subscribe(channels, id, login.credentials))
-                else:
-                    self.send(self.dialect.unsubscribe(channels, id))
+                self.send(self.dialect.request(op, channels, id, login.credentials))
 
     def _deliver(self, channel: str, rows: Rows, action: str) -> None:
         """Rows arrived: the handler gets what the channel's keeper makes of them."""
@@ -1088,7 +1085,7 @@ class Subscriptions:
 
     def _batches(self, due: list[Subscription], most: int) -> list[list[Subscription]]:
         """What goes into each request: so many channels at most, and bytes."""
-        longest = max((len(self.dialect.subscribe([entry.channel])) for entry in due), default=1)
+        longest = max((len(self.dialect.request("subscribe", [entry.channel])) for entry in due), default=1)
         size = max(1, min(most, self.dialect.max_request // longest))
         return [due[at : at + size] for at in range(0, len(due), size)]
 
@@ -1465,7 +1462,7 @@ class Dialect:
         for kind in self.known:
             pattern = kind.name
             for place, words in self.places.items():
-                choice = words.replace(" ", "|").replace("any", "[a-z0-9]+")
+                choice = words.replace(" ", "|").replace("…", "[a-z0-9]+")
                 pattern = pattern.replace(f"<{place}>", f"(?P<{place}>{choice})")
             if match := re.fullmatch(pattern, name):
                 return kind, match.groupdict()
@@ -1474,20 +1471,14 @@ class Dialect:
     def kind(self, channel: str) -> ChannelKind | None:
         return self.find(channel.partition(":")[0])[0]
 
-    def names(self, kind: ChannelKind, free: Options | None = None) -> Iterator[str]:
-        """All names of a kind, the usual first; `free` has words for what may be any."""
-        words = self.places | (free or {})
-        places = [words[place].split() for place in re.findall("<(.+?)>", kind.name)]
-        name = re.sub("<.+?>", "{}", kind.name)
-        return itertools.starmap(name.format, itertools.product(*places))
+    def names(self, kind: ChannelKind) -> Iterator[str]:
+        """All names of a kind, the usual first; of coins, the usual alone."""
+        parts = re.split("[<>]", kind.name)
+        words = (re.findall(r"\w+", self.places[part]) if part in self.places else [part] for part in parts)
+        return map("".join, itertools.product(*words))
 
-    def subscribe(self, channels: Sequence[str], id: str = "", credentials: "Credentials | None" = None) -> str:
-        return self._request("subscribe", channels, id, credentials)
-
-    def unsubscribe(self, channels: Sequence[str], id: str = "") -> str:
-        return self._request("unsubscribe", channels, id)
-
-    def _request(self, op: str, channels: Sequence[str], id: str, keys: Any = None) -> str:
+    def request(self, op: str, channels: Sequence[str], id: str = "", keys: "Credentials | None" = None) -> str:
+        """Subscribe to channels, or unsubscribe; v5 alone takes an id, and v1 logs in by each request."""
         return to_json({"op": op, "args": channels})
 
     def login(self, credentials: "Credentials", now: float) -> str:
@@ -1539,8 +1530,7 @@ class Dialect:
         match event:
             case None if "op" in item:
                 rows = item["data"] if isinstance(item.get("data"), list) else []
-                answer = id, str(item["code"]), str(message), rows, item["op"]
-                return WireEvent("reply", "", *answer)
+                return WireEvent("reply", "", id, str(item["code"]), str(message), rows, item["op"])
             case "ping" | "pong":
                 return WireEvent(event)
             case "subscribe" | "unsubscribe":
@@ -1584,26 +1574,22 @@ class OkexV1(Dialect):
     passphrase = False
     snapshots = False
 
-    def _request(self, op: str, channels: Sequence[str], id: str, keys: Any = None) -> str:
+    def request(self, op: str, channels: Sequence[str], id: str = "", keys: "Credentials | None" = None) -> str:
         event = "addChannel" if op == "subscribe" else "removeChannel"
-        requests = list[Row]()
-        for channel in channels:
-            requests.append({"event": event, "channel": channel})
-            if keys and self.private(channel):
-                requests[-1]["parameters"] = self._signed(keys)
+        requests: Rows = [{"event": event, "channel": channel} for channel in channels]
+        for request in requests:
+            if keys and op == "subscribe" and self.private(request["channel"]):
+                request["parameters"] = self.signed(keys)
         return to_json(requests)
 
-    def sign(self, parameters: Row, secret_key: str) -> str:
-        """MD5 over the parameters in order and the secret, in upper case."""
-        pairs = [*map("=".join, sorted(parameters.items())), f"secret_key={secret_key}"]
-        return hashlib.md5("&".join(pairs).encode()).hexdigest().upper()
-
     def login(self, credentials: "Credentials", now: float) -> str:
-        return to_json({"event": "login", "parameters": self._signed(credentials)})
+        return to_json({"event": "login", "parameters": self.signed(credentials)})
 
-    def _signed(self, keys: "Credentials") -> Row:
-        parameters = {"api_key": keys.api_key}
-        return parameters | {"sign": self.sign(parameters, keys.secret_key)}
+    def signed(self, keys: "Credentials", **others: str) -> Row:
+        """Parameters and their signature: MD5 over them in order and the secret, in upper case."""
+        parameters = {"api_key": keys.api_key, **others}
+        pairs = [*map("=".join, sorted(parameters.items())), f"secret_key={keys.secret_key}"]
+        return parameters | {"sign": hashlib.md5("&".join(pairs).encode()).hexdigest().upper()}
 
     def _read(self, message: Any) -> list[WireEvent]:
         events = []
@@ -1615,11 +1601,12 @@ class OkexV1(Dialect):
         return events
 
     def _read_item(self, item: Any) -> WireEvent:
-        channel, rows = item.get("channel", ""), item.get("data")
-        if rows.__class__ is list and channel and channel.__class__ is str:
-            return new_event(("data", channel, "", "", "", rows, ""))
+        rows = item.get("data")
+        if rows.__class__ is list:
+            return new_event(("data", str(item["channel"]), "", "", "", rows, ""))
         if "data" not in item:
             return self._read_event(item)
+        channel = item.get("channel", "")
         answer = rows if rows.__class__ is dict else {}
         if str(item.get("success", answer.get("result"))).lower() == "false":
             # {"channel":"ok_sub_spot_usd_btc_depth","data":{"result":false,"error_msg":"…","error_code":20103}}
@@ -1631,8 +1618,6 @@ class OkexV1(Dialect):
             return WireEvent(kind, str(rows["channel"]))
         if channel == "login":
             return WireEvent("login")
-        if not channel or channel.__class__ is not str:
-            raise ValueError("data without a channel")
         if rows.__class__ is not dict:
             # {"channel":"btc_forecast_price","timestamp":"1490341322021","data":"998.8"}: unasked for
             rows = {name: item[name] for name in item if name not in ("channel", "binary")}
@@ -1640,7 +1625,7 @@ class OkexV1(Dialect):
             levels = rows.get(side)
             if levels and levels[0][0].__class__ is not str:  # in August 2018
                 rows[side] = [[str(value) for value in level] for level in levels]
-        return new_event(("data", channel, "", "", "", [rows], ""))
+        return new_event(("data", str(item["channel"]), "", "", "", [rows], ""))
 
 
 class OkexV3(Dialect):
@@ -1661,8 +1646,7 @@ class OkexV3(Dialect):
         by_channel = defaultdict[str, Rows](list)
         for row in item["data"]:
             by_channel[self._channel(item["table"], row)].append(row)
-        names = by_channel.items()
-        return [WireEvent("data", name, "", "", "", rows, action) for name, rows in names]
+        return [new_event(("data", name, "", "", "", rows, action)) for name, rows in by_channel.items()]
 
     def _channel(self, table: str, row: Any) -> str:
         if table in ("futures/instruments", "system/status"):
@@ -1715,7 +1699,7 @@ class OkxV5(Dialect):
         """The exchange may echo fewer filters: liquidation-orders loses its instFamily."""
         return self.argument(key).items() <= self.argument(subscribed).items()
 
-    def _request(self, op: str, channels: Sequence[str], id: str, keys: Any = None) -> str:
+    def request(self, op: str, channels: Sequence[str], id: str = "", keys: "Credentials | None" = None) -> str:
         request = {"op": op, "args": [self.argument(channel) for channel in channels]}
         return to_json({"id": id, **request} if id else request)
 
@@ -1845,7 +1829,7 @@ index/candle<seconds>s:BTC-USD | index candles | candle | index-candle{bar}:{id}
 <contract>/mark_price:BTC-USD-SWAP | mark price | mark_price | mark-price:{id}
 swap/funding_rate:BTC-USD-SWAP | funding | funding_rate | funding-rate:{id}
 futures/estimated_price:BTC-USD-191227 | delivery price | settlement_price |
-    estimated-price:{of}
+    estimated-price:instType={type},instId={id}
 futures/instruments | futures | tick_size | instruments:instType=FUTURES
 <contract>/liquidation:BTC-USD-SWAP | liquidations | price size |
     liquidation-orders:instType={type}
@@ -1856,14 +1840,15 @@ system/status | maintenance | title status start_time | status
 spot/account:USDT | your balances | balance available | account:ccy={id}
 spot/margin_account:BTC-USDT | your margin balances | currency:BTC | account
 <held>/account:BTC-USD | your balances | equity margin_mode | account
-<held>/position:BTC-USD-191227 | your positions | holding | positions:{of}
-<market>/order:BTC-USDT | your orders | order_id side price | orders:{of}
-<market>/order_algo:BTC-USDT | your algo orders | size status | orders-algo:{of}
+<held>/position:BTC-USD-191227 | your positions | holding |
+    positions:instType={type},instId={id}
+<market>/order:BTC-USDT | your orders | side price | orders:instType={type},instId={id}
+<market>/order_algo:BTC-USDT | your algo orders | size | orders-algo:instType={type},instId={id}
 """)
 
 V1 = OkexV1("""
-coin = any
-quote = any
+coin = btc …
+quote = usdt …
 when = quarter this_week next_week
 levels = 5 10 20
 bar = 1min 3min 5min 15min 30min 1hour 2hour 4hour 6hour 12hour day 3day week
@@ -1964,41 +1949,38 @@ def columns_of(channel: str) -> tuple[str, ...]:
 
 fields, endpoint = columns_of, endpoint_of  # which a pasting script may redefine
 
-# What to do about error and close codes (v1: 1xxxx, 2xxxx; v3: 3xxxx; v5: 5xxxx, 6xxxx, 400x).
+# What to do about error and close codes; about those of v1 and v3 (1xxxx to 3xxxx), what messages leave out.
 HINTS = {
     code: hint
     for hint, codes in table_rows("""
-check the spelling of channel and instrument | 10000 10001 10008 10015 20006
-    20007 20028 20103 20116 30040 60012 60013 60018 60027 60033
-check the API key, secret and passphrase, and the region | 10002 10003 10004
-    10005 10017 10216 20020 20024 20026 30001 30002 30004 30006 30013 30015
-    30016 30027 60009 4001
+check the spelling of channel and instrument | 10015 20103 30040 60012 60013 60018 60027 60033
+check the API key, secret and passphrase, and the region | 10005 30006 30013 30015
+    60009 4001
 the API key is wrong: check it, and the region | 60005 50111
 the signature is wrong: check the secret key | 60007 50113
 the passphrase is wrong | 60024 50105
 no such API key here: check --region and --simulated | 60032 50119
 the key is for live or simulated trading: check --simulated | 50101
-the account is frozen, or lacks this product or feature | 50100 10100 20001
-    20002 20003 20004 20005 51773
-this key does not allow this IP address | 20019 50110
+the account is frozen, or lacks this product or feature | 50100 51773
+this key does not allow this IP address | 50110
 check the clock of this machine | 30005 30008 60004 60006
 this channel needs a login; books and books5 need none | 30041 60011
 this needs a higher fee tier; books and books5 need none | 64003
 books-l2-tbt excludes books and books50-l2-tbt on one instrument | 64004
-it is at another endpoint | 30000 60008 60028 64001 64002
+it is at another endpoint | 60008 60028 64001 64002
 the argument uly is gone, use instFamily | 64000
-too many requests or channels: ask less, or over more connections | 20049 30026
+too many requests or channels: ask less, or over more connections | 30026
     50011 50061 60014 4003 4008 4009 channel-conn-count-error
-the request was not understood, or is too large | 1009 30039 60019 4002
+the request was not understood, or is too large | 1009 60019 4002
 no such instrument, or a new instIdCode, which the next order looks up | 51001
-log in once, with one key, on each connection | 30042 60023 60026 60031
+log in once, with one key, on each connection | 60023 60026 60031
 the contract cools off: reduce-only orders alone | 54094
 open USDC pairs first: in the app, or by /api/v5/account/activate-feature | 54109
 it needs outcome yes or no, and speedBump 1 unless post-only | 54086
 this needs identity verification of level 2 | 59113
 the limit of open interest is reached | 54031
 an RPI order must be larger | 54051
-an error inside the exchange | 20014 30043 63999 64007 4006
+an error inside the exchange | 63999 64007 4006
 nothing was exchanged for 30 seconds | 4004
 this program or its network reads too slowly | 4005
 the API key was changed or deleted | 4007
@@ -3247,7 +3229,7 @@ BARS = dict(re.findall(r"(\w+)=(\S+)", """
 """))  # fmt: skip
 
 
-def did_you_mean(problem: str, meant: list[str]) -> str:
+def did_you_mean(problem: str, meant: Any) -> str:
     question = f" Did you mean {' or '.join(meant)}?" if meant else ""
     return printable_text(f"{problem}.{question}", 600)
 
@@ -3267,7 +3249,7 @@ def misnomer(channel: str) -> str:
         ways.append(("", channel))  # an instrument alone
     for what, about in ways:
         names = nearest_names(what)
-        meant = list(dict.fromkeys(channel_about(name, about) for name in names))
+        meant = dict.fromkeys(channel_about(name, about) for name in names)
         if meant:
             break
     if channel in meant:
@@ -3279,14 +3261,14 @@ def misnomer(channel: str) -> str:
 def nearest_names(name: str) -> list[str]:
     """The names most like this one, of its generation; the usual ones for ""."""
     if not name:
-        return ["trades", "tickers", "candle1m", "books"]
+        return "trades tickers candle1m books".split()
     dialect = likely_dialect(name.lower())
     if dialect.kind(name):
         return [name]
     plain = functools.partial(re.sub, "[^a-z0-9]", "")
     wanted, table = plain(name.lower()), dict(SYNONYMS)
     for kind in dialect.kinds:
-        for known in dialect.names(kind, {"coin": "btc", "quote": "usdt"}):
+        for known in dialect.names(kind):
             table.setdefault(plain(known.lower()), known)  # 1m rather than 1M
     if candle := re.fullmatch(r"(?:candles?|klines?|ohlcv?)(\d*[a-z]*)", wanted):
         wanted = f"candle{BARS.get(candle[1], candle[1])}".lower()
@@ -3328,15 +3310,13 @@ def fits(types: str, instrument: str) -> bool:
 
 def joined_channels(words: Iterable[str]) -> list[str]:
     """The channels in these words: ["trades", "BTC-USDT ETH-USDT"] is trades:BTC-USDT, trades:ETH-USDT."""
-    channels, kind = list[str](), ""
+    channels = list[str]()
     for word in " ".join(words).replace(", ", " ").split():
-        alone = kind and ":" not in word and (usual_spelling(word) or is_pattern(word))
-        if alone and (names := nearest_names(kind)):
-            if channels[-1].rstrip(":") == kind:  # this is what it lacks
-                channels.pop()
-            word = channel_about(names[0], word)
-        else:
-            kind = word.partition(":")[0]
+        if channels and ":" not in word and (usual_spelling(word) or is_pattern(word)):
+            kind, _, argument = channels[-1].partition(":")
+            if names := nearest_names(kind):
+                channels = channels if argument else channels[:-1]  # this is what it lacks
+                word = channel_about(names[0], word)
         channels.append(word)
     return channels
 
@@ -3373,8 +3353,7 @@ def todays_channel(channel: str) -> str:
         id = f"{places['coin']}-{places.get('quote', 'usd-000000')}".upper()
     id = re.sub(r"-\d{6}", "-YYMMDD", id or kind.argument)
     type, bar = name.partition("/")[0].upper(), BARS.get(places.get("bar", places.get("seconds")))
-    of = f"instType={type},instId={id}"
-    today = kind.more.format(id=id, index=family_of(id), type=type, of=of, bar=bar)
+    today = kind.more.format(id=id, index=family_of(id), type=type, bar=bar)
     today = channel_about(*today.partition(":")[::2])
     return re.sub(r"([\w-]+-)YYMMDD.*", r"\g<0> (--list \1 shows the dates)", today)
 
@@ -3411,8 +3390,8 @@ class Finder:
         if wrong := misnomer(channel):
             raise ValueError(wrong)
         name, _, pattern = channel.partition(":")
-        kind = V5.kind(name)
-        names = self.names(kind.more, pattern) if kind else []  # only v5 has lists
+        kind: Any = V5.kind(name)  # no other has lists
+        names = self.names(kind.more, pattern)
         found = [f"{name}:{other}" for other in names if fnmatchcase(other, pattern)]
         if not found:
             raise LookupError(f"no instrument that is traded now matches {channel} (options by family: BTC-USD-*-C)")
@@ -3452,13 +3431,11 @@ class Finder:
 
     def _tell(self) -> None:
         """Look up and tell, on a thread that ends when none waits."""
-        while untold := [*self._untold.items()]:
-            channel, refusal = untold[0]
-            try:
-                meant = self.alternatives(channel)
-            except Exception:  # nobody needs a list that cannot be had
-                meant = []
-            if self._untold.pop(channel, ""):
+        while untold := [*self._untold]:
+            meant = list[str]()
+            with suppress(Exception):  # nobody needs a list that cannot be had
+                meant = self.alternatives(untold[0])
+            if refusal := self._untold.pop(untold[0], ""):
                 okex_log.warning("%s", did_you_mean(refusal, meant))
 
     def finish(self) -> None:
