@@ -1384,6 +1384,8 @@ def printable_text(text: str | bytes, most: int = 200) -> str:
         text = text.decode("utf-8", "backslashreplace")
     text = mask_secrets(text[: most + 10_000])  # of no secret is a part left
     text = text[:most] + "…" * (len(text) > most)
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -3483,14 +3485,15 @@ def listed_instrument(id: str, *where: Any) -> Any:
 # ---------------------------------------------------------------------------------------------------------------
 # Lines: what a row looks like to a person. Every channel is a row of LINE_FORMATS.
 
-COLOURS = "buy=32 bid=32 ▲=32 sell=31 ask=31 ▼=31 dim=2 bold=1 alarm=1;31"
-ROW_COLOURS = dict(pair.split("=") for pair in COLOURS.split())
+ROW_COLOURS = dict(re.findall("(.+?)=(.+?) ", "buy=32 bid=32 ▲=32 sell=31 ask=31 ▼=31 dim=2 bold=1 alarm=1;31 "))
 shown_headings = set[str]()  # that print_rows has printed
 
 # What a value is called in v5, v3 and v1; the first that has one counts.
-ROW_NAMES = dict(
-    cell.split(": ")
-    for cells in table_rows("""
+ROW_NAMES = {
+    what: [*names.split(), what]
+    for what, names in re.findall(
+        r"(\w[\w ]*): ([^|\n]+)",
+        """
 price: px fillPx bkPx eqPx trade_px tradeUnitPrice | mark: markPx mark_price
 size: sz qty amount fillSz matchedSz tradeAmount | volume: vol | delta: deltaBS
 trigger: triggerPx slTriggerPx tpTriggerPx moveTriggerPx ordPx trigger_price
@@ -3508,9 +3511,9 @@ available: availBal total_avail_balance avail_margin | deposit: keep_deposit
 frozen: frozenBal hold | side: side posSide type tradeType | direction: position
 id: clOrdId ordId order_id orderid orderId algoClOrdId algoId | auction: state
 status: state | state: status | time: ts timestamp | begin: start_time | end: end_time
-""")
-    for cell in cells
-)
+""",
+    )
+}
 ROW_WORDS = {  # a value of the exchange in words, which may be none
     what: dict(cell.partition(" ")[::2] for cell in cells)
     for what, *cells in table_rows("""
@@ -3535,8 +3538,8 @@ LINE_FORMATS = table_rows(r"""
 option-trades | price:12 size:14 side vol=fillVol
 fills|sprd-trades | price:12 size:14 side =fill
 .*futureusd_trades|(sprd-|grid-sub-)?orders|.*[/_]order |
-    price:12 size:8 side id done=filled state
-orders-algo|algo-advance | trigger:12 size:8 side id ordType state
+    price:12 size:8 side id done=filled reduceOnly state
+orders-algo|algo-advance | trigger:12 size:8 side id ordType reduceOnly state
 \w+/order_algo | trigger:12 size:14 side status=status
 (public-)?struc-block-trades | blockTdId:12 =block strategy
 rfqs | status:12 =request id=rfqId until=validUntil
@@ -3617,6 +3620,7 @@ def line_format(channel: str) -> LineFormat:
     return LineFormat(name, bar, parts, headings if parts else "")
 
 
+@functools.lru_cache(1000)
 def in_contracts(channel: str, name: str) -> bool:
     """Whether sizes are in contracts, not in coins."""
     types = f"{channel}={V5.instrument_type(name)}"
@@ -3652,6 +3656,8 @@ def row_lines(channel: str, row: Any, clock: str = "", ladder: int = 1) -> list[
         return [ShownLine(headings, line_text(clock, name, cells), "")]
     lines = list[ShownLine]()
     for key, value in row.items():
+        if value.__class__ is str:  # nearly all
+            continue
         for entry in value if value.__class__ is list else [value]:
             if entry.__class__ is not dict:
                 continue
@@ -3719,8 +3725,8 @@ def row_cells(parts: Any, row: Row, contracts: bool) -> Cells:
     if known:
         return cells
     hidden = {*ROW_ABOUT, *"uid user_id eventType curPage lastPage".split()}
-    pairs = ((key, moment_text(row[key], key)) for key in row if key not in hidden)
-    shown = "  ".join(f"{key} {text}".strip() for key, text in pairs if text)
+    texts = {key: moment_text(row[key], key) for key in row if key not in hidden}
+    shown = "  ".join(f"{key} {text}".strip() for key, text in texts.items() if text)
     return [(shown, 0)] if shown else []
 
 
@@ -3729,7 +3735,7 @@ def row_value(row: Row, what: str) -> str:
     if what == "change":
         now, before = (price_number(row_value(row, name)) for name in ("index", "before"))
         return f"{now / before - 1:+.2%}" if min(now, before) > 0 else ""
-    for name in (*ROW_NAMES.get(what, "").split(), what):
+    for name in ROW_NAMES.get(what, [what]):
         if text := moment_text(row.get(name), name):
             text = ROW_WORDS.get(what, {}).get(text, text)
             text = text[-6:] if what == "id" and len(text) > 12 else text
@@ -3739,13 +3745,12 @@ def row_value(row: Row, what: str) -> str:
 
 def order_state(row: Row, state: str) -> str:
     """How an order stands: `canceled by the system, 13`, by its cancelSource."""
-    names = ("cancelSource", "amendResult", "code")
-    source, amend, code = (row_value(row, name) for name in names)
+    source, amend, code = (row_value(row, name) for name in ("cancelSource", "amendResult", "code"))
     state += f" by the system, {source}" if source else ""
     if amend or code:
         failure = f"{amend} failed {reason_of(code, row_value(row, 'msg'))}".strip()
         state = f"{state}, {failure}".removeprefix("failed, ")
-    return f"{row_value(row, 'reduceOnly')} {state}".strip()
+    return state
 
 
 def moment_text(value: Any, name: str = "ts") -> str:
@@ -3767,25 +3772,23 @@ def moment_text(value: Any, name: str = "ts") -> str:
 
 
 def is_colourful() -> bool:
-    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    return sys.stdout.isatty() and not plain
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def coloured(text: str, what: str, colourful: bool) -> str:
+def coloured(text: str, what: str) -> str:
     colour = ROW_COLOURS.get(what)
-    return f"\033[{colour}m{text}\033[0m" if colourful and colour else text
+    return f"\033[{colour}m{text}\033[0m" if colour and is_colourful() else text
 
 
 def plural(number: int, things: str) -> str:
     """2 rows, 1 row."""
-    if number == 1:
-        things = re.sub(r"s\b", "", things, count=1)
-    return f"{number} {things}"
+    thing = re.sub(r"s\b", "", things, count=1)
+    return f"{number} {thing if number == 1 else things}"
 
 
 def print_rows(channel: str, rows: Rows, ladder: int = 1, received: float | None = None) -> None:
     """Print rows: local time, instrument, what matters; on a terminal with colours and headings."""
-    colourful, now, lines = is_colourful(), received or wall_clock(), list[str]()
+    now, lines = received or wall_clock(), list[str]()
     clock = f"{strftime('%H:%M:%S', localtime(now))}.{int(now % 1 * 1000):03d}"
     width = get_terminal_size().columns if sys.stdout.isatty() else 0
     for row in rows:
@@ -3793,11 +3796,9 @@ def print_rows(channel: str, rows: Rows, ladder: int = 1, received: float | None
             text = printable_text(text, 199)
             if width and headings and headings not in shown_headings:
                 shown_headings.add(headings)
-                lines.append(coloured(headings, "dim", colourful))
-            parts = [text]
-            if 0 < width < len(text):
-                parts = wrap(text, width, subsequent_indent=" " * 13)
-            lines += [coloured(part, colour, colourful) for part in parts]
+                lines.append(coloured(headings, "dim"))
+            parts = wrap(text, width, subsequent_indent=" " * 13) if 0 < width < len(text) else [text]
+            lines += [coloured(part, colour) for part in parts]
     print("".join(f"{line}\n" for line in lines), end="", flush=True)
 
 
@@ -4553,7 +4554,7 @@ class Board:
             for text, colour in pieces:
                 text = printable_text(text, left)[:left]
                 left -= len(text)
-                line += coloured(text, colour, is_colourful())
+                line += coloured(text, colour)
             drawn.append(line)
         return drawn
 
