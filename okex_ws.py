@@ -1744,26 +1744,26 @@ bar = 1m 1s 3m 5m 15m 30m 1H 2H 4H 6H 12H 1D 2D 3D 5D 1W 1M 3M
 longer = 1m 3m 5m 15m 30m 1H 2H 4H 6H 12H 1D 2D 3D 5D 1W 1M 3M
     6Hutc 12Hutc 1Dutc 2Dutc 3Dutc 5Dutc 1Wutc 1Mutc 3Mutc
 # public
-trades:BTC-USDT | trades, a row for each order and price | tradeId px sz side
-tickers:BTC-USDT | last price, bid, ask, 24 hours | last bidPx askPx vol24h
+trades:BTC-USDT | trades, by order and price | tradeId px sz side
+tickers:BTC-USDT | last price, bid, ask, 24 hours | last bidPx askPx
 books:BTC-USDT | order book, 400 levels, every 100 ms | bids asks seqId
-books5:BTC-USDT | its best five levels, every 100 ms | bids asks
-bbo-tbt:BTC-USDT | its best bid and ask, every 10 ms | bids asks
+books5:BTC-USDT | best five levels, every 100 ms | bids asks
+bbo-tbt:BTC-USDT | best bid and ask, every 10 ms | bids asks
 books-rpi:BTC-USDT | order book with retail orders | bids asks seqId
-index-tickers:BTC-USDT | index price | idxPx high24h low24h | INDEX
-mark-price:BTC-USDT-SWAP | mark price | markPx ts
+index-tickers:BTC-USDT | index price | idxPx | INDEX
+mark-price:BTC-USDT-SWAP | mark price | markPx
 price-limit:BTC-USDT-SWAP | price limits | buyLmt sellLmt
-funding-rate:BTC-USDT-SWAP | funding rate | fundingRate fundingTime | SWAP XPERP
-open-interest:BTC-USDT-SWAP | open interest | oi oiCcy | SWAP FUTURES OPTION
+funding-rate:BTC-USDT-SWAP | funding rate | fundingRate | SWAP XPERP
+open-interest:BTC-USDT-SWAP | open interest | oi | SWAP FUTURES OPTION
 liquidation-orders:instType=SWAP | liquidations | instId details
 adl-warning:instType=SWAP | auto-deleveraging is near | state bal
 estimated-price:instType=FUTURES,instFamily=BTC-USD | delivery price | settlePx
 opt-summary:instFamily=BTC-USD | greeks of options | markVol delta gamma
 option-trades:instType=OPTION,instFamily=BTC-USD | trades of options | px sz side
-instruments:instType=SPOT | instruments that change | state tickSz lotSz
-call-auction-details:BTC-USDT | a call auction | eqPx matchedSz state
-event-contract-markets | event contracts that change | state outcome
-status | maintenance | title state begin end
+instruments:instType=SPOT | instruments that change | state
+call-auction-details:BTC-USDT | a call auction | eqPx matchedSz
+event-contract-markets | event contracts | state outcome
+status | maintenance | title state
 # business
 trades-all:BTC-USDT | trades, each by itself | tradeId px sz side
 candle<bar>:BTC-USDT | candles; final if `confirm` is 1 |
@@ -1773,43 +1773,43 @@ mark-price-candle1s:BTC-USDT-SWAP | gone | [ts o h l c confirm]
 index-candle<longer>:BTC-USDT | candles of an index | [ts o h l c confirm] | INDEX
 index-candle1s:BTC-USDT | gone | [ts o h l c confirm] | INDEX
 public-block-trades:BTC-USDT | block trades, by leg | px sz side
-public-struc-block-trades | block trades, whole | blockTdId legs
-block-tickers:BTC-USDT | volumes of block trades | vol24h volCcy24h
-sprd-public-trades:BTC-USDT_BTC-USDT-SWAP | trades of spreads | px sz side | SPREAD
-sprd-tickers:BTC-USDT_BTC-USDT-SWAP | tickers of spreads | last vol24h | SPREAD
+public-struc-block-trades | block trades, whole | legs
+block-tickers:BTC-USDT | volumes of block trades | vol24h
+sprd-public-trades:BTC-USDT_BTC-USDT-SWAP | trades | px sz side | SPREAD
+sprd-tickers:BTC-USDT_BTC-USDT-SWAP | prices | last vol24h | SPREAD
 sprd-candle<bar>:BTC-USDT_BTC-USDT-SWAP | candles | [ts o h l c vol confirm] | SPREAD
 sprd-bbo-tbt:BTC-USDT_BTC-USDT-SWAP | best bid and ask | bids asks | SPREAD
 sprd-books5:BTC-USDT_BTC-USDT-SWAP | best five levels | bids asks | SPREAD
-sprd-books-l2-tbt:BTC-USDT_BTC-USDT-SWAP | books of spreads | bids asks seqId | SPREAD
+sprd-books-l2-tbt:BTC-USDT_BTC-USDT-SWAP | order book | bids asks seqId | SPREAD
 # public, login
 books-l2-tbt:BTC-USDT | 400 levels, every 10 ms (VIP 4) | bids asks seqId
 books50-l2-tbt:BTC-USDT | 50 levels, every 10 ms (VIP 4) | bids asks seqId
 # private, login
-orders:instType=ANY | your orders | ordId side px sz state accFillSz
-fills | your fills (VIP 4) | instId tradeId ordId fillPx fillSz side
-account | your balances | totalEq details (ccy cashBal availBal eq)
-positions:instType=ANY | your positions | posSide pos avgPx upl lever liqPx
-balance_and_position | both at each change | eventType balData posData
+orders:instType=ANY | your orders | ordId px sz state
+fills | your fills (VIP 4) | fillPx fillSz side
+account | your balances | totalEq details
+positions:instType=ANY | your positions | pos avgPx upl
+balance_and_position | both, when they change | balData posData
 liquidation-warning:instType=ANY | positions near liquidation | pos mgnRatio
-account-greeks | your greeks | ccy deltaBS gammaBS thetaBS vegaBS
+account-greeks | your greeks | deltaBS gammaBS
 # business, login
-orders-algo:instType=ANY | your algo orders | algoId side triggerPx sz state
-algo-advance:instType=ANY | advanced algo orders | algoId side triggerPx sz state
-algo-recurring-buy:instType=SPOT | your recurring buys | state totalPnl
-grid-orders-spot:instType=SPOT | your grid bots, spot | state maxPx minPx
-grid-orders-contract:instType=ANY | your grid bots, contracts | state maxPx minPx
-grid-positions:algoId=1 | a grid bot's positions | instId pos avgPx upl
-grid-sub-orders:algoId=1 | a grid bot's orders | ordId side px sz state
-copytrading-notification:instType=SWAP | gone | infoType instId side
-copytrading-lead-notification:instType=SWAP | copies of you | infoType side
-deposit-info | your deposits | ccy amt state txId
-withdrawal-info | your withdrawals | ccy amt state txId
-rfqs | your requests for quotes | rfqId state legs
-quotes | quotes for them | quoteId rfqId state quoteSide legs
-struc-block-trades | your block trades | blockTdId legs
-sprd-orders | your orders in spreads | ordId side px sz state
-sprd-trades | your trades of spreads | ordId fillPx fillSz side
-economic-calendar | economic events (VIP 1) | event date actual forecast
+orders-algo:instType=ANY | your algo orders | triggerPx sz state
+algo-advance:instType=ANY | advanced algo orders | triggerPx sz state
+algo-recurring-buy:instType=SPOT | your recurring buys | totalPnl
+grid-orders-spot:instType=SPOT | grid bots, spot | maxPx minPx
+grid-orders-contract:instType=ANY | grid bots, contracts | maxPx minPx
+grid-positions:algoId=1 | a grid bot's positions | pos avgPx upl
+grid-sub-orders:algoId=1 | a grid bot's orders | px sz state
+copytrading-notification:instType=SWAP | gone | infoType
+copytrading-lead-notification:instType=SWAP | copies of you | infoType
+deposit-info | your deposits | amt state
+withdrawal-info | your withdrawals | amt state
+rfqs | requests for quotes | state legs
+quotes | quotes for them | state legs
+struc-block-trades | your block trades | legs
+sprd-orders | your orders | px sz state
+sprd-trades | your trades | fillPx fillSz
+economic-calendar | economic events (VIP 1) | event date
 """)
 
 V3 = OkexV3("""
@@ -1822,26 +1822,25 @@ seconds = 60 180 300 900 1800 3600 7200 14400 21600 43200 86400 604800
 # public
 <market>/trade:BTC-USDT | trades; not spot: `qty` | price size side | trades:{id}
 index/ticker:BTC-USD | index price | last | index-tickers:{id}
-<market>/ticker:BTC-USDT | prices | last best_bid best_ask | tickers:{id}
+<market>/ticker:BTC-USDT | prices | last best_bid | tickers:{id}
 index/candle<seconds>s:BTC-USD | index candles | candle | index-candle{bar}:{id}
 <linear>/candle<seconds>s:BTC-USDT | candles | candle | candle{bar}:{id}
 <market>/<depth>:BTC-USDT | order book | bids asks checksum | books:{id}
 <linear>/depth5:BTC-USDT | its best five levels | bids asks | books5:{id}
-<contract>/price_range:BTC-USD-SWAP | limits | highest lowest | price-limit:{id}
+<contract>/price_range:BTC-USD-SWAP | limits | highest | price-limit:{id}
 <contract>/mark_price:BTC-USD-SWAP | mark price | mark_price | mark-price:{id}
 swap/funding_rate:BTC-USD-SWAP | funding | funding_rate | funding-rate:{id}
 futures/estimated_price:BTC-USD-191227 | delivery price | settlement_price |
     estimated-price:instType={type},instId={id}
 futures/instruments | futures | tick_size | instruments:instType=FUTURES
-<contract>/liquidation:BTC-USD-SWAP | liquidations | price size |
-    liquidation-orders:instType={type}
+<contract>/liquidation:BTC-USD-SWAP | liquidations | price | liquidation-orders:instType={type}
 option/instruments | options | tick_size | instruments:instType=OPTION
-option/summary:BTC-USD | greeks | mark_vol delta | opt-summary:instFamily={id}
-system/status | maintenance | title status start_time | status
+option/summary:BTC-USD | greeks | mark_vol | opt-summary:instFamily={id}
+system/status | maintenance | title status | status
 # login
-spot/account:USDT | your balances | balance available | account:ccy={id}
-spot/margin_account:BTC-USDT | your margin balances | currency:BTC | account
-<held>/account:BTC-USD | your balances | equity margin_mode | account
+spot/account:USDT | your balances | balance | account:ccy={id}
+spot/margin_account:BTC-USDT | your margin | currency:BTC | account
+<held>/account:BTC-USD | your balances | equity | account
 <held>/position:BTC-USD-191227 | your positions | holding |
     positions:instType={type},instId={id}
 <market>/order:BTC-USDT | your orders | side price | orders:instType={type},instId={id}
@@ -1860,8 +1859,8 @@ ok_sub_futureusd_<coin>_trade_<when> | trades of a future |
     [tid price amount time type coin_amount] | trades:{id}
 ok_sub_spot_<coin>_<quote>_<trades> | trades |
     [tid price amount time type coin_amount] | trades:{id}
-ok_sub_futureusd_<coin>_ticker_<when> | prices | last buy sell | tickers:{id}
-ok_sub_spot_<coin>_<quote>_ticker | prices | last buy sell | tickers:{id}
+ok_sub_futureusd_<coin>_ticker_<when> | prices | last | tickers:{id}
+ok_sub_spot_<coin>_<quote>_ticker | prices | last | tickers:{id}
 ok_sub_futureusd_<coin>_kline_<when>_<bar> | candles of a future |
     [timestamp open high low close volume coin_volume] | candle{bar}:{id}
 ok_sub_spot_<coin>_<quote>_kline_<bar> | candles |
@@ -1875,7 +1874,7 @@ ok_sub_futureusd_<coin>_index | index price | futureIndex | index-tickers:{index
     estimated-price:instType=FUTURES,instFamily={index}
 # login
 ok_sub_futureusd_trades | your orders | price | orders:instType=FUTURES
-ok_sub_futureusd_userinfo | your balances | balance profit_real | account
+ok_sub_futureusd_userinfo | your balances | balance | account
 ok_sub_futureusd_positions | your positions | positions | positions:instType=FUTURES
 ok_sub_spot_<coin>_<quote>_order | your orders | status | orders:instType=SPOT,instId={id}
 ok_sub_spot_<coin>_<quote>_balance | your balances | info | account
