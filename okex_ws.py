@@ -568,7 +568,7 @@ class OkexWS(Connection):
         if threading.current_thread() is self._reader:
             raise RuntimeError("request() would wait for itself: call it from another thread")
         self._login.demand(op)
-        if not self.dialect.orders:
+        if self.dialect is not V5:
             raise ValueError(f"{self.dialect.name} takes no orders over WebSocket")
         if not self._login.for_orders and not self._subscriptions.private:
             raise ValueError("this client does not log in: it takes private channels, or none at all")
@@ -667,7 +667,7 @@ class OkexWS(Connection):
                     self.send(login.request(now, self.exchange_time()))
                 return
             for op, channels, id in table.take_due(now):
-                self.send(self.dialect.request(op, channels, id, login.credentials))
+                self.send(self.dialect.subscribe(channels, id, login.credentials, op))
 
     def _deliver(self, channel: str, rows: Rows, action: str) -> None:
         """Rows arrived: the handler gets what the channel's keeper makes of them."""
@@ -1085,7 +1085,7 @@ class Subscriptions:
 
     def _batches(self, due: list[Subscription], most: int) -> list[list[Subscription]]:
         """What goes into each request: so many channels at most, and bytes."""
-        longest = max((len(self.dialect.request("subscribe", [entry.channel])) for entry in due), default=1)
+        longest = max((len(self.dialect.subscribe([entry.channel])) for entry in due), default=1)
         size = max(1, min(most, self.dialect.max_request // longest))
         return [due[at : at + size] for at in range(0, len(due), size)]
 
@@ -1439,9 +1439,7 @@ class Dialect:
     ping, pong = "ping", "pong"
     ping_every: float  # seconds; all drop a connection that was quiet for 30
     max_request = 4096  # bytes of arguments in one request
-    passphrase = True  # whether its login takes one
     snapshots = True  # whether a book's first message can be told from a change
-    orders = False  # whether it takes orders over WebSocket
     LOGIN = ""  # what the values of a login are called
     _read: Callable[[Any], list[WireEvent]]
 
@@ -1479,8 +1477,8 @@ class Dialect:
         words = (re.findall(r"\w+", self.places[part]) if part in self.places else [part] for part in parts)
         return map("".join, itertools.product(*words))
 
-    def request(self, op: str, channels: Sequence[str], id: str = "", keys: "Credentials | None" = None) -> str:
-        """Subscribe to channels, or unsubscribe; v5 alone takes an id, and v1 logs in by each request."""
+    def subscribe(self, channels: Sequence[str], id: str = "", keys: Any = None, op: str = "subscribe") -> str:
+        """A request for channels, or with the op unsubscribe to end them; v5 alone takes an id, v1 keys."""
         return to_json({"op": op, "args": channels})
 
     def login(self, credentials: "Credentials", now: float) -> str:
@@ -1573,10 +1571,9 @@ class OkexV1(Dialect):
     ping, pong = '{"event":"ping"}', '{"event":"pong"}'
     URL = "wss://real.okex.com:10441/ws/v1"
     ping_every = 30.0
-    passphrase = False
     snapshots = False
 
-    def request(self, op: str, channels: Sequence[str], id: str = "", keys: "Credentials | None" = None) -> str:
+    def subscribe(self, channels: Sequence[str], id: str = "", keys: Any = None, op: str = "subscribe") -> str:
         event = "addChannel" if op == "subscribe" else "removeChannel"
         requests: Rows = [{"event": event, "channel": channel} for channel in channels]
         for request in requests:
@@ -1676,7 +1673,6 @@ class OkxV5(Dialect):
     LOGIN = "apiKey passphrase timestamp sign"
     ORDERS = re.compile(r"((sprd-|grid-sub-)?orders(-algo)?|grid-orders-\w+|algo-[\w-]+)(:|$)")
     NOT_IDENTITY = ("channel", "uid", "connId", "extraParams")  # not in all pushes
-    orders = True
 
     def argument(self, channel: str) -> Row:
         """The object that the exchange takes for a channel like orders:instType=ANY."""
@@ -1701,7 +1697,7 @@ class OkxV5(Dialect):
         """The exchange may echo fewer filters: liquidation-orders loses its instFamily."""
         return self.argument(key).items() <= self.argument(subscribed).items()
 
-    def request(self, op: str, channels: Sequence[str], id: str = "", keys: "Credentials | None" = None) -> str:
+    def subscribe(self, channels: Sequence[str], id: str = "", keys: Any = None, op: str = "subscribe") -> str:
         request = {"op": op, "args": [self.argument(channel) for channel in channels]}
         return to_json({"id": id, **request} if id else request)
 
@@ -2815,7 +2811,7 @@ class Login:
     def demand(self, what: str) -> None:
         """Raise ValueError without keys, or where others could read them on their way."""
         keys = self.credentials
-        values = keys.api_key, keys.secret_key, keys.passphrase or not self.dialect.passphrase
+        values = keys.api_key, keys.secret_key, keys.passphrase or self.dialect is V1
         missing = [name for name, value in zip(keys.VARIABLES, values) if not value]
         if missing:
             raise ValueError(f"{what} needs an API key: set {', '.join(missing)}")

@@ -99,7 +99,7 @@ def test_logins_are_signed_as_the_documentation_has_it():
     order = {"symbol": "bch_btc", "type": "buy", "price": "50", "amount": "0.02"}
     assert V1.signed(keys, **order)["sign"] == "15C5FE8D67A501B39C936C1B0877945D"
     private, public = "ok_sub_spot_btc_usdt_order", "ok_sub_spot_btc_usdt_ticker"
-    assert json.loads(V1.request("subscribe", [private, public], "", keys)) == [
+    assert json.loads(V1.subscribe([private, public], "", keys)) == [
         {"event": "addChannel", "channel": private, "parameters": parameters},
         {"event": "addChannel", "channel": public},
     ]
@@ -490,9 +490,9 @@ def test_an_answer_that_does_not_come_is_an_unknown_fate(exchange, trader, caplo
 def test_an_order_waits_for_the_login_and_for_the_channel_that_tells_of_it(exchange, in_login, monkeypatch):
     client, session = in_login("orders:instType=SPOT")
     result = in_thread(client.request, "order", {**BUY, "ordType": "market", "tgtCcy": "base_ccy"})
-    request = client.dialect.request
-    late = lambda *args: (time.sleep(0.2), request(*args))[1]  # noqa: E731 - which an order could use to overtake
-    monkeypatch.setattr(client.dialect, "request", late)
+    subscribe = client.dialect.subscribe
+    late = lambda *args: (time.sleep(0.2), subscribe(*args))[1]  # noqa: E731 - which an order could use to overtake
+    monkeypatch.setattr(client.dialect, "subscribe", late)
     session.drop()  # nor does an order that was not sent yet mind
     assert result()[0]["sCode"] == "0"
     assert spoken(exchange) == ["login", "login", "subscribe", "order"]

@@ -53,7 +53,7 @@ def test_each_channel_is_asked_for_once_by_itself_if_there_are_few_and_within_th
     _, requests = sent(*channels, dialect=V3)
     assert [channel for _, batch, _ in requests for channel in batch] == channels
     assert 100 < len(requests) < okex_ws.REQUESTS_PER_HOUR
-    assert all(len(V3.request("subscribe", batch)) <= V3.max_request for _, batch, _ in requests)
+    assert all(len(V3.subscribe(batch)) <= V3.max_request for _, batch, _ in requests)
 
 
 def test_neither_a_confirmation_nor_a_first_row_is_waited_for_any_longer():

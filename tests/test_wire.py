@@ -269,9 +269,9 @@ def test_channels_are_asked_for_and_ended_as_the_exchange_expects():
         (V3, '{"op":"subscribe","args":["A","B"]}'),
         (V5, '{"id":"r1","op":"subscribe","args":[{"channel":"A"},{"channel":"B"}]}'),
     ):
-        assert dialect.request("subscribe", ["A", "B"], "r1") == request
+        assert dialect.subscribe(["A", "B"], "r1") == request
         undo = request.replace("addChannel", "removeChannel").replace("subscribe", "unsubscribe")
-        assert dialect.request("unsubscribe", ["A", "B"], "r1") == undo
+        assert dialect.subscribe(["A", "B"], "r1", op="unsubscribe") == undo
 
 
 def test_a_v5_channel_is_recognised_however_it_is_spelled():
