@@ -1441,11 +1441,11 @@ class Dialect:
     max_request = 4096  # bytes of arguments in one request
     snapshots = True  # whether a book's first message can be told from a change
     LOGIN = ""  # what the values of a login are called
-    _read: Callable[[Any], list[WireEvent]]
+    _read: Callable[..., list[WireEvent]]
 
     def __init__(self, table: str):
-        self.known = list[ChannelKind]()
-        self.places = dict[str, str]()  # words that may stand in <bar>
+        self.known = []
+        self.places: Options = {}  # words that may stand in <bar>
         for first, *others in table_rows(table):
             if first.startswith("# "):
                 where = first[2:]
@@ -1457,14 +1457,11 @@ class Dialect:
         self.kinds = [kind for kind in self.known if kind.what != "gone"]
         self.find = functools.lru_cache(4096)(self._find)
 
-    def _find(self, name: str) -> tuple[ChannelKind | None, dict[str, str]]:
+    def _find(self, name: str) -> tuple[ChannelKind | None, Options]:
         """The kind of a channel's name, and what stands in its places: {"bar": "1m"} for candle1m."""
         for kind in self.known:
-            pattern = kind.name
-            for place, words in self.places.items():
-                choice = words.replace(" ", "|").replace("…", "[a-z0-9]+")
-                pattern = pattern.replace(f"<{place}>", f"(?P<{place}>{choice})")
-            if match := re.fullmatch(pattern, name):
+            pattern = re.sub("<(.+?)>", lambda place: f"(?P{place[0]}{self.places[place[1]]})", kind.name)
+            if match := re.fullmatch(pattern.replace(" ", "|").replace("…", "[a-z0-9]+"), name):
                 return kind, match.groupdict()
         return None, {}
 
@@ -1529,7 +1526,7 @@ class Dialect:
         message: Any = item.get("msg", item.get("message", ""))
         match event:
             case None if "op" in item:
-                rows = item["data"] if isinstance(item.get("data"), list) else []
+                rows = list(item.get("data") or ())
                 return WireEvent("reply", "", id, str(item["code"]), str(message), rows, item["op"])
             case "ping" | "pong":
                 return WireEvent(event)
@@ -1611,8 +1608,7 @@ class OkexV1(Dialect):
             # {"channel":"ok_sub_spot_usd_btc_depth","data":{"result":false,"error_msg":"…","error_code":20103}}
             name = "" if channel == "login" else answer.get("channel", channel)
             code = item.get("errorcode", answer.get("error_code", ""))
-            message = str(answer.get("error_msg", ""))
-            return WireEvent("refused", str(name), "", str(code), message)
+            return WireEvent("refused", str(name), "", str(code), str(answer.get("error_msg", "")))
         if kind := {"addChannel": "confirmed", "removeChannel": "ended"}.get(channel):
             return WireEvent(kind, str(rows["channel"]))
         if channel == "login":
@@ -1910,7 +1906,7 @@ def origin_of(url: str) -> str:
     return "{}://{}".format(*urlsplit(url))
 
 
-def lines_of(channel: str, url: str | Sequence[str] | None, region: str, simulated: bool) -> list[str]:
+def lines_of(channel: str, url: Any, region: str, simulated: bool) -> list[str]:
     """All URLs of a channel's endpoint. Raises ValueError if they have not the same path."""
     if region not in REGIONS:
         raise ValueError(f"no region {region!r}: choose one of {', '.join(REGIONS)}")
@@ -1918,7 +1914,7 @@ def lines_of(channel: str, url: str | Sequence[str] | None, region: str, simulat
     kind = dialect.kind(channel)
     place = kind.where.partition(",")[0] if kind else "public"
     own = dialect.URL.format(REGIONS[region][simulated], place)
-    lines = list[str]()
+    lines = []
     for line in [url] if isinstance(url, str) else url or [own]:
         parts = urlsplit(line)
         if parts.scheme not in ("ws", "wss") or not parts.hostname or port_of(line) == 0:
@@ -3318,8 +3314,8 @@ def joined_channels(words: Iterable[str]) -> list[str]:
     return channels
 
 
-def is_pattern(text: str) -> bool:
-    return bool(re.search(r"[*?[]", text))
+def is_pattern(text: str) -> Any:
+    return re.search(r"[*?[]", text)
 
 
 def family_of(instrument: str) -> str:
@@ -3329,11 +3325,12 @@ def family_of(instrument: str) -> str:
 
 def usual_spelling(text: str) -> str:
     """A pair or a contract as the exchange has it: BTC-USDT-SWAP for btcusdt-perp; "" if it is none."""
-    text = re.sub("PERP(ETUAL)?$", "SWAP", text.upper())
-    coin = "(?!SWAP|USDTUSDT)([A-Z0-9]{2,20}?)"
-    quote = r"(?:[-/_.]?(USD[TCG]?|BTC|ETH|EUR|TRY|BRL|AUD|AED|SGD)((?:_UM)?(?:_XPERP)?))?"
-    contract = r"(?:[-/_.]?(SWAP|\d{6}(?:-\d+-[CP])?))?"
-    parts = re.fullmatch(coin + quote + contract, text)
+    parts = re.fullmatch(
+        "(?!SWAP|USDTUSDT)([A-Z0-9]{2,20}?)"  # the coin, the quote, the contract
+        r"(?:[-/_.]?(USD[TCG]?|BTC|ETH|EUR|TRY|BRL|AUD|AED|SGD)((?:_UM)?(?:_XPERP)?))?"
+        r"(?:[-/_.]?(SWAP|\d{6}(?:-\d+-[CP])?))?",
+        re.sub("PERP(ETUAL)?$", "SWAP", text.upper()),
+    )
     if not parts or not (parts[2] or parts[4]):
         return ""
     coin, quote, margin, contract = parts.groups("")
@@ -3359,14 +3356,14 @@ class Finder:
     """The exchange's lists of what it trades, each fetched when first needed."""
 
     def __init__(self, rest: Rest):
-        self.patterns: dict[str, str] = {}  # what a client begins with, and that it is wanted
+        self.patterns: Options = {}  # what a client begins with, and that it is wanted
         self.live = functools.cache(self._fetch)
         self._rest = rest
-        self._untold: dict[str, str] = {}  # refusals, by channel, until a thread has told them
+        self._untold: Options = {}  # refusals, by channel, until a thread has told them
 
     def _fetch(self, types: str) -> dict[str, str]:
         """What is traded of these types, and its index: {"BTC-USD-SWAP": "BTC-USD"}."""
-        live = dict[str, str]()
+        live = {}
         for type in types.split():
             with suppress(NothingListed):
                 for row in self._rest.get(f"/api/v5/public/instruments?instType={type}"):
@@ -3395,7 +3392,7 @@ class Finder:
         okex_log.info("%s matches %d instruments; later ones are not followed.", channel, len(found))
         return found
 
-    def look_up(self, found: Callable[[list[str]], None]) -> Iterator[str]:
+    def look_up(self, found: Any) -> Iterator[str]:
         """Tell `found` what each pattern stands for; yield why there is no list, and retry."""
         while waiting := [*self.patterns]:
             try:
@@ -3424,14 +3421,14 @@ class Finder:
         """Log a refusal as soon as it is known what may have been meant."""
         self._untold[channel] = refusal
         if len(self._untold) == 1:  # else a thread is at it
-            daemon_thread("finder", self._tell).start()
+            daemon_thread("finder", self._tell, self.alternatives).start()
 
-    def _tell(self) -> None:
-        """Look up and tell, on a thread that ends when none waits."""
+    def _tell(self, look_up: Any) -> None:
+        """Look up and tell, until none waits."""
         while untold := [*self._untold]:
-            meant = list[str]()
+            meant = []
             with suppress(Exception):  # nobody needs a list that cannot be had
-                meant = self.alternatives(untold[0])
+                meant = look_up(untold[0])
             if refusal := self._untold.pop(untold[0], ""):
                 okex_log.warning("%s", did_you_mean(refusal, meant))
 
@@ -3440,9 +3437,7 @@ class Finder:
         end = monotonic() + 3.0
         while self._untold and monotonic() < end:
             pause(0.02)
-        untold, self._untold = self._untold, {}
-        for refusal in untold.values():
-            okex_log.warning("%s.", refusal)
+        self._tell(lambda _: [])
 
 
 def find_channels(
@@ -3581,9 +3576,6 @@ copytrading-\S+ | infoType:12 =notice position=subPosId
 """)
 
 
-Cells = list[tuple[str, int]]  # of a line: texts and widths of columns, or 0
-
-
 class LineFormat(NamedTuple):
     name: str  # a channel's instrument, where a row does not say it
     bar: str  # of candles: 1m
@@ -3622,8 +3614,8 @@ def in_contracts(channel: str, name: str) -> bool:
     return bool(re.search("futureusd|=(SWAP|FUTURES|OPTION)", types))
 
 
-def line_text(clock: str, name: str, cells: Cells) -> str:
-    """A line: each value at the right of its column, unless that takes more than 80."""
+def line_text(clock: str, name: str, cells: Any) -> str:
+    """A line of (text, its column's width or 0): each at the right of its column, if 80 are enough."""
     text, end = f"{clock:12} {name}", 26
     for value, width in cells:
         end += width + 1 if width else 0
@@ -3649,7 +3641,7 @@ def row_lines(channel: str, row: Any, clock: str = "", ladder: int = 1) -> list[
         else:
             return ladder_lines(name, bids[:ladder], asks[:ladder], clock)
         return [ShownLine(headings, line_text(clock, name, cells), "")]
-    lines = list[ShownLine]()
+    lines = []
     for key, value in row.items():
         if value.__class__ is str:  # nearly all
             continue
@@ -3677,8 +3669,8 @@ def row_lines(channel: str, row: Any, clock: str = "", ladder: int = 1) -> list[
 
 def named_row(channel: str, row: Any) -> Row:
     """A row with names for its values, "" if they are not known."""
-    if row.__class__ is list and (columns := columns_of(channel)):
-        return dict(zip(columns, row))
+    if row.__class__ is list:
+        row = dict(zip(columns_of(channel), row)) or row
     if row.__class__ is not dict:
         return {"": row}
     candle = row.get("candle")
@@ -3689,7 +3681,7 @@ def named_row(channel: str, row: Any) -> Row:
 
 def ladder_lines(name: str, bids: Rows, asks: Rows, clock: str) -> list[ShownLine]:
     """A line for each level of a book, the best in the middle."""
-    headings, lines = line_format(f"trades:{name}").headings, list[ShownLine]()
+    headings, lines = line_format(f"trades:{name}").headings, []
     levels = [*asks[::-1], (spread_of(bids, asks), ""), *bids]
     sides = ["ask"] * len(asks) + ["spread"] + ["bid"] * len(bids)
     for (price, size, *_), side in zip(levels, sides):
@@ -3707,9 +3699,9 @@ def spread_of(bids: Any, asks: Any) -> str:
         return "-"
 
 
-def row_cells(parts: Any, row: Row, contracts: bool) -> Cells:
+def row_cells(parts: Any, row: Row, contracts: bool) -> list[Any]:
     """A row's values and their columns' widths; `key value` if its format names none."""
-    cells, known = Cells(), False
+    cells, known = [], False
     for label, what, width in parts:
         value = what if label == "=" else row_value(row, what)
         known |= value != "" and label != "="
@@ -3783,7 +3775,7 @@ def plural(number: int, things: str) -> str:
 
 def print_rows(channel: str, rows: Rows, ladder: int = 1, received: float | None = None) -> None:
     """Print rows: local time, instrument, what matters; on a terminal with colours and headings."""
-    now, lines = received or wall_clock(), list[str]()
+    now, lines = received or wall_clock(), []
     clock = f"{strftime('%H:%M:%S', localtime(now))}.{int(now % 1 * 1000):03d}"
     width = get_terminal_size().columns if sys.stdout.isatty() else 0
     for row in rows:
