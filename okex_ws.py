@@ -1476,7 +1476,12 @@ class Dialect:
 
     def subscribe(self, channels: Sequence[str], id: str = "", keys: Any = None, op: str = "subscribe") -> str:
         """A request for channels, or with the op unsubscribe to end them; v5 alone takes an id, v1 keys."""
-        return to_json({"op": op, "args": channels})
+        request = {"op": op, "args": [self.argument(channel) for channel in channels]}
+        return to_json({"id": id, **request} if id and self is V5 else request)
+
+    def argument(self, channel: str) -> Any:
+        """What the exchange takes for a channel."""
+        return channel
 
     def login(self, credentials: "Credentials", now: float) -> str:
         """A login of v3 or v5, signed for an epoch second by HMAC-SHA256 over a fixed request."""
@@ -1693,10 +1698,6 @@ class OkxV5(Dialect):
         """The exchange may echo fewer filters: liquidation-orders loses its instFamily."""
         return self.argument(key).items() <= self.argument(subscribed).items()
 
-    def subscribe(self, channels: Sequence[str], id: str = "", keys: Any = None, op: str = "subscribe") -> str:
-        request = {"op": op, "args": [self.argument(channel) for channel in channels]}
-        return to_json({"id": id, **request} if id else request)
-
     def instrument_type(self, id: str) -> str:
         """SPOT, SWAP, FUTURES, OPTION or EVENTS, by the form of a name."""
         dashes = id.count("-")
@@ -1812,13 +1813,13 @@ held = futures swap option
 depth = depth depth_l2_tbt
 seconds = 60 180 300 900 1800 3600 7200 14400 21600 43200 86400 604800
 # public
-<market>/trade:BTC-USDT | trades; not spot: `qty` | price size side | trades:{id}
+<market>/trade:BTC-USDT | trades | price size side | trades:{id}
 index/ticker:BTC-USD | index price | last | index-tickers:{id}
 <market>/ticker:BTC-USDT | prices | last best_bid | tickers:{id}
 index/candle<seconds>s:BTC-USD | index candles | candle | index-candle{bar}:{id}
 <linear>/candle<seconds>s:BTC-USDT | candles | candle | candle{bar}:{id}
 <market>/<depth>:BTC-USDT | order book | bids asks checksum | books:{id}
-<linear>/depth5:BTC-USDT | its best five levels | bids asks | books5:{id}
+<linear>/depth5:BTC-USDT | best five levels | bids asks | books5:{id}
 <contract>/price_range:BTC-USD-SWAP | limits | highest | price-limit:{id}
 <contract>/mark_price:BTC-USD-SWAP | mark price | mark_price | mark-price:{id}
 swap/funding_rate:BTC-USD-SWAP | funding | funding_rate | funding-rate:{id}
@@ -1847,13 +1848,13 @@ levels = 5 10 20
 bar = 1min 3min 5min 15min 30min 1hour 2hour 4hour 6hour 12hour day 3day week
 trades = deals trades
 # public
-ok_sub_futureusd_<coin>_trade_<when> | trades of a future |
+ok_sub_futureusd_<coin>_trade_<when> | trades |
     [tid price amount time type coin_amount] | trades:{id}
 ok_sub_spot_<coin>_<quote>_<trades> | trades |
     [tid price amount time type coin_amount] | trades:{id}
 ok_sub_futureusd_<coin>_ticker_<when> | prices | last | tickers:{id}
 ok_sub_spot_<coin>_<quote>_ticker | prices | last | tickers:{id}
-ok_sub_futureusd_<coin>_kline_<when>_<bar> | candles of a future |
+ok_sub_futureusd_<coin>_kline_<when>_<bar> | candles |
     [timestamp open high low close volume coin_volume] | candle{bar}:{id}
 ok_sub_spot_<coin>_<quote>_kline_<bar> | candles |
     [timestamp open high low close volume coin_volume] | candle{bar}:{id}
@@ -1942,11 +1943,12 @@ def columns_of(channel: str) -> tuple[str, ...]:
 
 fields, endpoint = columns_of, endpoint_of  # which a pasting script may redefine
 
-# What to do about error and close codes; about those of v1 and v3 (1xxxx to 3xxxx), what messages leave out.
+# What to do about error and close codes; of v1 and v3 (1xxxx to 3xxxx) the usual ones.
 HINTS = {
     code: hint
     for hint, codes in table_rows("""
-check the spelling of channel and instrument | 10015 20103 30040 60012 60013 60018 60027 60033
+check the spelling of channel and instrument | 10015 20103 30040 60012
+    60013 60018 60027 60033
 check the API key, secret and passphrase, and the region | 10005 30006 30013 30015
     60009 4001
 the API key is wrong: check it, and the region | 60005 50111
@@ -1962,10 +1964,10 @@ this needs a higher fee tier; books and books5 need none | 64003
 books-l2-tbt excludes books and books50-l2-tbt on one instrument | 64004
 it is at another endpoint | 60008 60028 64001 64002
 the argument uly is gone, use instFamily | 64000
-too many requests or channels: ask less, or over more connections | 30026
-    50011 50061 60014 4003 4008 4009 channel-conn-count-error
+too much at once: ask less, or over more connections | 30026 50011 50061
+    60014 4003 4008 4009 channel-conn-count-error
 the request was not understood, or is too large | 1009 60019 4002
-no such instrument, or a new instIdCode, which the next order looks up | 51001
+no such instrument, or a new instIdCode: the next order looks it up | 51001
 log in once, with one key, on each connection | 60023 60026 60031
 the contract cools off: reduce-only orders alone | 54094
 open USDC pairs first: in the app, or by /api/v5/account/activate-feature | 54109
@@ -3211,8 +3213,8 @@ FILL_PACE = Pace(0.125)  # OKX takes 10 of each request a second per IP (docs-v5
 
 INSTRUMENT = re.compile(r"(?!.{65})[\w.+]+(-[\w.+]+)+")
 SYNONYMS = dict(re.findall(r"(\w+)=(\S+)", """
-deals=trades executions=trades tape=trades aggtrade=trades bbo=bbo-tbt best=bbo-tbt oi=open-interest
-price=tickers last=tickers quote=tickers bookticker=tickers balance=account wallet=account depth=books
+deals=trades executions=trades aggtrade=trades bbo=bbo-tbt best=bbo-tbt oi=open-interest
+price=tickers last=tickers quote=tickers bookticker=tickers balance=account depth=books
 orderbook=books level2=books l2=books depth5=books5 depth10=books5 depth20=books5
 """))  # fmt: skip
 # Bars of v1, and of v3 in seconds.
@@ -3522,8 +3524,8 @@ auction | call_auction auction | continuous_trading open
 }
 ROW_ABOUT = "instId instrument_id sprdId contract_name ccy currency symbol instFamily uly instType".split()
 
-# A pattern for a channel, and its columns: `price:12` is 12 wide and has a heading, `next=rate` a value
-# behind its label, if there is one, `=mark` a word. `account.details` is a list in the rows of account.
+# A pattern for a channel, and its columns: `price:12` is 12 wide and has a heading, `at=rate` is a value
+# behind a label, `=mark` a word. `account.details` is a list in the rows of account.
 LINE_FORMATS = table_rows(r"""
 option-trades | price:12 size:14 side vol=fillVol
 fills|sprd-trades | price:12 size:14 side =fill
