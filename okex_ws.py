@@ -23,8 +23,7 @@ Any thread, the handler's too, may use `subscribe`, `unsubscribe`, `close` and o
 begins below a line of dashes; the first one shows the whole at a glance.
 """
 
-from signal import SIG_DFL, SIGINT
-from signal import signal as set_signal
+from signal import SIG_DFL, SIGINT, signal as set_signal
 
 if __name__ == "__main__":  # Ctrl-C while the rest is imported: no traceback
     handler_of_ctrl_c = set_signal(SIGINT, SIG_DFL)
@@ -45,30 +44,23 @@ import zlib
 from bisect import insort
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from contextlib import closing as closed_after
-from contextlib import contextmanager, suppress
-from datetime import datetime as date_and_time
-from datetime import timedelta
+from contextlib import closing as closed_after, contextmanager, suppress
+from datetime import datetime as date_and_time, timedelta
 from decimal import Decimal
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from io import FileIO
 from itertools import islice, zip_longest
-from json import JSONDecoder, JSONEncoder
-from json import loads as json_loads
+from json import JSONDecoder, JSONEncoder, loads as json_loads
 from math import ceil, inf, isfinite
-from queue import Empty, SimpleQueue
-from queue import Queue as LogQueue
+from queue import Empty, Queue as LogQueue, SimpleQueue
 from random import uniform  # no modules here and below, nor names that scripts use
 from select import select
 from shutil import get_terminal_size
 from textwrap import wrap
-from time import gmtime, localtime, monotonic, strftime
-from time import sleep as pause
-from time import time as wall_clock
+from time import gmtime, localtime, monotonic, sleep as pause, strftime, time as wall_clock
 from typing import Any, NamedTuple
-from urllib.parse import quote as quote_url
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote as quote_url, unquote, urlsplit
 
 try:
     import websocket

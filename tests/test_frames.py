@@ -12,8 +12,7 @@ from itertools import pairwise
 import pytest
 from conftest import frame, playing, wait_for
 from exchange import Exchange, ServerV5, deflate
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from websocket import WebSocket
 
 import okex_ws

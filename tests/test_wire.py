@@ -5,8 +5,7 @@ import zlib
 
 import pytest
 from exchange import deflate
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 from test_output import SAMPLES
 
 import okex_ws
