@@ -1389,7 +1389,7 @@ class WireEvent(NamedTuple):
     ended      channel, id: it will not be sent any more
     refused    code, message; channel or id, if the exchange says so: a login has neither
     reply      id, code, message, rows, action: to a request `action`, a row an order
-    notice     code, message
+    notice     code, message; or channel, too
     unknown, malformed  message: what it is, or why it cannot be read
     login, ping, pong   nothing
     """
@@ -1544,12 +1544,10 @@ class Dialect:
                 return WireEvent("refused", channel, id, code, message)
             case "notice":
                 return WireEvent("notice", "", "", str(item.get("code", "")), str(message))
-            case "channel-conn-count":
+            case "channel-conn-count" | "channel-conn-count-error":  # it was confirmed, and is dead (docs-v5)
+                kind = "notice" if event == "channel-conn-count" else "refused"
                 message = f"{item['connCount']} connections are subscribed to {item['channel']}"
-                return WireEvent("notice", "", "", event, message)
-            case "channel-conn-count-error":  # confirmed, and now dead (docs-v5)
-                message = f"{item['connCount']} connections are subscribed"
-                return WireEvent("refused", str(item["channel"]), "", event, message)
+                return WireEvent(kind, str(item["channel"]), "", event, message)
         what = f"event {event}" if event else f"object with {', '.join(item)}"
         return WireEvent("unknown", message=what)
 
@@ -1770,30 +1768,30 @@ sprd-books-l2-tbt:BTC-USDT_BTC-USDT-SWAP | order book | bids asks seqId | SPREAD
 books-l2-tbt:BTC-USDT | 400 levels, every 10 ms (VIP 4) | bids asks seqId
 books50-l2-tbt:BTC-USDT | 50 levels, every 10 ms (VIP 4) | bids asks seqId
 # private, login
-orders:instType=ANY | your orders | ordId px sz state
-fills | your fills (VIP 4) | fillPx fillSz side
-account | your balances | totalEq details
-positions:instType=ANY | your positions | pos avgPx upl
+orders:instType=ANY | orders | ordId px sz state
+fills | fills (VIP 4) | fillPx fillSz side
+account | balances | totalEq details
+positions:instType=ANY | positions | pos avgPx upl
 balance_and_position | both, when they change | balData posData
 liquidation-warning:instType=ANY | positions near liquidation | pos mgnRatio
-account-greeks | your greeks | deltaBS gammaBS
+account-greeks | greeks | deltaBS gammaBS
 # business, login
-orders-algo:instType=ANY | your algo orders | triggerPx sz state
+orders-algo:instType=ANY | algo orders | triggerPx sz state
 algo-advance:instType=ANY | advanced algo orders | triggerPx sz state
-algo-recurring-buy:instType=SPOT | your recurring buys | totalPnl
+algo-recurring-buy:instType=SPOT | recurring buys | totalPnl
 grid-orders-spot:instType=SPOT | grid bots, spot | maxPx minPx
 grid-orders-contract:instType=ANY | grid bots, contracts | maxPx minPx
 grid-positions:algoId=1 | a grid bot's positions | pos avgPx upl
 grid-sub-orders:algoId=1 | a grid bot's orders | px sz state
 copytrading-notification:instType=SWAP | gone | infoType
-copytrading-lead-notification:instType=SWAP | copies of you | infoType
-deposit-info | your deposits | amt state
-withdrawal-info | your withdrawals | amt state
+copytrading-lead-notification:instType=SWAP | copies of your positions | infoType
+deposit-info | deposits | amt state
+withdrawal-info | withdrawals | amt state
 rfqs | requests for quotes | state legs
 quotes | quotes for them | state legs
-struc-block-trades | your block trades | legs
-sprd-orders | your orders | px sz state
-sprd-trades | your trades | fillPx fillSz
+struc-block-trades | block trades | legs
+sprd-orders | orders | px sz state
+sprd-trades | trades | fillPx fillSz
 economic-calendar | economic events (VIP 1) | event date
 """)
 
@@ -1823,13 +1821,13 @@ option/instruments | options | tick_size | instruments:instType=OPTION
 option/summary:BTC-USD | greeks | mark_vol | opt-summary:instFamily={id}
 system/status | maintenance | title status | status
 # login
-spot/account:USDT | your balances | balance | account:ccy={id}
-spot/margin_account:BTC-USDT | your margin | currency:BTC | account
-<held>/account:BTC-USD | your balances | equity | account
-<held>/position:BTC-USD-191227 | your positions | holding |
+spot/account:USDT | balances | balance | account:ccy={id}
+spot/margin_account:BTC-USDT | margin | currency:BTC | account
+<held>/account:BTC-USD | balances | equity | account
+<held>/position:BTC-USD-191227 | positions | holding |
     positions:instType={type},instId={id}
-<market>/order:BTC-USDT | your orders | side price | orders:instType={type},instId={id}
-<market>/order_algo:BTC-USDT | your algo orders | size | orders-algo:instType={type},instId={id}
+<market>/order:BTC-USDT | orders | side price | orders:instType={type},instId={id}
+<market>/order_algo:BTC-USDT | algo orders | size | orders-algo:instType={type},instId={id}
 """)
 
 V1 = OkexV1("""
@@ -1858,11 +1856,11 @@ ok_sub_futureusd_<coin>_index | index price | futureIndex | index-tickers:{index
 <coin>_forecast_price | delivery price | data |
     estimated-price:instType=FUTURES,instFamily={index}
 # login
-ok_sub_futureusd_trades | your orders | price | orders:instType=FUTURES
-ok_sub_futureusd_userinfo | your balances | balance | account
-ok_sub_futureusd_positions | your positions | positions | positions:instType=FUTURES
-ok_sub_spot_<coin>_<quote>_order | your orders | status | orders:instType=SPOT,instId={id}
-ok_sub_spot_<coin>_<quote>_balance | your balances | info | account
+ok_sub_futureusd_trades | orders | price | orders:instType=FUTURES
+ok_sub_futureusd_userinfo | balances | balance | account
+ok_sub_futureusd_positions | positions | positions | positions:instType=FUTURES
+ok_sub_spot_<coin>_<quote>_order | orders | status | orders:instType=SPOT,instId={id}
+ok_sub_spot_<coin>_<quote>_balance | balances | info | account
 """)
 
 
@@ -1939,16 +1937,15 @@ fields, endpoint = columns_of, endpoint_of  # which a pasting script may redefin
 HINTS = {
     code: hint
     for hint, codes in table_rows("""
-check the spelling of channel and instrument | 10015 20103 30040 60012
-    60013 60018 60027 60033
-check the API key, secret and passphrase, and the region | 10005 30006 30013 30015
-    60009 4001
+check the spelling of channel and instrument | 10015 20103 30040 60012 60013
+    60018 60027 60033
+check API key, secret, passphrase and region | 10005 30006 30013 30015 60009 4001
 the API key is wrong: check it, and the region | 60005 50111
 the signature is wrong: check the secret key | 60007 50113
 the passphrase is wrong | 60024 50105
 no such API key here: check --region and --simulated | 60032 50119
 the key is for live or simulated trading: check --simulated | 50101
-the account is frozen, or lacks this product or feature | 50100 51773
+the account is frozen, or lacks this feature | 50100 51773
 this key does not allow this IP address | 50110
 check the clock of this machine | 30005 30008 60004 60006
 this channel needs a login; books and books5 need none | 30041 60011
@@ -1962,7 +1959,7 @@ the request was not understood, or is too large | 1009 60019 4002
 no such instrument, or a new instIdCode: the next order looks it up | 51001
 log in once, with one key, on each connection | 60023 60026 60031
 the contract cools off: reduce-only orders alone | 54094
-open USDC pairs first: in the app, or by /api/v5/account/activate-feature | 54109
+open USDC pairs first: /api/v5/account/activate-feature | 54109
 it needs outcome yes or no, and speedBump 1 unless post-only | 54086
 this needs identity verification of level 2 | 59113
 the limit of open interest is reached | 54031
