@@ -1357,7 +1357,7 @@ REGIONS = {
 to_json = JSONEncoder(separators=(",", ":")).encode
 
 try:
-    from orjson import loads as from_json  # three times as fast, if it is there
+    from orjson import loads as from_json  # three times as fast
 except ImportError:
     _scan = JSONDecoder().scan_once  # type: ignore[attr-defined]
 
@@ -1411,10 +1411,10 @@ class ChannelKind(NamedTuple):
 
     where: str  # v5: its endpoint; and whether it needs a login
     name: str  # before the colon; <bar> stands for the words of this place
-    argument: str  # an example of what follows it; with `=` if it must be there
+    argument: str  # an example; with `=` if it must be there
     what: str  # what it carries; gone: in no document any more
-    columns: str  # main values; in brackets all, of bare lists; of whole books two
-    more: str = "SPOT SWAP FUTURES OPTION"  # that v5 takes; v3, v1: its heir
+    columns: str  # main values; of bare lists all, in brackets
+    more: str = "SPOT SWAP FUTURES OPTION"  # of v3, v1: its heir
 
 
 def table_rows(text: str) -> list[Any]:
@@ -1429,9 +1429,9 @@ class Dialect:
     retired = ""  # when the exchange gave it up
     URL: str  # for a host and an endpoint, where there are several
     ping, pong = "ping", "pong"
-    ping_every: float  # seconds; all drop a connection that was quiet for 30
+    ping_every: float  # seconds; 30 of silence end a connection
     max_request = 4096  # bytes of arguments in one request
-    snapshots = True  # whether a book's first message can be told from a change
+    snapshots = True  # whether books begin with one that says so
     LOGIN = ""  # what the values of a login are called
     _read: Callable[..., list[WireEvent]]
 
@@ -1534,7 +1534,7 @@ class Dialect:
                 return WireEvent("login")
             case "login" | "error":
                 code = str(item["code"] if "code" in item else item["errorCode"])
-                # It may echo the request, and its id there alone: Invalid request: {\"id\":\"o1\", …}
+                # It may echo the request, its id there alone: Invalid request: {\"id\":\"o1\", …}
                 id = id or re.findall(r'"id\\*"\s*:\s*\\*"([A-Za-z0-9]{1,32})\\*"|$', message)[0]
                 if code in ("30042", "60031") and not id:  # we are logged in
                     return WireEvent("login")
@@ -1544,7 +1544,7 @@ class Dialect:
                 return WireEvent("refused", channel, id, code, message)
             case "notice":
                 return WireEvent("notice", "", "", str(item.get("code", "")), str(message))
-            case "channel-conn-count" | "channel-conn-count-error":  # it was confirmed, and is dead (docs-v5)
+            case "channel-conn-count" | "channel-conn-count-error":  # now dead (docs-v5)
                 kind = "notice" if event == "channel-conn-count" else "refused"
                 message = f"{item['connCount']} connections are subscribed to {item['channel']}"
                 return WireEvent(kind, str(item["channel"]), "", event, message)
@@ -1598,10 +1598,10 @@ class OkexV1(Dialect):
         if "data" not in item:
             return self._read_event(item)
         channel = item.get("channel", "")
-        answer = rows if rows.__class__ is dict else {}
+        answer = item | rows if rows.__class__ is dict else item
         if str(item.get("success", answer.get("result"))).lower() == "false":
             # {"channel":"ok_sub_spot_usd_btc_depth","data":{"result":false,"error_msg":"…","error_code":20103}}
-            name = "" if channel == "login" else answer.get("channel", channel)
+            name = "" if channel == "login" else answer.get("channel", "")
             code = item.get("errorcode", answer.get("error_code", ""))
             return WireEvent("refused", str(name), "", str(code), str(answer.get("error_msg", "")))
         if kind := {"addChannel": "confirmed", "removeChannel": "ended"}.get(channel):
@@ -1835,7 +1835,7 @@ coin = btc …
 quote = usdt …
 when = quarter this_week next_week
 levels = 5 10 20
-bar = 1min 3min 5min 15min 30min 1hour 2hour 4hour 6hour 12hour day 3day week
+bar = 1min 3min 5min 15min 30min 1hour 2hour 4hour 6hour 12hour day week 3day
 trades = deals trades
 # public
 ok_sub_futureusd_<coin>_trade_<when> | trades |
@@ -1931,7 +1931,7 @@ def columns_of(channel: str) -> tuple[str, ...]:
     return tuple(kind.columns.strip("[]").split()) if kind and "[" in kind.columns else ()
 
 
-fields, endpoint = columns_of, endpoint_of  # which a pasting script may redefine
+fields, endpoint = columns_of, endpoint_of  # a pasting script may redefine these
 
 # What to do about error and close codes; of v1 and v3 (1xxxx to 3xxxx) the usual ones.
 HINTS = {
@@ -3205,12 +3205,10 @@ SYNONYMS = dict(re.findall(r"(\w+)=(\S+)", """
 deals=trades executions=trades aggtrade=trades bbo=bbo-tbt best=bbo-tbt oi=open-interest
 price=tickers last=tickers quote=tickers bookticker=tickers balance=account depth=books
 orderbook=books level2=books l2=books depth5=books5 depth10=books5 depth20=books5
+candle60s=candle1m candle60m=candle1H
 """))  # fmt: skip
-# Bars of v1, and of v3 in seconds.
-BARS = dict(re.findall(r"(\w+)=(\S+)", """
-1min=1m 3min=3m 5min=5m 15min=15m 30min=30m 1hour=1H 2hour=2H 4hour=4H 6hour=6H 12hour=12H day=1D 3day=3D week=1W
-60=1m 180=3m 300=5m 900=15m 1800=30m 3600=1H 7200=2H 14400=4H 21600=6H 43200=12H 86400=1D 604800=1W 60s=1m 60m=1H
-"""))  # fmt: skip
+old_bars = f"{V1.places['bar']} {V3.places['seconds']}".split()
+BARS = dict(zip(old_bars, 2 * "1m 3m 5m 15m 30m 1H 2H 4H 6H 12H 1D 1W 3D".split()))
 
 
 def did_you_mean(problem: str, meant: Any) -> str:
@@ -3225,7 +3223,7 @@ def misnomer(channel: str) -> str:
         return ""  # a kind in no table may be new: new:instId=BTC-USDT
     name, _, argument = channel.partition(":")
     ways = [(name, argument)] if argument else []
-    for sign in re.finditer("^|[:/=.,@ _-]+", channel):  # BTC-USDT, trades-BTC-USDT, btcusdt@trade
+    for sign in re.finditer("^|[:/=.,@ _-]+", channel):  # trades-BTC-USDT, btcusdt@trade
         left, right = channel[: sign.start()], channel[sign.end() :]
         ways += [way for way in ((left, right), (right, left)) if usual_spelling(way[1])]
     ways.append((name, argument))
@@ -3273,7 +3271,7 @@ def channel_about(name: str, argument: str) -> str:
     example, pair = kind.argument, usual_spelling(argument)
     if example == "instType=ANY" and pair:
         return f"{name}:instType={V5.instrument_type(pair)},instId={pair}"
-    one = re.fullmatch("[^=_]+", example)  # it takes one instrument: no filter, no spread
+    one = re.fullmatch("[^=_]+", example)  # instrument, no filter, no spread
     if one and is_pattern(argument) and dialect is V5:
         return f"{name}:{argument}"
     legs = re.split(r"_(?!UM[_-]|XPERP-)", argument)  # of BTC-USDT_BTC-USDT-SWAP
@@ -3317,7 +3315,7 @@ def family_of(instrument: str) -> str:
 def usual_spelling(text: str) -> str:
     """A pair or a contract as the exchange has it: BTC-USDT-SWAP for btcusdt-perp; "" if it is none."""
     parts = re.fullmatch(
-        "(?!SWAP|USDTUSDT)([A-Z0-9]{2,20}?)"  # the coin, the quote, the contract
+        "(?!SWAP|USDTUSDT)([A-Z0-9]{2,20}?)"
         r"(?:[-/_.]?(USD[TCG]?|BTC|ETH|EUR|TRY|BRL|AUD|AED|SGD)((?:_UM)?(?:_XPERP)?))?"
         r"(?:[-/_.]?(SWAP|\d{6}(?:-\d+-[CP])?))?",
         re.sub("PERP(ETUAL)?$", "SWAP", text.upper()),
@@ -3347,10 +3345,10 @@ class Finder:
     """The exchange's lists of what it trades, each fetched when first needed."""
 
     def __init__(self, rest: Rest):
-        self.patterns: Options = {}  # what a client begins with, and that it is wanted
+        self.patterns: Options = {}  # what a client begins with: "wanted"
         self.live = functools.cache(self._fetch)
         self._rest = rest
-        self._untold: Options = {}  # refusals, by channel, until a thread has told them
+        self._untold: Options = {}  # refusals by channel, until they are told
 
     def _fetch(self, types: str) -> dict[str, str]:
         """What is traded of these types, and its index: {"BTC-USD-SWAP": "BTC-USD"}."""
@@ -3403,7 +3401,7 @@ class Finder:
         if not kind.argument:
             return [name]
         names, turned = self.names(kind.more, wanted), "-".join(wanted.split("-")[::-1])
-        margin = re.findall("_UM|_XPERP", wanted)  # another one would be another contract
+        margin = re.findall("_UM|_XPERP", wanted)  # else it is another contract
         alike = [other for other in names if re.findall("_UM|_XPERP", other) == margin]
         alike = [turned] if turned in names else get_close_matches(wanted, alike, 3, 0.75)
         return [f"{name}:{other}" for other in alike if wanted not in names]
