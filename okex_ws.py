@@ -3335,7 +3335,7 @@ def todays_channel(channel: str) -> str:
     if "coin" in places:  # v1
         id = f"{places['coin']}-{places.get('quote', 'usd-000000')}".upper()
     id = re.sub(r"-\d{6}", "-YYMMDD", id or kind.argument)
-    type, bar = name.partition("/")[0].upper(), BARS.get(places.get("bar", places.get("seconds")))
+    type, bar = name.partition("/")[0].upper(), BARS.get(places.get("bar", places.get("seconds", "")))
     today = kind.more.format(id=id, index=family_of(id), type=type, bar=bar)
     today = channel_about(*today.partition(":")[::2])
     return re.sub(r"([\w-]+-)YYMMDD.*", r"\g<0> (--list \1 shows the dates)", today)
