@@ -1824,8 +1824,7 @@ system/status | maintenance | title status | status
 spot/account:USDT | balances | balance | account:ccy={id}
 spot/margin_account:BTC-USDT | margin | currency:BTC | account
 <held>/account:BTC-USD | balances | equity | account
-<held>/position:BTC-USD-191227 | positions | holding |
-    positions:instType={type},instId={id}
+<held>/position:BTC-USD-191227 | positions | holding | positions:instType={type},instId={id}
 <market>/order:BTC-USDT | orders | side price | orders:instType={type},instId={id}
 <market>/order_algo:BTC-USDT | algo orders | size | orders-algo:instType={type},instId={id}
 """)
@@ -3335,7 +3334,7 @@ def todays_channel(channel: str) -> str:
     if "coin" in places:  # v1
         id = f"{places['coin']}-{places.get('quote', 'usd-000000')}".upper()
     id = re.sub(r"-\d{6}", "-YYMMDD", id or kind.argument)
-    type, bar = name.partition("/")[0].upper(), BARS.get(places.get("bar", places.get("seconds", "")))
+    type, bar = name.partition("/")[0].upper(), BARS.get(places.get("bar") or places.get("seconds", ""))
     today = kind.more.format(id=id, index=family_of(id), type=type, bar=bar)
     today = channel_about(*today.partition(":")[::2])
     return re.sub(r"([\w-]+-)YYMMDD.*", r"\g<0> (--list \1 shows the dates)", today)
@@ -3413,7 +3412,6 @@ class Finder:
             daemon_thread("finder", self._tell, self.alternatives).start()
 
     def _tell(self, look_up: Any) -> None:
-        """Look up and tell, until none waits."""
         while untold := [*self._untold]:
             meant = []
             with suppress(Exception):  # nobody needs a list that cannot be had
@@ -3551,8 +3549,7 @@ account | equity:12 =dollars =in =all
 account\.details|(swap|option)/account|futures/account\.[A-Z-]+ |
     equity:12 =equity available=available frozen=frozen margin=margin_mode
 account-greeks | delta:12 =delta gamma=gammaBS theta=thetaBS vega=vegaBS
-.*\.balData|spot/account|.*\.currency |
-    balance:12 =balance available=available hold=frozen
+.*\.balData|spot/account|.*\.currency | balance:12 =balance available=available hold=frozen
 balance_and_position | eventType:12
 spot/margin_account | liquidation:12 =liquidation risk=risk_rate
 .*_userinfo(\.contracts)? | balance:12 =balance profit=profit deposit=deposit
