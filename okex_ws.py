@@ -23,8 +23,7 @@ Any thread, the handler's too, may use `subscribe`, `unsubscribe`, `close` and o
 begins below a line of dashes; the first one shows the whole at a glance.
 """
 
-from signal import SIG_DFL, SIGINT
-from signal import signal as set_signal
+from signal import SIG_DFL, SIGINT, signal as set_signal
 
 if __name__ == "__main__":  # Ctrl-C while the rest is imported: no traceback
     handler_of_ctrl_c = set_signal(SIGINT, SIG_DFL)
@@ -45,30 +44,23 @@ import zlib
 from bisect import insort
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from contextlib import closing as closed_after
-from contextlib import contextmanager, suppress
-from datetime import datetime as date_and_time
-from datetime import timedelta
+from contextlib import closing as closed_after, contextmanager, suppress
+from datetime import datetime as date_and_time, timedelta
 from decimal import Decimal
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from io import FileIO
 from itertools import islice, zip_longest
-from json import JSONDecoder, JSONEncoder
-from json import loads as json_loads
+from json import JSONDecoder, JSONEncoder, loads as json_loads
 from math import ceil, inf, isfinite
-from queue import Empty, SimpleQueue
-from queue import Queue as LogQueue
+from queue import Empty, Queue as LogQueue, SimpleQueue
 from random import uniform  # no modules here and below, nor names that scripts use
 from select import select
 from shutil import get_terminal_size
 from textwrap import wrap
-from time import gmtime, localtime, monotonic, strftime
-from time import sleep as pause
-from time import time as wall_clock
+from time import gmtime, localtime, monotonic, sleep as pause, strftime, time as wall_clock
 from typing import Any, NamedTuple
-from urllib.parse import quote as quote_url
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote as quote_url, unquote, urlsplit
 
 try:
     import websocket
@@ -569,7 +561,7 @@ class OkexWS(Connection):
         if threading.current_thread() is self._reader:
             raise RuntimeError("request() would wait for itself: call it from another thread")
         self._login.demand(op)
-        if not self.dialect.orders:
+        if self.dialect is not V5:
             raise ValueError(f"{self.dialect.name} takes no orders over WebSocket")
         if not self._login.for_orders and not self._subscriptions.private:
             raise ValueError("this client does not log in: it takes private channels, or none at all")
@@ -668,10 +660,7 @@ class OkexWS(Connection):
                     self.send(login.request(now, self.exchange_time()))
                 return
             for op, channels, id in table.take_due(now):
-                if op == "subscribe":
-                    self.send(self.dialect.subscribe(channels, id, login.credentials))
-                else:
-                    self.send(self.dialect.unsubscribe(channels, id))
+                self.send(self.dialect.subscribe(channels, id, login.credentials, op))
 
     def _deliver(self, channel: str, rows: Rows, action: str) -> None:
         """Rows arrived: the handler gets what the channel's keeper makes of them."""
@@ -1370,7 +1359,7 @@ REGIONS = {
 to_json = JSONEncoder(separators=(",", ":")).encode
 
 try:
-    from orjson import loads as from_json  # three times as fast, if it is there
+    from orjson import loads as from_json  # three times as fast
 except ImportError:
     _scan = JSONDecoder().scan_once  # type: ignore[attr-defined]
 
@@ -1389,6 +1378,8 @@ def printable_text(text: str | bytes, most: int = 200) -> str:
         text = text.decode("utf-8", "backslashreplace")
     text = mask_secrets(text[: most + 10_000])  # of no secret is a part left
     text = text[:most] + "…" * (len(text) > most)
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -1400,7 +1391,7 @@ class WireEvent(NamedTuple):
     ended      channel, id: it will not be sent any more
     refused    code, message; channel or id, if the exchange says so: a login has neither
     reply      id, code, message, rows, action: to a request `action`, a row an order
-    notice     code, message
+    notice     code, message; or channel, too
     unknown, malformed  message: what it is, or why it cannot be read
     login, ping, pong   nothing
     """
@@ -1422,10 +1413,10 @@ class ChannelKind(NamedTuple):
 
     where: str  # v5: its endpoint; and whether it needs a login
     name: str  # before the colon; <bar> stands for the words of this place
-    argument: str  # an example of what follows it; with `=` if it must be there
+    argument: str  # an example; with `=` if it must be there
     what: str  # what it carries; gone: in no document any more
-    columns: str  # main values; in brackets all, of bare lists; of whole books two
-    more: str = "SPOT SWAP FUTURES OPTION"  # that v5 takes; v3, v1: its heir
+    columns: str  # main values; of bare lists all, in brackets
+    more: str = "SPOT SWAP FUTURES OPTION"  # of v3, v1: its heir
 
 
 def table_rows(text: str) -> list[Any]:
@@ -1440,17 +1431,15 @@ class Dialect:
     retired = ""  # when the exchange gave it up
     URL: str  # for a host and an endpoint, where there are several
     ping, pong = "ping", "pong"
-    ping_every: float  # seconds; all drop a connection that was quiet for 30
+    ping_every: float  # seconds; 30 of silence end a connection
     max_request = 4096  # bytes of arguments in one request
-    passphrase = True  # whether its login takes one
-    snapshots = True  # whether a book's first message can be told from a change
-    orders = False  # whether it takes orders over WebSocket
+    snapshots = True  # whether books begin with one that says so
     LOGIN = ""  # what the values of a login are called
-    _read: Callable[[Any], list[WireEvent]]
+    _read: Callable[..., list[WireEvent]]
 
     def __init__(self, table: str):
-        self.known = list[ChannelKind]()
-        self.places = dict[str, str]()  # words that may stand in <bar>
+        self.known = []
+        self.places: Options = {}  # words that may stand in <bar>
         for first, *others in table_rows(table):
             if first.startswith("# "):
                 where = first[2:]
@@ -1462,35 +1451,31 @@ class Dialect:
         self.kinds = [kind for kind in self.known if kind.what != "gone"]
         self.find = functools.lru_cache(4096)(self._find)
 
-    def _find(self, name: str) -> tuple[ChannelKind | None, dict[str, str]]:
+    def _find(self, name: str) -> tuple[ChannelKind | None, Options]:
         """The kind of a channel's name, and what stands in its places: {"bar": "1m"} for candle1m."""
         for kind in self.known:
-            pattern = kind.name
-            for place, words in self.places.items():
-                choice = words.replace(" ", "|").replace("any", "[a-z0-9]+")
-                pattern = pattern.replace(f"<{place}>", f"(?P<{place}>{choice})")
-            if match := re.fullmatch(pattern, name):
+            pattern = re.sub("<(.+?)>", lambda place: f"(?P{place[0]}{self.places[place[1]]})", kind.name)
+            if match := re.fullmatch(pattern.replace(" ", "|").replace("…", "[a-z0-9]+"), name):
                 return kind, match.groupdict()
         return None, {}
 
     def kind(self, channel: str) -> ChannelKind | None:
         return self.find(channel.partition(":")[0])[0]
 
-    def names(self, kind: ChannelKind, free: Options | None = None) -> Iterator[str]:
-        """All names of a kind, the usual first; `free` has words for what may be any."""
-        words = self.places | (free or {})
-        places = [words[place].split() for place in re.findall("<(.+?)>", kind.name)]
-        name = re.sub("<.+?>", "{}", kind.name)
-        return itertools.starmap(name.format, itertools.product(*places))
+    def names(self, kind: ChannelKind) -> Iterator[str]:
+        """All names of a kind, the usual first; of coins, the usual alone."""
+        parts = re.split("[<>]", kind.name)
+        words = (re.findall(r"\w+", self.places[part]) if part in self.places else [part] for part in parts)
+        return map("".join, itertools.product(*words))
 
-    def subscribe(self, channels: Sequence[str], id: str = "", credentials: "Credentials | None" = None) -> str:
-        return self._request("subscribe", channels, id, credentials)
+    def subscribe(self, channels: Sequence[str], id: str = "", keys: Any = None, op: str = "subscribe") -> str:
+        """A request for channels, or with the op unsubscribe to end them; v5 alone takes an id, v1 keys."""
+        request = {"op": op, "args": [self.argument(channel) for channel in channels]}
+        return to_json({"id": id, **request} if id and self is V5 else request)
 
-    def unsubscribe(self, channels: Sequence[str], id: str = "") -> str:
-        return self._request("unsubscribe", channels, id)
-
-    def _request(self, op: str, channels: Sequence[str], id: str, keys: Any = None) -> str:
-        return to_json({"op": op, "args": channels})
+    def argument(self, channel: str) -> Any:
+        """What the exchange takes for a channel."""
+        return channel
 
     def login(self, credentials: "Credentials", now: float) -> str:
         """A login of v3 or v5, signed for an epoch second by HMAC-SHA256 over a fixed request."""
@@ -1540,9 +1525,8 @@ class Dialect:
         message: Any = item.get("msg", item.get("message", ""))
         match event:
             case None if "op" in item:
-                rows = item["data"] if isinstance(item.get("data"), list) else []
-                answer = id, str(item["code"]), str(message), rows, item["op"]
-                return WireEvent("reply", "", *answer)
+                rows = list(item.get("data") or ())
+                return WireEvent("reply", "", id, str(item["code"]), str(message), rows, item["op"])
             case "ping" | "pong":
                 return WireEvent(event)
             case "subscribe" | "unsubscribe":
@@ -1552,7 +1536,7 @@ class Dialect:
                 return WireEvent("login")
             case "login" | "error":
                 code = str(item["code"] if "code" in item else item["errorCode"])
-                # It may echo the request, and its id there alone: Invalid request: {\"id\":\"o1\", …}
+                # It may echo the request, its id there alone: Invalid request: {\"id\":\"o1\", …}
                 id = id or re.findall(r'"id\\*"\s*:\s*\\*"([A-Za-z0-9]{1,32})\\*"|$', message)[0]
                 if code in ("30042", "60031") and not id:  # we are logged in
                     return WireEvent("login")
@@ -1562,12 +1546,10 @@ class Dialect:
                 return WireEvent("refused", channel, id, code, message)
             case "notice":
                 return WireEvent("notice", "", "", str(item.get("code", "")), str(message))
-            case "channel-conn-count":
+            case "channel-conn-count" | "channel-conn-count-error":  # now dead (docs-v5)
+                kind = "notice" if event == "channel-conn-count" else "refused"
                 message = f"{item['connCount']} connections are subscribed to {item['channel']}"
-                return WireEvent("notice", "", "", event, message)
-            case "channel-conn-count-error":  # confirmed, and now dead (docs-v5)
-                message = f"{item['connCount']} connections are subscribed"
-                return WireEvent("refused", str(item["channel"]), "", event, message)
+                return WireEvent(kind, str(item["channel"]), "", event, message)
         what = f"event {event}" if event else f"object with {', '.join(item)}"
         return WireEvent("unknown", message=what)
 
@@ -1583,29 +1565,24 @@ class OkexV1(Dialect):
     ping, pong = '{"event":"ping"}', '{"event":"pong"}'
     URL = "wss://real.okex.com:10441/ws/v1"
     ping_every = 30.0
-    passphrase = False
     snapshots = False
 
-    def _request(self, op: str, channels: Sequence[str], id: str, keys: Any = None) -> str:
+    def subscribe(self, channels: Sequence[str], id: str = "", keys: Any = None, op: str = "subscribe") -> str:
         event = "addChannel" if op == "subscribe" else "removeChannel"
-        requests = list[Row]()
-        for channel in channels:
-            requests.append({"event": event, "channel": channel})
-            if keys and self.private(channel):
-                requests[-1]["parameters"] = self._signed(keys)
+        requests: Rows = [{"event": event, "channel": channel} for channel in channels]
+        for request in requests:
+            if keys and op == "subscribe" and self.private(request["channel"]):
+                request["parameters"] = self.signed(keys)
         return to_json(requests)
 
-    def sign(self, parameters: Row, secret_key: str) -> str:
-        """MD5 over the parameters in order and the secret, in upper case."""
-        pairs = [*map("=".join, sorted(parameters.items())), f"secret_key={secret_key}"]
-        return hashlib.md5("&".join(pairs).encode()).hexdigest().upper()
-
     def login(self, credentials: "Credentials", now: float) -> str:
-        return to_json({"event": "login", "parameters": self._signed(credentials)})
+        return to_json({"event": "login", "parameters": self.signed(credentials)})
 
-    def _signed(self, keys: "Credentials") -> Row:
-        parameters = {"api_key": keys.api_key}
-        return parameters | {"sign": self.sign(parameters, keys.secret_key)}
+    def signed(self, keys: "Credentials", **others: str) -> Row:
+        """Parameters and their signature: MD5 over them in order and the secret, in upper case."""
+        parameters = {"api_key": keys.api_key, **others}
+        pairs = [*map("=".join, sorted(parameters.items())), f"secret_key={keys.secret_key}"]
+        return parameters | {"sign": hashlib.md5("&".join(pairs).encode()).hexdigest().upper()}
 
     def _read(self, message: Any) -> list[WireEvent]:
         events = []
@@ -1617,24 +1594,22 @@ class OkexV1(Dialect):
         return events
 
     def _read_item(self, item: Any) -> WireEvent:
-        channel, rows = item.get("channel", ""), item.get("data")
-        if rows.__class__ is list and channel and channel.__class__ is str:
-            return new_event(("data", channel, "", "", "", rows, ""))
+        rows = item.get("data")
+        if rows.__class__ is list:
+            return new_event(("data", str(item["channel"]), "", "", "", rows, ""))
         if "data" not in item:
             return self._read_event(item)
-        answer = rows if rows.__class__ is dict else {}
+        channel = item.get("channel", "")
+        answer = item | rows if rows.__class__ is dict else item
         if str(item.get("success", answer.get("result"))).lower() == "false":
             # {"channel":"ok_sub_spot_usd_btc_depth","data":{"result":false,"error_msg":"…","error_code":20103}}
-            name = "" if channel == "login" else answer.get("channel", channel)
+            name = "" if channel == "login" else answer.get("channel", "")
             code = item.get("errorcode", answer.get("error_code", ""))
-            message = str(answer.get("error_msg", ""))
-            return WireEvent("refused", str(name), "", str(code), message)
+            return WireEvent("refused", str(name), "", str(code), str(answer.get("error_msg", "")))
         if kind := {"addChannel": "confirmed", "removeChannel": "ended"}.get(channel):
             return WireEvent(kind, str(rows["channel"]))
         if channel == "login":
             return WireEvent("login")
-        if not channel or channel.__class__ is not str:
-            raise ValueError("data without a channel")
         if rows.__class__ is not dict:
             # {"channel":"btc_forecast_price","timestamp":"1490341322021","data":"998.8"}: unasked for
             rows = {name: item[name] for name in item if name not in ("channel", "binary")}
@@ -1642,7 +1617,7 @@ class OkexV1(Dialect):
             levels = rows.get(side)
             if levels and levels[0][0].__class__ is not str:  # in August 2018
                 rows[side] = [[str(value) for value in level] for level in levels]
-        return new_event(("data", channel, "", "", "", [rows], ""))
+        return new_event(("data", str(item["channel"]), "", "", "", [rows], ""))
 
 
 class OkexV3(Dialect):
@@ -1663,8 +1638,7 @@ class OkexV3(Dialect):
         by_channel = defaultdict[str, Rows](list)
         for row in item["data"]:
             by_channel[self._channel(item["table"], row)].append(row)
-        names = by_channel.items()
-        return [WireEvent("data", name, "", "", "", rows, action) for name, rows in names]
+        return [new_event(("data", name, "", "", "", rows, action)) for name, rows in by_channel.items()]
 
     def _channel(self, table: str, row: Any) -> str:
         if table in ("futures/instruments", "system/status"):
@@ -1692,7 +1666,6 @@ class OkxV5(Dialect):
     LOGIN = "apiKey passphrase timestamp sign"
     ORDERS = re.compile(r"((sprd-|grid-sub-)?orders(-algo)?|grid-orders-\w+|algo-[\w-]+)(:|$)")
     NOT_IDENTITY = ("channel", "uid", "connId", "extraParams")  # not in all pushes
-    orders = True
 
     def argument(self, channel: str) -> Row:
         """The object that the exchange takes for a channel like orders:instType=ANY."""
@@ -1716,10 +1689,6 @@ class OkxV5(Dialect):
     def covers(self, key: str, subscribed: str) -> bool:
         """The exchange may echo fewer filters: liquidation-orders loses its instFamily."""
         return self.argument(key).items() <= self.argument(subscribed).items()
-
-    def _request(self, op: str, channels: Sequence[str], id: str, keys: Any = None) -> str:
-        request = {"op": op, "args": [self.argument(channel) for channel in channels]}
-        return to_json({"id": id, **request} if id else request)
 
     def instrument_type(self, id: str) -> str:
         """SPOT, SWAP, FUTURES, OPTION or EVENTS, by the form of a name."""
@@ -1760,26 +1729,26 @@ bar = 1m 1s 3m 5m 15m 30m 1H 2H 4H 6H 12H 1D 2D 3D 5D 1W 1M 3M
 longer = 1m 3m 5m 15m 30m 1H 2H 4H 6H 12H 1D 2D 3D 5D 1W 1M 3M
     6Hutc 12Hutc 1Dutc 2Dutc 3Dutc 5Dutc 1Wutc 1Mutc 3Mutc
 # public
-trades:BTC-USDT | trades, a row for each order and price | tradeId px sz side
-tickers:BTC-USDT | last price, bid, ask, 24 hours | last bidPx askPx vol24h
+trades:BTC-USDT | trades, by order and price | tradeId px sz side
+tickers:BTC-USDT | last price, bid, ask, 24 hours | last bidPx askPx
 books:BTC-USDT | order book, 400 levels, every 100 ms | bids asks seqId
-books5:BTC-USDT | its best five levels, every 100 ms | bids asks
-bbo-tbt:BTC-USDT | its best bid and ask, every 10 ms | bids asks
+books5:BTC-USDT | best five levels, every 100 ms | bids asks
+bbo-tbt:BTC-USDT | best bid and ask, every 10 ms | bids asks
 books-rpi:BTC-USDT | order book with retail orders | bids asks seqId
-index-tickers:BTC-USDT | index price | idxPx high24h low24h | INDEX
-mark-price:BTC-USDT-SWAP | mark price | markPx ts
+index-tickers:BTC-USDT | index price | idxPx | INDEX
+mark-price:BTC-USDT-SWAP | mark price | markPx
 price-limit:BTC-USDT-SWAP | price limits | buyLmt sellLmt
-funding-rate:BTC-USDT-SWAP | funding rate | fundingRate fundingTime | SWAP XPERP
-open-interest:BTC-USDT-SWAP | open interest | oi oiCcy | SWAP FUTURES OPTION
+funding-rate:BTC-USDT-SWAP | funding rate | fundingRate | SWAP XPERP
+open-interest:BTC-USDT-SWAP | open interest | oi | SWAP FUTURES OPTION
 liquidation-orders:instType=SWAP | liquidations | instId details
 adl-warning:instType=SWAP | auto-deleveraging is near | state bal
 estimated-price:instType=FUTURES,instFamily=BTC-USD | delivery price | settlePx
 opt-summary:instFamily=BTC-USD | greeks of options | markVol delta gamma
 option-trades:instType=OPTION,instFamily=BTC-USD | trades of options | px sz side
-instruments:instType=SPOT | instruments that change | state tickSz lotSz
-call-auction-details:BTC-USDT | a call auction | eqPx matchedSz state
-event-contract-markets | event contracts that change | state outcome
-status | maintenance | title state begin end
+instruments:instType=SPOT | instruments that change | state
+call-auction-details:BTC-USDT | a call auction | eqPx matchedSz
+event-contract-markets | event contracts | state outcome
+status | maintenance | title state
 # business
 trades-all:BTC-USDT | trades, each by itself | tradeId px sz side
 candle<bar>:BTC-USDT | candles; final if `confirm` is 1 |
@@ -1789,43 +1758,43 @@ mark-price-candle1s:BTC-USDT-SWAP | gone | [ts o h l c confirm]
 index-candle<longer>:BTC-USDT | candles of an index | [ts o h l c confirm] | INDEX
 index-candle1s:BTC-USDT | gone | [ts o h l c confirm] | INDEX
 public-block-trades:BTC-USDT | block trades, by leg | px sz side
-public-struc-block-trades | block trades, whole | blockTdId legs
-block-tickers:BTC-USDT | volumes of block trades | vol24h volCcy24h
-sprd-public-trades:BTC-USDT_BTC-USDT-SWAP | trades of spreads | px sz side | SPREAD
-sprd-tickers:BTC-USDT_BTC-USDT-SWAP | tickers of spreads | last vol24h | SPREAD
+public-struc-block-trades | block trades, whole | legs
+block-tickers:BTC-USDT | volumes of block trades | vol24h
+sprd-public-trades:BTC-USDT_BTC-USDT-SWAP | trades | px sz side | SPREAD
+sprd-tickers:BTC-USDT_BTC-USDT-SWAP | prices | last vol24h | SPREAD
 sprd-candle<bar>:BTC-USDT_BTC-USDT-SWAP | candles | [ts o h l c vol confirm] | SPREAD
 sprd-bbo-tbt:BTC-USDT_BTC-USDT-SWAP | best bid and ask | bids asks | SPREAD
 sprd-books5:BTC-USDT_BTC-USDT-SWAP | best five levels | bids asks | SPREAD
-sprd-books-l2-tbt:BTC-USDT_BTC-USDT-SWAP | books of spreads | bids asks seqId | SPREAD
+sprd-books-l2-tbt:BTC-USDT_BTC-USDT-SWAP | order book | bids asks seqId | SPREAD
 # public, login
 books-l2-tbt:BTC-USDT | 400 levels, every 10 ms (VIP 4) | bids asks seqId
 books50-l2-tbt:BTC-USDT | 50 levels, every 10 ms (VIP 4) | bids asks seqId
 # private, login
-orders:instType=ANY | your orders | ordId side px sz state accFillSz
-fills | your fills (VIP 4) | instId tradeId ordId fillPx fillSz side
-account | your balances | totalEq details (ccy cashBal availBal eq)
-positions:instType=ANY | your positions | posSide pos avgPx upl lever liqPx
-balance_and_position | both at each change | eventType balData posData
+orders:instType=ANY | orders | ordId px sz state
+fills | fills (VIP 4) | fillPx fillSz side
+account | balances | totalEq details
+positions:instType=ANY | positions | pos avgPx upl
+balance_and_position | both, when they change | balData posData
 liquidation-warning:instType=ANY | positions near liquidation | pos mgnRatio
-account-greeks | your greeks | ccy deltaBS gammaBS thetaBS vegaBS
+account-greeks | greeks | deltaBS gammaBS
 # business, login
-orders-algo:instType=ANY | your algo orders | algoId side triggerPx sz state
-algo-advance:instType=ANY | advanced algo orders | algoId side triggerPx sz state
-algo-recurring-buy:instType=SPOT | your recurring buys | state totalPnl
-grid-orders-spot:instType=SPOT | your grid bots, spot | state maxPx minPx
-grid-orders-contract:instType=ANY | your grid bots, contracts | state maxPx minPx
-grid-positions:algoId=1 | a grid bot's positions | instId pos avgPx upl
-grid-sub-orders:algoId=1 | a grid bot's orders | ordId side px sz state
-copytrading-notification:instType=SWAP | gone | infoType instId side
-copytrading-lead-notification:instType=SWAP | copies of you | infoType side
-deposit-info | your deposits | ccy amt state txId
-withdrawal-info | your withdrawals | ccy amt state txId
-rfqs | your requests for quotes | rfqId state legs
-quotes | quotes for them | quoteId rfqId state quoteSide legs
-struc-block-trades | your block trades | blockTdId legs
-sprd-orders | your orders in spreads | ordId side px sz state
-sprd-trades | your trades of spreads | ordId fillPx fillSz side
-economic-calendar | economic events (VIP 1) | event date actual forecast
+orders-algo:instType=ANY | algo orders | triggerPx sz state
+algo-advance:instType=ANY | advanced algo orders | triggerPx sz state
+algo-recurring-buy:instType=SPOT | recurring buys | totalPnl
+grid-orders-spot:instType=SPOT | grid bots, spot | maxPx minPx
+grid-orders-contract:instType=ANY | grid bots, contracts | maxPx minPx
+grid-positions:algoId=1 | a grid bot's positions | pos avgPx upl
+grid-sub-orders:algoId=1 | a grid bot's orders | px sz state
+copytrading-notification:instType=SWAP | gone | infoType
+copytrading-lead-notification:instType=SWAP | copies of your positions | infoType
+deposit-info | deposits | amt state
+withdrawal-info | withdrawals | amt state
+rfqs | requests for quotes | state legs
+quotes | quotes for them | state legs
+struc-block-trades | block trades | legs
+sprd-orders | orders | px sz state
+sprd-trades | trades | fillPx fillSz
+economic-calendar | economic events (VIP 1) | event date
 """)
 
 V3 = OkexV3("""
@@ -1836,48 +1805,47 @@ held = futures swap option
 depth = depth depth_l2_tbt
 seconds = 60 180 300 900 1800 3600 7200 14400 21600 43200 86400 604800
 # public
-<market>/trade:BTC-USDT | trades; not spot: `qty` | price size side | trades:{id}
+<market>/trade:BTC-USDT | trades | price size side | trades:{id}
 index/ticker:BTC-USD | index price | last | index-tickers:{id}
-<market>/ticker:BTC-USDT | prices | last best_bid best_ask | tickers:{id}
+<market>/ticker:BTC-USDT | prices | last best_bid | tickers:{id}
 index/candle<seconds>s:BTC-USD | index candles | candle | index-candle{bar}:{id}
 <linear>/candle<seconds>s:BTC-USDT | candles | candle | candle{bar}:{id}
 <market>/<depth>:BTC-USDT | order book | bids asks checksum | books:{id}
-<linear>/depth5:BTC-USDT | its best five levels | bids asks | books5:{id}
-<contract>/price_range:BTC-USD-SWAP | limits | highest lowest | price-limit:{id}
+<linear>/depth5:BTC-USDT | best five levels | bids asks | books5:{id}
+<contract>/price_range:BTC-USD-SWAP | limits | highest | price-limit:{id}
 <contract>/mark_price:BTC-USD-SWAP | mark price | mark_price | mark-price:{id}
 swap/funding_rate:BTC-USD-SWAP | funding | funding_rate | funding-rate:{id}
 futures/estimated_price:BTC-USD-191227 | delivery price | settlement_price |
-    estimated-price:{of}
+    estimated-price:instType={type},instId={id}
 futures/instruments | futures | tick_size | instruments:instType=FUTURES
-<contract>/liquidation:BTC-USD-SWAP | liquidations | price size |
-    liquidation-orders:instType={type}
+<contract>/liquidation:BTC-USD-SWAP | liquidations | price | liquidation-orders:instType={type}
 option/instruments | options | tick_size | instruments:instType=OPTION
-option/summary:BTC-USD | greeks | mark_vol delta | opt-summary:instFamily={id}
-system/status | maintenance | title status start_time | status
+option/summary:BTC-USD | greeks | mark_vol | opt-summary:instFamily={id}
+system/status | maintenance | title status | status
 # login
-spot/account:USDT | your balances | balance available | account:ccy={id}
-spot/margin_account:BTC-USDT | your margin balances | currency:BTC | account
-<held>/account:BTC-USD | your balances | equity margin_mode | account
-<held>/position:BTC-USD-191227 | your positions | holding | positions:{of}
-<market>/order:BTC-USDT | your orders | order_id side price | orders:{of}
-<market>/order_algo:BTC-USDT | your algo orders | size status | orders-algo:{of}
+spot/account:USDT | balances | balance | account:ccy={id}
+spot/margin_account:BTC-USDT | margin | currency:BTC | account
+<held>/account:BTC-USD | balances | equity | account
+<held>/position:BTC-USD-191227 | positions | holding | positions:instType={type},instId={id}
+<market>/order:BTC-USDT | orders | side price | orders:instType={type},instId={id}
+<market>/order_algo:BTC-USDT | algo orders | size | orders-algo:instType={type},instId={id}
 """)
 
 V1 = OkexV1("""
-coin = any
-quote = any
+coin = btc …
+quote = usdt …
 when = quarter this_week next_week
 levels = 5 10 20
-bar = 1min 3min 5min 15min 30min 1hour 2hour 4hour 6hour 12hour day 3day week
+bar = 1min 3min 5min 15min 30min 1hour 2hour 4hour 6hour 12hour day week 3day
 trades = deals trades
 # public
-ok_sub_futureusd_<coin>_trade_<when> | trades of a future |
+ok_sub_futureusd_<coin>_trade_<when> | trades |
     [tid price amount time type coin_amount] | trades:{id}
 ok_sub_spot_<coin>_<quote>_<trades> | trades |
     [tid price amount time type coin_amount] | trades:{id}
-ok_sub_futureusd_<coin>_ticker_<when> | prices | last buy sell | tickers:{id}
-ok_sub_spot_<coin>_<quote>_ticker | prices | last buy sell | tickers:{id}
-ok_sub_futureusd_<coin>_kline_<when>_<bar> | candles of a future |
+ok_sub_futureusd_<coin>_ticker_<when> | prices | last | tickers:{id}
+ok_sub_spot_<coin>_<quote>_ticker | prices | last | tickers:{id}
+ok_sub_futureusd_<coin>_kline_<when>_<bar> | candles |
     [timestamp open high low close volume coin_volume] | candle{bar}:{id}
 ok_sub_spot_<coin>_<quote>_kline_<bar> | candles |
     [timestamp open high low close volume coin_volume] | candle{bar}:{id}
@@ -1889,11 +1857,11 @@ ok_sub_futureusd_<coin>_index | index price | futureIndex | index-tickers:{index
 <coin>_forecast_price | delivery price | data |
     estimated-price:instType=FUTURES,instFamily={index}
 # login
-ok_sub_futureusd_trades | your orders | price | orders:instType=FUTURES
-ok_sub_futureusd_userinfo | your balances | balance profit_real | account
-ok_sub_futureusd_positions | your positions | positions | positions:instType=FUTURES
-ok_sub_spot_<coin>_<quote>_order | your orders | status | orders:instType=SPOT,instId={id}
-ok_sub_spot_<coin>_<quote>_balance | your balances | info | account
+ok_sub_futureusd_trades | orders | price | orders:instType=FUTURES
+ok_sub_futureusd_userinfo | balances | balance | account
+ok_sub_futureusd_positions | positions | positions | positions:instType=FUTURES
+ok_sub_spot_<coin>_<quote>_order | orders | status | orders:instType=SPOT,instId={id}
+ok_sub_spot_<coin>_<quote>_balance | balances | info | account
 """)
 
 
@@ -1930,7 +1898,7 @@ def origin_of(url: str) -> str:
     return "{}://{}".format(*urlsplit(url))
 
 
-def lines_of(channel: str, url: str | Sequence[str] | None, region: str, simulated: bool) -> list[str]:
+def lines_of(channel: str, url: Any, region: str, simulated: bool) -> list[str]:
     """All URLs of a channel's endpoint. Raises ValueError if they have not the same path."""
     if region not in REGIONS:
         raise ValueError(f"no region {region!r}: choose one of {', '.join(REGIONS)}")
@@ -1938,7 +1906,7 @@ def lines_of(channel: str, url: str | Sequence[str] | None, region: str, simulat
     kind = dialect.kind(channel)
     place = kind.where.partition(",")[0] if kind else "public"
     own = dialect.URL.format(REGIONS[region][simulated], place)
-    lines = list[str]()
+    lines = []
     for line in [url] if isinstance(url, str) else url or [own]:
         parts = urlsplit(line)
         if parts.scheme not in ("ws", "wss") or not parts.hostname or port_of(line) == 0:
@@ -1964,43 +1932,40 @@ def columns_of(channel: str) -> tuple[str, ...]:
     return tuple(kind.columns.strip("[]").split()) if kind and "[" in kind.columns else ()
 
 
-fields, endpoint = columns_of, endpoint_of  # which a pasting script may redefine
+fields, endpoint = columns_of, endpoint_of  # a pasting script may redefine these
 
-# What to do about error and close codes (v1: 1xxxx, 2xxxx; v3: 3xxxx; v5: 5xxxx, 6xxxx, 400x).
+# What to do about error and close codes; of v1 and v3 (1xxxx to 3xxxx) the usual ones.
 HINTS = {
     code: hint
     for hint, codes in table_rows("""
-check the spelling of channel and instrument | 10000 10001 10008 10015 20006
-    20007 20028 20103 20116 30040 60012 60013 60018 60027 60033
-check the API key, secret and passphrase, and the region | 10002 10003 10004
-    10005 10017 10216 20020 20024 20026 30001 30002 30004 30006 30013 30015
-    30016 30027 60009 4001
+check the spelling of channel and instrument | 10015 20103 30040 60012 60013
+    60018 60027 60033
+check API key, secret, passphrase and region | 10005 30006 30013 30015 60009 4001
 the API key is wrong: check it, and the region | 60005 50111
 the signature is wrong: check the secret key | 60007 50113
 the passphrase is wrong | 60024 50105
 no such API key here: check --region and --simulated | 60032 50119
 the key is for live or simulated trading: check --simulated | 50101
-the account is frozen, or lacks this product or feature | 50100 10100 20001
-    20002 20003 20004 20005 51773
-this key does not allow this IP address | 20019 50110
+the account is frozen, or lacks this feature | 50100 51773
+this key does not allow this IP address | 50110
 check the clock of this machine | 30005 30008 60004 60006
 this channel needs a login; books and books5 need none | 30041 60011
 this needs a higher fee tier; books and books5 need none | 64003
 books-l2-tbt excludes books and books50-l2-tbt on one instrument | 64004
-it is at another endpoint | 30000 60008 60028 64001 64002
+it is at another endpoint | 60008 60028 64001 64002
 the argument uly is gone, use instFamily | 64000
-too many requests or channels: ask less, or over more connections | 20049 30026
-    50011 50061 60014 4003 4008 4009 channel-conn-count-error
-the request was not understood, or is too large | 1009 30039 60019 4002
-no such instrument, or a new instIdCode, which the next order looks up | 51001
-log in once, with one key, on each connection | 30042 60023 60026 60031
+too much at once: ask less, or over more connections | 30026 50011 50061
+    60014 4003 4008 4009 channel-conn-count-error
+the request was not understood, or is too large | 1009 60019 4002
+no such instrument, or a new instIdCode: the next order looks it up | 51001
+log in once, with one key, on each connection | 60023 60026 60031
 the contract cools off: reduce-only orders alone | 54094
-open USDC pairs first: in the app, or by /api/v5/account/activate-feature | 54109
+open USDC pairs first: /api/v5/account/activate-feature | 54109
 it needs outcome yes or no, and speedBump 1 unless post-only | 54086
 this needs identity verification of level 2 | 59113
 the limit of open interest is reached | 54031
 an RPI order must be larger | 54051
-an error inside the exchange | 20014 30043 63999 64007 4006
+an error inside the exchange | 63999 64007 4006
 nothing was exchanged for 30 seconds | 4004
 this program or its network reads too slowly | 4005
 the API key was changed or deleted | 4007
@@ -2822,7 +2787,7 @@ class Login:
     def demand(self, what: str) -> None:
         """Raise ValueError without keys, or where others could read them."""
         keys = self.credentials
-        values = keys.api_key, keys.secret_key, keys.passphrase or not self.dialect.passphrase
+        values = keys.api_key, keys.secret_key, keys.passphrase or self.dialect is V1
         missing = [name for name, value in zip(keys.VARIABLES, values) if not value]
         if missing:
             raise ValueError(f"{what} needs an API key: set {', '.join(missing)}")
@@ -3217,18 +3182,16 @@ FILL_PACE = Pace(0.125)  # OKX takes 10 of each request a second per IP (docs-v5
 
 INSTRUMENT = re.compile(r"(?!.{65})[\w.+]+(-[\w.+]+)+")
 SYNONYMS = dict(re.findall(r"(\w+)=(\S+)", """
-deals=trades executions=trades tape=trades aggtrade=trades bbo=bbo-tbt best=bbo-tbt oi=open-interest
-price=tickers last=tickers quote=tickers bookticker=tickers balance=account wallet=account depth=books
+deals=trades executions=trades aggtrade=trades bbo=bbo-tbt best=bbo-tbt oi=open-interest
+price=tickers last=tickers quote=tickers bookticker=tickers balance=account depth=books
 orderbook=books level2=books l2=books depth5=books5 depth10=books5 depth20=books5
+candle60s=candle1m candle60m=candle1H
 """))  # fmt: skip
-# Bars of v1, and of v3 in seconds.
-BARS = dict(re.findall(r"(\w+)=(\S+)", """
-1min=1m 3min=3m 5min=5m 15min=15m 30min=30m 1hour=1H 2hour=2H 4hour=4H 6hour=6H 12hour=12H day=1D 3day=3D week=1W
-60=1m 180=3m 300=5m 900=15m 1800=30m 3600=1H 7200=2H 14400=4H 21600=6H 43200=12H 86400=1D 604800=1W 60s=1m 60m=1H
-"""))  # fmt: skip
+old_bars = f"{V1.places['bar']} {V3.places['seconds']}".split()
+BARS = dict(zip(old_bars, 2 * "1m 3m 5m 15m 30m 1H 2H 4H 6H 12H 1D 1W 3D".split()))
 
 
-def did_you_mean(problem: str, meant: list[str]) -> str:
+def did_you_mean(problem: str, meant: Any) -> str:
     question = f" Did you mean {' or '.join(meant)}?" if meant else ""
     return printable_text(f"{problem}.{question}", 600)
 
@@ -3240,7 +3203,7 @@ def misnomer(channel: str) -> str:
         return ""  # a kind in no table may be new: new:instId=BTC-USDT
     name, _, argument = channel.partition(":")
     ways = [(name, argument)] if argument else []
-    for sign in re.finditer("^|[:/=.,@ _-]+", channel):  # BTC-USDT, trades-BTC-USDT, btcusdt@trade
+    for sign in re.finditer("^|[:/=.,@ _-]+", channel):  # trades-BTC-USDT, btcusdt@trade
         left, right = channel[: sign.start()], channel[sign.end() :]
         ways += [way for way in ((left, right), (right, left)) if usual_spelling(way[1])]
     ways.append((name, argument))
@@ -3248,7 +3211,7 @@ def misnomer(channel: str) -> str:
         ways.append(("", channel))  # an instrument alone
     for what, about in ways:
         names = nearest_names(what)
-        meant = list(dict.fromkeys(channel_about(name, about) for name in names))
+        meant = dict.fromkeys(channel_about(name, about) for name in names)
         if meant:
             break
     if channel in meant:
@@ -3260,14 +3223,14 @@ def misnomer(channel: str) -> str:
 def nearest_names(name: str) -> list[str]:
     """The names most like this one, of its generation; the usual ones for ""."""
     if not name:
-        return ["trades", "tickers", "candle1m", "books"]
+        return "trades tickers candle1m books".split()
     dialect = likely_dialect(name.lower())
     if dialect.kind(name):
         return [name]
     plain = functools.partial(re.sub, "[^a-z0-9]", "")
     wanted, table = plain(name.lower()), dict(SYNONYMS)
     for kind in dialect.kinds:
-        for known in dialect.names(kind, {"coin": "btc", "quote": "usdt"}):
+        for known in dialect.names(kind):
             table.setdefault(plain(known.lower()), known)  # 1m rather than 1M
     if candle := re.fullmatch(r"(?:candles?|klines?|ohlcv?)(\d*[a-z]*)", wanted):
         wanted = f"candle{BARS.get(candle[1], candle[1])}".lower()
@@ -3288,7 +3251,7 @@ def channel_about(name: str, argument: str) -> str:
     example, pair = kind.argument, usual_spelling(argument)
     if example == "instType=ANY" and pair:
         return f"{name}:instType={V5.instrument_type(pair)},instId={pair}"
-    one = re.fullmatch("[^=_]+", example)  # it takes one instrument: no filter, no spread
+    one = re.fullmatch("[^=_]+", example)  # instrument, no filter, no spread
     if one and is_pattern(argument) and dialect is V5:
         return f"{name}:{argument}"
     legs = re.split(r"_(?!UM[_-]|XPERP-)", argument)  # of BTC-USDT_BTC-USDT-SWAP
@@ -3309,21 +3272,19 @@ def fits(types: str, instrument: str) -> bool:
 
 def joined_channels(words: Iterable[str]) -> list[str]:
     """The channels in these words: ["trades", "BTC-USDT ETH-USDT"] is trades:BTC-USDT, trades:ETH-USDT."""
-    channels, kind = list[str](), ""
+    channels = list[str]()
     for word in " ".join(words).replace(", ", " ").split():
-        alone = kind and ":" not in word and (usual_spelling(word) or is_pattern(word))
-        if alone and (names := nearest_names(kind)):
-            if channels[-1].rstrip(":") == kind:  # this is what it lacks
-                channels.pop()
-            word = channel_about(names[0], word)
-        else:
-            kind = word.partition(":")[0]
+        if channels and ":" not in word and (usual_spelling(word) or is_pattern(word)):
+            kind, _, argument = channels[-1].partition(":")
+            if names := nearest_names(kind):
+                channels = channels if argument else channels[:-1]  # this is what it lacks
+                word = channel_about(names[0], word)
         channels.append(word)
     return channels
 
 
-def is_pattern(text: str) -> bool:
-    return bool(re.search(r"[*?[]", text))
+def is_pattern(text: str) -> Any:
+    return re.search(r"[*?[]", text)
 
 
 def family_of(instrument: str) -> str:
@@ -3333,11 +3294,12 @@ def family_of(instrument: str) -> str:
 
 def usual_spelling(text: str) -> str:
     """A pair or a contract as the exchange has it: BTC-USDT-SWAP for btcusdt-perp; "" if it is none."""
-    text = re.sub("PERP(ETUAL)?$", "SWAP", text.upper())
-    coin = "(?!SWAP|USDTUSDT)([A-Z0-9]{2,20}?)"
-    quote = r"(?:[-/_.]?(USD[TCG]?|BTC|ETH|EUR|TRY|BRL|AUD|AED|SGD)((?:_UM)?(?:_XPERP)?))?"
-    contract = r"(?:[-/_.]?(SWAP|\d{6}(?:-\d+-[CP])?))?"
-    parts = re.fullmatch(coin + quote + contract, text)
+    parts = re.fullmatch(
+        "(?!SWAP|USDTUSDT)([A-Z0-9]{2,20}?)"
+        r"(?:[-/_.]?(USD[TCG]?|BTC|ETH|EUR|TRY|BRL|AUD|AED|SGD)((?:_UM)?(?:_XPERP)?))?"
+        r"(?:[-/_.]?(SWAP|\d{6}(?:-\d+-[CP])?))?",
+        re.sub("PERP(ETUAL)?$", "SWAP", text.upper()),
+    )
     if not parts or not (parts[2] or parts[4]):
         return ""
     coin, quote, margin, contract = parts.groups("")
@@ -3353,9 +3315,8 @@ def todays_channel(channel: str) -> str:
     if "coin" in places:  # v1
         id = f"{places['coin']}-{places.get('quote', 'usd-000000')}".upper()
     id = re.sub(r"-\d{6}", "-YYMMDD", id or kind.argument)
-    type, bar = name.partition("/")[0].upper(), BARS.get(places.get("bar", places.get("seconds")))
-    of = f"instType={type},instId={id}"
-    today = kind.more.format(id=id, index=family_of(id), type=type, of=of, bar=bar)
+    type, bar = name.partition("/")[0].upper(), BARS.get(places.get("bar") or places.get("seconds", ""))
+    today = kind.more.format(id=id, index=family_of(id), type=type, bar=bar)
     today = channel_about(*today.partition(":")[::2])
     return re.sub(r"([\w-]+-)YYMMDD.*", r"\g<0> (--list \1 shows the dates)", today)
 
@@ -3364,14 +3325,14 @@ class Finder:
     """The exchange's lists of what it trades, each fetched when first needed."""
 
     def __init__(self, rest: Rest):
-        self.patterns: dict[str, str] = {}  # what a client begins with, and that it is wanted
+        self.patterns: Options = {}  # what a client begins with: "wanted"
         self.live = functools.cache(self._fetch)
         self._rest = rest
-        self._untold: dict[str, str] = {}  # refusals, by channel, until a thread has told them
+        self._untold: Options = {}  # refusals by channel, until they are told
 
     def _fetch(self, types: str) -> dict[str, str]:
         """What is traded of these types, and its index: {"BTC-USD-SWAP": "BTC-USD"}."""
-        live = dict[str, str]()
+        live = {}
         for type in types.split():
             with suppress(LookupError):
                 for row in self._rest.get(f"/api/v5/public/instruments?instType={type}"):
@@ -3392,15 +3353,15 @@ class Finder:
         if wrong := misnomer(channel):
             raise ValueError(wrong)
         name, _, pattern = channel.partition(":")
-        kind = V5.kind(name)
-        names = self.names(kind.more, pattern) if kind else []  # only v5 has lists
+        kind: Any = V5.kind(name)  # no other has lists
+        names = self.names(kind.more, pattern)
         found = [f"{name}:{other}" for other in names if fnmatchcase(other, pattern)]
         if not found:
             raise LookupError(f"no instrument that is traded now matches {channel} (options by family: BTC-USD-*-C)")
         okex_log.info("%s matches %d instruments; later ones are not followed.", channel, len(found))
         return found
 
-    def look_up(self, found: Callable[[list[str]], None]) -> Iterator[str]:
+    def look_up(self, found: Any) -> Iterator[str]:
         """Tell `found` what each pattern stands for; yield why there is no list, and retry."""
         while waiting := [*self.patterns]:
             try:
@@ -3420,7 +3381,7 @@ class Finder:
         if not kind.argument:
             return [name]
         names, turned = self.names(kind.more, wanted), "-".join(wanted.split("-")[::-1])
-        margin = re.findall("_UM|_XPERP", wanted)  # another one would be another contract
+        margin = re.findall("_UM|_XPERP", wanted)  # else it is another contract
         alike = [other for other in names if re.findall("_UM|_XPERP", other) == margin]
         alike = [turned] if turned in names else get_close_matches(wanted, alike, 3, 0.75)
         return [f"{name}:{other}" for other in alike if wanted not in names]
@@ -3429,17 +3390,14 @@ class Finder:
         """Log a refusal as soon as it is known what may have been meant."""
         self._untold[channel] = refusal
         if len(self._untold) == 1:  # else a thread is at it
-            daemon_thread("finder", self._tell).start()
+            daemon_thread("finder", self._tell, self.alternatives).start()
 
-    def _tell(self) -> None:
-        """Look up and tell, on a thread that ends when none waits."""
-        while untold := [*self._untold.items()]:
-            channel, refusal = untold[0]
-            try:
-                meant = self.alternatives(channel)
-            except Exception:  # nobody needs a list that cannot be had
-                meant = []
-            if self._untold.pop(channel, ""):
+    def _tell(self, look_up: Any) -> None:
+        while untold := [*self._untold]:
+            meant = []
+            with suppress(Exception):  # nobody needs a list that cannot be had
+                meant = look_up(untold[0])
+            if refusal := self._untold.pop(untold[0], ""):
                 okex_log.warning("%s", did_you_mean(refusal, meant))
 
     def finish(self) -> None:
@@ -3447,9 +3405,7 @@ class Finder:
         end = monotonic() + 3.0
         while self._untold and monotonic() < end:
             pause(0.02)
-        untold, self._untold = self._untold, {}
-        for refusal in untold.values():
-            okex_log.warning("%s.", refusal)
+        self._tell(lambda _: [])
 
 
 def find_channels(
@@ -3483,14 +3439,15 @@ def listed_instrument(id: str, *where: Any) -> Row:
 # ---------------------------------------------------------------------------------------------------------------
 # Lines: what a row looks like to a person. Every channel is a row of LINE_FORMATS.
 
-COLOURS = "buy=32 bid=32 ▲=32 sell=31 ask=31 ▼=31 dim=2 bold=1 alarm=1;31"
-ROW_COLOURS = dict(pair.split("=") for pair in COLOURS.split())
+ROW_COLOURS = dict(re.findall("(.+?)=(.+?) ", "buy=32 bid=32 ▲=32 sell=31 ask=31 ▼=31 dim=2 bold=1 alarm=1;31 "))
 shown_headings = set[str]()  # that print_rows has printed
 
 # What a value is called in v5, v3 and v1; the first that has one counts.
-ROW_NAMES = dict(
-    cell.split(": ")
-    for cells in table_rows("""
+ROW_NAMES = {
+    what: [*names.split(), what]
+    for what, names in re.findall(
+        r"(\w[\w ]*): ([^|\n]+)",
+        """
 price: px fillPx bkPx eqPx trade_px tradeUnitPrice | mark: markPx mark_price
 size: sz qty amount fillSz matchedSz tradeAmount | volume: vol | delta: deltaBS
 trigger: triggerPx slTriggerPx tpTriggerPx moveTriggerPx ordPx trigger_price
@@ -3508,9 +3465,9 @@ available: availBal total_avail_balance avail_margin | deposit: keep_deposit
 frozen: frozenBal hold | side: side posSide type tradeType | direction: position
 id: clOrdId ordId order_id orderid orderId algoClOrdId algoId | auction: state
 status: state | state: status | time: ts timestamp | begin: start_time | end: end_time
-""")
-    for cell in cells
-)
+""",
+    )
+}
 ROW_WORDS = {  # a value of the exchange in words, which may be none
     what: dict(cell.partition(" ")[::2] for cell in cells)
     for what, *cells in table_rows("""
@@ -3529,14 +3486,14 @@ auction | call_auction auction | continuous_trading open
 }
 ROW_ABOUT = "instId instrument_id sprdId contract_name ccy currency symbol instFamily uly instType".split()
 
-# A pattern for a channel, and its columns: `price:12` is 12 wide and has a heading, `next=rate` a value
-# behind its label, if there is one, `=mark` a word. `account.details` is a list in the rows of account.
+# A pattern for a channel, and its columns: `price:12` is 12 wide and has a heading, `at=rate` is a value
+# behind a label, `=mark` a word. `account.details` is a list in the rows of account.
 LINE_FORMATS = table_rows(r"""
 option-trades | price:12 size:14 side vol=fillVol
 fills|sprd-trades | price:12 size:14 side =fill
 .*futureusd_trades|(sprd-|grid-sub-)?orders|.*[/_]order |
-    price:12 size:8 side id done=filled state
-orders-algo|algo-advance | trigger:12 size:8 side id ordType state
+    price:12 size:8 side id done=filled reduceOnly state
+orders-algo|algo-advance | trigger:12 size:8 side id ordType reduceOnly state
 \w+/order_algo | trigger:12 size:14 side status=status
 (public-)?struc-block-trades | blockTdId:12 =block strategy
 rfqs | status:12 =request id=rfqId until=validUntil
@@ -3569,8 +3526,7 @@ account | equity:12 =dollars =in =all
 account\.details|(swap|option)/account|futures/account\.[A-Z-]+ |
     equity:12 =equity available=available frozen=frozen margin=margin_mode
 account-greeks | delta:12 =delta gamma=gammaBS theta=thetaBS vega=vegaBS
-.*\.balData|spot/account|.*\.currency |
-    balance:12 =balance available=available hold=frozen
+.*\.balData|spot/account|.*\.currency | balance:12 =balance available=available hold=frozen
 balance_and_position | eventType:12
 spot/margin_account | liquidation:12 =liquidation risk=risk_rate
 .*_userinfo(\.contracts)? | balance:12 =balance profit=profit deposit=deposit
@@ -3581,9 +3537,6 @@ algo-recurring-buy | amt:12 investmentCcy period status pnl=pnl
 .*\.recurringList | price:12 ratio=ratio average=average profit=profit
 copytrading-\S+ | infoType:12 =notice position=subPosId
 """)
-
-
-Cells = list[tuple[str, int]]  # of a line: texts and widths of columns, or 0
 
 
 class LineFormat(NamedTuple):
@@ -3617,14 +3570,15 @@ def line_format(channel: str) -> LineFormat:
     return LineFormat(name, bar, parts, headings if parts else "")
 
 
+@functools.lru_cache(1000)
 def in_contracts(channel: str, name: str) -> bool:
     """Whether sizes are in contracts, not in coins."""
     types = f"{channel}={V5.instrument_type(name)}"
     return bool(re.search("futureusd|=(SWAP|FUTURES|OPTION)", types))
 
 
-def line_text(clock: str, name: str, cells: Cells) -> str:
-    """A line: each value at the right of its column, unless that takes more than 80."""
+def line_text(clock: str, name: str, cells: Any) -> str:
+    """A line of (text, its column's width or 0): each at the right of its column, if 80 are enough."""
     text, end = f"{clock:12} {name}", 26
     for value, width in cells:
         end += width + 1 if width else 0
@@ -3650,8 +3604,10 @@ def row_lines(channel: str, row: Any, clock: str = "", ladder: int = 1) -> list[
         else:
             return ladder_lines(name, bids[:ladder], asks[:ladder], clock)
         return [ShownLine(headings, line_text(clock, name, cells), "")]
-    lines = list[ShownLine]()
+    lines = []
     for key, value in row.items():
+        if value.__class__ is str:  # nearly all
+            continue
         for entry in value if value.__class__ is list else [value]:
             if entry.__class__ is not dict:
                 continue
@@ -3676,8 +3632,8 @@ def row_lines(channel: str, row: Any, clock: str = "", ladder: int = 1) -> list[
 
 def named_row(channel: str, row: Any) -> Row:
     """A row with names for its values, "" if they are not known."""
-    if row.__class__ is list and (columns := columns_of(channel)):
-        return dict(zip(columns, row))
+    if row.__class__ is list:
+        row = dict(zip(columns_of(channel), row)) or row
     if row.__class__ is not dict:
         return {"": row}
     candle = row.get("candle")
@@ -3688,7 +3644,7 @@ def named_row(channel: str, row: Any) -> Row:
 
 def ladder_lines(name: str, bids: Rows, asks: Rows, clock: str) -> list[ShownLine]:
     """A line for each level of a book, the best in the middle."""
-    headings, lines = line_format(f"trades:{name}").headings, list[ShownLine]()
+    headings, lines = line_format(f"trades:{name}").headings, []
     levels = [*asks[::-1], (spread_of(bids, asks), ""), *bids]
     sides = ["ask"] * len(asks) + ["spread"] + ["bid"] * len(bids)
     for (price, size, *_), side in zip(levels, sides):
@@ -3706,9 +3662,9 @@ def spread_of(bids: Any, asks: Any) -> str:
         return "-"
 
 
-def row_cells(parts: Any, row: Row, contracts: bool) -> Cells:
+def row_cells(parts: Any, row: Row, contracts: bool) -> list[Any]:
     """A row's values and their columns' widths; `key value` if its format names none."""
-    cells, known = Cells(), False
+    cells, known = [], False
     for label, what, width in parts:
         value = what if label == "=" else row_value(row, what)
         known |= value != "" and label != "="
@@ -3719,8 +3675,8 @@ def row_cells(parts: Any, row: Row, contracts: bool) -> Cells:
     if known:
         return cells
     hidden = {*ROW_ABOUT, *"uid user_id eventType curPage lastPage".split()}
-    pairs = ((key, moment_text(row[key], key)) for key in row if key not in hidden)
-    shown = "  ".join(f"{key} {text}".strip() for key, text in pairs if text)
+    texts = {key: moment_text(row[key], key) for key in row if key not in hidden}
+    shown = "  ".join(f"{key} {text}".strip() for key, text in texts.items() if text)
     return [(shown, 0)] if shown else []
 
 
@@ -3729,7 +3685,7 @@ def row_value(row: Row, what: str) -> str:
     if what == "change":
         now, before = (price_number(row_value(row, name)) for name in ("index", "before"))
         return f"{now / before - 1:+.2%}" if min(now, before) > 0 else ""
-    for name in (*ROW_NAMES.get(what, "").split(), what):
+    for name in ROW_NAMES.get(what, [what]):
         if text := moment_text(row.get(name), name):
             text = ROW_WORDS.get(what, {}).get(text, text)
             text = text[-6:] if what == "id" and len(text) > 12 else text
@@ -3739,13 +3695,12 @@ def row_value(row: Row, what: str) -> str:
 
 def order_state(row: Row, state: str) -> str:
     """How an order stands: `canceled by the system, 13`, by its cancelSource."""
-    names = ("cancelSource", "amendResult", "code")
-    source, amend, code = (row_value(row, name) for name in names)
+    source, amend, code = (row_value(row, name) for name in ("cancelSource", "amendResult", "code"))
     state += f" by the system, {source}" if source else ""
     if amend or code:
         failure = f"{amend} failed {reason_of(code, row_value(row, 'msg'))}".strip()
         state = f"{state}, {failure}".removeprefix("failed, ")
-    return f"{row_value(row, 'reduceOnly')} {state}".strip()
+    return state
 
 
 def moment_text(value: Any, name: str = "ts") -> str:
@@ -3767,25 +3722,23 @@ def moment_text(value: Any, name: str = "ts") -> str:
 
 
 def is_colourful() -> bool:
-    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    return sys.stdout.isatty() and not plain
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def coloured(text: str, what: str, colourful: bool) -> str:
+def coloured(text: str, what: str) -> str:
     colour = ROW_COLOURS.get(what)
-    return f"\033[{colour}m{text}\033[0m" if colourful and colour else text
+    return f"\033[{colour}m{text}\033[0m" if colour and is_colourful() else text
 
 
 def plural(number: int, things: str) -> str:
     """2 rows, 1 row."""
-    if number == 1:
-        things = re.sub(r"s\b", "", things, count=1)
-    return f"{number} {things}"
+    thing = re.sub(r"s\b", "", things, count=1)
+    return f"{number} {thing if number == 1 else things}"
 
 
 def print_rows(channel: str, rows: Rows, ladder: int = 1, received: float | None = None) -> None:
     """Print rows: local time, instrument, what matters; on a terminal with colours and headings."""
-    colourful, now, lines = is_colourful(), received or wall_clock(), list[str]()
+    now, lines = received or wall_clock(), []
     clock = f"{strftime('%H:%M:%S', localtime(now))}.{int(now % 1 * 1000):03d}"
     width = get_terminal_size().columns if sys.stdout.isatty() else 0
     for row in rows:
@@ -3793,11 +3746,9 @@ def print_rows(channel: str, rows: Rows, ladder: int = 1, received: float | None
             text = printable_text(text, 199)
             if width and headings and headings not in shown_headings:
                 shown_headings.add(headings)
-                lines.append(coloured(headings, "dim", colourful))
-            parts = [text]
-            if 0 < width < len(text):
-                parts = wrap(text, width, subsequent_indent=" " * 13)
-            lines += [coloured(part, colour, colourful) for part in parts]
+                lines.append(coloured(headings, "dim"))
+            parts = wrap(text, width, subsequent_indent=" " * 13) if 0 < width < len(text) else [text]
+            lines += [coloured(part, colour) for part in parts]
     print("".join(f"{line}\n" for line in lines), end="", flush=True)
 
 
@@ -4553,7 +4504,7 @@ class Board:
             for text, colour in pieces:
                 text = printable_text(text, left)[:left]
                 left -= len(text)
-                line += coloured(text, colour, is_colourful())
+                line += coloured(text, colour)
             drawn.append(line)
         return drawn
 

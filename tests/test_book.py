@@ -11,8 +11,7 @@ from math import inf
 import pytest
 from conftest import frame, wait_for
 from exchange import ServerV1
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import okex_ws
 from okex_ws import CONNECTED, DISCONNECTED, GAP, V5, BookOutOfSync, OrderBook

@@ -86,7 +86,7 @@ def test_an_instrument_alone_gets_the_four_channels_that_one_would_want():
 def every_name():
     for dialect in (V5, V3, V1):
         for kind in dialect.kinds:
-            for name in dialect.names(kind, {"coin": "btc", "quote": "usdt"}):
+            for name in dialect.names(kind):
                 yield f"{name}:{kind.argument}".rstrip(":")
 
 

@@ -12,28 +12,18 @@ from itertools import pairwise
 import pytest
 from conftest import frame, playing, wait_for
 from exchange import Exchange, ServerV5, deflate
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from websocket import WebSocket
 
 import okex_ws
 
 MORE, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 TRADE = '[{"channel":"trade","data":[["1","2","é"]]}]'
-SAMPLE = (
-    frame(TRADE)
-    + frame(deflate(TRADE), BINARY)
-    + frame("x" * 200)
-    + frame(b"", PING)
-    + frame("a", final=False)
-    + frame(b"in between", PING)
-    + frame("b", MORE, final=False)
-    + frame("c", MORE)
-    + frame(b"unasked for", PONG)
-    + frame("")
-    + frame("y" * 70_000)
-    + frame("last")
-)
+SAMPLE = b"".join([
+    frame(TRADE), frame(deflate(TRADE), BINARY), frame("x" * 200), frame(b"", PING), frame("a", final=False),
+    frame(b"in between", PING), frame("b", MORE, final=False), frame("c", MORE), frame(b"unasked for", PONG),
+    frame(""), frame("y" * 70_000), frame("last"),
+])  # fmt: skip
 MESSAGES = [
     (TEXT, TRADE.encode()), (BINARY, deflate(TRADE)), (TEXT, b"x" * 200), (PING, b""), (PING, b"in between"),
     (TEXT, b"abc"), (PONG, b"unasked for"), (TEXT, b""), (TEXT, b"y" * 70_000), (TEXT, b"last"),
@@ -129,11 +119,11 @@ def test_any_stream_is_read_as_websocket_client_reads_it(stream, size):
 
 
 # -- The loop
-def played(stream):
+def played(stream, ping_every=600, **options):
     """What a client makes of a stream over a socket: messages, why it ended, and what it answered."""
     messages, ended = [], []
-    with playing(stream) as (url, heard):
-        client = okex_ws.OkexWS([], url=url, ping_every=600)
+    with playing(stream, **options) as (url, heard):
+        client = okex_ws.OkexWS([], url=url, ping_every=ping_every)
         client.receive = messages.append
         client.on_status = lambda status, why: status == okex_ws.DISCONNECTED and (ended.append(why), client.close())
         client.run()
@@ -220,12 +210,7 @@ def test_close_ends_a_flood_at_once(exchange, connect):
 
 def test_a_message_that_dribbles_is_noticed_though_its_bytes_arrive(monkeypatch):
     monkeypatch.setattr(okex_ws, "SILENCE_MARGIN", 1.0)
-    ended = []
-    with playing(frame("x" * 70_000), dribble=0.1) as (url, _):
-        client = okex_ws.OkexWS([], url=url, ping_every=0.2)
-        client.on_status = lambda status, why: status == okex_ws.DISCONNECTED and (ended.append(why), client.close())
-        client.run()
-    assert ended == ["nothing arrived for 1 s"]
+    assert played(frame("x" * 70_000), ping_every=0.2, dribble=0.1)[1] == ["nothing arrived for 1 s"]
 
 
 # -- orjson

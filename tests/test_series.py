@@ -19,8 +19,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from conftest import Client, program, until, wait_for
 from exchange import Exchange, Refusal, bar_begin, bar_end
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import okex_ws
 from okex_ws import CandleSeries, Filler, TradeSeries, series_of

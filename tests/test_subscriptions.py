@@ -4,8 +4,7 @@ import logging
 from time import monotonic
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import okex_ws
 from okex_ws import V1, V3, V5, OrderBook, Reconnect, Subscriptions, WireEvent
