@@ -4834,15 +4834,20 @@ def length_of_time(text: str) -> float:
 def parse_arguments(argv: Sequence[str] | None) -> Any:
     """The options of HELP and SINKS, and the channels. ValueError or SystemExit for wrong ones."""
     from argparse import ArgumentParser
-    from difflib import get_close_matches
     from shlex import split as shell_words
 
+    words = list[str]()
+    for word in sys.argv[1:] if argv is None else argv:
+        if not word.startswith("@"):
+            words.append(word)
+            continue
+        with open(word[1:], encoding="utf-8") as file:
+            text = re.sub(r"(?<=\S)#", "\0", file.read())  # inside a word it begins no comment
+        words += [part.replace("\0", "#") for part in shell_words(text, comments=True)]
     sinks = {f"{option} TARGET": sink.__doc__ or "-" for option, sink in SINKS.items()}
     text = HELP % "\n".join(f"  --{option:<17} {what.splitlines()[0]}" for option, what in sinks.items())
     parser = ArgumentParser("okex_ws.py", "%(prog)s [options] [CHANNEL ...]", allow_abbrev=False)
-    parser.fromfile_prefix_chars = "@"
-    words = functools.partial(shell_words, comments=True)
-    vars(parser).update(format_help=lambda: text, convert_arg_line_to_args=words)
+    vars(parser).update(format_help=lambda: text)
     parser.add_argument("channels", nargs="*")
     kinds: Options = {"": {"action": "store_true"}, "[PART]": {"nargs": "?", "const": ""}}
     kinds |= {"N": {"type": int}, "TIME": {"type": length_of_time}, "--url": {"action": "append"}}
@@ -4851,7 +4856,7 @@ def parse_arguments(argv: Sequence[str] | None) -> Any:
     for option, value in options.items():
         parser.add_argument(option, **(kinds.get(option) or kinds.get(value) or {}))
     parser.set_defaults(region="global", speed=1, fill=3600.0, name="default", history=1000, credentials=None)
-    args, unknown = parser.parse_known_intermixed_args(argv)  # channels stand anywhere
+    args, unknown = parser.parse_known_intermixed_args(words)  # channels stand anywhere
     others = {"--json": ["--jsonl -", "--jsonl FILE"], "--csv": ["--sqlite FILE", "--jsonl FILE"], "eu": ["eea"]}
     if unknown:
         word = unknown[0].partition("=")[0]
@@ -4871,9 +4876,11 @@ def parse_arguments(argv: Sequence[str] | None) -> Any:
         usual += " tickers:XRP-USDT tickers:DOGE-USDT"
     if args.replay is None:
         args.channels = args.channels or usual.split()
-    for file in (args.jsonl, args.sqlite):
-        if re.match(r"[a-z][\w-]*:\w+-\w|ok_sub_|\w+/\w+:", file or ""):
-            raise ValueError(f"{file} reads like a channel: --jsonl and --sqlite want a FILE first")
+    if re.fullmatch("0[smhd]?", args.since or ""):
+        args.since = None
+    for target in (args.jsonl, args.sqlite):
+        if re.match(r"[a-z][\w-]*:\w+-\w|ok_sub_|\w+/\w+:", target or ""):
+            raise ValueError(f"{target} reads like a channel: --jsonl and --sqlite want a FILE first")
     if min(args.count or 1, args.depth or 1, args.history) < 1 or args.speed < 0:
         raise ValueError("--count, --depth and --history want a number of 1 or more, --speed 0 or more")
     return args
@@ -4960,11 +4967,11 @@ class Run(Recorder):
         super().__init__([])
         self.args, self.console = args, console
         self.running = False  # whether clients are started
-        self.rows = self.status = 0  # received, under lock; with which it exits
+        self.rows = 0  # received, under lock
         self.reason = "the first try did not end"  # why the last one failed
         self.refusals: dict[str, str] = {}  # by channel, in the exchange's words
         self.ending = threading.Event()  # something ended the run
-        self.ended = inf  # monotonic: when
+        self.ends: Rows = []  # monotonic: when, and with which status; the first counts
         self.board = Board(self.clients, self.writers, console.kept)
         targets = {option: vars(args)[option] for option in SINKS if vars(args)[option] is not None}
         self.output: Callable[..., None] | None = self.board.note if args.board else None
@@ -5048,9 +5055,9 @@ class Run(Recorder):
             with inbox:
                 while received := inbox.recv(16):
                     for number in watched.intersection(received):  # a script's own come, too
-                        for writer in self.writers:
-                            writer.given_up = monotonic() > self.ended + 0.5  # no double press
                         self.stop(130 if number == SIGINT else 0)
+                        for writer in self.writers:
+                            writer.given_up = monotonic() > self.ends[0][0] + 0.5  # no double press
 
         daemon_thread("signals", watch).start()
         outbox.setblocking(False)
@@ -5156,27 +5163,27 @@ class Run(Recorder):
 
     def stop(self, status: int) -> None:
         """End the run, with this exit status if nothing ended it before. From any thread."""
-        if not self.ending.is_set():
-            self.status, self.ended = status, monotonic()
-            self.ending.set()
+        self.ends.append((monotonic(), status))
+        self.ending.set()
 
     def finish(self, screen: threading.Thread) -> None:
         """After the end, write what is queued and sum up; exit if the main thread is stuck."""
         if not self.ending.wait(self.args.seconds or None):
             self.stop(0)
+        ended, status = self.ends[0]
         for ws in self.clients:
             ws.close()
         for ws in self.clients:  # so that what each misses is told
-            if not ws.ended.wait(self.ended + 0.5 - monotonic()):
+            if not ws.ended.wait(ended + 0.5 - monotonic()):
                 ws._filler.end()  # it connects, perhaps, and may never come back
         screen.join(1.0)
-        written, first = self.end(self.ended), self.clients[0]
+        written, first = self.end(ended), self.clients[0]
         connected = self.args.replay or any(ws.counts["connects"] for ws in self.clients)
-        self.status = self.status or int(not (written and connected))
+        self.status = status or int(not (written and connected))
         self.sum_up()
         if not connected:
             okex_log.error("Never connected: %s.", self.reason)
-        late = self.ended + 1.0
+        late = ended + 1.0
         if first._reader is threading.main_thread() and not first.ended.wait(late - monotonic()):
             self.console.drain()
             os._exit(self.status)
@@ -5198,32 +5205,33 @@ class Run(Recorder):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line, and return the exit status."""
-    sys.stdout = sys.stdout or open(os.devnull)  # closed: writing raises OSError  # noqa: SIM115
-    console = Console()
-    okex_log.handlers, okex_log.propagate = [console], False
-    with suppress(AttributeError):  # on a console without UTF-8, escapes
-        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    try:
-        args = parse_arguments(argv)
-        console.muted = args.board and sys.stderr.isatty()
-        okex_log.setLevel(logging.DEBUG if args.trace else logging.WARNING if args.quiet else logging.INFO)
-        if args.offline:
-            sys.path.insert(0, os.path.realpath(__file__ + "/../tests"))
-            try:
-                exchange = __import__("exchange").Exchange().start()
-            except ImportError:
-                raise ValueError("--offline needs the repository's tests/exchange.py") from None
-            args.url, args.credentials = exchange.url, Credentials(*exchange.keys)
-            okex_log.info("Offline: a stand-in exchange, prices made up, at %s.", args.url)
-        return Run(args, console).run() if args.list is None else show_list(args)
-    except (ImportError, OSError, ValueError) as error:
-        console.lines.put(f"okex_ws.py: {mask_secrets(str(error))}")
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    finally:
-        console.unmute()
-        console.drain()
+    with suppress(KeyboardInterrupt):
+        sys.stdout = sys.stdout or open(os.devnull)  # closed: writing raises OSError  # noqa: SIM115
+        console = Console()
+        okex_log.handlers, okex_log.propagate = [console], False
+        try:
+            with suppress(AttributeError):  # on a console without UTF-8, escapes
+                sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+            args = parse_arguments(argv)
+            console.muted = args.board and sys.stderr.isatty()
+            level = logging.WARNING if args.quiet else logging.INFO
+            okex_log.setLevel(logging.DEBUG if args.trace else level)
+            if args.offline:
+                sys.path.insert(0, os.path.realpath(__file__ + "/../tests"))
+                try:
+                    exchange = __import__("exchange").Exchange().start()
+                except ImportError:
+                    raise ValueError("--offline needs the repository's tests/exchange.py") from None
+                args.url, args.credentials = exchange.url, Credentials(*exchange.keys)
+                okex_log.info("Offline: a stand-in exchange, prices made up, at %s.", args.url)
+            return Run(args, console).run() if args.list is None else show_list(args)
+        except (ImportError, OSError, ValueError) as error:
+            console.lines.put(f"okex_ws.py: {mask_secrets(str(error))}")
+            return 2
+        finally:
+            console.unmute()
+            console.drain()
+    return 130
 
 
 if __name__ == "__main__":
