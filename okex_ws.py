@@ -296,7 +296,6 @@ def heed_refusal(ws: "OkexWS", event: "WireEvent") -> None:
     channels = [entry.channel for entry in refused]
     names = ", ".join(channels) or printable_text(event.channel) or "a request"
     what = f"{names}: {why}"
-    ws.on_refused(dict.fromkeys(channels, what))
     if channels and event.code in MISNAMED:
         ws._finder.suggest(channels[0], f"The exchange refused {what}")
     else:
@@ -582,9 +581,6 @@ class OkexWS(Connection):
 
     def on_status(self, status: str, detail: str) -> None:
         """Hear what happens, on any thread. Override it, or assign a function."""
-
-    def on_refused(self, why: dict[str, str]) -> None:
-        """Hear why the exchange refused channels, on the reading thread."""
 
     def create_dispatcher(self, *args: Any, **options: Any) -> Any:
         dispatcher = super().create_dispatcher(*args, **options)
@@ -918,6 +914,7 @@ class Subscription:
     state = "wanted"
     due = 0.0  # monotonic: when to ask, or when what was asked for is late
     request = ""  # id of the request that asked for it; "" while none has
+    reason = ""  # why it does not flow, if that is known
     dropped = False  # whether it is not to be wanted again once it has left
     failed = -inf  # monotonic: when it last failed; -inf if the user wants it since
     wait = 0.0  # seconds until it is asked for again
@@ -938,9 +935,14 @@ class Subscription:
     def flows(self) -> bool:
         return self.state in ("sent", "confirmed")
 
+    @property
+    def pace(self) -> float:
+        """Seconds between its requests and others': late books, perhaps hundreds, leave together."""
+        return 0.0 if self.failed == -inf else 20.0 if self.pause else 1.0
+
     def enter(self, state: str, reason: str = "") -> None:
         """Change the state. While rows flow, the keeper is open; else it has the reason."""
-        flowed, self.state, self.due = self.flows, state, 0.0
+        flowed, self.state, self.reason, self.due = self.flows, state, reason, 0.0
         if state == "confirmed":
             self.due = monotonic() + CONFIRM_TIMEOUT  # a book has so long for its snapshot
             self.rows = 0
@@ -1059,21 +1061,21 @@ class Subscriptions:
     def take_due(self, now: float) -> list[tuple[str, list[str], str]]:
         """What to send now, (op, channels, id), ends first; the channels count as asked for."""
         requests = []
+        ops = ("unsubscribe", ("leaving",)), ("subscribe", ("wanted", "refused"))
         with self._lock:
-            for states, op in (("leaving",), "unsubscribe"), (("wanted", "refused"), "subscribe"):
-                due = [s for s in self if s.state in states and not s.request and s.due <= now]
-                # What the user wants leaves one by one; what failed, together, each second; books
-                # that are late, of which there may be hundreds, each 20 s.
-                urgent = [s for s in due if s.failed == -inf]
-                failed = [s for s in due if s.failed > -inf and now >= self._spaced[op, s.pause > 0]]
-                for entry in failed:
-                    self._spaced[op, entry.pause > 0] = now + (20.0 if entry.pause else 1.0)
-                each = ceil(len(urgent) / REQUESTS_PER_OPEN)
-                for batch in self._batches(urgent, each) + self._batches(failed, len(failed)):
-                    if not self.spend_request(now):
-                        break
+            for (op, states), pace in itertools.product(ops, (0.0, 1.0, 20.0)):
+                due = [s for s in self if s.state in states and s.pace == pace and not s.request and s.due <= now]
+                if now < self._paced[op, pace]:
+                    continue
+                # What the user wants leaves one by one, what failed together.
+                most = len(due) if pace else ceil(len(due) / REQUESTS_PER_OPEN)
+                longest = max((len(self.dialect.subscribe([entry.channel])) for entry in due), default=1)
+                size = max(1, min(most, self.dialect.max_request // longest))
+                while due and self.spend_request(now):
+                    batch, due = due[:size], due[size:]
                     id = f"r{next(self._ids)}"
                     requests.append((op, [entry.channel for entry in batch], id))
+                    self._paced[op, pace] = now + pace
                     for entry in batch:
                         if op == "subscribe":
                             entry.enter("sent")
@@ -1085,12 +1087,6 @@ class Subscriptions:
         self._spent = now - self._requests[0] < 3600
         self._requests.append(now)
         return not self._spent
-
-    def _batches(self, due: list[Subscription], most: int) -> list[list[Subscription]]:
-        """What goes into each request: so many channels at most, and bytes."""
-        longest = max((len(self.dialect.subscribe([entry.channel])) for entry in due), default=1)
-        size = max(1, min(most, self.dialect.max_request // longest))
-        return [due[at : at + size] for at in range(0, len(due), size)]
 
     def admit(self, entry: Subscription) -> bool:
         """Confirm a channel by its first row. False if the row is not to be taken."""
@@ -1166,7 +1162,7 @@ class Subscriptions:
         """Begin a connection, on which all that is wanted is asked for anew."""
         with self._lock:
             self.dropped = set[str]()  # keys of which rows may still come, unwanted
-            self._spaced = defaultdict[Any, float](float)  # when more may leave
+            self._paced = defaultdict[Any, float](float)  # when more may leave
             self._requests = deque([-inf] * REQUESTS_PER_HOUR, REQUESTS_PER_HOUR)  # when the last left
             self._spent = False  # whether another would be one too many
             for entry in self:
@@ -4969,7 +4965,6 @@ class Run(Recorder):
         self.running = False  # whether clients are started
         self.rows = 0  # received, under lock
         self.reason = "the first try did not end"  # why the last one failed
-        self.refusals: dict[str, str] = {}  # by channel, in the exchange's words
         self.ending = threading.Event()  # something ended the run
         self.ends: Rows = []  # monotonic: when, and with which status; the first counts
         self.board = Board(self.clients, self.writers, console.kept)
@@ -5004,8 +4999,7 @@ class Run(Recorder):
 
     def hear(self, ws: OkexWS) -> None:
         """Have a new client tell this run what happens, and start it, if the others are."""
-        hears = functools.partial(self.on_status, ws)
-        vars(ws).update(on_status=hears, on_refused=self.refusals.update, found=self.found)
+        vars(ws).update(on_status=functools.partial(self.on_status, ws), found=self.found)
         ws.ways = ("--proxy URL.", "--region eea.", "--offline.")
         if len(self.clients) > 1 or self.output in (None, self.board.note):
             for each in self.clients:
@@ -5105,14 +5099,15 @@ class Run(Recorder):
         elif op == "subscribe":
             if any(map(is_pattern, channels)):
                 raise ValueError("patterns are for the start: subscribe by names")
-            self.refusals.clear()
             self.args.since = None  # the sinks may have it
             self.subscribe(channels)
             end = monotonic() + 3.0
-            while {"wanted", "sent", "refused"} & {*map(self.channels().get, channels)} and monotonic() < end:
-                for why in filter(None, map(self.refusals.get, channels)):
-                    raise ValueError(why)
+            while {"wanted", "sent"} & {*map(self.channels().get, channels)} and monotonic() < end:
                 pause(0.02)
+            table = {entry.channel: entry for ws in self.clients for entry in ws._subscriptions}
+            for entry in filter(None, map(table.get, channels)):
+                if entry.state == "refused":
+                    raise ValueError(f"{entry.channel}: {entry.reason}")
         elif op != "channels":
             raise ValueError(f"no op {op!r}: there are subscribe, unsubscribe, channels and quit")
         return dict.fromkeys(channels, "") | self.channels()
