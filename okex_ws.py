@@ -921,6 +921,7 @@ class Subscription:
     pause = 0.0  # the next wait if it is late, or refused; 0 once its book changes
     rows = 0  # of its book, when it was last looked at
     sequence: Any = None
+    broken = False  # whether its book had a gap, and is not in sync yet
 
     def __init__(self, channel: str, dialect: "Dialect", proven: set[str]):
         self.channel = channel  # as its user wrote it
@@ -938,7 +939,9 @@ class Subscription:
     @property
     def pace(self) -> float:
         """Seconds between its requests and others': late books, perhaps hundreds, leave together."""
-        return 0.0 if self.failed == -inf else 20.0 if self.pause else 1.0
+        if self.failed == -inf:
+            return 0.0
+        return 20.0 if self.pause else 1.0
 
     def enter(self, state: str, reason: str = "") -> None:
         """Change the state. While rows flow, the keeper is open; else it has the reason."""
@@ -975,6 +978,9 @@ class Subscription:
         """Note whether rows came for its book, with anything new."""
         if book.rows == self.rows:
             return
+        if self.broken and book.ready:
+            self.broken = False
+            CHORUS.log(f"{self.channel} is in sync again.", "in sync")
         changed = book.sequence != self.sequence
         if self.rows and changed:
             self.pause = 0.0
@@ -1011,7 +1017,6 @@ class Subscriptions:
         self.by_key: dict[str, Subscription] = {}  # one look-up needs no lock
         self.books: dict[str, OrderBook] = {}  # by channel; nor does one here
         self.proven = set[str]()  # keys
-        self.broken = set[str]()  # channels of books that had a gap, until all are in sync
         self._ids = itertools.count(1)
         self._lock = threading.RLock()  # guards it all; before keepers' locks, not while sending
         self.restart()
@@ -1064,9 +1069,9 @@ class Subscriptions:
         ops = ("unsubscribe", ("leaving",)), ("subscribe", ("wanted", "refused"))
         with self._lock:
             for (op, states), pace in itertools.product(ops, (0.0, 1.0, 20.0)):
-                due = [s for s in self if s.state in states and s.pace == pace and not s.request and s.due <= now]
                 if now < self._paced[op, pace]:
                     continue
+                due = [s for s in self if s.state in states and s.pace == pace and s.due <= now and not s.request]
                 # What the user wants leaves one by one, what failed together.
                 most = len(due) if pace else ceil(len(due) / REQUESTS_PER_OPEN)
                 longest = max((len(self.dialect.subscribe([entry.channel])) for entry in due), default=1)
@@ -1154,7 +1159,7 @@ class Subscriptions:
         with self._lock:
             if not entry.flows:
                 return False
-            self.broken.add(entry.channel)
+            entry.broken = True
             entry.fail("leaving", reason, late)
             return True
 
@@ -1179,7 +1184,7 @@ class Subscriptions:
         with self._lock:
             if self._spent:
                 raise Reconnect(f"all {REQUESTS_PER_HOUR} requests an hour are spent")
-            for entry in [s for s in self if s.request or s.state == "confirmed"]:
+            for entry in [s for s in self if s.request]:
                 channel, book = entry.channel, self.books.get(entry.channel)
                 if book and entry.state == "confirmed":
                     entry.look(book, now)
@@ -1191,22 +1196,15 @@ class Subscriptions:
                     line = f"{channel} is not confirmed after {limit}. Asking again in {entry.wait:.0f} s."
                     CHORUS.log(line, f"late at {now}")
                 elif entry.dropped:
-                    what = "not confirmed to be unsubscribed. What still comes is dropped"
-                    okex_log.warning("%s: %s.", channel, what)
-                elif entry.state == "leaving" and book and not self.dialect.snapshots:
-                    # What still comes would be taken for the new book.
-                    raise Reconnect(f"{channel} was not unsubscribed within {limit}")
+                    told = "%s: not confirmed to be unsubscribed. What still comes is dropped."
+                    okex_log.warning(told, channel)
                 elif entry.state == "leaving":
+                    if book and not self.dialect.snapshots:  # old rows would be taken for the new book
+                        raise Reconnect(f"{channel} was not unsubscribed within {limit}")
                     self._left(entry)
                 elif book:
                     quiet = f"nothing came on the channel for {entry.limit:.0f} s"
                     late.append((entry, quiet if book.rows else f"no snapshot within {limit}"))
-            self.broken &= self.books.keys()
-            if self.broken and all(self.books[channel].ready for channel in self.broken):
-                first, *others = self.broken
-                what = f"All {len(self.broken)} books that had a gap are" if others else f"{first} is"
-                CHORUS.log(f"{what} in sync again.", "in sync")
-                self.broken.clear()
         return late
 
     def _left(self, entry: Subscription) -> None:
