@@ -4468,20 +4468,20 @@ def table_lines(quotes: list[BoardQuote], others: list[str], width: int, most: i
 def market_lines(book: tuple[str, Table, Table], tape: tuple[str, Table], width: int, height: int) -> list[BoardLine]:
     """The order book as a ladder, with the best in its middle, and beside it the latest trades."""
     (title, bids, asks), (heading, trades) = book, tape
-    most, each = max(0, height - 2) // 2, (width - 2) // 2 if title and heading else width
+    most, each = (height - 2) // 2, (width - 2) // 2 if title and heading else width
     bids, asks = bids[:most], asks[:most]
-    levels = [(price, size, "ask") for price, size in asks[::-1]]
-    levels += [(spread_of(bids, asks), "spread", "dim")]
-    levels += [(price, size, "bid") for price, size in bids]
-    largest = max(price_number(size) for _, size, _ in levels) or 1.0
+    levels = [*asks[::-1], (spread_of(bids, asks), "spread"), *bids]
+    colours = ["ask"] * len(asks) + ["dim"] + ["bid"] * len(bids)
+    sizes = [price_number(size) for _, size in levels]
+    largest = max(sizes) or 1.0
     ladder = [(board_rule(title, each), "dim" if bids or asks else "alarm")]
-    for (_, size, colour), text in zip(levels, right_aligned([level[:2] for level in levels])):
-        bar = "█" * ceil(price_number(size) / largest * (each - len(text) - 1))
+    for text, size, colour in zip(right_aligned(levels), sizes, colours):
+        bar = "█" * ceil(size / largest * (each - len(text) - 1))
         ladder.append((f"{text} {bar}", colour))
     rows = [(board_rule(heading, each), "dim")]
-    rows += zip(right_aligned(trades), [trade[3] for trade in trades])
+    rows += zip(right_aligned(trades), [side for *_, side in trades])
     panels = [ladder] * bool(title) + [rows] * bool(heading)
-    lines = [*zip_longest(*panels, fillvalue=("", ""))][: max(0, height)]
+    lines = islice(zip_longest(*panels, fillvalue=("", "")), max(0, height))
     return [[(f"{text[:each]:<{each + 2}}", colour) for text, colour in line] for line in lines]
 
 
@@ -4510,6 +4510,7 @@ class Board:
         self.clients, self.writers, self.log = clients, writers, log  # which may grow
         self.began = monotonic()
         self.latest: dict[str, tuple[float, Row]] = {}  # by channel: when it came, a row
+        self.newest = 0.0, Row()  # of all
         self.tape_channel = ""
         self.tape = deque[Any](maxlen=100)
         self.drawn = 0  # times
@@ -4520,7 +4521,9 @@ class Board:
         row = rows[-1]
         if row.__class__ is not dict or "restored" in row:  # so are all of them, and old
             return
-        self.latest[channel] = wall_clock(), row
+        self.latest[channel] = came = wall_clock(), row
+        if "o" not in row:  # a candle's `ts` is when it begins
+            self.newest = came
         if channel == self.tape_channel:
             self.tape.extend(rows)
 
@@ -4554,8 +4557,7 @@ class Board:
         """The board as `height` lines of at most `width` characters."""
         self.drawn += 1
         (quotes, others), book, tape = self.table(), self.book(), self.trades()
-        host = passwordless(origin_of(self.clients[0].url))  # which the first line shows
-        log = [line.replace(f"to {host}", "to ") for line in list(self.log)]
+        log = list(self.log)
         sinks = [(str(writer), "dim") for writer in self.writers]
         free = height - 2 - len(sinks) - min(len(log), max(1, height // 7))
         most = max(2, free - max(5, free // 3) if book[0] or tape[0] else free)
@@ -4587,14 +4589,14 @@ class Board:
         parts += [] if connected else ["NOT CONNECTED"]
         parts += [f"up {timedelta(seconds=int(up))}", f"reconnects {self.reconnects}"]
         parts += [f"ping {first.latency:.1f} ms"] if first.latency else []
-        latest = self.latest.copy().values()
-        times = [(at, str(row.get("ts"))) for at, row in latest if "o" not in row]  # no candle's
-        at, sent = max(times, default=(0.0, ""))
+        at, row = self.newest
+        sent = str(row.get("ts"))
         if sent.isdecimal() and not replayed:  # of v5; by this machine's clock
             parts.append(f"delay {at * 1000 - int(sent):.0f} ms")
-        self.counted.append((up, sum(ws.counts["messages"] for ws in self.clients)))
-        (begin, before), (end, after) = self.counted[0], self.counted[-1]
-        rate = (after - before) / max(end - begin, 1.0)  # the first moments are no rate
+        messages = sum(ws.counts["messages"] for ws in self.clients)
+        self.counted.append((up, messages))
+        began, before = self.counted[0]
+        rate = (messages - before) / max(up - began, 1.0)  # the first moments are no rate
         return "  ".join([*parts, f"{rate:,.0f} msg/s"]), "bold" if connected else "alarm"
 
     def table(self) -> tuple[list[BoardQuote], list[str]]:
@@ -4650,9 +4652,11 @@ class Board:
         names = ("time", "price", "size", "side")
         rows = [named_row(self.tape_channel, row) for row in [*self.tape][::-1]]
         trades = [[row_value(row, name) for name in names] for row in rows]
-        total = sum(price_number(size) for _, _, size, _ in trades)
-        bought = sum(price_number(size) for _, _, size, side in trades if side == "buy")
-        share = f", {bought / total:.0%} bought" if total else ""
+        traded = defaultdict[str, float](float)
+        for *_, size, side in trades:
+            traded[side] += price_number(size)
+        total = sum(traded.values())
+        share = f", {traded['buy'] / total:.0%} bought" if total else ""
         heading = f"{line_format(self.tape_channel).name} trades{share}"
         return heading if self.tape_channel else "", trades
 
@@ -4851,15 +4855,12 @@ def parse_arguments(argv: Sequence[str] | None) -> Any:
         parser.add_argument(option, **(kinds.get(option) or kinds.get(value) or {}))
     parser.set_defaults(region="global", speed=1, fill=3600.0, name="default", history=1000, credentials=None)
     args, unknown = parser.parse_known_intermixed_args(words)  # channels stand anywhere
-    others = {"--json": ["--jsonl -", "--jsonl FILE"], "--csv": ["--sqlite FILE", "--jsonl FILE"], "eu": ["eea"]}
+    others = {"--json": ["--jsonl -", "--jsonl FILE"], "--csv": ["--sqlite FILE", "--jsonl FILE"]}
     if unknown:
         word = unknown[0].partition("=")[0]
         alike = get_close_matches(word, [*options, "--help"], 1, 0.7)
         problem = f"unrecognized arguments: {' '.join(unknown)}"
         raise ValueError(did_you_mean(problem, others.get(word, alike)))
-    if args.region not in REGIONS:
-        problem = f"--region: invalid choice: {args.region!r}"
-        raise ValueError(did_you_mean(problem, others.get(args.region, [*REGIONS])))
     if (channels := joined_channels(args.channels)) != args.channels:
         raise ValueError(did_you_mean("a channel is one word", [" ".join(channels)]))
     usual = "trades:BTC-USDT"
@@ -4941,15 +4942,11 @@ class Console(logging.Handler):
                 write_out(sys.stderr, f"{self.lines.get()}\n")
             self.lines.task_done()
 
-    def unmute(self) -> None:
-        """The board is gone: leave the end of its log there."""
+    def drain(self) -> None:
+        """Without a board, leave the end of its log; wait until all is written, but 2 s at most."""
         for line in [*self.kept][-10:] if self.muted else ():
             self.lines.put(line)
-        self.muted = False
-
-    def drain(self) -> None:
-        """Wait until all is written, but 2 s at most."""
-        end = monotonic() + 2.0
+        self.muted, end = False, monotonic() + 2.0
         while self.lines.unfinished_tasks and monotonic() < end:
             pause(0.005)
 
@@ -5145,7 +5142,7 @@ class Run(Recorder):
         """Show the board, or tell a terminal what is recorded, after a minute and then every ten."""
         if self.args.board:
             left = self.board.show(self.ending)
-            self.console.unmute()
+            self.console.drain()
             if left or not self.writers:  # a board that fails leaves sinks alone
                 self.stop(int(not left))
         wait = 60.0
@@ -5222,7 +5219,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             console.lines.put(f"okex_ws.py: {mask_secrets(str(error))}")
             return 2
         finally:
-            console.unmute()
             console.drain()
     return 130
 
