@@ -891,7 +891,7 @@ REQUESTS_PER_OPEN = 100  # so many channels are asked for one by one: refusals a
 class Keeper:
     """Looks after a channel's rows. This one names the values of bare lists."""
 
-    dropped = False  # whether the user wants the channel no more
+    dropped = False  # the user wants the channel no more
 
     def __init__(self, names: tuple[str, ...]):
         self.names = names + tuple(f"column{n}" for n in range(len(names), 30))  # new ones, too
@@ -912,22 +912,22 @@ class Subscription:
 
     keeper: Keeper | None = None  # another one each time that the user begins anew
     state = "wanted"
-    due = 0.0  # monotonic: when to ask, or when what was asked for is late
-    request = ""  # id of the request that asked for it; "" while none has
-    reason = ""  # why it does not flow, if that is known
-    dropped = False  # whether it is not to be wanted again once it has left
-    failed = -inf  # monotonic: when it last failed; -inf if the user wants it since
+    due = 0.0  # when to ask, or when what was asked for is late
+    request = ""  # id of the request that asked for it
+    reason = ""  # why it does not flow
+    dropped = False  # it is not wanted again once it has left
+    failed = -inf  # when it last failed; -inf if the user wants it since
     wait = 0.0  # seconds until it is asked for again
     pause = 0.0  # the next wait if it is late, or refused; 0 once its book changes
     rows = 0  # of its book, when it was last looked at
     sequence: Any = None
-    broken = False  # whether its book had a gap, and is not in sync yet
+    broken = False  # its book had a gap, and is not in sync yet
 
     def __init__(self, channel: str, dialect: "Dialect", proven: set[str]):
         self.channel = channel  # as its user wrote it
         self.key = dialect.key(channel)  # as messages name it
         self.private = dialect.private(channel)
-        self.proven = proven  # keys of all that ever were confirmed
+        self.proven = proven
         # The exchange repeats these after some 60 s without a change.
         repeated = re.match("(books|books-l2-tbt|books50-l2-tbt|books5|bbo-tbt):", self.key)
         self.limit = 75.0 if repeated else inf  # seconds without a row until it is late
@@ -938,13 +938,13 @@ class Subscription:
 
     @property
     def pace(self) -> float:
-        """Seconds between its requests and others': late books, perhaps hundreds, leave together."""
+        """Seconds between requests of its kind: late books, perhaps hundreds, leave together."""
         if self.failed == -inf:
             return 0.0
         return 20.0 if self.pause else 1.0
 
     def enter(self, state: str, reason: str = "") -> None:
-        """Change the state. While rows flow, the keeper is open; else it has the reason."""
+        """Change the state. The keeper is open while rows flow."""
         flowed, self.state, self.reason, self.due = self.flows, state, reason, 0.0
         if state == "confirmed":
             self.due = monotonic() + CONFIRM_TIMEOUT  # a book has so long for its snapshot
@@ -975,7 +975,7 @@ class Subscription:
         self.enter(state, reason)
 
     def look(self, book: "OrderBook", now: float) -> None:
-        """Note whether rows came for its book, with anything new."""
+        """Note what came for its book."""
         if book.rows == self.rows:
             return
         if self.broken and book.ready:
@@ -1016,7 +1016,7 @@ class Subscriptions:
         self.make_keeper = make_keeper
         self.by_key: dict[str, Subscription] = {}  # one look-up needs no lock
         self.books: dict[str, OrderBook] = {}  # by channel; nor does one here
-        self.proven = set[str]()  # keys
+        self.proven = set[str]()  # keys of all that ever were confirmed
         self._ids = itertools.count(1)
         self._lock = threading.RLock()  # guards it all; before keepers' locks, not while sending
         self.restart()
@@ -1034,11 +1034,11 @@ class Subscriptions:
         with self._lock:
             self.hopeless = False
             entry = self.by_key.get(key) or Subscription(channel, self.dialect, self.proven)
+            entry.failed = -inf
             if entry.state == "refused":
-                entry.failed = -inf
                 entry.enter("wanted", "no snapshot yet")
             elif entry.dropped or key not in self.by_key:
-                entry.dropped, entry.failed = False, -inf
+                entry.dropped = False
                 entry.due = min(entry.due, monotonic() + CONFIRM_TIMEOUT)
                 entry.keeper = keeper = self.make_keeper(channel)
                 if isinstance(keeper, OrderBook):
@@ -1064,7 +1064,7 @@ class Subscriptions:
                 self._left(entry)
 
     def take_due(self, now: float) -> list[tuple[str, list[str], str]]:
-        """What to send now, (op, channels, id), ends first; the channels count as asked for."""
+        """What to send now, (op, channels, id): ends first, what failed in one request."""
         requests = []
         ops = ("unsubscribe", ("leaving",)), ("subscribe", ("wanted", "refused"))
         with self._lock:
@@ -1072,7 +1072,6 @@ class Subscriptions:
                 if now < self._paced[op, pace]:
                     continue
                 due = [s for s in self if s.state in states and s.pace == pace and s.due <= now and not s.request]
-                # What the user wants leaves one by one, what failed together.
                 most = len(due) if pace else ceil(len(due) / REQUESTS_PER_OPEN)
                 longest = max((len(self.dialect.subscribe([entry.channel])) for entry in due), default=1)
                 size = max(1, min(most, self.dialect.max_request // longest))
@@ -1102,12 +1101,12 @@ class Subscriptions:
             return early or entry.state == "confirmed"
 
     def find(self, key: str, id: str = "") -> Subscription | None:
-        """The subscription that a message is about; None if that is not clear."""
+        """The subscription that a message is about, if that is clear."""
         meant = self._all_meant(key, id)
         return meant[0] if len(meant) == 1 and key not in self.dropped else None
 
     def _all_meant(self, key: str, id: str) -> list[Subscription]:
-        """What a message may be about, by its request's id, or a name that may lack filters."""
+        """What a message may be about, by its id, or a name that may lack filters."""
         asked = [entry for entry in self if id and entry.request == id]
         if len(asked) == 1 or not key:
             return asked
@@ -1130,7 +1129,7 @@ class Subscriptions:
         return channel
 
     def ended(self, key: str, id: str = "") -> Subscription | None:
-        """The exchange ended a channel. Returns it if nobody asked for that."""
+        """The exchange ended a channel: it is returned if nobody asked for that."""
         with self._lock:
             entry = self.find(key, id)
             if entry and entry.flows:
@@ -1141,7 +1140,7 @@ class Subscriptions:
             return None
 
     def refused(self, event: "WireEvent", why: str) -> list[Subscription]:
-        """The exchange refused something. Returns the channels concerned."""
+        """The exchange refused something: these channels."""
         passes = event.code in TRANSIENT
         with self._lock:
             meant = self._all_meant(event.channel, event.id)
@@ -1155,7 +1154,7 @@ class Subscriptions:
             return refused
 
     def resubscribe(self, entry: Subscription, reason: str, late: bool = False) -> bool:
-        """End and begin a channel that is out of sync, or late. False if it is not subscribed."""
+        """End and begin a channel that is out of sync, or late. False if it does not flow."""
         with self._lock:
             if not entry.flows:
                 return False
@@ -1164,12 +1163,12 @@ class Subscriptions:
             return True
 
     def restart(self) -> None:
-        """Begin a connection, on which all that is wanted is asked for anew."""
+        """Begin a connection: all that is wanted is asked for anew."""
         with self._lock:
             self.dropped = set[str]()  # keys of which rows may still come, unwanted
             self._paced = defaultdict[Any, float](float)  # when more may leave
-            self._requests = deque([-inf] * REQUESTS_PER_HOUR, REQUESTS_PER_HOUR)  # when the last left
-            self._spent = False  # whether another would be one too many
+            self._requests = deque([-inf] * REQUESTS_PER_HOUR, REQUESTS_PER_HOUR)  # when they left
+            self._spent = False  # another would be one too many
             for entry in self:
                 # A book of v1 that went wrong, and cost the connection, has to wait.
                 if entry.dropped or (entry.state == "leaving" and not self.dialect.snapshots):
@@ -1179,7 +1178,7 @@ class Subscriptions:
                     entry.enter("wanted", "disconnected")
 
     def check(self, now: float) -> list[tuple[Subscription, str]]:
-        """Ask again for what is late, or raise Reconnect. Returns late books, and why."""
+        """Ask again for what is late, or raise Reconnect. Late books are returned, with the reason."""
         late, limit = [], f"{CONFIRM_TIMEOUT:.0f} s"
         with self._lock:
             if self._spent:
@@ -4847,9 +4846,14 @@ def parse_arguments(argv: Sequence[str] | None) -> Any:
     parser = ArgumentParser("okex_ws.py", "%(prog)s [options] [CHANNEL ...]", allow_abbrev=False)
     vars(parser).update(format_help=lambda: text)
     parser.add_argument("channels", nargs="*")
-    kinds: Options = {"": {"action": "store_true"}, "[PART]": {"nargs": "?", "const": ""}}
-    kinds |= {"N": {"type": int}, "TIME": {"type": length_of_time}, "--url": {"action": "append"}}
-    kinds["--version"] = {"action": "version", "version": f"okex_ws {__version__}"}
+    kinds: Options = {
+        "": {"action": "store_true"},
+        "[PART]": {"nargs": "?", "const": ""},
+        "N": {"type": int},
+        "TIME": {"type": length_of_time},
+        "--url": {"action": "append"},
+        "--version": {"action": "version", "version": f"okex_ws {__version__}"},
+    }
     options = dict(re.findall(r"^  (--[\w-]+) (\S*) ", text, re.M))
     for option, value in options.items():
         parser.add_argument(option, **(kinds.get(option) or kinds.get(value) or {}))
@@ -5004,21 +5008,19 @@ class Run(Recorder):
 
     def run(self) -> int:
         """Receive until something ends that. Returns the exit status."""
-        path, screen = self.args.replay, daemon_thread("screen", self.show)
-        finisher = daemon_thread("end", self.finish, screen)
+        path, finisher = self.args.replay, daemon_thread("end", self.finish)
         with self.signals_watched():
-            screen.start()
             finisher.start()
             self.running = True  # from now on, hear() starts clients
             first, *others = self.clients
             for ws in others:
                 ws.start()
             with suppress(BaseException):  # it is logged
-                if path is None:
-                    first.run()
-                else:
+                if path:
                     first.replay(path, self.args.speed)
-                    self.stop(0)
+                else:
+                    first.run()
+                self.stop(0)
             if path is not None:
                 self.stop(1)
             finisher.join()
@@ -5156,8 +5158,10 @@ class Run(Recorder):
         self.ends.append((monotonic(), status))
         self.ending.set()
 
-    def finish(self, screen: threading.Thread) -> None:
+    def finish(self) -> None:
         """After the end, write what is queued and sum up; exit if the main thread is stuck."""
+        screen = daemon_thread("screen", self.show)
+        screen.start()
         if not self.ending.wait(self.args.seconds or None):
             self.stop(0)
         ended, status = self.ends[0]
