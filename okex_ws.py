@@ -897,10 +897,10 @@ class Keeper:
         self.names = names + tuple(f"column{n}" for n in range(len(names), 30))  # new ones, too
 
     def open(self) -> None:
-        """The channel is asked for: what comes from now on counts."""
+        """The channel is confirmed: what comes from now on counts."""
 
     def close(self, reason: str) -> None:
-        """The channel has ended, or was not asked for yet."""
+        """What comes from now on does not count."""
 
     def take(self, rows: Rows, action: str) -> Rows:
         """Rows for the handler. `action` is "snapshot", "update" or ""; may raise BookOutOfSync."""
@@ -944,19 +944,19 @@ class Subscription:
         return 20.0 if self.pause else 1.0
 
     def enter(self, state: str, reason: str = "") -> None:
-        """Change the state. The keeper is open while rows flow."""
-        flowed, self.state, self.reason, self.due = self.flows, state, reason, 0.0
+        """Change the state. The keeper is open while it is confirmed; a reason closes it."""
+        self.state, self.reason, self.due = state, reason, 0.0
         if state == "confirmed":
             self.due = monotonic() + CONFIRM_TIMEOUT  # a book has so long for its snapshot
             self.rows = 0
             self.proven.add(self.key)
+            if self.keeper:
+                self.keeper.open()
         else:
             self.request = ""
         if state in ("wanted", "refused") and self.failed > -inf:
             self.due = monotonic() + self.wait
-        if self.keeper and self.flows and not flowed:
-            self.keeper.open()
-        elif self.keeper and reason:
+        if self.keeper and reason:
             self.keeper.close(reason)
 
     def fail(self, state: str, reason: str, late: bool = False) -> None:
@@ -1028,7 +1028,7 @@ class Subscriptions:
     def private(self) -> bool:
         return any(entry.private for entry in self)
 
-    def want(self, channel: str) -> Subscription:
+    def want(self, channel: str) -> None:
         """Want a channel, now and after every reconnect, even one that was refused."""
         key = self.dialect.key(channel)
         with self._lock:
@@ -1046,7 +1046,6 @@ class Subscriptions:
                     self.books[entry.channel] = keeper
                 self.by_key[key] = entry
                 self.dropped.discard(key)
-            return entry
 
     def drop(self, channel: str) -> None:
         """Want a channel no more. Its rows stop at once."""
@@ -4484,13 +4483,6 @@ def market_lines(book: tuple[str, Table, Table], tape: tuple[str, Table], width:
     return [[(f"{text[:each]:<{each + 2}}", colour) for text, colour in line] for line in lines]
 
 
-def short_number(text: str) -> str:
-    """12.3k for 12345.6; "" for what is no number."""
-    number = price_number(text)
-    power = min(4, (len(f"{number:.0f}") - 1) // 3)
-    return f"{number / 1000**power:.1f}{' kMGT'[power]}".strip() if number else ""
-
-
 def price_number(text: str) -> float:
     """A price or a size for a picture of it; 0 for what is no number."""
     try:
@@ -4619,8 +4611,7 @@ class Board:
                     continue
                 row, whats = named_row(channel, row), (price, "change", "bid", "ask", "24 h volume")
                 values = [when, *(row_value(row, what) for what in whats)]
-                quoted = zip_longest(known[format.name], values)
-                known[format.name] = [old or new for old, new in quoted]
+                known[format.name] = [old or new for old, new in zip_longest(known[format.name], values)]
         return [self.quote(name, *values) for name, values in known.items()], others
 
     def quote(self, name: str, when: float, last: str, *values: str) -> BoardQuote:
@@ -4631,8 +4622,10 @@ class Board:
         if last and (not history or self.drawn % 25 == 0):
             history.append(price)
         arrow = " ▲▼"[(price > before) - (price < before)]
-        spread = spread_of([[bid]], [[ask]])
-        cells = [f"{arrow} {last}", change, bid, ask, spread, short_number(volume)]
+        spread, number = spread_of([[bid]], [[ask]]), price_number(volume)
+        power = min(4, (len(f"{number:.0f}") - 1) // 3)  # 12.3k for 12345.6
+        short = f"{number / 1000**power:.1f}{' kMGT'[power]}".strip() if number else ""
+        cells = [f"{arrow} {last}", change, bid, ask, spread, short]
         old = f"{age:.0f} s old" if when and age >= 10 else ""
         return BoardQuote(name, cells, [*history, price] if last else [], old)
 
@@ -4841,8 +4834,8 @@ def parse_arguments(argv: Sequence[str] | None) -> Any:
         with open(word[1:], encoding="utf-8") as file:
             text = re.sub(r"(?<=\S)#", "\0", file.read())  # inside a word it begins no comment
         words += [part.replace("\0", "#") for part in shell_words(text, comments=True)]
-    sinks = {f"{option} TARGET": sink.__doc__ or "-" for option, sink in SINKS.items()}
-    text = HELP % "\n".join(f"  --{option:<17} {what.splitlines()[0]}" for option, what in sinks.items())
+    lines = [f"  --{f'{option} TARGET':<17} {(sink.__doc__ or '-').splitlines()[0]}" for option, sink in SINKS.items()]
+    text = HELP % "\n".join(lines)
     parser = ArgumentParser("okex_ws.py", "%(prog)s [options] [CHANNEL ...]", allow_abbrev=False)
     vars(parser).update(format_help=lambda: text)
     parser.add_argument("channels", nargs="*")
@@ -4982,9 +4975,8 @@ class Run(Recorder):
                 raise ValueError("--depth has no effect without an order book")
         else:
             next(recorded_rows(args.replay), None)  # ValueError if it is no recording
-            for option, target in targets.items():
-                if os.path.exists(target) and os.path.samefile(target, args.replay):
-                    raise ValueError(f"--{option} would write into what is replayed")
+            if os.path.realpath(args.replay) in map(os.path.realpath, targets.values()):
+                raise ValueError(f"no sink may write into {args.replay}: it is replayed")
             self.clients.append(OkexWS([], self.handle, depth=args.depth))  # for all endpoints, without keys
             self.clients[0]._finder.patterns = dict.fromkeys(args.channels, "wanted")  # names are patterns, too
             self.hear(self.clients[0])
@@ -5148,10 +5140,9 @@ class Run(Recorder):
             if left or not self.writers:  # a board that fails leaves sinks alone
                 self.stop(int(not left))
         wait = 60.0
-        while not self.ending.wait(wait):
+        while self.recording and not self.ending.wait(wait):
+            okex_log.warning("%s.", ", ".join(map(str, self.writers)))
             wait = 600.0
-            if self.recording:
-                okex_log.warning("%s.", ", ".join(map(str, self.writers)))
 
     def stop(self, status: int) -> None:
         """End the run, with this exit status if nothing ended it before. From any thread."""

@@ -10,7 +10,7 @@ from conftest import finish_all, wait_for
 from exchange import Exchange
 
 import okex_ws
-from okex_ws import Board, BoardQuote, short_number
+from okex_ws import Board, BoardQuote
 
 SIZES = [(60, 15), (80, 24), (200, 60)]
 NAMES = ["BTC-USDT", "ETH-USDT", "BTC-USDT-SWAP", "币安人生-USDT", "\x1b[2Jevil\r\n", "e\u0301" * 30]
@@ -109,7 +109,7 @@ def test_volumes_are_shown_where_there_is_room_and_sparklines_say_their_span():
         assert ("volume" in heading, "1.2k" in row, heading.endswith(span)) == (volume, volume, True), heading
     assert "past" not in plain(PICTURES["50 instruments"], 80, 24)[1]
     numbers = {"0.5": "0.5", "999": "999.0", "12345.6": "12.3k", "4567890": "4.6M", "": "", "x": ""}
-    assert {text: short_number(text) for text in numbers} == numbers
+    assert {text: Board([], [], []).quote("X", 0.0, *[text] * 5).cells[5] for text in numbers} == numbers
 
 
 def test_the_best_of_both_sides_are_in_the_middle_of_the_ladder_unless_it_is_out_of_sync():
