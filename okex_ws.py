@@ -964,10 +964,10 @@ class Subscription:
 
         If late, 0, 1, 2, 4, … 10 minutes, if refused 1, 2, …, and anew after a change, or half an hour.
         """
-        ago = monotonic() - self.failed
-        self.failed = monotonic()
+        ago, self.failed = monotonic() - self.failed, monotonic()
         self.wait = min(60.0, 2 * self.wait + 1) if ago < 120 else 0.0
-        self.pause = self.pause if ago < 1800 else 0.0
+        if ago >= 1800:
+            self.pause = 0.0
         if late or state == "refused":
             self.wait, self.pause = self.pause, min(600.0, 2 * self.pause or 60.0)
         if state == "refused":
@@ -992,21 +992,21 @@ class Subscription:
 class Subscriptions:
     """The table of one client's channels. All that changes a channel's state is a method here.
 
-    state       means                         goes to      when
-    wanted      to be asked for at `due`      sent         take_due()
-    sent        asked for                     confirmed    confirmed(), or a row: admit()
-                                              wanted       check(): late; refused(): for now
-                                              refused      refused()
-    confirmed   its rows flow                 leaving      drop(), resubscribe(); from sent, too
-                                              wanted       ended(): by the exchange itself
-                                              refused      refused(): by too many connections
-    leaving     to be ended, or being ended   wanted       ended(), check(): if it is wanted again
-                                              gone         ended()
-    refused     the exchange said no          wanted       want()
-                                              sent         take_due(): if it was confirmed before
+    state       means                      goes to     when
+    wanted      to be asked for at `due`   sent        take_due()
+    sent        asked for                  confirmed   confirmed(), or a row: admit()
+                                           wanted      check(): late; refused(): for now
+                                           refused     refused()
+    confirmed   its rows flow              leaving     drop(), resubscribe(); from sent, too
+                                           wanted      ended(): by the exchange itself
+                                           refused     refused(): by too many connections
+    leaving     to be ended                wanted      ended(), check(): if it is wanted again
+                                           gone        ended()
+    refused     the exchange said no       wanted      want()
+                                           sent        take_due(): if it was confirmed before
 
-    With a lost connection all become wanted, or gone: restart(); but what never was confirmed stays
-    refused. Times are monotonic seconds.
+    With a lost connection all become wanted, or gone; what never was confirmed stays refused. Times
+    are monotonic seconds.
     """
 
     hopeless = False  # all were refused, and none ever was confirmed
@@ -1068,11 +1068,11 @@ class Subscriptions:
         ops = ("unsubscribe", ("leaving",)), ("subscribe", ("wanted", "refused"))
         with self._lock:
             for (op, states), pace in itertools.product(ops, (0.0, 1.0, 20.0)):
-                if now < self._paced[op, pace]:
-                    continue
                 due = [s for s in self if s.state in states and s.pace == pace and s.due <= now and not s.request]
+                if not due or now < self._paced[op, pace]:
+                    continue
                 most = len(due) if pace else ceil(len(due) / REQUESTS_PER_OPEN)
-                longest = max((len(self.dialect.subscribe([entry.channel])) for entry in due), default=1)
+                longest = max(len(self.dialect.subscribe([entry.channel])) for entry in due)
                 size = max(1, min(most, self.dialect.max_request // longest))
                 while due and self.spend_request(now):
                     batch, due = due[:size], due[size:]
@@ -1109,7 +1109,7 @@ class Subscriptions:
         asked = [entry for entry in self if id and entry.request == id]
         if len(asked) == 1 or not key:
             return asked
-        among = asked or list(self)
+        among = asked or self
         exact = [entry for entry in among if entry.key == key]
         return exact or [entry for entry in among if self.dialect.covers(key, entry.key)]
 
@@ -4839,14 +4839,9 @@ def parse_arguments(argv: Sequence[str] | None) -> Any:
     parser = ArgumentParser("okex_ws.py", "%(prog)s [options] [CHANNEL ...]", allow_abbrev=False)
     vars(parser).update(format_help=lambda: text)
     parser.add_argument("channels", nargs="*")
-    kinds: Options = {
-        "": {"action": "store_true"},
-        "[PART]": {"nargs": "?", "const": ""},
-        "N": {"type": int},
-        "TIME": {"type": length_of_time},
-        "--url": {"action": "append"},
-        "--version": {"action": "version", "version": f"okex_ws {__version__}"},
-    }
+    kinds: Options = {"": {"action": "store_true"}, "N": {"type": int}, "TIME": {"type": length_of_time}}
+    kinds |= {"[PART]": {"nargs": "?", "const": ""}, "--url": {"action": "append"}}
+    kinds["--version"] = {"action": "version", "version": f"okex_ws {__version__}"}
     options = dict(re.findall(r"^  (--[\w-]+) (\S*) ", text, re.M))
     for option, value in options.items():
         parser.add_argument(option, **(kinds.get(option) or kinds.get(value) or {}))
