@@ -4412,7 +4412,6 @@ class Recorder:
 # Board: what the clients keep, as lines; and the terminal that they are drawn on.
 
 BoardLine = list[tuple[str, str]]  # pieces, and which of ROW_COLOURS each has, if any
-Table = Sequence[Sequence[str]]
 
 
 class BoardQuote(NamedTuple):
@@ -4428,7 +4427,7 @@ def board_rule(title: str, width: int) -> str:
     return f"── {title} ".ljust(width, "─")
 
 
-def right_aligned(rows: Table) -> list[str]:
+def right_aligned(rows: Rows) -> list[str]:
     """A text for each row of cells: columns are as wide as their widest cell."""
     wide = [max(map(len, column)) for column in zip(*rows)]
     return [" ".join(map(str.rjust, row, wide)) for row in rows]
@@ -4463,7 +4462,7 @@ def table_lines(quotes: list[BoardQuote], others: list[str], width: int, most: i
     return lines
 
 
-def market_lines(book: tuple[str, Table, Table], tape: tuple[str, Table], width: int, height: int) -> list[BoardLine]:
+def market_lines(book: tuple[str, Rows, Rows], tape: tuple[str, Rows], width: int, height: int) -> list[BoardLine]:
     """The order book as a ladder, with the best in its middle, and beside it the latest trades."""
     (title, bids, asks), (heading, trades) = book, tape
     most, each = (height - 2) // 2, (width - 2) // 2 if title and heading else width
@@ -4500,13 +4499,12 @@ class Board:
     def __init__(self, clients: Sequence[OkexWS], writers: Sequence[Writer], log: Iterable[str]):
         self.clients, self.writers, self.log = clients, writers, log  # which may grow
         self.began = monotonic()
-        self.latest: dict[str, tuple[float, Row]] = {}  # by channel: when it came, a row
+        self.latest: Options = {}  # by channel: when it came, a row
         self.newest = 0.0, Row()  # of all
-        self.tape_channel = ""
-        self.tape = deque[Any](maxlen=100)
+        self.tape_channel, self.tape = "", deque[Row](maxlen=100)
         self.drawn = 0  # times
-        self.histories: dict[str, deque[float]] = {}  # by instrument, 25 drawings apart
-        self.counted = deque[tuple[float, int]](maxlen=10)  # seconds, messages until then
+        self.histories: Options = {}  # by instrument: prices, 25 drawings apart
+        self.counted = deque[Any](maxlen=10)  # seconds, messages until then
 
     def note(self, channel: str, rows: Rows, received: float = 0.0) -> None:
         row = rows[-1]
@@ -4531,8 +4529,7 @@ class Board:
             write_out(sys.stdout, "\033[?1049h\033[?25l\033[?7l")  # a screen without cursor, wrapping
             while not over.wait(0.2) and not left:
                 size = os.get_terminal_size(sys.stdout.fileno())
-                lines = enumerate(self.draw(*size), 1)
-                drawn = {f"\033[{n};1H\033[2K{line}" for n, line in lines}
+                drawn = {f"\033[{n};1H\033[2K{line}" for n, line in enumerate(self.draw(*size), 1)}
                 write_out(sys.stdout, "".join(drawn - shown if size == before else drawn))
                 shown, before = drawn, size
                 left = bool(keys and select([0], [], [], 0)[0]) and b"q" in os.read(0, 99)
@@ -4629,7 +4626,7 @@ class Board:
         old = f"{age:.0f} s old" if when and age >= 10 else ""
         return BoardQuote(name, cells, [*history, price] if last else [], old)
 
-    def book(self) -> tuple[str, Table, Table]:
+    def book(self) -> tuple[str, Rows, Rows]:
         """The first order book: a heading, "" if there is none, and levels if it is in sync."""
         for channel, book in [item for ws in self.clients for item in [*ws.books.items()]][:1]:
             heading = f"{line_format(channel).name} book, "
@@ -4639,11 +4636,10 @@ class Board:
                 return f"{heading}not in sync: {error}", [], []
         return "", [], []
 
-    def trades(self) -> tuple[str, Table]:
+    def trades(self) -> tuple[str, Rows]:
         """A heading, "" if there are none, and the latest first: time, price, size and side."""
         names = ("time", "price", "size", "side")
-        rows = [named_row(self.tape_channel, row) for row in [*self.tape][::-1]]
-        trades = [[row_value(row, name) for name in names] for row in rows]
+        trades = [[row_value(row, name) for name in names] for row in [*self.tape][::-1]]
         traded = defaultdict[str, float](float)
         for *_, size, side in trades:
             traded[side] += price_number(size)
