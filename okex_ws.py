@@ -908,7 +908,7 @@ class Keeper:
 
 
 class Subscription:
-    """One channel. Only `Subscriptions` changes it, under its lock; any thread may read it."""
+    """One channel; times are monotonic. Only `Subscriptions` changes it, under its lock; any thread may read."""
 
     keeper: Keeper | None = None  # another one each time that the user begins anew
     state = "wanted"
@@ -947,8 +947,7 @@ class Subscription:
         """Change the state. The keeper is open while it is confirmed; a reason closes it."""
         self.state, self.reason, self.due = state, reason, 0.0
         if state == "confirmed":
-            self.due = monotonic() + CONFIRM_TIMEOUT  # a book has so long for its snapshot
-            self.rows = 0
+            self.due, self.rows = monotonic() + CONFIRM_TIMEOUT, 0  # so long for a book's snapshot
             self.proven.add(self.key)
             if self.keeper:
                 self.keeper.open()
@@ -1005,15 +1004,13 @@ class Subscriptions:
     refused     the exchange said no       wanted      want()
                                            sent        take_due(): if it was confirmed before
 
-    With a lost connection all become wanted, or gone; what never was confirmed stays refused. Times
-    are monotonic seconds.
+    With a lost connection all become wanted, or gone; what never was confirmed stays refused.
     """
 
     hopeless = False  # all were refused, and none ever was confirmed
 
     def __init__(self, dialect: "Dialect", make_keeper: Callable[[str], Keeper | None]):
-        self.dialect = dialect
-        self.make_keeper = make_keeper
+        self.dialect, self.make_keeper = dialect, make_keeper
         self.by_key: dict[str, Subscription] = {}  # one look-up needs no lock
         self.books: dict[str, OrderBook] = {}  # by channel; nor does one here
         self.proven = set[str]()  # keys of all that ever were confirmed
@@ -1194,8 +1191,7 @@ class Subscriptions:
                     line = f"{channel} is not confirmed after {limit}. Asking again in {entry.wait:.0f} s."
                     CHORUS.log(line, f"late at {now}")
                 elif entry.dropped:
-                    told = "%s: not confirmed to be unsubscribed. What still comes is dropped."
-                    okex_log.warning(told, channel)
+                    okex_log.warning("%s: not confirmed to be unsubscribed. What still comes is dropped.", channel)
                 elif entry.state == "leaving":
                     if book and not self.dialect.snapshots:  # old rows would be taken for the new book
                         raise Reconnect(f"{channel} was not unsubscribed within {limit}")
@@ -4491,10 +4487,7 @@ def price_number(text: str) -> float:
 
 
 class Board:
-    """What the clients keep, and beyond it last rows, trades and earlier prices.
-
-    Reading threads call `note`, which does little; the one that draws, all else.
-    """
+    """What the clients keep, last rows, trades and earlier prices. Reading threads only `note`."""
 
     def __init__(self, clients: Sequence[OkexWS], writers: Sequence[Writer], log: Iterable[str]):
         self.clients, self.writers, self.log = clients, writers, log  # which may grow
@@ -4798,7 +4791,6 @@ Print OKEx/OKX market data as it happens; all else goes to stderr.
 
 examples:
   python okex_ws.py                                     live trades of BTC-USDT
-  python okex_ws.py tickers:ETH-USDT candle1m:ETH-USDT  several channels
   python okex_ws.py 'tickers:*-USDT-SWAP'               all that match
   python okex_ws.py --jsonl - --count 100 > rows.jsonl  a hundred rows as JSON
   python okex_ws.py @okex.conf                          all of it from a file
@@ -4818,7 +4810,7 @@ def length_of_time(text: str) -> float:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> Any:
-    """The options of HELP and SINKS, and the channels. ValueError or SystemExit for wrong ones."""
+    """The options of HELP and SINKS, and the channels. ValueError, OSError or SystemExit for wrong ones."""
     from argparse import ArgumentParser
     from shlex import split as shell_words
 
@@ -5011,10 +5003,7 @@ class Run(Recorder):
 
     @contextmanager
     def signals_watched(self) -> Iterator[None]:
-        """End the run on SIGINT, SIGTERM and SIGHUP; the next one gives up rows still to be written.
-
-        Python's own handlers wait while the main thread looks up a name; the wakeup socket does not.
-        """
+        """End the run on a signal. Python's handlers wait while a name is looked up; the wakeup socket does not."""
         import signal
 
         if threading.current_thread() is not threading.main_thread():  # no signals
@@ -5031,7 +5020,7 @@ class Run(Recorder):
                     for number in watched.intersection(received):  # a script's own come, too
                         self.stop(130 if number == SIGINT else 0)
                         for writer in self.writers:
-                            writer.given_up = monotonic() > self.ends[0][0] + 0.5  # no double press
+                            writer.given_up = monotonic() > self.ends[0][0] + 0.5  # the next one, no double press
 
         daemon_thread("signals", watch).start()
         outbox.setblocking(False)
@@ -5124,7 +5113,7 @@ class Run(Recorder):
                 self.stop(0)
 
     def show(self) -> None:
-        """Show the board, or tell a terminal what is recorded, after a minute and then every ten."""
+        """Show the board, and tell a terminal what is recorded, after a minute and then every ten."""
         if self.args.board:
             left = self.board.show(self.ending)
             self.console.drain()
