@@ -1093,8 +1093,8 @@ class Subscriptions:
         with self._lock:
             if entry.state == "sent":
                 entry.enter("confirmed")
-            early = entry.private and entry.state == "wanted"  # v1 pushes the account unasked
-            return early or entry.state == "confirmed"
+            # v1 pushes the account unasked.
+            return entry.state == "confirmed" or (entry.private and entry.state == "wanted")
 
     def find(self, key: str, id: str = "") -> Subscription | None:
         """The subscription that a message is about, if that is clear."""
@@ -4838,9 +4838,8 @@ def parse_arguments(argv: Sequence[str] | None) -> Any:
     others = {"--json": ["--jsonl -", "--jsonl FILE"], "--csv": ["--sqlite FILE", "--jsonl FILE"]}
     if unknown:
         word = unknown[0].partition("=")[0]
-        alike = get_close_matches(word, [*options, "--help"], 1, 0.7)
-        problem = f"unrecognized arguments: {' '.join(unknown)}"
-        raise ValueError(did_you_mean(problem, others.get(word, alike)))
+        alike = others.get(word) or get_close_matches(word, [*options, "--help"], 1, 0.7)
+        raise ValueError(did_you_mean(f"unrecognized arguments: {' '.join(unknown)}", alike))
     if (channels := joined_channels(args.channels)) != args.channels:
         raise ValueError(did_you_mean("a channel is one word", [" ".join(channels)]))
     usual = "trades:BTC-USDT"
@@ -5148,8 +5147,7 @@ class Run(Recorder):
         self.sum_up()
         if not connected:
             okex_log.error("Never connected: %s.", self.reason)
-        late = ended + 1.0
-        if first._reader is threading.main_thread() and not first.ended.wait(late - monotonic()):
+        if first._reader is threading.main_thread() and not first.ended.wait(ended + 1.0 - monotonic()):
             self.console.drain()
             os._exit(self.status)
 
@@ -5164,8 +5162,7 @@ class Run(Recorder):
         lines = {origin_of(ws._route.url) for ws in self.clients if len(ws._route.lines) > 1}
         parts += [f"line {passwordless(line)}" for line in sorted(lines)]
         level = logging.WARNING if self.recording else logging.INFO  # with --quiet, too
-        seconds = monotonic() - self.board.began
-        okex_log.log(level, "%s over %.1f s, %s.", received, seconds, ", ".join(parts))
+        okex_log.log(level, "%s over %.1f s, %s.", received, monotonic() - self.board.began, ", ".join(parts))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
