@@ -885,7 +885,7 @@ class Freshness:
 
 CONFIRM_TIMEOUT = 10.0  # seconds for a confirmation, a login's answer, or a snapshot
 REQUESTS_PER_HOUR = 480  # of one connection, logins included (docs-v5 overview, 2026)
-REQUESTS_PER_OPEN = 100  # so many channels are asked for one by one: refusals are told apart
+REQUESTS_PER_OPEN = 100  # so many are asked for one by one: refusals are told apart
 
 
 class Keeper:
@@ -894,7 +894,7 @@ class Keeper:
     dropped = False  # the user wants the channel no more
 
     def __init__(self, names: tuple[str, ...]):
-        self.names = names + tuple(f"column{n}" for n in range(len(names), 30))  # new ones, too
+        self.names = names + tuple(f"column{n}" for n in range(len(names), 30))  # new ones
 
     def open(self) -> None:
         """The channel is confirmed: what comes from now on counts."""
@@ -908,7 +908,7 @@ class Keeper:
 
 
 class Subscription:
-    """One channel; times are monotonic. Only `Subscriptions` changes it, under its lock; any thread may read."""
+    """One channel; times are monotonic. Only `Subscriptions` changes it, under its lock."""
 
     keeper: Keeper | None = None  # another one each time that the user begins anew
     state = "wanted"
@@ -938,7 +938,7 @@ class Subscription:
 
     @property
     def pace(self) -> float:
-        """Seconds between requests of its kind: late books, perhaps hundreds, leave together."""
+        """Seconds between requests of its kind: hundreds of late books leave together."""
         if self.failed == -inf:
             return 0.0
         return 20.0 if self.pause else 1.0
@@ -947,7 +947,7 @@ class Subscription:
         """Change the state. The keeper is open while it is confirmed; a reason closes it."""
         self.state, self.reason, self.due = state, reason, 0.0
         if state == "confirmed":
-            self.due, self.rows = monotonic() + CONFIRM_TIMEOUT, 0  # so long for a book's snapshot
+            self.due, self.rows = monotonic() + CONFIRM_TIMEOUT, 0  # for a snapshot
             self.proven.add(self.key)
             if self.keeper:
                 self.keeper.open()
@@ -989,7 +989,7 @@ class Subscription:
 
 
 class Subscriptions:
-    """The table of one client's channels. All that changes a channel's state is a method here.
+    """The table of a client's channels. What changes a channel's state is a method here.
 
     state       means                      goes to     when
     wanted      to be asked for at `due`   sent        take_due()
@@ -1015,7 +1015,7 @@ class Subscriptions:
         self.books: dict[str, OrderBook] = {}  # by channel; nor does one here
         self.proven = set[str]()  # keys of all that ever were confirmed
         self._ids = itertools.count(1)
-        self._lock = threading.RLock()  # guards it all; before keepers' locks, not while sending
+        self._lock = threading.RLock()  # of it all; before keepers' locks, not while sending
         self.restart()
 
     def __iter__(self) -> Iterator[Subscription]:
@@ -1111,7 +1111,7 @@ class Subscriptions:
         return exact or [entry for entry in among if self.dialect.covers(key, entry.key)]
 
     def confirmed(self, key: str, id: str = "") -> str:
-        """The exchange confirmed a channel: its name. Of many, only the last is logged."""
+        """The exchange confirmed a channel: its name. Of many, the last is logged."""
         with self._lock:
             entry = self.find(key, id)
             if entry and entry.state in ("wanted", "sent"):
@@ -1150,7 +1150,7 @@ class Subscriptions:
             return refused
 
     def resubscribe(self, entry: Subscription, reason: str, late: bool = False) -> bool:
-        """End and begin a channel that is out of sync, or late. False if it does not flow."""
+        """End and begin a channel that is out of sync, or late; False if it does not flow."""
         with self._lock:
             if not entry.flows:
                 return False
@@ -1163,7 +1163,7 @@ class Subscriptions:
         with self._lock:
             self.dropped = set[str]()  # keys of which rows may still come, unwanted
             self._paced = defaultdict[Any, float](float)  # when more may leave
-            self._requests = deque([-inf] * REQUESTS_PER_HOUR, REQUESTS_PER_HOUR)  # when they left
+            self._requests = deque([-inf] * REQUESTS_PER_HOUR, REQUESTS_PER_HOUR)  # when
             self._spent = False  # another would be one too many
             for entry in self:
                 # A book of v1 that went wrong, and cost the connection, has to wait.
@@ -1174,7 +1174,7 @@ class Subscriptions:
                     entry.enter("wanted", "disconnected")
 
     def check(self, now: float) -> list[tuple[Subscription, str]]:
-        """Ask again for what is late, or raise Reconnect. Late books are returned, with the reason."""
+        """Ask again for what is late, or raise Reconnect. Returns late books, and why."""
         late, limit = [], f"{CONFIRM_TIMEOUT:.0f} s"
         with self._lock:
             if self._spent:
@@ -1193,7 +1193,7 @@ class Subscriptions:
                 elif entry.dropped:
                     okex_log.warning("%s: not confirmed to be unsubscribed. What still comes is dropped.", channel)
                 elif entry.state == "leaving":
-                    if book and not self.dialect.snapshots:  # old rows would be taken for the new book
+                    if book and not self.dialect.snapshots:  # old rows would be the new book
                         raise Reconnect(f"{channel} was not unsubscribed within {limit}")
                     self._left(entry)
                 elif book:
@@ -4459,7 +4459,7 @@ def table_lines(quotes: list[BoardQuote], others: list[str], width: int, most: i
 
 
 def market_lines(book: tuple[str, Rows, Rows], tape: tuple[str, Rows], width: int, height: int) -> list[BoardLine]:
-    """The order book as a ladder, with the best in its middle, and beside it the latest trades."""
+    """The order book as a ladder, the best in its middle, and beside it the latest trades."""
     (title, bids, asks), (heading, trades) = book, tape
     most, each = (height - 2) // 2, (width - 2) // 2 if title and heading else width
     bids, asks = bids[:most], asks[:most]
@@ -4501,7 +4501,7 @@ class Board:
 
     def note(self, channel: str, rows: Rows, received: float = 0.0) -> None:
         row = rows[-1]
-        if row.__class__ is not dict or "restored" in row:  # so are all of them, and old
+        if row.__class__ is not dict or "restored" in row:  # as are all of them
             return
         self.latest[channel] = came = wall_clock(), row
         if "o" not in row:  # a candle's `ts` is when it begins
@@ -4510,7 +4510,7 @@ class Board:
             self.tape.extend(rows)
 
     def show(self, over: threading.Event) -> bool:
-        """Draw on the terminal five times a second, then leave it as it was. Whether q ended that."""
+        """Draw five times a second, then leave the terminal as it was. Whether q ended that."""
         shown, before, keys, left = set[str](), None, None, False
         try:
             with suppress(Exception):  # Windows, or stdin is no terminal
@@ -4519,7 +4519,7 @@ class Board:
 
                 keys = termios.tcgetattr(0)
                 tty.setcbreak(0)
-            write_out(sys.stdout, "\033[?1049h\033[?25l\033[?7l")  # a screen without cursor, wrapping
+            write_out(sys.stdout, "\033[?1049h\033[?25l\033[?7l")  # no cursor, no wrapping
             while not over.wait(0.2) and not left:
                 size = os.get_terminal_size(sys.stdout.fileno())
                 drawn = {f"\033[{n};1H\033[2K{line}" for n, line in enumerate(self.draw(*size), 1)}
@@ -4562,7 +4562,7 @@ class Board:
         return sum(max(0, ws.counts["connects"] - 1) for ws in self.clients)
 
     def status(self) -> tuple[str, str]:
-        """The first line, and its colour: where the clients are connected to, and how well."""
+        """The first line, and its colour: where clients are connected to, and how well."""
         first, up = self.clients[0], monotonic() - self.began
         server, replayed = urlsplit(passwordless(first.url)).netloc, first.replayed_at
         parts = [strftime("replay of %Y-%m-%d %H:%M:%S", localtime(replayed)) if replayed else server]
@@ -4577,11 +4577,11 @@ class Board:
         messages = sum(ws.counts["messages"] for ws in self.clients)
         self.counted.append((up, messages))
         began, before = self.counted[0]
-        rate = (messages - before) / max(up - began, 1.0)  # the first moments are no rate
+        rate = (messages - before) / max(up - began, 1.0)
         return "  ".join([*parts, f"{rate:,.0f} msg/s"]), "bold" if connected else "alarm"
 
     def table(self) -> tuple[list[BoardQuote], list[str]]:
-        """Quotes, each value by the first channel that has it, and other channels' last rows."""
+        """Quotes, each value of the first channel that has it, and others' last rows."""
         others, known = list[str](), defaultdict[str, list[Any]](list)  # by instrument
         for ws in self.clients:
             for channel in ws.channels:
@@ -4810,7 +4810,7 @@ def length_of_time(text: str) -> float:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> Any:
-    """The options of HELP and SINKS, and the channels. ValueError, OSError or SystemExit for wrong ones."""
+    """The options of HELP and SINKS, and the channels. Wrong ones: ValueError, OSError, SystemExit."""
     from argparse import ArgumentParser
     from shlex import split as shell_words
 
@@ -4820,7 +4820,7 @@ def parse_arguments(argv: Sequence[str] | None) -> Any:
             words.append(word)
             continue
         with open(word[1:], encoding="utf-8") as file:
-            text = re.sub(r"(?<=\S)#", "\0", file.read())  # inside a word it begins no comment
+            text = re.sub(r"(?<=\S)#", "\0", file.read())  # no comment in a word
         words += [part.replace("\0", "#") for part in shell_words(text, comments=True)]
     lines = [f"  --{f'{option} TARGET':<17} {(sink.__doc__ or '-').splitlines()[0]}" for option, sink in SINKS.items()]
     text = HELP % "\n".join(lines)
@@ -4898,7 +4898,7 @@ def show_list(args: Any) -> int:
 
 
 class Console(logging.Handler):
-    """The log on stderr, on its own thread: who logs waits for no terminal that stands still."""
+    """The log on stderr, on a thread: who logs waits for no terminal that stands still."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -4922,7 +4922,7 @@ class Console(logging.Handler):
             self.lines.task_done()
 
     def drain(self) -> None:
-        """Without a board, leave the end of its log; wait until all is written, but 2 s at most."""
+        """Leave the end of a board's log; wait until all is written, but 2 s at most."""
         for line in [*self.kept][-10:] if self.muted else ():
             self.lines.put(line)
         self.muted, end = False, monotonic() + 2.0
@@ -4931,7 +4931,7 @@ class Console(logging.Handler):
 
 
 class Run(Recorder):
-    """A run of the command line: its clients, the first on the main thread, its sinks, its one end."""
+    """A run of the command line: its clients, the first on the main thread, sinks, its one end."""
 
     def __init__(self, args: Any, console: Console):
         super().__init__([])
@@ -4959,8 +4959,8 @@ class Run(Recorder):
             next(recorded_rows(args.replay), None)  # ValueError if it is no recording
             if os.path.realpath(args.replay) in map(os.path.realpath, targets.values()):
                 raise ValueError(f"no sink may write into {args.replay}: it is replayed")
-            self.clients.append(OkexWS([], self.handle, depth=args.depth))  # for all endpoints, without keys
-            self.clients[0]._finder.patterns = dict.fromkeys(args.channels, "wanted")  # names are patterns, too
+            self.clients.append(OkexWS([], self.handle, depth=args.depth))  # without keys
+            self.clients[0]._finder.patterns = dict.fromkeys(args.channels, "wanted")  # or names
             self.hear(self.clients[0])
         if args.since and not any(history_of(channel, args.since) for channel in args.channels):
             raise ValueError("--since has no effect without trades or candles of v5")
@@ -5002,7 +5002,7 @@ class Run(Recorder):
 
     @contextmanager
     def signals_watched(self) -> Iterator[None]:
-        """End the run on a signal. Python's handlers wait while a name is looked up; the wakeup socket does not."""
+        """End the run on a signal, and give up rows on the next; handlers wait while a name is looked up."""
         import signal
 
         if threading.current_thread() is not threading.main_thread():  # no signals
@@ -5016,10 +5016,10 @@ class Run(Recorder):
         def watch() -> None:
             with inbox:
                 while received := inbox.recv(16):
-                    for number in watched.intersection(received):  # a script's own come, too
+                    for number in watched.intersection(received):  # not a script's
                         self.stop(130 if number == SIGINT else 0)
                         for writer in self.writers:
-                            writer.given_up = monotonic() > self.ends[0][0] + 0.5  # the next one, no double press
+                            writer.given_up = monotonic() > self.ends[0][0] + 0.5  # no double press
 
         daemon_thread("signals", watch).start()
         outbox.setblocking(False)
@@ -5058,7 +5058,7 @@ class Run(Recorder):
         return {name: state for ws in self.clients for name, state in ws.channels.items()}
 
     def command(self, op: str, channels: list[str]) -> Any:
-        """Do what another program asks for, and say how all channels stand, or raise ValueError."""
+        """Do what another program asks for: how all channels stand, or ValueError."""
         if op == "quit":
             self.stop(0)
         elif op == "unsubscribe":
@@ -5103,7 +5103,7 @@ class Run(Recorder):
                 if self.output:
                     self.output(channel, rows, received=received)
             except OSError as error:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the exit's flush
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the exit
                 if not isinstance(error, BrokenPipeError):  # | head
                     okex_log.error("Cannot write to stdout: %s.", error)
                     self.stop(1)
@@ -5112,7 +5112,7 @@ class Run(Recorder):
                 self.stop(0)
 
     def show(self) -> None:
-        """Show the board, and tell a terminal what is recorded, after a minute and then every ten."""
+        """Show the board; tell a terminal what is recorded, after a minute, then every ten."""
         if self.args.board:
             left = self.board.show(self.ending)
             self.console.drain()
@@ -5124,7 +5124,7 @@ class Run(Recorder):
             wait = 600.0
 
     def stop(self, status: int) -> None:
-        """End the run, with this exit status if nothing ended it before. From any thread."""
+        """End the run, with this status if nothing ended it before. From any thread."""
         self.ends.append((monotonic(), status))
         self.ending.set()
 
