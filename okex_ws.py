@@ -289,7 +289,6 @@ def heed_refusal(ws: "OkexWS", event: "WireEvent") -> None:
     channels = [entry.channel for entry in refused]
     names = ", ".join(channels) or printable_text(event.channel) or "a request"
     what = f"{names}: {why}"
-    ws.on_refused(dict.fromkeys(channels, what))
     if channels and event.code in MISNAMED:
         ws._finder.suggest(channels[0], f"The exchange refused {what}")
     else:
@@ -575,9 +574,6 @@ class OkexWS(Connection):
 
     def on_status(self, status: str, detail: str) -> None:
         """Hear what happens, on any thread. Override it, or assign a function."""
-
-    def on_refused(self, why: dict[str, str]) -> None:
-        """Hear why the exchange refused channels, on the reading thread."""
 
     def create_dispatcher(self, *args: Any, **options: Any) -> Any:
         dispatcher = super().create_dispatcher(*args, **options)
@@ -879,22 +875,22 @@ class Freshness:
 
 CONFIRM_TIMEOUT = 10.0  # seconds for a confirmation, a login's answer, or a snapshot
 REQUESTS_PER_HOUR = 480  # of one connection, logins included (docs-v5 overview, 2026)
-REQUESTS_PER_OPEN = 100  # so many channels are asked for one by one: refusals are told apart
+REQUESTS_PER_OPEN = 100  # so many are asked for one by one: refusals are told apart
 
 
 class Keeper:
     """Looks after a channel's rows. This one names the values of bare lists."""
 
-    dropped = False  # whether the user wants the channel no more
+    dropped = False  # the user wants the channel no more
 
     def __init__(self, names: tuple[str, ...]):
-        self.names = names + tuple(f"column{n}" for n in range(len(names), 30))  # new ones, too
+        self.names = names + tuple(f"column{n}" for n in range(len(names), 30))  # new ones
 
     def open(self) -> None:
-        """The channel is asked for: what comes from now on counts."""
+        """The channel is confirmed: what comes from now on counts."""
 
     def close(self, reason: str) -> None:
-        """The channel has ended, or was not asked for yet."""
+        """What comes from now on does not count."""
 
     def take(self, rows: Rows, action: str) -> Rows:
         """Rows for the handler. `action` is "snapshot", "update" or ""; may raise BookOutOfSync."""
@@ -902,24 +898,26 @@ class Keeper:
 
 
 class Subscription:
-    """One channel. Only `Subscriptions` changes it, under its lock; any thread may read it."""
+    """One channel; times are monotonic. Only `Subscriptions` changes it, under its lock."""
 
     keeper: Keeper | None = None  # another one each time that the user begins anew
     state = "wanted"
-    due = 0.0  # monotonic: when to ask, or when what was asked for is late
-    request = ""  # id of the request that asked for it; "" while none has
-    dropped = False  # whether it is not to be wanted again once it has left
-    failed = -inf  # monotonic: when it last failed; -inf if the user wants it since
+    due = 0.0  # when to ask, or when what was asked for is late
+    request = ""  # id of the request that asked for it
+    reason = ""  # why it does not flow
+    dropped = False  # it is not wanted again once it has left
+    failed = -inf  # when it last failed; -inf if the user wants it since
     wait = 0.0  # seconds until it is asked for again
     pause = 0.0  # the next wait if it is late, or refused; 0 once its book changes
     rows = 0  # of its book, when it was last looked at
     sequence: Any = None
+    broken = False  # its book had a gap, and is not in sync yet
 
     def __init__(self, channel: str, dialect: "Dialect", proven: set[str]):
         self.channel = channel  # as its user wrote it
         self.key = dialect.key(channel)  # as messages name it
         self.private = dialect.private(channel)
-        self.proven = proven  # keys of all that ever were confirmed
+        self.proven = proven
         # The exchange repeats these after some 60 s without a change.
         repeated = re.match("(books|books-l2-tbt|books50-l2-tbt|books5|bbo-tbt):", self.key)
         self.limit = 75.0 if repeated else inf  # seconds without a row until it is late
@@ -928,20 +926,26 @@ class Subscription:
     def flows(self) -> bool:
         return self.state in ("sent", "confirmed")
 
+    @property
+    def pace(self) -> float:
+        """Seconds between requests of its kind: hundreds of late books leave together."""
+        if self.failed == -inf:
+            return 0.0
+        return 20.0 if self.pause else 1.0
+
     def enter(self, state: str, reason: str = "") -> None:
-        """Change the state. While rows flow, the keeper is open; else it has the reason."""
-        flowed, self.state, self.due = self.flows, state, 0.0
+        """Change the state. The keeper is open while it is confirmed; a reason closes it."""
+        self.state, self.reason, self.due = state, reason, 0.0
         if state == "confirmed":
-            self.due = monotonic() + CONFIRM_TIMEOUT  # a book has so long for its snapshot
-            self.rows = 0
+            self.due, self.rows = monotonic() + CONFIRM_TIMEOUT, 0  # for a snapshot
             self.proven.add(self.key)
+            if self.keeper:
+                self.keeper.open()
         else:
             self.request = ""
         if state in ("wanted", "refused") and self.failed > -inf:
             self.due = monotonic() + self.wait
-        if self.keeper and self.flows and not flowed:
-            self.keeper.open()
-        elif self.keeper and reason:
+        if self.keeper and reason:
             self.keeper.close(reason)
 
     def fail(self, state: str, reason: str, late: bool = False) -> None:
@@ -949,10 +953,10 @@ class Subscription:
 
         If late, 0, 1, 2, 4, … 10 minutes, if refused 1, 2, …, and anew after a change, or half an hour.
         """
-        ago = monotonic() - self.failed
-        self.failed = monotonic()
+        ago, self.failed = monotonic() - self.failed, monotonic()
         self.wait = min(60.0, 2 * self.wait + 1) if ago < 120 else 0.0
-        self.pause = self.pause if ago < 1800 else 0.0
+        if ago >= 1800:
+            self.pause = 0.0
         if late or state == "refused":
             self.wait, self.pause = self.pause, min(600.0, 2 * self.pause or 60.0)
         if state == "refused":
@@ -960,9 +964,12 @@ class Subscription:
         self.enter(state, reason)
 
     def look(self, book: "OrderBook", now: float) -> None:
-        """Note whether rows came for its book, with anything new."""
+        """Note what came for its book."""
         if book.rows == self.rows:
             return
+        if self.broken and book.ready:
+            self.broken = False
+            CHORUS.log(f"{self.channel} is in sync again.", "in sync")
         changed = book.sequence != self.sequence
         if self.rows and changed:
             self.pause = 0.0
@@ -972,36 +979,33 @@ class Subscription:
 
 
 class Subscriptions:
-    """The table of one client's channels. All that changes a channel's state is a method here.
+    """The table of a client's channels. What changes a channel's state is a method here.
 
-    state       means                         goes to      when
-    wanted      to be asked for at `due`      sent         take_due()
-    sent        asked for                     confirmed    confirmed(), or a row: admit()
-                                              wanted       check(): late; refused(): for now
-                                              refused      refused()
-    confirmed   its rows flow                 leaving      drop(), resubscribe(); from sent, too
-                                              wanted       ended(): by the exchange itself
-                                              refused      refused(): by too many connections
-    leaving     to be ended, or being ended   wanted       ended(), check(): if it is wanted again
-                                              gone         ended()
-    refused     the exchange said no          wanted       want()
-                                              sent         take_due(): if it was confirmed before
+    state       means                      goes to     when
+    wanted      to be asked for at `due`   sent        take_due()
+    sent        asked for                  confirmed   confirmed(), or a row: admit()
+                                           wanted      check(): late; refused(): for now
+                                           refused     refused()
+    confirmed   its rows flow              leaving     drop(), resubscribe(); from sent, too
+                                           wanted      ended(): by the exchange itself
+                                           refused     refused(): by too many connections
+    leaving     to be ended                wanted      ended(), check(): if it is wanted again
+                                           gone        ended()
+    refused     the exchange said no       wanted      want()
+                                           sent        take_due(): if it was confirmed before
 
-    With a lost connection all become wanted, or gone: restart(); but what never was confirmed stays
-    refused. Times are monotonic seconds.
+    With a lost connection all become wanted, or gone; what never was confirmed stays refused.
     """
 
     hopeless = False  # all were refused, and none ever was confirmed
 
     def __init__(self, dialect: "Dialect", make_keeper: Callable[[str], Keeper | None]):
-        self.dialect = dialect
-        self.make_keeper = make_keeper
+        self.dialect, self.make_keeper = dialect, make_keeper
         self.by_key: dict[str, Subscription] = {}  # one look-up needs no lock
         self.books: dict[str, OrderBook] = {}  # by channel; nor does one here
-        self.proven = set[str]()  # keys
-        self.broken = set[str]()  # channels of books that had a gap, until all are in sync
+        self.proven = set[str]()  # keys of all that ever were confirmed
         self._ids = itertools.count(1)
-        self._lock = threading.RLock()  # guards it all; before keepers' locks, not while sending
+        self._lock = threading.RLock()  # of it all; before keepers' locks, not while sending
         self.restart()
 
     def __iter__(self) -> Iterator[Subscription]:
@@ -1011,17 +1015,17 @@ class Subscriptions:
     def private(self) -> bool:
         return any(entry.private for entry in self)
 
-    def want(self, channel: str) -> Subscription:
+    def want(self, channel: str) -> None:
         """Want a channel, now and after every reconnect, even one that was refused."""
         key = self.dialect.key(channel)
         with self._lock:
             self.hopeless = False
             entry = self.by_key.get(key) or Subscription(channel, self.dialect, self.proven)
+            entry.failed = -inf
             if entry.state == "refused":
-                entry.failed = -inf
                 entry.enter("wanted", "no snapshot yet")
             elif entry.dropped or key not in self.by_key:
-                entry.dropped, entry.failed = False, -inf
+                entry.dropped = False
                 entry.due = min(entry.due, monotonic() + CONFIRM_TIMEOUT)
                 entry.keeper = keeper = self.make_keeper(channel)
                 if isinstance(keeper, OrderBook):
@@ -1029,7 +1033,6 @@ class Subscriptions:
                     self.books[entry.channel] = keeper
                 self.by_key[key] = entry
                 self.dropped.discard(key)
-            return entry
 
     def drop(self, channel: str) -> None:
         """Want a channel no more. Its rows stop at once."""
@@ -1047,23 +1050,22 @@ class Subscriptions:
                 self._left(entry)
 
     def take_due(self, now: float) -> list[tuple[str, list[str], str]]:
-        """What to send now, (op, channels, id), ends first; the channels count as asked for."""
+        """What to send now, (op, channels, id): ends first, what failed in one request."""
         requests = []
+        ops = ("unsubscribe", ("leaving",)), ("subscribe", ("wanted", "refused"))
         with self._lock:
-            for states, op in (("leaving",), "unsubscribe"), (("wanted", "refused"), "subscribe"):
-                due = [s for s in self if s.state in states and not s.request and s.due <= now]
-                # What the user wants leaves one by one; what failed, together, each second; books
-                # that are late, of which there may be hundreds, each 20 s.
-                urgent = [s for s in due if s.failed == -inf]
-                failed = [s for s in due if s.failed > -inf and now >= self._spaced[op, s.pause > 0]]
-                for entry in failed:
-                    self._spaced[op, entry.pause > 0] = now + (20.0 if entry.pause else 1.0)
-                each = ceil(len(urgent) / REQUESTS_PER_OPEN)
-                for batch in self._batches(urgent, each) + self._batches(failed, len(failed)):
-                    if not self.spend_request(now):
-                        break
+            for (op, states), pace in itertools.product(ops, (0.0, 1.0, 20.0)):
+                due = [s for s in self if s.state in states and s.pace == pace and s.due <= now and not s.request]
+                if not due or now < self._paced[op, pace]:
+                    continue
+                most = len(due) if pace else ceil(len(due) / REQUESTS_PER_OPEN)
+                longest = max(len(self.dialect.subscribe([entry.channel])) for entry in due)
+                size = max(1, min(most, self.dialect.max_request // longest))
+                while due and self.spend_request(now):
+                    batch, due = due[:size], due[size:]
                     id = f"r{next(self._ids)}"
                     requests.append((op, [entry.channel for entry in batch], id))
+                    self._paced[op, pace] = now + pace
                     for entry in batch:
                         if op == "subscribe":
                             entry.enter("sent")
@@ -1076,36 +1078,30 @@ class Subscriptions:
         self._requests.append(now)
         return not self._spent
 
-    def _batches(self, due: list[Subscription], most: int) -> list[list[Subscription]]:
-        """What goes into each request: so many channels at most, and bytes."""
-        longest = max((len(self.dialect.subscribe([entry.channel])) for entry in due), default=1)
-        size = max(1, min(most, self.dialect.max_request // longest))
-        return [due[at : at + size] for at in range(0, len(due), size)]
-
     def admit(self, entry: Subscription) -> bool:
         """Confirm a channel by its first row. False if the row is not to be taken."""
         with self._lock:
             if entry.state == "sent":
                 entry.enter("confirmed")
-            early = entry.private and entry.state == "wanted"  # v1 pushes the account unasked
-            return early or entry.state == "confirmed"
+            # v1 pushes the account unasked.
+            return entry.state == "confirmed" or (entry.private and entry.state == "wanted")
 
     def find(self, key: str, id: str = "") -> Subscription | None:
-        """The subscription that a message is about; None if that is not clear."""
+        """The subscription that a message is about, if that is clear."""
         meant = self._all_meant(key, id)
         return meant[0] if len(meant) == 1 and key not in self.dropped else None
 
     def _all_meant(self, key: str, id: str) -> list[Subscription]:
-        """What a message may be about, by its request's id, or a name that may lack filters."""
+        """What a message may be about, by its id, or a name that may lack filters."""
         asked = [entry for entry in self if id and entry.request == id]
         if len(asked) == 1 or not key:
             return asked
-        among = asked or list(self)
+        among = asked or self
         exact = [entry for entry in among if entry.key == key]
         return exact or [entry for entry in among if self.dialect.covers(key, entry.key)]
 
     def confirmed(self, key: str, id: str = "") -> str:
-        """The exchange confirmed a channel: its name. Of many, only the last is logged."""
+        """The exchange confirmed a channel: its name. Of many, the last is logged."""
         with self._lock:
             entry = self.find(key, id)
             if entry and entry.state in ("wanted", "sent"):
@@ -1119,7 +1115,7 @@ class Subscriptions:
         return channel
 
     def ended(self, key: str, id: str = "") -> Subscription | None:
-        """The exchange ended a channel. Returns it if nobody asked for that."""
+        """The exchange ended a channel: it is returned if nobody asked for that."""
         with self._lock:
             entry = self.find(key, id)
             if entry and entry.flows:
@@ -1130,7 +1126,7 @@ class Subscriptions:
             return None
 
     def refused(self, event: "WireEvent", why: str) -> list[Subscription]:
-        """The exchange refused something. Returns the channels concerned."""
+        """The exchange refused something: these channels."""
         passes = event.code in TRANSIENT
         with self._lock:
             meant = self._all_meant(event.channel, event.id)
@@ -1144,21 +1140,21 @@ class Subscriptions:
             return refused
 
     def resubscribe(self, entry: Subscription, reason: str, late: bool = False) -> bool:
-        """End and begin a channel that is out of sync, or late. False if it is not subscribed."""
+        """End and begin a channel that is out of sync, or late; False if it does not flow."""
         with self._lock:
             if not entry.flows:
                 return False
-            self.broken.add(entry.channel)
+            entry.broken = True
             entry.fail("leaving", reason, late)
             return True
 
     def restart(self) -> None:
-        """Begin a connection, on which all that is wanted is asked for anew."""
+        """Begin a connection: all that is wanted is asked for anew."""
         with self._lock:
             self.dropped = set[str]()  # keys of which rows may still come, unwanted
-            self._spaced = defaultdict[Any, float](float)  # when more may leave
-            self._requests = deque([-inf] * REQUESTS_PER_HOUR, REQUESTS_PER_HOUR)  # when the last left
-            self._spent = False  # whether another would be one too many
+            self._paced = defaultdict[Any, float](float)  # when more may leave
+            self._requests = deque([-inf] * REQUESTS_PER_HOUR, REQUESTS_PER_HOUR)  # when
+            self._spent = False  # another would be one too many
             for entry in self:
                 # A book of v1 that went wrong, and cost the connection, has to wait.
                 if entry.dropped or (entry.state == "leaving" and not self.dialect.snapshots):
@@ -1173,7 +1169,7 @@ class Subscriptions:
         with self._lock:
             if self._spent:
                 raise Reconnect(f"all {REQUESTS_PER_HOUR} requests an hour are spent")
-            for entry in [s for s in self if s.request or s.state == "confirmed"]:
+            for entry in [s for s in self if s.request]:
                 channel, book = entry.channel, self.books.get(entry.channel)
                 if book and entry.state == "confirmed":
                     entry.look(book, now)
@@ -1185,22 +1181,14 @@ class Subscriptions:
                     line = f"{channel} is not confirmed after {limit}. Asking again in {entry.wait:.0f} s."
                     CHORUS.log(line, f"late at {now}")
                 elif entry.dropped:
-                    what = "not confirmed to be unsubscribed. What still comes is dropped"
-                    okex_log.warning("%s: %s.", channel, what)
-                elif entry.state == "leaving" and book and not self.dialect.snapshots:
-                    # What still comes would be taken for the new book.
-                    raise Reconnect(f"{channel} was not unsubscribed within {limit}")
+                    okex_log.warning("%s: not confirmed to be unsubscribed. What still comes is dropped.", channel)
                 elif entry.state == "leaving":
+                    if book and not self.dialect.snapshots:  # old rows would be the new book
+                        raise Reconnect(f"{channel} was not unsubscribed within {limit}")
                     self._left(entry)
                 elif book:
                     quiet = f"nothing came on the channel for {entry.limit:.0f} s"
                     late.append((entry, quiet if book.rows else f"no snapshot within {limit}"))
-            self.broken &= self.books.keys()
-            if self.broken and all(self.books[channel].ready for channel in self.broken):
-                first, *others = self.broken
-                what = f"All {len(self.broken)} books that had a gap are" if others else f"{first} is"
-                CHORUS.log(f"{what} in sync again.", "in sync")
-                self.broken.clear()
         return late
 
     def _left(self, entry: Subscription) -> None:
@@ -4348,7 +4336,6 @@ class Recorder:
 # Board: what the clients keep, as lines; and the terminal that they are drawn on.
 
 BoardLine = list[tuple[str, str]]  # pieces, and which of ROW_COLOURS each has, if any
-Table = Sequence[Sequence[str]]
 
 
 class BoardQuote(NamedTuple):
@@ -4364,7 +4351,7 @@ def board_rule(title: str, width: int) -> str:
     return f"── {title} ".ljust(width, "─")
 
 
-def right_aligned(rows: Table) -> list[str]:
+def right_aligned(rows: Rows) -> list[str]:
     """A text for each row of cells: columns are as wide as their widest cell."""
     wide = [max(map(len, column)) for column in zip(*rows)]
     return [" ".join(map(str.rjust, row, wide)) for row in rows]
@@ -4399,31 +4386,24 @@ def table_lines(quotes: list[BoardQuote], others: list[str], width: int, most: i
     return lines
 
 
-def market_lines(book: tuple[str, Table, Table], tape: tuple[str, Table], width: int, height: int) -> list[BoardLine]:
-    """The order book as a ladder, with the best in its middle, and beside it the latest trades."""
+def market_lines(book: tuple[str, Rows, Rows], tape: tuple[str, Rows], width: int, height: int) -> list[BoardLine]:
+    """The order book as a ladder, the best in its middle, and beside it the latest trades."""
     (title, bids, asks), (heading, trades) = book, tape
-    most, each = max(0, height - 2) // 2, (width - 2) // 2 if title and heading else width
+    most, each = (height - 2) // 2, (width - 2) // 2 if title and heading else width
     bids, asks = bids[:most], asks[:most]
-    levels = [(price, size, "ask") for price, size in asks[::-1]]
-    levels += [(spread_of(bids, asks), "spread", "dim")]
-    levels += [(price, size, "bid") for price, size in bids]
-    largest = max(price_number(size) for _, size, _ in levels) or 1.0
+    levels = [*asks[::-1], (spread_of(bids, asks), "spread"), *bids]
+    colours = ["ask"] * len(asks) + ["dim"] + ["bid"] * len(bids)
+    sizes = [price_number(size) for _, size in levels]
+    largest = max(sizes) or 1.0
     ladder = [(board_rule(title, each), "dim" if bids or asks else "alarm")]
-    for (_, size, colour), text in zip(levels, right_aligned([level[:2] for level in levels])):
-        bar = "█" * ceil(price_number(size) / largest * (each - len(text) - 1))
+    for text, size, colour in zip(right_aligned(levels), sizes, colours):
+        bar = "█" * ceil(size / largest * (each - len(text) - 1))
         ladder.append((f"{text} {bar}", colour))
     rows = [(board_rule(heading, each), "dim")]
-    rows += zip(right_aligned(trades), [trade[3] for trade in trades])
+    rows += zip(right_aligned(trades), [side for *_, side in trades])
     panels = [ladder] * bool(title) + [rows] * bool(heading)
-    lines = [*zip_longest(*panels, fillvalue=("", ""))][: max(0, height)]
+    lines = islice(zip_longest(*panels, fillvalue=("", "")), max(0, height))
     return [[(f"{text[:each]:<{each + 2}}", colour) for text, colour in line] for line in lines]
-
-
-def short_number(text: str) -> str:
-    """12.3k for 12345.6; "" for what is no number."""
-    number = price_number(text)
-    power = min(4, (len(f"{number:.0f}") - 1) // 3)
-    return f"{number / 1000**power:.1f}{' kMGT'[power]}".strip() if number else ""
 
 
 def price_number(text: str) -> float:
@@ -4435,31 +4415,30 @@ def price_number(text: str) -> float:
 
 
 class Board:
-    """What the clients keep, and beyond it last rows, trades and earlier prices.
-
-    Reading threads call `note`, which does little; the one that draws, all else.
-    """
+    """What the clients keep, last rows, trades and earlier prices. Reading threads only `note`."""
 
     def __init__(self, clients: Sequence[OkexWS], writers: Sequence[Writer], log: Iterable[str]):
         self.clients, self.writers, self.log = clients, writers, log  # which may grow
         self.began = monotonic()
-        self.latest: dict[str, tuple[float, Row]] = {}  # by channel: when it came, a row
-        self.tape_channel = ""
-        self.tape = deque[Any](maxlen=100)
+        self.latest: Options = {}  # by channel: when it came, a row
+        self.newest = 0.0, Row()  # of all
+        self.tape_channel, self.tape = "", deque[Row](maxlen=100)
         self.drawn = 0  # times
-        self.histories: dict[str, deque[float]] = {}  # by instrument, 25 drawings apart
-        self.counted = deque[tuple[float, int]](maxlen=10)  # seconds, messages until then
+        self.histories: Options = {}  # by instrument: prices, 25 drawings apart
+        self.counted = deque[Any](maxlen=10)  # seconds, messages until then
 
     def note(self, channel: str, rows: Rows, received: float = 0.0) -> None:
         row = rows[-1]
-        if row.__class__ is not dict or "restored" in row:  # so are all of them, and old
+        if row.__class__ is not dict or "restored" in row:  # as are all of them
             return
-        self.latest[channel] = wall_clock(), row
+        self.latest[channel] = came = wall_clock(), row
+        if "o" not in row:  # a candle's `ts` is when it begins
+            self.newest = came
         if channel == self.tape_channel:
             self.tape.extend(rows)
 
     def show(self, over: threading.Event) -> bool:
-        """Draw on the terminal five times a second, then leave it as it was. Whether q ended that."""
+        """Draw five times a second, then leave the terminal as it was. Whether q ended that."""
         shown, before, keys, left = set[str](), None, None, False
         try:
             with suppress(Exception):  # Windows, or stdin is no terminal
@@ -4468,11 +4447,10 @@ class Board:
 
                 keys = termios.tcgetattr(0)
                 tty.setcbreak(0)
-            write_out(sys.stdout, "\033[?1049h\033[?25l\033[?7l")  # a screen without cursor, wrapping
+            write_out(sys.stdout, "\033[?1049h\033[?25l\033[?7l")  # no cursor, no wrapping
             while not over.wait(0.2) and not left:
                 size = os.get_terminal_size(sys.stdout.fileno())
-                lines = enumerate(self.draw(*size), 1)
-                drawn = {f"\033[{n};1H\033[2K{line}" for n, line in lines}
+                drawn = {f"\033[{n};1H\033[2K{line}" for n, line in enumerate(self.draw(*size), 1)}
                 write_out(sys.stdout, "".join(drawn - shown if size == before else drawn))
                 shown, before = drawn, size
                 left = bool(keys and select([0], [], [], 0)[0]) and b"q" in os.read(0, 99)
@@ -4488,8 +4466,7 @@ class Board:
         """The board as `height` lines of at most `width` characters."""
         self.drawn += 1
         (quotes, others), book, tape = self.table(), self.book(), self.trades()
-        host = passwordless(origin_of(self.clients[0].url))  # which the first line shows
-        log = [line.replace(f"to {host}", "to ") for line in list(self.log)]
+        log = list(self.log)
         sinks = [(str(writer), "dim") for writer in self.writers]
         free = height - 2 - len(sinks) - min(len(log), max(1, height // 7))
         most = max(2, free - max(5, free // 3) if book[0] or tape[0] else free)
@@ -4513,7 +4490,7 @@ class Board:
         return sum(max(0, ws.counts["connects"] - 1) for ws in self.clients)
 
     def status(self) -> tuple[str, str]:
-        """The first line, and its colour: where the clients are connected to, and how well."""
+        """The first line, and its colour: where clients are connected to, and how well."""
         first, up = self.clients[0], monotonic() - self.began
         server, replayed = urlsplit(passwordless(first.url)).netloc, first.replayed_at
         parts = [strftime("replay of %Y-%m-%d %H:%M:%S", localtime(replayed)) if replayed else server]
@@ -4521,18 +4498,18 @@ class Board:
         parts += [] if connected else ["NOT CONNECTED"]
         parts += [f"up {timedelta(seconds=int(up))}", f"reconnects {self.reconnects}"]
         parts += [f"ping {first.latency:.1f} ms"] if first.latency else []
-        latest = self.latest.copy().values()
-        times = [(at, str(row.get("ts"))) for at, row in latest if "o" not in row]  # no candle's
-        at, sent = max(times, default=(0.0, ""))
+        at, row = self.newest
+        sent = str(row.get("ts"))
         if sent.isdecimal() and not replayed:  # of v5; by this machine's clock
             parts.append(f"delay {at * 1000 - int(sent):.0f} ms")
-        self.counted.append((up, sum(ws.counts["messages"] for ws in self.clients)))
-        (begin, before), (end, after) = self.counted[0], self.counted[-1]
-        rate = (after - before) / max(end - begin, 1.0)  # the first moments are no rate
+        messages = sum(ws.counts["messages"] for ws in self.clients)
+        self.counted.append((up, messages))
+        began, before = self.counted[0]
+        rate = (messages - before) / max(up - began, 1.0)
         return "  ".join([*parts, f"{rate:,.0f} msg/s"]), "bold" if connected else "alarm"
 
     def table(self) -> tuple[list[BoardQuote], list[str]]:
-        """Quotes, each value by the first channel that has it, and other channels' last rows."""
+        """Quotes, each value of the first channel that has it, and others' last rows."""
         others, known = list[str](), defaultdict[str, list[Any]](list)  # by instrument
         for ws in self.clients:
             for channel in ws.channels:
@@ -4552,8 +4529,7 @@ class Board:
                     continue
                 row, whats = named_row(channel, row), (price, "change", "bid", "ask", "24 h volume")
                 values = [when, *(row_value(row, what) for what in whats)]
-                quoted = zip_longest(known[format.name], values)
-                known[format.name] = [old or new for old, new in quoted]
+                known[format.name] = [old or new for old, new in zip_longest(known[format.name], values)]
         return [self.quote(name, *values) for name, values in known.items()], others
 
     def quote(self, name: str, when: float, last: str, *values: str) -> BoardQuote:
@@ -4564,12 +4540,14 @@ class Board:
         if last and (not history or self.drawn % 25 == 0):
             history.append(price)
         arrow = " ▲▼"[(price > before) - (price < before)]
-        spread = spread_of([[bid]], [[ask]])
-        cells = [f"{arrow} {last}", change, bid, ask, spread, short_number(volume)]
+        spread, number = spread_of([[bid]], [[ask]]), price_number(volume)
+        power = min(4, (len(f"{number:.0f}") - 1) // 3)  # 12.3k for 12345.6
+        short = f"{number / 1000**power:.1f}{' kMGT'[power]}".strip() if number else ""
+        cells = [f"{arrow} {last}", change, bid, ask, spread, short]
         old = f"{age:.0f} s old" if when and age >= 10 else ""
         return BoardQuote(name, cells, [*history, price] if last else [], old)
 
-    def book(self) -> tuple[str, Table, Table]:
+    def book(self) -> tuple[str, Rows, Rows]:
         """The first order book: a heading, "" if there is none, and levels if it is in sync."""
         for channel, book in [item for ws in self.clients for item in [*ws.books.items()]][:1]:
             heading = f"{line_format(channel).name} book, "
@@ -4579,14 +4557,15 @@ class Board:
                 return f"{heading}not in sync: {error}", [], []
         return "", [], []
 
-    def trades(self) -> tuple[str, Table]:
+    def trades(self) -> tuple[str, Rows]:
         """A heading, "" if there are none, and the latest first: time, price, size and side."""
         names = ("time", "price", "size", "side")
-        rows = [named_row(self.tape_channel, row) for row in [*self.tape][::-1]]
-        trades = [[row_value(row, name) for name in names] for row in rows]
-        total = sum(price_number(size) for _, _, size, _ in trades)
-        bought = sum(price_number(size) for _, _, size, side in trades if side == "buy")
-        share = f", {bought / total:.0%} bought" if total else ""
+        trades = [[row_value(row, name) for name in names] for row in [*self.tape][::-1]]
+        traded = defaultdict[str, float](float)
+        for *_, size, side in trades:
+            traded[side] += price_number(size)
+        total = sum(traded.values())
+        share = f", {traded['buy'] / total:.0%} bought" if total else ""
         heading = f"{line_format(self.tape_channel).name} trades{share}"
         return heading if self.tape_channel else "", trades
 
@@ -4740,7 +4719,6 @@ Print OKEx/OKX market data as it happens; all else goes to stderr.
 
 examples:
   python okex_ws.py                                     live trades of BTC-USDT
-  python okex_ws.py tickers:ETH-USDT candle1m:ETH-USDT  several channels
   python okex_ws.py 'tickers:*-USDT-SWAP'               all that match
   python okex_ws.py --jsonl - --count 100 > rows.jsonl  a hundred rows as JSON
   python okex_ws.py @okex.conf                          all of it from a file
@@ -4760,35 +4738,36 @@ def length_of_time(text: str) -> float:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> Any:
-    """The options of HELP and SINKS, and the channels. ValueError or SystemExit for wrong ones."""
+    """The options of HELP and SINKS, and the channels. Wrong ones: ValueError, OSError, SystemExit."""
     from argparse import ArgumentParser
-    from difflib import get_close_matches
     from shlex import split as shell_words
 
-    sinks = {f"{option} TARGET": sink.__doc__ or "-" for option, sink in SINKS.items()}
-    text = HELP % "\n".join(f"  --{option:<17} {what.splitlines()[0]}" for option, what in sinks.items())
+    words = list[str]()
+    for word in sys.argv[1:] if argv is None else argv:
+        if not word.startswith("@"):
+            words.append(word)
+            continue
+        with open(word[1:], encoding="utf-8") as file:
+            text = re.sub(r"(?<=\S)#", "\0", file.read())  # no comment in a word
+        words += [part.replace("\0", "#") for part in shell_words(text, comments=True)]
+    lines = [f"  --{f'{option} TARGET':<17} {(sink.__doc__ or '-').splitlines()[0]}" for option, sink in SINKS.items()]
+    text = HELP % "\n".join(lines)
     parser = ArgumentParser("okex_ws.py", "%(prog)s [options] [CHANNEL ...]", allow_abbrev=False)
-    parser.fromfile_prefix_chars = "@"
-    words = functools.partial(shell_words, comments=True)
-    vars(parser).update(format_help=lambda: text, convert_arg_line_to_args=words)
+    vars(parser).update(format_help=lambda: text)
     parser.add_argument("channels", nargs="*")
-    kinds: Options = {"": {"action": "store_true"}, "[PART]": {"nargs": "?", "const": ""}}
-    kinds |= {"N": {"type": int}, "TIME": {"type": length_of_time}, "--url": {"action": "append"}}
+    kinds: Options = {"": {"action": "store_true"}, "N": {"type": int}, "TIME": {"type": length_of_time}}
+    kinds |= {"[PART]": {"nargs": "?", "const": ""}, "--url": {"action": "append"}}
     kinds["--version"] = {"action": "version", "version": f"okex_ws {__version__}"}
     options = dict(re.findall(r"^  (--[\w-]+) (\S*) ", text, re.M))
     for option, value in options.items():
         parser.add_argument(option, **(kinds.get(option) or kinds.get(value) or {}))
     parser.set_defaults(region="global", speed=1, fill=3600.0, name="default", history=1000, credentials=None)
-    args, unknown = parser.parse_known_intermixed_args(argv)  # channels stand anywhere
-    others = {"--json": ["--jsonl -", "--jsonl FILE"], "--csv": ["--sqlite FILE", "--jsonl FILE"], "eu": ["eea"]}
+    args, unknown = parser.parse_known_intermixed_args(words)  # channels stand anywhere
+    others = {"--json": ["--jsonl -", "--jsonl FILE"], "--csv": ["--sqlite FILE", "--jsonl FILE"]}
     if unknown:
         word = unknown[0].partition("=")[0]
-        alike = get_close_matches(word, [*options, "--help"], 1, 0.7)
-        problem = f"unrecognized arguments: {' '.join(unknown)}"
-        raise ValueError(did_you_mean(problem, others.get(word, alike)))
-    if args.region not in REGIONS:
-        problem = f"--region: invalid choice: {args.region!r}"
-        raise ValueError(did_you_mean(problem, others.get(args.region, [*REGIONS])))
+        alike = others.get(word) or get_close_matches(word, [*options, "--help"], 1, 0.7)
+        raise ValueError(did_you_mean(f"unrecognized arguments: {' '.join(unknown)}", alike))
     if (channels := joined_channels(args.channels)) != args.channels:
         raise ValueError(did_you_mean("a channel is one word", [" ".join(channels)]))
     usual = "trades:BTC-USDT"
@@ -4799,9 +4778,11 @@ def parse_arguments(argv: Sequence[str] | None) -> Any:
         usual += " tickers:XRP-USDT tickers:DOGE-USDT"
     if args.replay is None:
         args.channels = args.channels or usual.split()
-    for file in (args.jsonl, args.sqlite):
-        if re.match(r"[a-z][\w-]*:\w+-\w|ok_sub_|\w+/\w+:", file or ""):
-            raise ValueError(f"{file} reads like a channel: --jsonl and --sqlite want a FILE first")
+    if re.fullmatch("0[smhd]?", args.since or ""):
+        args.since = None
+    for target in (args.jsonl, args.sqlite):
+        if re.match(r"[a-z][\w-]*:\w+-\w|ok_sub_|\w+/\w+:", target or ""):
+            raise ValueError(f"{target} reads like a channel: --jsonl and --sqlite want a FILE first")
     if min(args.count or 1, args.depth or 1, args.history) < 1 or args.speed < 0:
         raise ValueError("--count, --depth and --history want a number of 1 or more, --speed 0 or more")
     return args
@@ -4845,7 +4826,7 @@ def show_list(args: Any) -> int:
 
 
 class Console(logging.Handler):
-    """The log on stderr, on its own thread: who logs waits for no terminal that stands still."""
+    """The log on stderr, on a thread: who logs waits for no terminal that stands still."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -4868,31 +4849,26 @@ class Console(logging.Handler):
                 write_out(sys.stderr, f"{self.lines.get()}\n")
             self.lines.task_done()
 
-    def unmute(self) -> None:
-        """The board is gone: leave the end of its log there."""
+    def drain(self) -> None:
+        """Leave the end of a board's log; wait until all is written, but 2 s at most."""
         for line in [*self.kept][-10:] if self.muted else ():
             self.lines.put(line)
-        self.muted = False
-
-    def drain(self) -> None:
-        """Wait until all is written, but 2 s at most."""
-        end = monotonic() + 2.0
+        self.muted, end = False, monotonic() + 2.0
         while self.lines.unfinished_tasks and monotonic() < end:
             pause(0.005)
 
 
 class Run(Recorder):
-    """A run of the command line: its clients, the first on the main thread, its sinks, its one end."""
+    """A run of the command line: its clients, the first on the main thread, sinks, its one end."""
 
     def __init__(self, args: Any, console: Console):
         super().__init__([])
         self.args, self.console = args, console
         self.running = False  # whether clients are started
-        self.rows = self.status = 0  # received, under lock; with which it exits
+        self.rows = 0  # received, under lock
         self.reason = "the first try did not end"  # why the last one failed
-        self.refusals: dict[str, str] = {}  # by channel, in the exchange's words
         self.ending = threading.Event()  # something ended the run
-        self.ended = inf  # monotonic: when
+        self.ends: Rows = []  # monotonic: when, and with which status; the first counts
         self.board = Board(self.clients, self.writers, console.kept)
         targets = {option: vars(args)[option] for option in SINKS if vars(args)[option] is not None}
         self.output: Callable[..., None] | None = self.board.note if args.board else None
@@ -4909,11 +4885,10 @@ class Run(Recorder):
                 raise ValueError("--depth has no effect without an order book")
         else:
             next(recorded_rows(args.replay), None)  # ValueError if it is no recording
-            for option, target in targets.items():
-                if os.path.exists(target) and os.path.samefile(target, args.replay):
-                    raise ValueError(f"--{option} would write into what is replayed")
-            self.clients.append(OkexWS([], self.handle, depth=args.depth))  # for all endpoints, without keys
-            self.clients[0]._finder.patterns = dict.fromkeys(args.channels, "wanted")  # names are patterns, too
+            if os.path.realpath(args.replay) in map(os.path.realpath, targets.values()):
+                raise ValueError(f"no sink may write into {args.replay}: it is replayed")
+            self.clients.append(OkexWS([], self.handle, depth=args.depth))  # without keys
+            self.clients[0]._finder.patterns = dict.fromkeys(args.channels, "wanted")  # or names
             self.hear(self.clients[0])
         if args.since and not any(history_of(channel, args.since) for channel in args.channels):
             raise ValueError("--since has no effect without trades or candles of v5")
@@ -4925,8 +4900,7 @@ class Run(Recorder):
 
     def hear(self, ws: OkexWS) -> None:
         """Have a new client tell this run what happens, and start it, if the others are."""
-        hears = functools.partial(self.on_status, ws)
-        vars(ws).update(on_status=hears, on_refused=self.refusals.update, found=self.found)
+        vars(ws).update(on_status=functools.partial(self.on_status, ws), found=self.found)
         ws.ways = ("--proxy URL.", "--region eea.", "--offline.")
         if len(self.clients) > 1 or self.output in (None, self.board.note):
             for each in self.clients:
@@ -4936,21 +4910,19 @@ class Run(Recorder):
 
     def run(self) -> int:
         """Receive until something ends that. Returns the exit status."""
-        path, screen = self.args.replay, daemon_thread("screen", self.show)
-        finisher = daemon_thread("end", self.finish, screen)
+        path, finisher = self.args.replay, daemon_thread("end", self.finish)
         with self.signals_watched():
-            screen.start()
             finisher.start()
             self.running = True  # from now on, hear() starts clients
             first, *others = self.clients
             for ws in others:
                 ws.start()
             with suppress(BaseException):  # it is logged
-                if path is None:
-                    first.run()
-                else:
+                if path:
                     first.replay(path, self.args.speed)
-                    self.stop(0)
+                else:
+                    first.run()
+                self.stop(0)
             if path is not None:
                 self.stop(1)
             finisher.join()
@@ -4958,10 +4930,7 @@ class Run(Recorder):
 
     @contextmanager
     def signals_watched(self) -> Iterator[None]:
-        """End the run on SIGINT, SIGTERM and SIGHUP; the next one gives up rows still to be written.
-
-        Python's own handlers wait while the main thread looks up a name; the wakeup socket does not.
-        """
+        """End the run on a signal, and give up rows on the next; handlers wait while a name is looked up."""
         import signal
 
         if threading.current_thread() is not threading.main_thread():  # no signals
@@ -4975,10 +4944,10 @@ class Run(Recorder):
         def watch() -> None:
             with inbox:
                 while received := inbox.recv(16):
-                    for number in watched.intersection(received):  # a script's own come, too
-                        for writer in self.writers:
-                            writer.given_up = monotonic() > self.ended + 0.5  # no double press
+                    for number in watched.intersection(received):  # not a script's
                         self.stop(130 if number == SIGINT else 0)
+                        for writer in self.writers:
+                            writer.given_up = monotonic() > self.ends[0][0] + 0.5  # no double press
 
         daemon_thread("signals", watch).start()
         outbox.setblocking(False)
@@ -5017,7 +4986,7 @@ class Run(Recorder):
         return {name: state for ws in self.clients for name, state in ws.channels.items()}
 
     def command(self, op: str, channels: list[str]) -> Any:
-        """Do what another program asks for, and say how all channels stand, or raise ValueError."""
+        """Do what another program asks for: how all channels stand, or ValueError."""
         if op == "quit":
             self.stop(0)
         elif op == "unsubscribe":
@@ -5026,14 +4995,15 @@ class Run(Recorder):
         elif op == "subscribe":
             if any(map(is_pattern, channels)):
                 raise ValueError("patterns are for the start: subscribe by names")
-            self.refusals.clear()
             self.args.since = None  # the sinks may have it
             self.subscribe(channels)
             end = monotonic() + 3.0
-            while {"wanted", "sent", "refused"} & {*map(self.channels().get, channels)} and monotonic() < end:
-                for why in filter(None, map(self.refusals.get, channels)):
-                    raise ValueError(why)
+            while {"wanted", "sent"} & {*map(self.channels().get, channels)} and monotonic() < end:
                 pause(0.02)
+            table = {entry.channel: entry for ws in self.clients for entry in ws._subscriptions}
+            for entry in filter(None, map(table.get, channels)):
+                if entry.state == "refused":
+                    raise ValueError(f"{entry.channel}: {entry.reason}")
         elif op != "channels":
             raise ValueError(f"no op {op!r}: there are subscribe, unsubscribe, channels and quit")
         return dict.fromkeys(channels, "") | self.channels()
@@ -5061,7 +5031,7 @@ class Run(Recorder):
                 if self.output:
                     self.output(channel, rows, received=received)
             except OSError as error:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the exit's flush
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the exit
                 if not isinstance(error, BrokenPipeError):  # | head
                     okex_log.error("Cannot write to stdout: %s.", error)
                     self.stop(1)
@@ -5070,42 +5040,42 @@ class Run(Recorder):
                 self.stop(0)
 
     def show(self) -> None:
-        """Show the board, or tell a terminal what is recorded, after a minute and then every ten."""
+        """Show the board; tell a terminal what is recorded, after a minute, then every ten."""
         if self.args.board:
             left = self.board.show(self.ending)
-            self.console.unmute()
+            self.console.drain()
             if left or not self.writers:  # a board that fails leaves sinks alone
                 self.stop(int(not left))
         wait = 60.0
-        while not self.ending.wait(wait):
+        while self.recording and not self.ending.wait(wait):
+            okex_log.warning("%s.", ", ".join(map(str, self.writers)))
             wait = 600.0
-            if self.recording:
-                okex_log.warning("%s.", ", ".join(map(str, self.writers)))
 
     def stop(self, status: int) -> None:
-        """End the run, with this exit status if nothing ended it before. From any thread."""
-        if not self.ending.is_set():
-            self.status, self.ended = status, monotonic()
-            self.ending.set()
+        """End the run, with this status if nothing ended it before. From any thread."""
+        self.ends.append((monotonic(), status))
+        self.ending.set()
 
-    def finish(self, screen: threading.Thread) -> None:
+    def finish(self) -> None:
         """After the end, write what is queued and sum up; exit if the main thread is stuck."""
+        screen = daemon_thread("screen", self.show)
+        screen.start()
         if not self.ending.wait(self.args.seconds or None):
             self.stop(0)
+        ended, status = self.ends[0]
         for ws in self.clients:
             ws.close()
         for ws in self.clients:  # so that what each misses is told
-            if not ws.ended.wait(self.ended + 0.5 - monotonic()):
+            if not ws.ended.wait(ended + 0.5 - monotonic()):
                 ws._filler.end()  # it connects, perhaps, and may never come back
         screen.join(1.0)
-        written, first = self.end(self.ended), self.clients[0]
+        written, first = self.end(ended), self.clients[0]
         connected = self.args.replay or any(ws.counts["connects"] for ws in self.clients)
-        self.status = self.status or int(not (written and connected))
+        self.status = status or int(not (written and connected))
         self.sum_up()
         if not connected:
             okex_log.error("Never connected: %s.", self.reason)
-        late = self.ended + 1.0
-        if first._reader is threading.main_thread() and not first.ended.wait(late - monotonic()):
+        if first._reader is threading.main_thread() and not first.ended.wait(ended + 1.0 - monotonic()):
             self.console.drain()
             os._exit(self.status)
 
@@ -5120,38 +5090,37 @@ class Run(Recorder):
         lines = {origin_of(ws._route.url) for ws in self.clients if len(ws._route.lines) > 1}
         parts += [f"line {passwordless(line)}" for line in sorted(lines)]
         level = logging.WARNING if self.recording else logging.INFO  # with --quiet, too
-        seconds = monotonic() - self.board.began
-        okex_log.log(level, "%s over %.1f s, %s.", received, seconds, ", ".join(parts))
+        okex_log.log(level, "%s over %.1f s, %s.", received, monotonic() - self.board.began, ", ".join(parts))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line, and return the exit status."""
-    sys.stdout = sys.stdout or open(os.devnull)  # closed: writing raises OSError  # noqa: SIM115
-    console = Console()
-    okex_log.handlers, okex_log.propagate = [console], False
-    with suppress(AttributeError):  # on a console without UTF-8, escapes
-        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    try:
-        args = parse_arguments(argv)
-        console.muted = args.board and sys.stderr.isatty()
-        okex_log.setLevel(logging.DEBUG if args.trace else logging.WARNING if args.quiet else logging.INFO)
-        if args.offline:
-            sys.path.insert(0, os.path.realpath(__file__ + "/../tests"))
-            try:
-                exchange = __import__("exchange").Exchange().start()
-            except ImportError:
-                raise ValueError("--offline needs the repository's tests/exchange.py") from None
-            args.url, args.credentials = exchange.url, Credentials(*exchange.keys)
-            okex_log.info("Offline: a stand-in exchange, prices made up, at %s.", args.url)
-        return Run(args, console).run() if args.list is None else show_list(args)
-    except (ImportError, OSError, ValueError) as error:
-        console.lines.put(f"okex_ws.py: {mask_secrets(str(error))}")
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    finally:
-        console.unmute()
-        console.drain()
+    with suppress(KeyboardInterrupt):
+        sys.stdout = sys.stdout or open(os.devnull)  # closed: writing raises OSError  # noqa: SIM115
+        console = Console()
+        okex_log.handlers, okex_log.propagate = [console], False
+        try:
+            with suppress(AttributeError):  # on a console without UTF-8, escapes
+                sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+            args = parse_arguments(argv)
+            console.muted = args.board and sys.stderr.isatty()
+            level = logging.WARNING if args.quiet else logging.INFO
+            okex_log.setLevel(logging.DEBUG if args.trace else level)
+            if args.offline:
+                sys.path.insert(0, os.path.realpath(__file__ + "/../tests"))
+                try:
+                    exchange = __import__("exchange").Exchange().start()
+                except ImportError:
+                    raise ValueError("--offline needs the repository's tests/exchange.py") from None
+                args.url, args.credentials = exchange.url, Credentials(*exchange.keys)
+                okex_log.info("Offline: a stand-in exchange, prices made up, at %s.", args.url)
+            return Run(args, console).run() if args.list is None else show_list(args)
+        except (ImportError, OSError, ValueError) as error:
+            console.lines.put(f"okex_ws.py: {mask_secrets(str(error))}")
+            return 2
+        finally:
+            console.drain()
+    return 130
 
 
 if __name__ == "__main__":

@@ -305,8 +305,7 @@ def test_wrong_usage_is_told_in_a_line_that_names_it(tmp_path, capsys):
         "--final --url ws://127.0.0.1:9 spot/candle60s:A-B ok_sub_spot_a_b_ticker": "--final has no effect",
         "--sqlite trades:BTC-USDT": "want a FILE first",
         "--jsonl ok_sub_spot_btc_usdt_ticker": "want a FILE first",
-        "--region mars": "invalid choice: 'mars'. Did you mean global or eea or us?",
-        "--region eu": "Did you mean eea?",
+        "--region eu": "no region 'eu': choose one of global, eea, us",
         "--ofline": "Did you mean --offline?",
         "-board": "Did you mean --board?",
         "--json=x": "Did you mean --jsonl - or --jsonl FILE?",
@@ -337,15 +336,20 @@ def test_wrong_usage_is_told_in_a_line_that_names_it(tmp_path, capsys):
         assert "--nonsense" not in arguments or "Did you mean" not in told
         assert (status, out) == (2, "") and wrong[" ".join(arguments)] in told and "Traceback" not in err, arguments
     for text, seconds in {"90": 90, "1.5s": 1.5, "90m": 5400, "2h": 7200, ".5d": 43200, "0": 0}.items():
-        assert okex_ws.parse_arguments(["--seconds", text]).seconds == seconds, text
+        args = okex_ws.parse_arguments(["--seconds", text, "--since", text])
+        assert args.seconds == seconds and bool(args.since) == bool(seconds), text
 
 
 def test_options_and_channels_may_stand_in_a_file(tmp_path, exchange):
-    (tmp_path / "okex.conf").write_text(f"# mine\n--url '{exchange.url}' --count 3  # rows\n\ntrades:ETH-USDT\n")
-    status, out, err = finish(f"@{tmp_path / 'okex.conf'}", "--quiet")
-    assert (status, len(out.splitlines()), out.count(" ETH-USDT ")) == (0, 3, 3), (out, err)
-    status, _, err = finish("@" + str(tmp_path / "nowhere.conf"))
-    assert status == 2 and "nowhere.conf" in err
+    file, rows = tmp_path / "okex.conf", tmp_path / "desk#1.jsonl"
+    text = f"# what's mine\n--url '{exchange.url}' --count 3 --jsonl {rows}  # rows\n\ntrades:ETH-USDT\n"
+    file.write_text(text)
+    status, _, err = finish(f"@{file}", "--quiet")
+    assert (status, rows.read_text().count("trades:ETH-USDT")) == (0, 3), err
+    file.write_text(f"{text}@{file}")  # itself
+    for name in (str(file), "nowhere.conf"):
+        status, _, err = finish(f"@{name}")
+        assert status == 2 and name in err and "Traceback" not in err, err
     assert finish("--version")[1] == f"okex_ws {okex_ws.__version__}\n"
 
 
@@ -398,6 +402,16 @@ runpy.run_path("okex_ws.py", run_name="__main__")
 def test_ctrl_c_before_all_is_imported_leaves_no_traceback():
     process = interruptible("-c", STOPPED_WHILE_IT_IMPORTS)
     assert process.communicate(timeout=15) == ("", "") and process.returncode == -signal.SIGINT
+
+
+def test_ctrl_c_at_any_moment_of_the_start_has_its_status(monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    for what in ("Console", "parse_arguments", "Console.drain"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"okex_ws.{what}", interrupt)
+            assert okex_ws.main(["--list", "v1"]) == 130, what
 
 
 def interruptible(*command):
