@@ -1889,7 +1889,7 @@ def origin_of(url: str) -> str:
 def lines_of(channel: str, url: Any, region: str, simulated: bool) -> list[str]:
     """All URLs of a channel's endpoint. Raises ValueError if they have not the same path."""
     if region not in REGIONS:
-        raise ValueError(f"no region {region!r}: choose one of {', '.join(REGIONS)}")
+        raise ValueError(f"no region {region!r}: choose global, eea (the EU) or us")
     dialect = dialect_of(channel)
     kind = dialect.kind(channel)
     place = kind.where.partition(",")[0] if kind else "public"
