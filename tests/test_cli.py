@@ -305,7 +305,7 @@ def test_wrong_usage_is_told_in_a_line_that_names_it(tmp_path, capsys):
         "--final --url ws://127.0.0.1:9 spot/candle60s:A-B ok_sub_spot_a_b_ticker": "--final has no effect",
         "--sqlite trades:BTC-USDT": "want a FILE first",
         "--jsonl ok_sub_spot_btc_usdt_ticker": "want a FILE first",
-        "--region eu": "no region 'eu': choose one of global, eea, us",
+        "--region eu": "no region 'eu': choose global, eea (the EU) or us",
         "--ofline": "Did you mean --offline?",
         "-board": "Did you mean --board?",
         "--json=x": "Did you mean --jsonl - or --jsonl FILE?",
