@@ -132,7 +132,7 @@ def test_what_is_noted_and_kept_becomes_a_board(connect):
     assert float(last.strip(" ▲▼")) and float(bid) < float(ask) and float(spread) and change.endswith("%")
     assert re.fullmatch(r"\d+\.\d[kMG]?", volume)
     assert trades[0][3] in ("buy", "sell") and "funding" in others[0]
-    assert any(line.endswith("/ws/v5/public.") for line in board.draw(80, 24))
+    assert "Connected to /ws/v5/public." in board.draw(80, 24)
     status = wait_for(lambda: "delay" in (status := board.status())[0] and status)
     assert re.match(r"127.0.0.1:\d+  up 0:00:\d\d  reconnects 0 .*delay -?\d+ ms  [\d,]+ msg/s", status[0])
     assert status[1] == "bold"
