@@ -464,7 +464,7 @@ def test_what_rest_does_not_list_was_never_public_wherever_its_pages_end(rest, c
         listed = trades_listed(900, 1160)
         del listed[gone]
         rest.pieces.clear()
-        rows = rest.fill(series, lambda before, listed=listed: page(listed, before))
+        rows = rest.fill(series, lambda before, listed=listed: [None, 7, {"tradeId": "x"}, *page(listed, before)])
         assert set(ids(rows)) == {*range(1001, 1101)} - {gone} and not rest.told, f"{gone} is not listed"
     assert "99 missing rows restored; 1 do not exist, since REST does not list them." in caplog.text
 
@@ -814,14 +814,15 @@ def test_a_hole_that_the_user_gave_up_is_not_filled(exchange, connect):
 def test_trades_of_an_outage_are_restored_though_no_more_come(hurrying, connect, impatient):
     """Where no trade came before, those that are newer than the subscription."""
     exchange, market = hurrying, hurrying.instrument("BTC-USDT")
-    for before, status in (("rows", 0), ("none", 0), ("none", 503)):
-        exchange.lost[TRADES], exchange.rest_status = 10**9 * (before == "none"), status
+    for before, status in (("rows", 0), ("none", 0), ("none", 503), ("soon", 0)):
+        exchange.lost[TRADES], exchange.rest_status = 10**9 * (before != "rows"), status
         client, asked = connect(TRADES), len(exchange.fetched)
         wait_for(lambda client=client: client.rows or client.saw(okex_ws.SUBSCRIBED))
         exchange.lost[TRADES], newest, exchange.every = 10**9, market.trade_id, None
-        if before == "none":
+        if before != "rows":
             exchange.ahead += 2
             time.sleep(1.1)  # until the client has looked at its clock
+        if before == "none":
             exchange.ahead += 6
             wait_for(lambda asked=asked: len(exchange.fetched) > asked)
         drop(exchange, exchange.sessions[-1:], steps=200)
