@@ -2275,7 +2275,7 @@ NEWEST = 10**18  # beyond all numbers
 
 
 class Hole(NamedTuple):
-    """What is missing between two numbers, which themselves are not."""
+    """What is missing between two numbers."""
 
     after: int
     before: int
@@ -2283,25 +2283,26 @@ class Hole(NamedTuple):
 
 
 class TradeSeries(Keeper):
-    """Trades, whose ids must come one after another. The reading thread alone uses a series.
+    """Trades, by ids that follow one another. The reading thread alone uses it.
 
     {"instId":"BTC-USDT","tradeId":"123","px":"83753","sz":"0.1","side":"sell","ts":"1791369376364","count":"3"}
 
-    A row that jumps leaves a hole; one that came before is dropped, unless it was missing. 123 with
-    count 3 is 121 to 123. Ids have no gaps, in REST neither (2026-10-04).
+    A row that jumps leaves a hole; one that came before is dropped. 123 with count 3 is 121 to 123.
+    Ids have no gaps, in REST neither (2026-10-04).
     """
 
     step = 1  # from one number to the next
-    patience = 0.0  # seconds that a row may be late before it is asked for
-    final = False  # whether the handler gets no candle that still forms
+    patience = 0.0  # seconds that a row may be late
+    final = False  # whether the handler gets final candles alone
     history = 0.0  # to be fetched yet: seconds, or, as an int, rows
     held: Any = None  # rows that wait for the history before them
-    live = NEWEST  # number of the first of those, while there is a history to come
+    live = NEWEST  # number of the first of those, until the history came
     last: int | None = None  # number: all up to here is taken, or missing
-    first = 0  # number of the first row; nothing is known of what came before
-    time: Any = 0  # of the last row, in ms; or its text
+    first = 0  # number before which nothing is known
+    time: Any = 0  # of the last row, in ms, or as text
     quiet = True  # no row came since it was asked for, and no look began
-    since = begun = inf  # when it was confirmed last, and first, in s of the exchange's clock
+    begun = 0.0  # when it was first confirmed, by the exchange's clock
+    since = inf  # and when last
     looked = 0.0  # when REST last told the newest rows; inf while it is asked
 
     def __init__(self, channel: str, filler: "Filler | None" = None):
@@ -2311,7 +2312,7 @@ class TradeSeries(Keeper):
         *_, self.instrument = V5.argument(channel).values()
         self.path = f"history-trades?instId={self.instrument}&type=1"  # of REST, or ""
         self.counted = channel.startswith("trades:")  # a row may stand for several
-        self.holes: list[Hole] = []  # another list after each change
+        self.holes: Rows = []  # another list after each change
 
     def open(self) -> None:
         self.since, self.quiet = inf, True
@@ -2371,7 +2372,7 @@ class TradeSeries(Keeper):
         hole = Hole(known, last + 1 if mixed else first)
         self._miss(*self.holes, hole)
         if filler and hole in self.holes:
-            filler.ask(self, hole, 0.0 if self.quiet else self.patience)
+            filler.ask(self, hole, self.patience * (not self.quiet))
         return not mixed
 
     def _miss(self, *holes: Hole) -> None:
@@ -2395,16 +2396,16 @@ class TradeSeries(Keeper):
         """Ask for what is missing, and take the rows that were held."""
         if filler := self.filler:
             for hole in self.holes:
-                filler.ask(self, hole, 0.0)
+                filler.ask(self, hole)
         vars(self).pop("take", None)
         rows, self.held = self.held or [], None
         return self.take(rows)
 
     def reach_back(self) -> float:
         """Seconds that the history goes back; of rows, a day, or twice as long as bars take."""
-        if isinstance(self.history, int):
-            return max(86_400.0, self.history * self.step / 500)
-        return self.history
+        if isinstance(self.history, float):
+            return self.history
+        return max(86_400.0, self.history * self.step / 500)
 
     def owes(self, clock: float) -> bool:
         """Whether it is not known what came before: there was no row within 5 s."""
@@ -2412,12 +2413,13 @@ class TradeSeries(Keeper):
 
     def reach(self, hole: Hole) -> None:
         """Learn that REST has rows up to the end of a hole: what did not come is missing."""
-        begin, newest = hole.after + self.step, hole.before - self.step
+        after, before, _ = hole
+        begin = after + self.step
         if self.last is None or self.held is not None:  # the handler lacks what sinks have
             self._miss(*(Hole(each.after, min(each.before, begin)) for each in self.holes))
-            self.first, self.last = begin, min(self.last or hole.after, hole.after)
-        self._miss(*self.holes, Hole(hole.after, self.first), Hole(self.last, hole.before))
-        self.first, self.last = min(self.first, begin), max(self.last, newest)
+            self.first, self.last = begin, min(self.last or after, after)
+        self._miss(*self.holes, Hole(after, self.first), Hole(self.last, before))
+        self.first, self.last = min(self.first, begin), max(self.last, before - self.step)
 
     def size(self, hole: Hole) -> int:
         """How many numbers a hole has: the next is up to 1.5 steps later, as with months."""
@@ -2438,7 +2440,7 @@ class TradeSeries(Keeper):
         self.time = max([int(self.time), *(int(row["ts"]) for row in rows)])
         return [row for row in rows if self._was_missing(*self.span(row))]
 
-    def parts(self, hole: Hole) -> list[Hole]:
+    def parts(self, hole: Hole) -> Rows:
         """What is left of a hole."""
         return [part for part in self.holes if hole.after <= part.after and part.before <= hole.before]
 
@@ -2531,12 +2533,9 @@ def history_of(channel: str, since: str | float) -> float:
     kind = series_of(channel)
     if not since or not kind or not kind(channel).path:
         return 0.0
-    if isinstance(since, str) and since.isdecimal():
-        return int(since)
+    text = str(since)
     with suppress(ValueError):
-        length = length_of_time(since) if isinstance(since, str) else since
-        if 0 < length < inf:
-            return length
+        return int(text) if text.isdecimal() else length_of_time(text)
     raise ValueError(f"since={since!r} is neither a length of time, like 2h, nor a number of rows")
 
 
@@ -2546,13 +2545,13 @@ class Filler:
     def __init__(self, ws: OkexWS, rest: "Rest", fill: float):
         self.ws, self.rest, self.counts = ws, rest, ws.counts
         self.fill = fill  # seconds back at most; 0 for not at all
-        self._jobs: Rows = []  # whether it is a look, when the next step is due, steps
+        self._jobs: Rows = []  # whether it is a look, when its next step is due, steps
         self._fetched = deque[Iterator[bool]]()  # each hands over some rows
         self._thread = daemon_thread("filler", self._run)
         self._failing = False
         self._answered = 0.0  # when REST last did, by the exchange's clock
 
-    def ask(self, series: TradeSeries, hole: Hole, patience: float) -> None:
+    def ask(self, series: TradeSeries, hole: Hole, patience: float = 0.0) -> None:
         """Have a hole filled, unless what is missing comes within so many seconds."""
         oldest = (self.ws.exchange_time() if hole.look else int(series.time) / 1000) - self.fill
         if hole.after < 0:
@@ -2568,11 +2567,11 @@ class Filler:
             series = entry.keeper
             if not isinstance(series, TradeSeries) or entry.state != "confirmed":
                 continue
-            series.since, series.begun = min(series.since, clock), min(series.begun, clock)
+            series.since, series.begun = min(series.since, clock), series.begun or clock
             if series.looked < inf and (series.history or (self.fill and series.owes(clock))):
                 series.looked, series.quiet, self._answered = inf, False, clock
                 after = -1 if series.history or not series.last else series.last
-                self.ask(series, Hole(after, NEWEST, entry), 0.0)
+                self.ask(series, Hole(after, NEWEST, entry))
                 continue
             late = clock > self._answered + 10 and not self._fetched
             if series.held is not None and (late or len(series.held) > 10_000):
@@ -2589,8 +2588,7 @@ class Filler:
             self.give_up(series, series.holes, "the run ended first")
             if self.fill and (series.looked == inf or (series.quiet and series.last is not None)):
                 self.counts["channels not looked up"] += 1
-                line = f"{series.channel}: the run ended before newest rows were looked up."
-                CHORUS.log(line, "not looked up")
+                CHORUS.log(f"{series.channel}: the run ended before a look at newest rows.", "not looked up")
         self.fill = 0.0
 
     def _run(self) -> None:
@@ -2608,14 +2606,13 @@ class Filler:
     def _steps(self, series: TradeSeries, hole: Hole, oldest: float) -> Iterator[float]:
         """Fetch a hole's rows, page by page, backwards. Yields the seconds to the next step."""
         why = "" if series.path else "REST has no such candles"
+        if not hole.look and not series.parts(hole):  # it was only late
+            return
         if not hole.look:
-            if not series.parts(hole):  # it was only late
-                return
             self.counts["holes"] += 1
             why = why or "filling is off" * (not self.fill)
             if not why:
-                line = f"{series.channel}: missing {series.describe(hole)}. Asking REST."
-                CHORUS.log(line, "missing")
+                CHORUS.log(f"{series.channel}: missing {series.describe(hole)}. Asking REST.", "missing")
                 yield 0.0  # all holes are told of before the first is filled
         most = series.history if hole.look and isinstance(series.history, int) else MAX_RESTORED
         found: dict[int, str] = {}  # newest first; JSON takes a quarter of the memory
@@ -2628,7 +2625,7 @@ class Filler:
                 trouble = explain(error, self.rest.server)
                 odd = isinstance(error, ODD_ROW) and not isinstance(error, OSError)
                 if odd and trouble.partition(" ")[0] not in TRANSIENT:
-                    why = trouble if failures >= FILL_TRIES else ""
+                    why = trouble * (failures >= FILL_TRIES)
                 elif not self._failing:
                     self._failing = True
                     okex_log.warning("%s: %s. Trying again.", series.channel, trouble)
@@ -2650,17 +2647,17 @@ class Filler:
                 back = strftime("%H:%M:%S", localtime(page[wanted[-1]][0] / 1000))
                 okex_log.warning("%s: %d missing rows fetched, back to %s.", series.channel, len(found), back)
             yield 0.0
-        if why and (hole.before == NEWEST or (failures and hole.after < 0)):
+        if why and hole.look and (failures or not series.path):
             self.ws._say_once(f"{series.channel}: REST does not tell its rows: {why}.")
         self._fetched.append(self._restored(series, hole, found, why))
 
-    def _fetch(self, series: TradeSeries, hole: Hole) -> dict[int, tuple[int, Row]]:
+    def _fetch(self, series: TradeSeries, hole: Hole) -> Any:
         """End in ms and row, by number, of a hole's last rows. Raises an error for a useless page.
 
         {"instId":"BTC-USDT","tradeId":"2972052352","px":"85073.1","sz":"0.01","side":"sell","ts":"1791102065937"}
         ["1597026383085","8533.02","8553.74","8527.17","8548.26","45247","529.58","5529.58","1"]
         """
-        for _ in range(2 if "index-" in series.path else 1):  # OKX takes 5 a second
+        for _ in range(1 + ("index-" in series.path)):  # OKX takes 5 a second
             self.ws._stop.wait(FILL_PACE.turn())
         newest = hole.before == NEWEST
         after = "" if newest else f"&after={hole.before + 1}"
@@ -2693,16 +2690,17 @@ class Filler:
 
     def _restored(self, series: TradeSeries, hole: Hole, found: dict[int, str], why: str) -> Iterator[bool]:
         """Hand over what was fetched for a hole, lowest first; then tell what stays missing."""
-        history, fetched, count = series.history if hole.look else 0, len(found), 0
+        history, count = series.history if hole.look else 0, 0
+        short = isinstance(history, int) and len(found) < history
         listed = next(reversed(found), hole.before)
         if hole.after < 0:
             hole = hole._replace(after=listed - series.step)
         if hole.look and hole.before < NEWEST:
             series.reach(hole)
-            self.counts["holes"] += 0 if history else len(series.parts(hole))
+            self.counts["holes"] += len(series.parts(hole)) * (not history)
         while found and not series.dropped:
-            few = min(10, len(found))  # so that live ones need not wait long
-            rows = lost = series.restore([from_json(found.popitem()[1]) for _ in range(few)])
+            few = [from_json(found.popitem()[1]) for _ in range(10) if found]  # live ones wait meanwhile
+            rows = lost = series.restore(few)
             if hole.look and not history:  # a bar may be without trades; an index has no volume
                 lost = [row for row in rows if str(row.get("vol", "1")).strip("0.")]
                 due = self.ws.exchange_time() - 15
@@ -2718,7 +2716,7 @@ class Filler:
         gone = sum(map(series.size, unlisted))  # it was never public
         kind = "rows of history" if history else "missing rows restored"
         text = plural(count, kind)
-        if isinstance(history, int) and fetched < history:
+        if short:
             text += f", not {history}; the others: {why or 'not listed by REST'}"
         if gone:
             text += f"; {gone} do not exist, since REST does not list them"
@@ -2731,7 +2729,7 @@ class Filler:
             if series.held is not None:
                 give_rows(self.ws, series.channel, series.release())
 
-    def give_up(self, series: TradeSeries, holes: list[Hole], why: str = "") -> None:
+    def give_up(self, series: TradeSeries, holes: Rows, why: str = "") -> None:
         """Wait for these no more; say why, if they exist."""
         series.holes = [hole for hole in series.holes if hole not in holes]
         for hole in holes:
@@ -4693,8 +4691,7 @@ def play_recording(clients: Sequence[OkexWS], path: str, speed: float = 1.0) -> 
     """
     if not 0 <= speed < inf or any(ws._reader for ws in clients):
         raise ValueError("a speed is 0 or more, and each client runs once")
-    sinks = [writer.sink for ws in clients for writer in ws._recorder.writers]
-    files = [sink.target for sink in sinks if isinstance(sink, JsonLines | SQLite)]
+    files = [str(getattr(writer.sink, "target", "")) for ws in clients for writer in ws._recorder.writers]
     if os.path.realpath(path) in map(os.path.realpath, files):
         raise ValueError(f"{path} is what is replayed: no sink may write into it")
     wanted = {ws: [*ws.channels] or ["*"] for ws in clients}
@@ -4703,8 +4700,8 @@ def play_recording(clients: Sequence[OkexWS], path: str, speed: float = 1.0) -> 
     def key(ws: OkexWS, channel: str) -> str:
         if any(fnmatchcase(channel, each) for each in wanted[ws]):
             ws._subscriptions.want(channel)
-            for pattern in [each for each in ws._finder.patterns if fnmatchcase(channel, each)]:
-                del ws._finder.patterns[pattern]
+            patterns = ws._finder.patterns
+            ws._finder.patterns = {each: patterns[each] for each in patterns if not fnmatchcase(channel, each)}
         return ws.dialect.key(channel)
 
     began, first, why = monotonic(), 0.0, "closed"
@@ -4718,9 +4715,8 @@ def play_recording(clients: Sequence[OkexWS], path: str, speed: float = 1.0) -> 
             for ws in clients:
                 own = rows if ws is clients[-1] else from_json(to_json(rows))
                 replay_rows(ws, key(ws, channel), own, received)
-        for channel, state in [item for ws in clients for item in ws.channels.items()]:
-            if state == "wanted":
-                okex_log.warning("%s is not in %s.", channel, path)
+        for channel in [name for ws in clients for name, state in ws.channels.items() if state == "wanted"]:
+            okex_log.warning("%s is not in %s.", channel, path)
     except Exception as error:
         why = str(error)
         okex_log.error("Stopped: %s.", why)

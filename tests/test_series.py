@@ -85,7 +85,7 @@ class Noted:
     def __init__(self):
         self.ws, self.asked, self.named, self.counts = self, [], [], Counter()
 
-    def ask(self, series, hole, patience):
+    def ask(self, series, hole, patience=0.0):
         self.asked.append((series.describe(hole), patience))
 
     def give_up(self, series, holes, why):
