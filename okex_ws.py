@@ -2379,7 +2379,7 @@ class TradeSeries(Keeper):
         self.holes = [hole for hole in holes if self.size(hole) > 0]
 
     def recall(self, rows: Iterable[Any]) -> None:
-        """Go on behind what an earlier run kept, oldest first, and ask for what it left out."""
+        """Go on behind what an earlier run kept, oldest first; ask for what it left out."""
         for row in rows:
             self._is_new(row, None)  # nothing is asked for until all are known
         if self.held is None:
@@ -2412,7 +2412,7 @@ class TradeSeries(Keeper):
         return self.quiet and self.since <= clock - 5
 
     def reach(self, hole: Hole) -> None:
-        """Learn that REST has rows up to the end of a hole: what did not come is missing."""
+        """REST has rows up to the end of a hole: what did not come is missing."""
         after, before, _ = hole
         begin = after + self.step
         if self.last is None or self.held is not None:  # the handler lacks what sinks have
@@ -2575,7 +2575,7 @@ class Filler:
                 continue
             late = clock > self._answered + 10 and not self._fetched
             if series.held is not None and (late or len(series.held) > 10_000):
-                what = "its history takes long: live rows go ahead, and what no sink has of it follows"
+                what = "its history takes long: live rows go ahead, then what no sink has of it"
                 self.ws._say_once(f"{series.channel}: {what}.", "history")
                 give_rows(self.ws, series.channel, series.release())
 
@@ -2588,7 +2588,7 @@ class Filler:
             self.give_up(series, series.holes, "the run ended first")
             if self.fill and (series.looked == inf or (series.quiet and series.last is not None)):
                 self.counts["channels not looked up"] += 1
-                CHORUS.log(f"{series.channel}: the run ended before a look at newest rows.", "not looked up")
+                CHORUS.log(f"{series.channel}: newest rows were not looked up.", "not looked up")
         self.fill = 0.0
 
     def _run(self) -> None:
@@ -2699,7 +2699,7 @@ class Filler:
             series.reach(hole)
             self.counts["holes"] += len(series.parts(hole)) * (not history)
         while found and not series.dropped:
-            few = [from_json(found.popitem()[1]) for _ in range(10) if found]  # live ones wait meanwhile
+            few = [from_json(found.popitem()[1]) for _ in range(10) if found]  # live ones wait
             rows = lost = series.restore(few)
             if hole.look and not history:  # a bar may be without trades; an index has no volume
                 lost = [row for row in rows if str(row.get("vol", "1")).strip("0.")]
