@@ -2219,7 +2219,7 @@ NEWEST = 10**18  # beyond all numbers
 
 
 class Hole(NamedTuple):
-    """What is missing between two numbers, which themselves are not."""
+    """What is missing between two numbers."""
 
     after: int
     before: int
@@ -2227,24 +2227,26 @@ class Hole(NamedTuple):
 
 
 class TradeSeries(Keeper):
-    """Trades, whose ids must come one after another. The reading thread alone uses a series.
+    """Trades, by ids that follow one another. The reading thread alone uses it.
 
     {"instId":"BTC-USDT","tradeId":"123","px":"83753","sz":"0.1","side":"sell","ts":"1791369376364","count":"3"}
 
-    A row that jumps leaves a hole; one that came before is dropped, unless it was missing. 123 with
-    count 3 is 121 to 123. Ids have no gaps, in REST neither (2026-10-04).
+    A row that jumps leaves a hole; one that came before is dropped. 123 with count 3 is 121 to 123.
+    Ids have no gaps, in REST neither (2026-10-04).
     """
 
     step = 1  # from one number to the next
-    patience = 0.0  # seconds that a row may be late before it is asked for
-    final = False  # whether the handler gets no candle that still forms
+    patience = 0.0  # seconds that a row may be late
+    final = False  # whether the handler gets final candles alone
     history = 0.0  # to be fetched yet: seconds, or, as an int, rows
     held: Any = None  # rows that wait for the history before them
+    live = NEWEST  # number of the first of those, until the history came
     last: int | None = None  # number: all up to here is taken, or missing
-    first = 0  # number of the first row; nothing is known of what came before
-    time = 0  # of the last row, in ms
+    first = 0  # number before which nothing is known
+    time: Any = 0  # of the last row, in ms, or as text
     quiet = True  # no row came since it was asked for, and no look began
-    since = inf  # when the channel was confirmed, in s of the exchange's clock
+    begun = 0.0  # when it was first confirmed, by the exchange's clock
+    since = inf  # and when last
     looked = 0.0  # when REST last told the newest rows; inf while it is asked
 
     def __init__(self, channel: str, filler: "Filler | None" = None):
@@ -2254,7 +2256,7 @@ class TradeSeries(Keeper):
         *_, self.instrument = V5.argument(channel).values()
         self.path = f"history-trades?instId={self.instrument}&type=1"  # of REST, or ""
         self.counted = channel.startswith("trades:")  # a row may stand for several
-        self.holes: list[Hole] = []  # another list after each change
+        self.holes: Rows = []  # another list after each change
 
     def open(self) -> None:
         self.since, self.quiet = inf, True
@@ -2270,8 +2272,7 @@ class TradeSeries(Keeper):
                 if row["tradeId"] != f"{last}":
                     break
             else:
-                self.time = int(rows[-1]["ts"])
-                self.last, self.quiet = last, False
+                self.last, self.time, self.quiet = last, rows[-1]["ts"], False
                 return rows
         except ODD_ROW:  # as with the first row, which follows none
             pass
@@ -2301,7 +2302,7 @@ class TradeSeries(Keeper):
             if last < self.first and self.size(Hole(last, self.first)) == 0:
                 self.first = first if final else self.first  # the bar before it ends
                 return True
-            if time <= self.time:
+            if time <= int(self.time):
                 return False
             okex_log.warning("%s: its numbers begin anew: %s comes after %s.", self.channel, first, self.last)
             if filler:
@@ -2315,14 +2316,14 @@ class TradeSeries(Keeper):
         hole = Hole(known, last + 1 if mixed else first)
         self._miss(*self.holes, hole)
         if filler and hole in self.holes:
-            filler.ask(self, hole, 0.0 if self.quiet else self.patience)
+            filler.ask(self, hole, self.patience * (not self.quiet))
         return not mixed
 
     def _miss(self, *holes: Hole) -> None:
         self.holes = [hole for hole in holes if self.size(hole) > 0]
 
     def recall(self, rows: Iterable[Any]) -> None:
-        """Go on behind what an earlier run kept, oldest first, and ask for what it left out."""
+        """Go on behind what an earlier run kept, oldest first; ask for what it left out."""
         for row in rows:
             self._is_new(row, None)  # nothing is asked for until all are known
         if self.held is None:
@@ -2330,36 +2331,39 @@ class TradeSeries(Keeper):
 
     def hold(self, rows: Rows, action: str = "") -> Rows:
         """In place of take(): keep rows until their history is handed over."""
-        self.held += rows
+        self.held += Keeper.take(self, rows, action)
+        with suppress(*ODD_ROW):
+            self.live = self.span(self.held[0])[0]
         return []
 
     def release(self) -> Rows:
         """Ask for what is missing, and take the rows that were held."""
         if filler := self.filler:
             for hole in self.holes:
-                filler.ask(self, hole, 0.0)
+                filler.ask(self, hole)
         vars(self).pop("take", None)
         rows, self.held = self.held or [], None
         return self.take(rows)
 
     def reach_back(self) -> float:
         """Seconds that the history goes back; of rows, a day, or twice as long as bars take."""
-        if isinstance(self.history, int):
-            return max(86_400.0, self.history * self.step / 500)
-        return self.history
+        if isinstance(self.history, float):
+            return self.history
+        return max(86_400.0, self.history * self.step / 500)
 
     def owes(self, clock: float) -> bool:
         """Whether it is not known what came before: there was no row within 5 s."""
         return self.quiet and self.since <= clock - 5
 
     def reach(self, hole: Hole) -> None:
-        """Learn that REST has rows up to the end of a hole: what did not come is missing."""
-        begin, newest = hole.after + self.step, hole.before - self.step
+        """REST has rows up to the end of a hole: what did not come is missing."""
+        after, before, _ = hole
+        begin = after + self.step
         if self.last is None or self.held is not None:  # the handler lacks what sinks have
             self._miss(*(Hole(each.after, min(each.before, begin)) for each in self.holes))
-            self.first, self.last = begin, min(self.last or hole.after, hole.after)
-        self._miss(*self.holes, Hole(hole.after, self.first), Hole(self.last, hole.before))
-        self.first, self.last = min(self.first, begin), max(self.last, newest)
+            self.first, self.last = begin, min(self.last or after, after)
+        self._miss(*self.holes, Hole(after, self.first), Hole(self.last, before))
+        self.first, self.last = min(self.first, begin), max(self.last, before - self.step)
 
     def size(self, hole: Hole) -> int:
         """How many numbers a hole has: the next is up to 1.5 steps later, as with months."""
@@ -2377,10 +2381,10 @@ class TradeSeries(Keeper):
 
     def restore(self, rows: Rows) -> Rows:
         """Rows that were fetched, but for those that came meanwhile."""
-        self.time = max([self.time, *(int(row["ts"]) for row in rows)])
+        self.time = max([int(self.time), *(int(row["ts"]) for row in rows)])
         return [row for row in rows if self._was_missing(*self.span(row))]
 
-    def parts(self, hole: Hole) -> list[Hole]:
+    def parts(self, hole: Hole) -> Rows:
         """What is left of a hole."""
         return [part for part in self.holes if hole.after <= part.after and part.before <= hole.before]
 
@@ -2420,9 +2424,7 @@ class CandleSeries(TradeSeries):
 
     def take(self, rows: Rows, action: str = "") -> Rows:
         taken = self.judge(Keeper.take(self, rows, action))
-        if self.final:
-            return [row for row in taken if row.__class__ is not dict or row.get("confirm") != "0"]
-        return taken
+        return final_rows(taken) if self.final else taken
 
     def owes(self, clock: float) -> bool:
         """Also whether a bar of a minute or longer is not final 15 s after its end."""
@@ -2453,17 +2455,31 @@ def series_of(channel: str) -> type[TradeSeries] | None:
     return CandleSeries if CandleSeries.CHANNEL.fullmatch(kind) else None
 
 
+def final_rows(rows: Rows) -> Rows:
+    """All but candles that still form."""
+    return [row for row in rows if row.__class__ is not dict or row.get("confirm") != "0"]
+
+
+def give_rows(ws: OkexWS, channel: str, rows: Rows) -> None:
+    """Sinks and the handler get rows that were fetched, or are replayed."""
+    if not rows:
+        return
+    try:
+        if ws._recorder.writers:  # the handler may change its own rows
+            ws._recorder.record(ws.replayed_at or wall_clock(), channel, from_json(to_json(rows)))
+        ws.handler(channel, rows)
+    except Exception as error:
+        ws._handler_failed(channel, error)
+
+
 def history_of(channel: str, since: str | float) -> float:
     """Seconds (7200.0, "2h") or, as an int, rows (200, "200") to fetch first; 0 if REST has none."""
     kind = series_of(channel)
     if not since or not kind or not kind(channel).path:
         return 0.0
-    if isinstance(since, str) and since.isdecimal():
-        return int(since)
+    text = str(since)
     with suppress(ValueError):
-        length = length_of_time(since) if isinstance(since, str) else since
-        if 0 < length < inf:
-            return length
+        return int(text) if text.isdecimal() else length_of_time(text)
     raise ValueError(f"since={since!r} is neither a length of time, like 2h, nor a number of rows")
 
 
@@ -2473,17 +2489,17 @@ class Filler:
     def __init__(self, ws: OkexWS, rest: "Rest", fill: float):
         self.ws, self.rest, self.counts = ws, rest, ws.counts
         self.fill = fill  # seconds back at most; 0 for not at all
-        self._jobs: Rows = []  # whether it is a look, when the next step is due, steps
+        self._jobs: Rows = []  # whether it is a look, when its next step is due, steps
         self._fetched = deque[Iterator[bool]]()  # each hands over some rows
         self._thread = daemon_thread("filler", self._run)
         self._failing = False
         self._answered = 0.0  # when REST last did, by the exchange's clock
 
-    def ask(self, series: TradeSeries, hole: Hole, patience: float) -> None:
+    def ask(self, series: TradeSeries, hole: Hole, patience: float = 0.0) -> None:
         """Have a hole filled, unless what is missing comes within so many seconds."""
-        oldest = (self.ws.exchange_time() if hole.look else series.time / 1000) - self.fill
+        oldest = (self.ws.exchange_time() if hole.look else int(series.time) / 1000) - self.fill
         if hole.after < 0:
-            oldest = series.since - series.reach_back()
+            oldest = series.begun - series.reach_back()
         self._jobs.append([bool(hole.look), monotonic() + patience, self._steps(series, hole, oldest)])
         if self._thread.ident is None:
             self._thread.start()
@@ -2495,15 +2511,17 @@ class Filler:
             series = entry.keeper
             if not isinstance(series, TradeSeries) or entry.state != "confirmed":
                 continue
-            series.since = min(series.since, clock)
+            series.since, series.begun = min(series.since, clock), series.begun or clock
             if series.looked < inf and (series.history or (self.fill and series.owes(clock))):
                 series.looked, series.quiet, self._answered = inf, False, clock
                 after = -1 if series.history or not series.last else series.last
-                self.ask(series, Hole(after, NEWEST, entry), 0.0)
-            elif series.held is not None and (clock > self._answered + 10 or len(series.held) > 10_000):
-                what = "its history takes long: live rows go ahead, and it follows late"
+                self.ask(series, Hole(after, NEWEST, entry))
+                continue
+            late = clock > self._answered + 10 and not self._fetched
+            if series.held is not None and (late or len(series.held) > 10_000):
+                what = "its history takes long: live rows go ahead, then what no sink has of it"
                 self.ws._say_once(f"{series.channel}: {what}.", "history")
-                self._give(series, series.release())
+                give_rows(self.ws, series.channel, series.release())
 
     def end(self) -> None:
         """Name what the run leaves missing. From any thread, if the reading one hangs."""
@@ -2514,8 +2532,7 @@ class Filler:
             self.give_up(series, series.holes, "the run ended first")
             if self.fill and (series.looked == inf or (series.quiet and series.last is not None)):
                 self.counts["channels not looked up"] += 1
-                line = f"{series.channel}: the run ended before newest rows were looked up."
-                CHORUS.log(line, "not looked up")
+                CHORUS.log(f"{series.channel}: newest rows were not looked up.", "not looked up")
         self.fill = 0.0
 
     def _run(self) -> None:
@@ -2533,27 +2550,26 @@ class Filler:
     def _steps(self, series: TradeSeries, hole: Hole, oldest: float) -> Iterator[float]:
         """Fetch a hole's rows, page by page, backwards. Yields the seconds to the next step."""
         why = "" if series.path else "REST has no such candles"
+        if not hole.look and not series.parts(hole):  # it was only late
+            return
         if not hole.look:
-            if not series.parts(hole):  # it was only late
-                return
             self.counts["holes"] += 1
             why = why or "filling is off" * (not self.fill)
             if not why:
-                line = f"{series.channel}: missing {series.describe(hole)}. Asking REST."
-                CHORUS.log(line, "missing")
+                CHORUS.log(f"{series.channel}: missing {series.describe(hole)}. Asking REST.", "missing")
                 yield 0.0  # all holes are told of before the first is filled
         most = series.history if hole.look and isinstance(series.history, int) else MAX_RESTORED
         found: dict[int, str] = {}  # newest first; JSON takes a quarter of the memory
-        known, failures = hole.before, 0
-        while not why and not series.dropped and series.size(Hole(hole.after, known)) > 0:
+        left, failures = hole, 0
+        while not why and not series.dropped and series.size(left) > 0:
             try:
-                page = self._fetch(series, known)
+                page = self._fetch(series, left)
             except Exception as error:
                 failures += 1
                 trouble = explain(error, self.rest.server)
                 odd = isinstance(error, ODD_ROW) and not isinstance(error, OSError)
                 if odd and trouble.partition(" ")[0] not in TRANSIENT:
-                    why = trouble if failures >= FILL_TRIES else ""
+                    why = trouble * (failures >= FILL_TRIES)
                 elif not self._failing:
                     self._failing = True
                     okex_log.warning("%s: %s. Trying again.", series.channel, trouble)
@@ -2561,48 +2577,47 @@ class Filler:
                 continue
             if not page:
                 break
-            if series.history and series.held is None and known > series.first > 0:
-                known = series.first  # live rows went ahead
-                continue
             if hole.before == NEWEST:
-                hole = hole._replace(before=max(page) + series.step)
-            inside = [number for number in sorted(page, reverse=True) if number > hole.after]
+                hole = hole._replace(before=min(max(page) + series.step, series.live))
+            inside = [number for number in sorted(page, reverse=True) if hole.after < number < hole.before]
             wanted = [number for number in inside if page[number][0] >= oldest * 1000][: most - len(found)]
             found |= {number: to_json(page[number][1]) for number in wanted}
-            known, failures = min(page), 0
+            left, failures = left._replace(before=min(*page, hole.before)), 0
             if len(found) == most:
                 why = f"more than {most} rows"
             elif len(wanted) < len(inside):
                 why = "older than is to be filled"
             if len(found) % 5000 < len(wanted):
-                back = strftime("%H:%M:%S", localtime(page[known][0] / 1000))
+                back = strftime("%H:%M:%S", localtime(page[wanted[-1]][0] / 1000))
                 okex_log.warning("%s: %d missing rows fetched, back to %s.", series.channel, len(found), back)
             yield 0.0
-        if why and hole.before == NEWEST:
-            self.ws._say_once(f"{series.channel}: REST does not tell its newest rows: {why}.")
+        if why and hole.look and (failures or not series.path):
+            self.ws._say_once(f"{series.channel}: REST does not tell its rows: {why}.")
         self._fetched.append(self._restored(series, hole, found, why))
 
-    def _fetch(self, series: TradeSeries, known: int) -> dict[int, tuple[int, Row]]:
-        """End in ms and row, by number, of rows below one. Raises an error for a useless page.
+    def _fetch(self, series: TradeSeries, hole: Hole) -> Any:
+        """End in ms and row, by number, of a hole's last rows. Raises an error for a useless page.
 
         {"instId":"BTC-USDT","tradeId":"2972052352","px":"85073.1","sz":"0.01","side":"sell","ts":"1791102065937"}
         ["1597026383085","8533.02","8553.74","8527.17","8548.26","45247","529.58","5529.58","1"]
         """
-        for _ in range(2 if "index-" in series.path else 1):  # OKX takes 5 a second
+        for _ in range(1 + ("index-" in series.path)):  # OKX takes 5 a second
             self.ws._stop.wait(FILL_PACE.turn())
-        after = f"&after={known + 1}" if known < NEWEST else ""
+        newest = hole.before == NEWEST
+        after = "" if newest else f"&after={hole.before + 1}"
         found, answer = {}, self.rest.get(f"/api/v5/market/{series.path}{after}&limit=100")
         for row in Keeper.take(series, answer, ""):
-            row = {**row, "restored": True}
-            if series.counted:
-                row["count"] = "1"
-            _, number, final = series.span(row)
-            if final and row.get("instId", series.instrument) == series.instrument:
-                found[number] = int(row["ts"]) + series.step, row
-        below = {number: row for number, row in found.items() if number < known}
-        if not below and bool(series.history) == (known < NEWEST):
+            with suppress(*ODD_ROW):
+                row = {**row, "restored": True}
+                if series.counted:
+                    row["count"] = "1"
+                _, number, final = series.span(row)
+                if final and row.get("instId", series.instrument) == series.instrument:
+                    found[number] = int(row["ts"]) + series.step, row
+        below = {number: row for number, row in found.items() if number < hole.before}
+        if not below and (newest or hole.after < 0):
             return below  # there was none yet, or none before a history's first
-        if not below or (known < NEWEST and series.size(Hole(max(found), known)) > 0):
+        if not below or (not newest and series.size(Hole(max(found), hole.before)) > 0):
             raise ValueError("REST does not list such rows")  # yet: servers lag
         if self._failing:
             okex_log.warning("REST answers again.")
@@ -2617,54 +2632,48 @@ class Filler:
             self._fetched.popleft()
         return False
 
-    def _give(self, series: TradeSeries, rows: Rows) -> None:
-        if not rows:
-            return
-        try:
-            if self.ws._recorder.writers:
-                self.ws._recorder.record(wall_clock(), series.channel, from_json(to_json(rows)))
-            self.ws.handler(series.channel, rows)
-        except Exception as error:
-            self.ws._handler_failed(series.channel, error)
-
     def _restored(self, series: TradeSeries, hole: Hole, found: dict[int, str], why: str) -> Iterator[bool]:
         """Hand over what was fetched for a hole, lowest first; then tell what stays missing."""
-        listed, count = next(reversed(found), hole.before), 0
+        history, count = series.history if hole.look else 0, 0
+        short = isinstance(history, int) and len(found) < history
+        listed = next(reversed(found), hole.before)
         if hole.after < 0:
             hole = hole._replace(after=listed - series.step)
         if hole.look and hole.before < NEWEST:
             series.reach(hole)
-            self.counts["holes"] += 0 if series.history else len(series.parts(hole))
+            self.counts["holes"] += len(series.parts(hole)) * (not history)
         while found and not series.dropped:
-            few = min(10, len(found))  # so that live ones need not wait long
-            rows = lost = series.restore([from_json(found.popitem()[1]) for _ in range(few)])
-            if hole.look and not series.history:  # a bar may be without trades; an index has no volume
+            few = [from_json(found.popitem()[1]) for _ in range(10) if found]  # live ones wait
+            rows = lost = series.restore(few)
+            if hole.look and not history:  # a bar may be without trades; an index has no volume
                 lost = [row for row in rows if str(row.get("vol", "1")).strip("0.")]
                 due = self.ws.exchange_time() - 15
                 if any(series.since + 5 <= (int(row["ts"]) + series.step) / 1000 <= due for row in lost):
                     self.ws._resubscribe(hole.look, "REST has rows that did not come", late=True)
             count += len(lost)
             self.counts["rows restored"] += len(rows)
-            self._give(series, rows)
+            give_rows(self.ws, series.channel, rows)
             yield True
         if series.dropped:
             return
         unlisted = [part for part in series.parts(hole) if not why or part.before > listed]
         gone = sum(map(series.size, unlisted))  # it was never public
-        kind = "rows of history" if series.history and hole.look else "missing rows restored"
+        kind = "rows of history" if history else "missing rows restored"
         text = plural(count, kind)
+        if short:
+            text += f", not {history}; the others: {why or 'not listed by REST'}"
         if gone:
             text += f"; {gone} do not exist, since REST does not list them"
-        if count or gone:
+        if count or gone or history:
             CHORUS.log(f"{series.channel}: {text}.", kind, logging.INFO)
         self.give_up(series, unlisted)
         self.give_up(series, series.parts(hole), why)
         if hole.look:
-            series.looked, series.history = self.ws.exchange_time(), 0.0
+            series.looked, series.history, series.live = self.ws.exchange_time(), 0.0, NEWEST
             if series.held is not None:
-                self._give(series, series.release())
+                give_rows(self.ws, series.channel, series.release())
 
-    def give_up(self, series: TradeSeries, holes: list[Hole], why: str = "") -> None:
+    def give_up(self, series: TradeSeries, holes: Rows, why: str = "") -> None:
         """Wait for these no more; say why, if they exist."""
         series.holes = [hole for hole in series.holes if hole not in holes]
         for hole in holes:
@@ -4590,17 +4599,20 @@ def play_recording(clients: Sequence[OkexWS], path: str, speed: float = 1.0) -> 
     """
     if not 0 <= speed < inf or any(ws._reader for ws in clients):
         raise ValueError("a speed is 0 or more, and each client runs once")
+    files = [str(getattr(writer.sink, "target", "")) for ws in clients for writer in ws._recorder.writers]
+    if os.path.realpath(path) in map(os.path.realpath, files):
+        raise ValueError(f"{path} is what is replayed: no sink may write into it")
     wanted = {ws: [*ws.channels] or ["*"] for ws in clients}
 
     @functools.cache  # a channel is subscribed to when it first comes
     def key(ws: OkexWS, channel: str) -> str:
         if any(fnmatchcase(channel, each) for each in wanted[ws]):
             ws._subscriptions.want(channel)
-            for pattern in [each for each in ws._finder.patterns if fnmatchcase(channel, each)]:
-                del ws._finder.patterns[pattern]
+            patterns = ws._finder.patterns
+            ws._finder.patterns = {each: patterns[each] for each in patterns if not fnmatchcase(channel, each)}
         return ws.dialect.key(channel)
 
-    began, first = monotonic(), 0.0
+    began, first, why = monotonic(), 0.0, "closed"
     try:
         for (received, channel), records in itertools.groupby(recorded_rows(path), lambda record: record[:2]):
             first = first or received
@@ -4611,17 +4623,18 @@ def play_recording(clients: Sequence[OkexWS], path: str, speed: float = 1.0) -> 
             for ws in clients:
                 own = rows if ws is clients[-1] else from_json(to_json(rows))
                 replay_rows(ws, key(ws, channel), own, received)
-        for channel, state in [item for ws in clients for item in ws.channels.items()]:
-            if state == "wanted":
-                okex_log.warning("%s is not in %s.", channel, path)
-    except ValueError as error:
-        okex_log.error("Stopped: %s.", error)
+        for channel in [name for ws in clients for name, state in ws.channels.items() if state == "wanted"]:
+            okex_log.warning("%s is not in %s.", channel, path)
+    except Exception as error:
+        why = str(error)
+        okex_log.error("Stopped: %s.", why)
         raise
     finally:
+        CHORUS.sum_up(0.0)
         for ws in clients:
-            ws.close()
             ws.ended.set()
-            ws._notify(EXIT, "closed")
+            ws._notify(EXIT, why)
+            ws.close()
 
 
 replay = play_recording  # a public name, which a pasting script may redefine
@@ -4630,24 +4643,18 @@ replay = play_recording  # a public name, which a pasting script may redefine
 def replay_rows(ws: OkexWS, key: str, rows: Rows, received: float) -> None:
     """Take the rows of one message; every request counts as granted."""
     table = ws._subscriptions
-    if key in table.by_key and table.by_key[key].state == "leaving":
-        table.ended(key)
     entry = table.by_key.get(key)
-    if entry is None or ws._stop.is_set():
+    if entry and entry.state == "leaving":
+        table.ended(key)
+    if entry is None or entry.state == "gone" or ws._stop.is_set():
         return
     if entry.state != "confirmed":
-        with table._lock:
-            entry.enter("confirmed")
-        ws._notify(SUBSCRIBED, entry.channel)
+        ws._notify(SUBSCRIBED, table.confirmed(key))
     ws._reader, ws.replayed_at = threading.current_thread(), received
     ws.counts["messages"] += 1
     if isinstance(entry.keeper, OrderBook):
         rows = [shown for row in rows for shown in replay_book(ws, entry, entry.keeper, row)]
-    try:
-        if rows:
-            ws.handler(entry.channel, rows)
-    except Exception as error:
-        ws._handler_failed(entry.channel, error)
+    give_rows(ws, entry.channel, final_rows(rows) if ws.final else rows)
 
 
 def replay_book(ws: OkexWS, entry: Subscription, book: OrderBook, row: Any) -> Rows:
@@ -4680,7 +4687,7 @@ def recorded_rows(path: str) -> Iterator[tuple[float, str, Any]]:
                     record = from_json(line.decode().rstrip())
                     yield float(record["received"]), str(record["channel"]), record["row"]
                 except ODD_ROW:
-                    if number == 1:
+                    if number == 1 and not line.startswith(b'{"received":'):
                         raise
                     okex_log.warning("Line %d of %s is torn, and left out.", number, path)
     except (OSError, sqlite3.Error, *ODD_ROW) as error:
@@ -4888,7 +4895,7 @@ class Run(Recorder):
             next(recorded_rows(args.replay), None)  # ValueError if it is no recording
             if os.path.realpath(args.replay) in map(os.path.realpath, targets.values()):
                 raise ValueError(f"no sink may write into {args.replay}: it is replayed")
-            self.clients.append(OkexWS([], self.handle, depth=args.depth))  # without keys
+            self.clients.append(OkexWS([], self.handle, depth=args.depth, final=args.final))
             self.clients[0]._finder.patterns = dict.fromkeys(args.channels, "wanted")  # or names
             self.hear(self.clients[0])
         if args.since and not any(history_of(channel, args.since) for channel in args.channels):

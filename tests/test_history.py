@@ -22,8 +22,8 @@ def hasty(monkeypatch):
 
 @pytest.mark.parametrize("channels", [[TRADES], [CANDLES, BARS, "mark-price-candle1m:BTC-USDT", "trades-all:BTC-USDT"]])
 def test_history_comes_before_live_rows_without_a_hole_or_a_repeat(exchange, connect, channels):
-    """Though REST is slow, and its pages are short or overlap."""
-    rng, exchange.aggregates, exchange.rest_delay = random.Random(13), True, 0.2
+    """Though REST is slow, and its pages are short or overlap; it goes back from the first live row."""
+    rng, exchange.aggregates, exchange.rest_delay = random.Random(13), True, 0.4
 
     def unruly(path, query, rows):
         overlap = query | {"after": str(int(query["after"]) + rng.choice([0, 10]))} if "after" in query else query
@@ -37,7 +37,25 @@ def test_history_comes_before_live_rows_without_a_hole_or_a_repeat(exchange, con
         live = ["restored" not in row for row in rows_of(client, name)].index(True)
         first = numbers(name, rows_of(client, name)[:live])
         assert first == sorted(first) and len(first) == 300, name
-    assert not client.counts["missing"] and not client.saw(okex_ws.GAP)
+    assert not client.counts["missing"] and not client.saw(okex_ws.GAP) and client.counts["repeated rows"] < 9
+
+
+def test_a_history_is_handed_over_before_live_rows_though_it_takes_long_and_says_that_it_is_short(
+    exchange, connect, monkeypatch, caplog
+):
+    def slow(self, channel, rows):
+        time.sleep(0.05 * len(rows))
+        self.rows += [(channel, row) for row in rows]
+
+    now = time.time()
+    caplog.set_level("INFO", "okex_ws")
+    monkeypatch.setattr(Client, "remember", slow)
+    monkeypatch.setattr(okex_ws.OkexWS, "exchange_time", lambda self: 20 * time.time() - 19 * now)  # it takes 40 s
+    exchange.rest_rows, exchange.every = lambda path, query, rows: [] if "after" in query else rows[:40], 0.2
+    client = connect(TRADES, since=100)
+    wait_for(lambda: any("restored" not in row for row in rows_of(client, TRADES)))
+    [many] = re.findall(r"(\d+) rows of history, not 100; the others: not listed by REST\.", caplog.text)
+    assert ["restored" in row for row in rows_of(client, TRADES)].index(False) == int(many) > 20
 
 
 def test_history_goes_back_so_long_for_every_channel_of_a_pattern(exchange, connect):
@@ -53,10 +71,20 @@ def test_history_goes_back_so_long_for_every_channel_of_a_pattern(exchange, conn
 def test_without_an_answer_of_rest_live_rows_go_ahead_and_history_follows(exchange, connect, caplog):
     exchange.rest_status, began = 503, time.monotonic()
     clients = {name: connect(name, since=150) for name in (TRADES, CANDLES)}
-    wait_for(lambda: all(client.rows for client in clients.values()))
+    known = Client([TRADES], url=exchange.url, since=150)  # as if a sink had rows
+    kept = exchange.rest("/api/v5/market/history-trades", {"instId": "BTC-USDT", "type": "1", "limit": "50"})[::-1]
+    known.recall(TRADES, [row | {"count": "1"} for row in kept])
+    walk(exchange, 200)
+    known.start()
+    wait_for(lambda: all(client.rows for client in [known, *clients.values()]))
     assert time.monotonic() - began > 9.5
-    wait_for(lambda: caplog.text.count("live rows go ahead") == 2)  # each client's, the second a moment later
+    wait_for(lambda: caplog.text.count("live rows go ahead") == 2)  # each channel's
+    exchange.lost[TRADES] = 4  # which is a hole, and no history
+    wait_for(lambda: not exchange.lost[TRADES])
     exchange.rest_status = 0
+    wait_for(lambda: whole(TRADES, rows_of(known, TRADES)) and known.counts["rows restored"] > 200)
+    assert min(numbers(TRADES, rows_of(known, TRADES))) == int(kept[-1]["tradeId"]) + 1
+    known.close()
     for name, client in clients.items():
         assert "restored" not in client.rows[0][1]
         wait_for(lambda client=client: client.counts["rows restored"] >= 150)

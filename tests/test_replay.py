@@ -10,7 +10,7 @@ import pytest
 from conftest import Client, finish, program, until, wait_for
 
 import okex_ws
-from okex_ws import JsonLines, OkexWS, SQLite
+from okex_ws import JsonLines, OkexWS, SQLite, recorded_rows
 
 BOOK, TRADES, TICKERS = "books:BTC-USDT", "trades:BTC-USDT", "tickers:ETH-USDT"
 
@@ -60,6 +60,7 @@ def test_rows_of_all_generations_go_out_as_they_were_recorded_and_a_gap_is_a_gap
         messages.append((2.0, name, {"bids": [["9", "1"]], "asks": [["10", "1"]], "ts": "1"}))
     messages += [(3.0, "candle1m:BTC-USDT", {"ts": "6", "restored": True}), (3.0, "account", 7)]
     messages += [(4.0 + n, BOOK, row) for n, row in enumerate(rows)]
+    bars = [(5.0 + n, "candle1m:BTC-USDT", {"ts": "6", "confirm": str(n)}) for n in range(2)]
     for name in ("rows.db", "rows.jsonl"):
         path, (ws, seen) = record(tmp_path / name, *messages), watching([])
         ws.replay(path, speed=0)
@@ -67,6 +68,13 @@ def test_rows_of_all_generations_go_out_as_they_were_recorded_and_a_gap_is_a_gap
         assert [book and book[0][0][1] for *_, book in seen[8:]] == [None, "5", "6", None, None, "20", "21"]
         gaps = [detail for status, detail in ws.statuses if status == "GAP"]
         assert ws.counts["gaps"] == 1 and gaps == [f"{BOOK}: sequence gap: 7 does not follow 6"]
+    copy = SQLite(str(tmp_path / "copy.db"))
+    ws, seen = watching([], final=True, sinks={"own": copy, "sqlite": tmp_path / "two.db"})
+    ws.replay(record(tmp_path / "bars.db", *messages[:3], *bars), speed=0)
+    assert [got for _, got, *_ in seen] == [trades[:2], [{"last": "1"}], trades[2:], [bars[1][2]]]
+    recorded = [*recorded_rows(str(tmp_path / "copy.db"))]
+    assert recorded == [*recorded_rows(str(tmp_path / "two.db"))], "they are written to the end"
+    assert len(recorded) == 7 and recorded[-1] == bars[1]
     ws, seen = watching([BOOK], depth=1)
     ws.replay(path, speed=0)
     assert [got[0]["bids"][0][1] for _, got, *_ in seen] == ["1", "5", "6", "20", "21"]
@@ -121,11 +129,13 @@ def test_what_is_no_recording_is_refused_and_torn_lines_are_left_out(tmp_path, c
     record(path, *((1.0, TRADES, {"n": n}) for n in range(3)))
     link.symlink_to(path)
     lines = path.read_bytes().splitlines()
-    path.write_bytes(b"\n".join([*lines[:2], lines[1][:30], lines[2], b'{"received":\xff']))
+    path.write_bytes(b"\n".join([lines[0][:25], *lines[:2], lines[1][:30], lines[2], b'{"received":\xff']))
     ws = Client([TRADES])
     ws.replay(str(path), 0)
     assert [row["n"] for _, row in ws.rows] == [0, 1, 2]
-    assert [n for n in range(1, 6) if f"Line {n} of {path} is torn" in caplog.text] == [3, 5]
+    assert [n for n in range(1, 7) if f"Line {n} of {path} is torn" in caplog.text] == [1, 4, 6]
+    with pytest.raises(ValueError, match="no sink may write into it"):
+        Client([TRADES], sinks={"jsonl": str(link)}).replay(str(path))
     for arguments in ([tmp_path / "no"], [path, "--jsonl", link], [path, "--sqlite", path], [path, "--speed", "-1"]):
         status, out, err = finish("--replay", *arguments)
         assert (status, out) == (2, "") and "Traceback" not in err, arguments

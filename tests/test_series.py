@@ -84,7 +84,7 @@ class Noted:
     def __init__(self):
         self.ws, self.asked, self.named, self.counts = self, [], [], Counter()
 
-    def ask(self, series, hole, patience):
+    def ask(self, series, hole, patience=0.0):
         self.asked.append((series.describe(hole), patience))
 
     def give_up(self, series, holes, why):
@@ -278,7 +278,7 @@ def test_what_an_earlier_run_left_out_is_asked_for_and_what_it_kept_is_not_repea
 class Rest:
     """A filler, and the client and the REST that it has. The test gives each answer, and rows may arrive before it."""
 
-    server, _recorder = "http://127.0.0.1", okex_ws.Recorder([])
+    server, _recorder, replayed_at = "http://127.0.0.1", okex_ws.Recorder([]), 0.0
 
     def __init__(self, fill):
         self._stop, self.counts, self.asked, self.told, self.pieces = threading.Event(), Counter(connects=1), [], [], []
@@ -463,7 +463,7 @@ def test_what_rest_does_not_list_was_never_public_wherever_its_pages_end(rest, c
         listed = trades_listed(900, 1160)
         del listed[gone]
         rest.pieces.clear()
-        rows = rest.fill(series, lambda before, listed=listed: page(listed, before))
+        rows = rest.fill(series, lambda before, listed=listed: [None, 7, {"tradeId": "x"}, *page(listed, before)])
         assert set(ids(rows)) == {*range(1001, 1101)} - {gone} and not rest.told, f"{gone} is not listed"
     assert "99 missing rows restored; 1 do not exist, since REST does not list them." in caplog.text
 
@@ -813,14 +813,15 @@ def test_a_hole_that_the_user_gave_up_is_not_filled(exchange, connect):
 def test_trades_of_an_outage_are_restored_though_no_more_come(hurrying, connect, impatient):
     """Where no trade came before, those that are newer than the subscription."""
     exchange, market = hurrying, hurrying.instrument("BTC-USDT")
-    for before, status in (("rows", 0), ("none", 0), ("none", 503)):
-        exchange.lost[TRADES], exchange.rest_status = 10**9 * (before == "none"), status
+    for before, status in (("rows", 0), ("none", 0), ("none", 503), ("soon", 0)):
+        exchange.lost[TRADES], exchange.rest_status = 10**9 * (before != "rows"), status
         client, asked = connect(TRADES), len(exchange.fetched)
         wait_for(lambda client=client: client.rows or client.saw(okex_ws.SUBSCRIBED))
         exchange.lost[TRADES], newest, exchange.every = 10**9, market.trade_id, None
-        if before == "none":
+        if before != "rows":
             exchange.ahead += 2
             time.sleep(1.1)  # until the client has looked at its clock
+        if before == "none":
             exchange.ahead += 6
             wait_for(lambda asked=asked: len(exchange.fetched) > asked)
         drop(exchange, exchange.sessions[-1:], steps=200)
