@@ -1722,7 +1722,7 @@ tickers:BTC-USDT | last price, bid, ask, 24 hours | last bidPx askPx
 books:BTC-USDT | order book, 400 levels, every 100 ms | bids asks seqId
 books5:BTC-USDT | best five levels, every 100 ms | bids asks
 bbo-tbt:BTC-USDT | best bid and ask, every 10 ms | bids asks
-books-rpi:BTC-USDT | order book with retail orders | bids asks seqId
+books-rpi:BTC-USDT | with retail orders | bids asks seqId
 index-tickers:BTC-USDT | index price | idxPx | INDEX
 mark-price:BTC-USDT-SWAP | mark price | markPx
 price-limit:BTC-USDT-SWAP | price limits | buyLmt sellLmt
@@ -1731,9 +1731,9 @@ open-interest:BTC-USDT-SWAP | open interest | oi | SWAP FUTURES OPTION
 liquidation-orders:instType=SWAP | liquidations | instId details
 adl-warning:instType=SWAP | auto-deleveraging is near | state bal
 estimated-price:instType=FUTURES,instFamily=BTC-USD | delivery price | settlePx
-opt-summary:instFamily=BTC-USD | greeks of options | markVol delta gamma
-option-trades:instType=OPTION,instFamily=BTC-USD | trades of options | px sz side
-instruments:instType=SPOT | instruments that change | state
+opt-summary:instFamily=BTC-USD | greeks | markVol delta gamma
+option-trades:instType=OPTION,instFamily=BTC-USD | trades | px sz side
+instruments:instType=SPOT | instruments | state
 call-auction-details:BTC-USDT | a call auction | eqPx matchedSz
 event-contract-markets | event contracts | state outcome
 status | maintenance | title state
@@ -1741,13 +1741,13 @@ status | maintenance | title state
 trades-all:BTC-USDT | trades, each by itself | tradeId px sz side
 candle<bar>:BTC-USDT | candles; final if `confirm` is 1 |
     [ts o h l c vol volCcy volCcyQuote confirm]
-mark-price-candle<longer>:BTC-USDT-SWAP | mark price candles | [ts o h l c confirm]
+mark-price-candle<longer>:BTC-USDT-SWAP | of the mark price | [ts o h l c confirm]
 mark-price-candle1s:BTC-USDT-SWAP | gone | [ts o h l c confirm]
-index-candle<longer>:BTC-USDT | candles of an index | [ts o h l c confirm] | INDEX
+index-candle<longer>:BTC-USDT | of an index | [ts o h l c confirm] | INDEX
 index-candle1s:BTC-USDT | gone | [ts o h l c confirm] | INDEX
 public-block-trades:BTC-USDT | block trades, by leg | px sz side
 public-struc-block-trades | block trades, whole | legs
-block-tickers:BTC-USDT | volumes of block trades | vol24h
+block-tickers:BTC-USDT | block volumes | vol24h
 sprd-public-trades:BTC-USDT_BTC-USDT-SWAP | trades | px sz side | SPREAD
 sprd-tickers:BTC-USDT_BTC-USDT-SWAP | prices | last vol24h | SPREAD
 sprd-candle<bar>:BTC-USDT_BTC-USDT-SWAP | candles | [ts o h l c vol confirm] | SPREAD
@@ -1763,7 +1763,7 @@ fills | fills (VIP 4) | fillPx fillSz side
 account | balances | totalEq details
 positions:instType=ANY | positions | pos avgPx upl
 balance_and_position | both, when they change | balData posData
-liquidation-warning:instType=ANY | positions near liquidation | pos mgnRatio
+liquidation-warning:instType=ANY | near liquidation | pos mgnRatio
 account-greeks | greeks | deltaBS gammaBS
 # business, login
 orders-algo:instType=ANY | algo orders | triggerPx sz state
@@ -1771,10 +1771,10 @@ algo-advance:instType=ANY | advanced algo orders | triggerPx sz state
 algo-recurring-buy:instType=SPOT | recurring buys | totalPnl
 grid-orders-spot:instType=SPOT | grid bots, spot | maxPx minPx
 grid-orders-contract:instType=ANY | grid bots, contracts | maxPx minPx
-grid-positions:algoId=1 | a grid bot's positions | pos avgPx upl
-grid-sub-orders:algoId=1 | a grid bot's orders | px sz state
+grid-positions:algoId=1 | of a grid bot | pos avgPx upl
+grid-sub-orders:algoId=1 | of a grid bot | px sz state
 copytrading-notification:instType=SWAP | gone | infoType
-copytrading-lead-notification:instType=SWAP | copies of your positions | infoType
+copytrading-lead-notification:instType=SWAP | who copies you | infoType
 deposit-info | deposits | amt state
 withdrawal-info | withdrawals | amt state
 rfqs | requests for quotes | state legs
@@ -1944,18 +1944,18 @@ it is at another endpoint | 60008 60028 64001 64002
 the argument uly is gone, use instFamily | 64000
 too much at once: ask less, or over more connections | 30026 50011 50061
     60014 4003 4008 4009 channel-conn-count-error
-the request was not understood, or is too large | 1009 60019 4002
+not understood, or too large | 1009 60019 4002
 no such instrument, or a new instIdCode: the next order looks it up | 51001
 log in once, with one key, on each connection | 60023 60026 60031
 the contract cools off: reduce-only orders alone | 54094
 open USDC pairs first: /api/v5/account/activate-feature | 54109
 it needs outcome yes or no, and speedBump 1 unless post-only | 54086
-this needs identity verification of level 2 | 59113
+identity verification of level 2 first | 59113
 the limit of open interest is reached | 54031
 an RPI order must be larger | 54051
 an error inside the exchange | 63999 64007 4006
-nothing was exchanged for 30 seconds | 4004
-this program or its network reads too slowly | 4005
+nothing came for 30 seconds | 4004
+reading was too slow | 4005
 the API key was changed or deleted | 4007
 """)
     for code in codes.split()
