@@ -1456,10 +1456,13 @@ class Dialect:
         words = (re.findall(r"\w+", self.places[part]) if part in self.places else [part] for part in parts)
         return map("".join, itertools.product(*words))
 
-    def subscribe(self, channels: Sequence[str], id: str = "", keys: Any = None, op: str = "subscribe") -> str:
+    def subscribe(self, channels: Sequence[str], id: str = "", credentials: Any = None, op: str = "subscribe") -> str:
         """A request for channels, or with the op unsubscribe to end them; v5 alone takes an id, v1 keys."""
         request = {"op": op, "args": [self.argument(channel) for channel in channels]}
         return to_json({"id": id, **request} if id and self is V5 else request)
+
+    def unsubscribe(self, channels: Sequence[str], id: str = "") -> str:
+        return self.subscribe(channels, id, op="unsubscribe")
 
     def argument(self, channel: str) -> Any:
         """What the exchange takes for a channel."""
@@ -1555,22 +1558,25 @@ class OkexV1(Dialect):
     ping_every = 30.0
     snapshots = False
 
-    def subscribe(self, channels: Sequence[str], id: str = "", keys: Any = None, op: str = "subscribe") -> str:
+    def subscribe(self, channels: Sequence[str], id: str = "", credentials: Any = None, op: str = "subscribe") -> str:
         event = "addChannel" if op == "subscribe" else "removeChannel"
         requests: Rows = [{"event": event, "channel": channel} for channel in channels]
         for request in requests:
-            if keys and op == "subscribe" and self.private(request["channel"]):
-                request["parameters"] = self.signed(keys)
+            if credentials and op == "subscribe" and self.private(request["channel"]):
+                request["parameters"] = self.signed(credentials)
         return to_json(requests)
 
     def login(self, credentials: "Credentials", now: float) -> str:
         return to_json({"event": "login", "parameters": self.signed(credentials)})
 
-    def signed(self, keys: "Credentials", **others: str) -> Row:
-        """Parameters and their signature: MD5 over them in order and the secret, in upper case."""
-        parameters = {"api_key": keys.api_key, **others}
-        pairs = [*map("=".join, sorted(parameters.items())), f"secret_key={keys.secret_key}"]
-        return parameters | {"sign": hashlib.md5("&".join(pairs).encode()).hexdigest().upper()}
+    def signed(self, credentials: "Credentials") -> Row:
+        parameters = {"api_key": credentials.api_key}
+        return parameters | {"sign": self.sign(parameters, credentials.secret_key)}
+
+    def sign(self, parameters: dict[str, str], secret_key: str) -> str:
+        """MD5 over the parameters in order and the secret, in upper case."""
+        pairs = [*map("=".join, sorted(parameters.items())), f"secret_key={secret_key}"]
+        return hashlib.md5("&".join(pairs).encode()).hexdigest().upper()
 
     def _read(self, message: Any) -> list[WireEvent]:
         events = []

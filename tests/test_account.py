@@ -96,8 +96,8 @@ def test_logins_are_signed_as_the_documentation_has_it():
     keys = Credentials("c821db84-6fbd-11e4-a9e3-c86000d26d7c", "SECRET0123456789")
     parameters = {"api_key": keys.api_key, "sign": "03C713CC12A207535118B286B606F6EE"}
     assert json.loads(V1.login(keys, 0.0)) == {"event": "login", "parameters": parameters}
-    order = {"symbol": "bch_btc", "type": "buy", "price": "50", "amount": "0.02"}
-    assert V1.signed(keys, **order)["sign"] == "15C5FE8D67A501B39C936C1B0877945D"
+    order = {"api_key": keys.api_key, "symbol": "bch_btc", "type": "buy", "price": "50", "amount": "0.02"}
+    assert V1.sign(order, keys.secret_key) == "15C5FE8D67A501B39C936C1B0877945D"
     private, public = "ok_sub_spot_btc_usdt_order", "ok_sub_spot_btc_usdt_ticker"
     assert json.loads(V1.subscribe([private, public], "", keys)) == [
         {"event": "addChannel", "channel": private, "parameters": parameters},
