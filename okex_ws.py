@@ -1109,7 +1109,7 @@ class Subscriptions:
             states = [each.state for each in self]
         channel = entry.channel if entry else printable_text(key)
         many = len(states) > 20
-        okex_log.log(logging.DEBUG if many else logging.INFO, "%s subscribed.", channel)
+        okex_log.log(logging.DEBUG if many else logging.INFO, f"{channel} subscribed.")
         if many and not {"wanted", "sent"} & {*states}:
             okex_log.info("%d of %d channels subscribed.", states.count("confirmed"), len(states))
         return channel
@@ -1181,7 +1181,7 @@ class Subscriptions:
                     line = f"{channel} is not confirmed after {limit}. Asking again in {entry.wait:.0f} s."
                     CHORUS.log(line, f"late at {now}")
                 elif entry.dropped:
-                    okex_log.warning("%s: not confirmed to be unsubscribed. What still comes is dropped.", channel)
+                    okex_log.warning(f"{channel}: not confirmed to be unsubscribed. What still comes is dropped.")
                 elif entry.state == "leaving":
                     if book and not self.dialect.snapshots:  # old rows would be the new book
                         raise Reconnect(f"{channel} was not unsubscribed within {limit}")
@@ -2310,7 +2310,7 @@ class TradeSeries(Keeper):
                 return True
             if time <= int(self.time):
                 return False
-            okex_log.warning("%s: its numbers begin anew: %s comes after %s.", self.channel, first, self.last)
+            okex_log.warning(f"{self.channel}: its numbers begin anew: {first} comes after {self.last}.")
             if filler:
                 filler.give_up(self, self.holes, "its numbers began anew")
             self.last = None
@@ -2578,7 +2578,7 @@ class Filler:
                     why = trouble * (failures >= FILL_TRIES)
                 elif not self._failing:
                     self._failing = True
-                    okex_log.warning("%s: %s. Trying again.", series.channel, trouble)
+                    okex_log.warning(f"{series.channel}: {trouble}. Trying again.")
                 yield 0.0 if why else min(MAX_RETRY, 2 ** (failures - 1))
                 continue
             if not page:
@@ -2595,7 +2595,7 @@ class Filler:
                 why = "older than is to be filled"
             if len(found) % 5000 < len(wanted):
                 back = strftime("%H:%M:%S", localtime(page[wanted[-1]][0] / 1000))
-                okex_log.warning("%s: %d missing rows fetched, back to %s.", series.channel, len(found), back)
+                okex_log.warning(f"{series.channel}: {len(found)} missing rows fetched, back to {back}.")
             yield 0.0
         if why and hole.look and (failures or not series.path):
             self.ws._say_once(f"{series.channel}: REST does not tell its rows: {why}.")
@@ -2686,7 +2686,7 @@ class Filler:
             if why and not series.dropped:
                 self.counts["missing"] += series.size(hole)
                 text = f"{series.channel}: {series.describe(hole)} stay missing: {why}"
-                okex_log.warning("%s.", text)
+                okex_log.warning(f"{text}.")
                 self.ws._notify(GAP, text)
 
 
@@ -2812,7 +2812,7 @@ class Login:
         before, self.ahead = self.ahead, ahead if abs(ahead) >= 5.0 else 0.0
         if self.ahead and not before:
             off = f"{abs(ahead):.0f} s {'behind' if ahead > 0 else 'ahead of'}"
-            okex_log.warning("This clock is %s the exchange's, which counts.", off)
+            okex_log.warning(f"This clock is {off} the exchange's, which counts.")
 
     def request(self, now: float, exchange_time: float) -> str:
         text = self.dialect.login(self.credentials, exchange_time)
@@ -3361,7 +3361,7 @@ class Finder:
         found = [f"{name}:{other}" for other in names if fnmatchcase(other, pattern)]
         if not found:
             raise LookupError(f"no instrument that is traded now matches {channel} (options by family: BTC-USD-*-C)")
-        okex_log.info("%s matches %d instruments; later ones are not followed.", channel, len(found))
+        okex_log.info(f"{channel} matches {len(found)} instruments; later ones are not followed.")
         return found
 
     def look_up(self, found: Any) -> Iterator[str]:
@@ -3401,7 +3401,7 @@ class Finder:
             with suppress(Exception):  # nobody needs a list that cannot be had
                 meant = look_up(untold[0])
             if refusal := self._untold.pop(untold[0], ""):
-                okex_log.warning("%s", did_you_mean(refusal, meant))
+                okex_log.warning(did_you_mean(refusal, meant))
 
     def finish(self) -> None:
         """Give what is looked up 3 s, and tell what was refused without it."""
@@ -4630,10 +4630,10 @@ def play_recording(clients: Sequence[OkexWS], path: str, speed: float = 1.0) -> 
                 own = rows if ws is clients[-1] else from_json(to_json(rows))
                 replay_rows(ws, key(ws, channel), own, received)
         for channel in [name for ws in clients for name, state in ws.channels.items() if state == "wanted"]:
-            okex_log.warning("%s is not in %s.", channel, path)
+            okex_log.warning(f"{channel} is not in {path}.")
     except Exception as error:
         why = str(error)
-        okex_log.error("Stopped: %s.", why)
+        okex_log.error(f"Stopped: {why}.")
         raise
     finally:
         CHORUS.sum_up(0.0)
@@ -4695,7 +4695,7 @@ def recorded_rows(path: str) -> Iterator[tuple[float, str, Any]]:
                 except ODD_ROW:
                     if number == 1 and not line.startswith(b'{"received":'):
                         raise
-                    okex_log.warning("Line %d of %s is torn, and left out.", number, path)
+                    okex_log.warning(f"Line {number} of {path} is torn, and left out.")
     except (OSError, sqlite3.Error, *ODD_ROW) as error:
         raise ValueError(f"{path} is no recording: {error}") from None
 
@@ -5047,7 +5047,7 @@ class Run(Recorder):
             except OSError as error:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the exit
                 if not isinstance(error, BrokenPipeError):  # | head
-                    okex_log.error("Cannot write to stdout: %s.", error)
+                    okex_log.error(f"Cannot write to stdout: {error}.")
                     self.stop(1)
                 self.stop(0)
             if self.rows == count:
@@ -5088,7 +5088,7 @@ class Run(Recorder):
         self.status = status or int(not (written and connected))
         self.sum_up()
         if not connected:
-            okex_log.error("Never connected: %s.", self.reason)
+            okex_log.error(f"Never connected: {self.reason}.")
         if first._reader is threading.main_thread() and not first.ended.wait(ended + 1.0 - monotonic()):
             self.console.drain()
             os._exit(self.status)
@@ -5127,7 +5127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 except ImportError:
                     raise ValueError("--offline needs the repository's tests/exchange.py") from None
                 args.url, args.credentials = exchange.url, Credentials(*exchange.keys)
-                okex_log.info("Offline: a stand-in exchange, prices made up, at %s.", args.url)
+                okex_log.info(f"Offline: a stand-in exchange, prices made up, at {args.url}.")
             return Run(args, console).run() if args.list is None else show_list(args)
         except (ImportError, OSError, ValueError) as error:
             console.lines.put(f"okex_ws.py: {mask_secrets(str(error))}")
