@@ -44,7 +44,7 @@ import threading
 import zlib
 from bisect import insort
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing as closed_after
 from contextlib import contextmanager, suppress
 from datetime import datetime as date_and_time
@@ -456,12 +456,11 @@ class OkexWS(Connection):
         try:
             if len(self._route.lines) > 1:
                 self._route.begin()
+            self._recorder.recall(self._filler.fill, [entry.keeper for entry in self._subscriptions])
             for trouble in self._finder.look_up(self.found):
                 self._wait_to_reconnect("No list yet", trouble)
                 if self._stop.is_set():
                     return
-            if self._recorder.writers:
-                self._recorder.recall(self.channels)
             okex_log.info("Connecting to %s.", passwordless(self._route.url))
             daemon_thread("heartbeat", self._send_heartbeat).start()
             while not self._stop.wait(CONNECT_PACE.turn()):
@@ -486,7 +485,7 @@ class OkexWS(Connection):
             self.ended.set()
             self._login.complete.set()  # no order waits any longer
             self._notify(EXIT, why)
-            self._recorder.leave(self)
+            self._recorder.leave()
 
     def start(self) -> None:
         """`run()` on a daemon thread, for scripts that use their main thread."""
@@ -505,7 +504,7 @@ class OkexWS(Connection):
         """End `run()`, from any thread: at once, or after the attempt if it connects."""
         self._stop.set()
         self._hang_up()
-        self._recorder.leave(self)
+        self._recorder.leave()
 
     def subscribe(self, *channels: str) -> None:
         """Want these channels, now and after every reconnect, even one that was refused.
@@ -776,6 +775,8 @@ def make_keeper(ws: OkexWS, channel: str) -> "Keeper | None":
         keeper.history = history_of(channel, ws.since)
         if keeper.history:
             keeper.held, vars(keeper)["take"] = [], keeper.hold
+        if ws._reader and not ws.replayed_at:  # it runs: what sinks have is not fetched again
+            ws._recorder.recall(ws._filler.fill, [keeper])
         return keeper
     if names := columns_of(channel):
         return Keeper(names)
@@ -2384,6 +2385,13 @@ class TradeSeries(Keeper):
         if self.held is None:
             self.release()
 
+    def go_on(self, numbers: Sequence[int], time: int) -> None:
+        """Go on behind numbers that sinks have, ascending; `time` is of the newest row, in ms."""
+        self.first, self.last, self.time = numbers[0], numbers[-1], time
+        self._miss(*map(Hole, numbers, numbers[1:]))
+        if self.held is None:
+            self.release()
+
     def hold(self, rows: Rows, action: str = "") -> Rows:
         """In place of take(): keep rows until their history is handed over."""
         self.held += rows
@@ -3975,6 +3983,7 @@ class RedisSink(Sink):
     """
 
     linger = 0.005
+    readable = False  # whether Redis answers when it is asked what it has
 
     def __init__(self, target: str, name: str = "default", history: int = 1000, command: Any = None, clients: Any = ()):
         self.feed = RedisFeed(target, name)
@@ -3985,8 +3994,8 @@ class RedisSink(Sink):
         self.appended = Counter[str]()  # rows so far, by channel
         self.pages: Options = {}  # of a snapshot, as far as they came
         self.books: Options = {}  # their last rows
+        self.kept: dict[str, set[int]] = {}  # by channel, numbers of what earlier runs left
         self.status(wall_clock(), DISCONNECTED, "starting")
-        self.readable = False
         with suppress(Exception):  # if Redis is not there, the writer will say so
             if self.feed.status():
                 okex_log.warning("Another okex_ws writes under %s: see --name.", self.prefix)
@@ -3994,24 +4003,35 @@ class RedisSink(Sink):
             self.readable = True
 
     def recall(self, channel: str, seconds: float) -> Iterable[Any]:
-        """The whole history; nothing if Redis was not there at the start."""
-        with suppress(Exception):  # of another type, say
-            if self.readable:
-                yield from self.feed.get(channel, self.history)
+        """The whole history; nothing if Redis is not there."""
+        try:
+            return self._look(channel) if self.readable else ()
+        except Exception:  # one is enough: each may take six seconds
+            self.readable = False
+            return ()
+
+    def _look(self, channel: str) -> Rows:
+        rows: Rows = self.feed.get(channel, self.history)
+        self.kept[channel] = {*map(row_number, rows)}
+        return rows
 
     def write(self, received: float, channel: str, rows: Rows) -> None:
         rows = [row if isinstance(row, dict) else {"value": row} for row in rows]
-        if rows[0].get("curPage") == 1:
-            self.pages[channel] = []
-        if channel in self.pages:  # a snapshot counts once its last page is here
-            self.pages[channel] += rows
-            if not rows[-1].get("lastPage"):
-                return
-            rows = self.pages.pop(channel)
+        pages = self.pages.pop(channel, [])
+        if rows[0].get("curPage") != 1:
+            rows = pages + rows
+        if "curPage" in rows[0] and not rows[-1].get("lastPage"):  # a snapshot counts as a whole
+            self.pages[channel] = rows
+            return
         if len(rows) > 1 and channel.startswith("account"):
             rows = [{**rows[-1], "details": [each for row in rows for each in row.get("details", [])]}]
         if "restored" not in rows[0]:  # it would be older than the latest
             self.batch += self._latest(channel, rows)
+        else:
+            if channel not in self.kept:  # Redis was not there
+                self._look(channel)
+            kept = self.kept[channel]  # before its first, all was trimmed away
+            rows = [row for row in rows if min(kept, default=-1) < row_number(row) not in kept]
         for row in rows:
             if row.get("confirm") != "0":
                 self.appended[channel] += 1
@@ -4119,19 +4139,22 @@ class RedisSink(Sink):
         self.redis.close()
 
 
+def row_number(row: Row) -> int:
+    """A trade's id, or when a candle begins."""
+    return int(row.get("tradeId") or row.get("ts") or 0)
+
+
 def row_subject(channel: str, row: Row) -> str | None:
     """Which position, order or instrument a row is about; None if its channel has one alone."""
-    kind = channel.partition(":")[0]
-    if kind in ("positions", "grid-positions", "liquidation-warning"):
-        parts = (str(row.get(name, "")) for name in ("instId", "mgnMode", "posSide"))
-        return row.get("posId") or " ".join(parts).strip()
-    if V5.ORDERS.match(channel):
-        order = "" if "algo" in kind else row.get("ordId")  # which an algo order gets later
-        return order or row.get("algoId") or ""
-    if re.match("account|balance_and_position|[^:]+:([^=]+$|.*(inst|sprd)Id=)", channel):
+    names, other = "instId instrument_id sprdId instFamily", None
+    if re.match("(grid-)?positions|liquidation-warning", channel):
+        names, parts = "posId", (str(row.get(name, "")) for name in ("instId", "mgnMode", "posSide"))
+        other = " ".join(parts).strip()
+    elif V5.ORDERS.match(channel):  # an algo order gets its ordId later
+        names, other = "algoId" if re.match("[^:]*algo", channel) else "ordId algoId", ""
+    elif re.match("account|balance_and_position|[^:]+:([^=]+$|.*(inst|sprd)Id=)", channel):
         return None
-    names = "instId", "instrument_id", "sprdId", "instFamily"
-    return next(filter(None, map(row.get, names)), None)
+    return next(filter(None, map(row.get, names.split())), other)
 
 
 class RedisRow(dict[str, Any]):
@@ -4184,18 +4207,18 @@ class RedisFeed:
         if after and after != "0" and not found:
             raise LookupError(f"{after} was trimmed away: use a larger --history")
         [(last, values)] = found or [("0", {"n": 0})]
-        return self._follow(history, last, int(values["n"]))
 
-    def _follow(self, history: str, last: str, number: int) -> Iterator[RedisRow]:
-        """Rows after the one with this ID and this number in its run, 0 if unknown."""
-        while True:
-            for _, entries in self.redis.xread({history: last}, count=1000, block=2000):
-                for last, values in entries:
-                    missed = int(values["n"]) - number - 1
-                    if number and missed > 0:
-                        raise LookupError(f"{missed} rows were trimmed away: use a larger --history")
-                    number += missed + 1
-                    yield RedisRow(last, values["row"])
+        def follow(last: str, number: int) -> Iterator[RedisRow]:  # 0 if unknown
+            while True:
+                for _, entries in self.redis.xread({history: last}, count=1000, block=2000):
+                    for last, values in entries:
+                        missed = int(values["n"]) - number - 1
+                        if number and missed > 0:
+                            raise LookupError(f"{missed} rows were trimmed away: use a larger --history")
+                        number += missed + 1
+                        yield RedisRow(last, values["row"])
+
+        return follow(last, int(values["n"]))
 
     def subscribe(self, channel: str) -> str:
         """Have it subscribed to: "confirmed", "sent" or "wanted". ValueError if refused."""
@@ -4250,8 +4273,8 @@ class Writer:
         self.option, self.sink = option, sink
         self.queue = SimpleQueue[Any]()  # arguments for _insist
         self.put_rows = self.written = self.waits = 0  # written, or refused; the queue was full
-        self.failing = self.given_up = False  # nobody waits for it any longer
-        self.had: Options = {}  # by channel: numbers that other sinks lack
+        self.failing = self.given_up = self.lost = False  # nobody waits for it any longer; that was said
+        self.had: Options = {}  # by channel: numbers that other sinks lack, and ms of its newest row
         self.ending = threading.Event()
         self.thread = daemon_thread(option, self._run)
         self.thread.start()
@@ -4279,9 +4302,10 @@ class Writer:
         if not channel:
             self.queue.put((0, self.sink.status, received, *content))
             return
-        had = self.had.get(channel)
-        if had and "restored" in content[0]:
-            content = [row for row in content if int(row.get("tradeId") or row["ts"]) not in had]
+        had, newest = self.had.get(channel, ((), 0))
+        with suppress(*ODD_ROW):
+            if had:  # ids that begin anew come later
+                content = [row for row in content if int(row["ts"]) > newest or row_number(row) not in had]
         if content:
             self.put_rows += len(content)
             self.queue.put((len(content), self.sink.write, received, channel, content))
@@ -4314,7 +4338,8 @@ class Writer:
                 odd = isinstance(error, (*ODD_ROW, AssertionError, NameError, RuntimeError))
                 if message and odd and not isinstance(error, OSError):  # some are both
                     if not self.sink.refused:
-                        okex_log.exception("--%s cannot take a message: dropped. Said once.", self.option)
+                        said = f"--{self.option} cannot take a message: dropped. Said once: {error}"
+                        okex_log.error(said, exc_info=not isinstance(error, ValueError))
                     self.sink.refused += rows
                     return
                 if not self.failing:
@@ -4325,46 +4350,53 @@ class Writer:
     def drained(self, began: float) -> bool:
         """Wait 30 s from `began` (monotonic), 3 s if it fails, or say what is lost. Whether nothing is."""
         told = 2.0
-        while self.thread.is_alive():
+        while self.thread.is_alive() and not self.lost:
             took, rows = monotonic() - began, plural(self.waiting, "rows")
+            if self.failing and not self.waiting and took > 0.5:
+                return True
             if self.given_up or took > (3.0 if self.failing else 30.0):
+                self.lost = True
                 okex_log.error("--%s: %s could not be written: lost.", self.option, rows)
-                return False
-            if took > told:
+            elif took > told:
                 told = took + 2.0
                 okex_log.warning("--%s: writing %s, for 30 s at most. Ctrl-C again gives up.", self.option, rows)
             self.thread.join(0.05)
-        return True
+        return not self.lost
 
 
-def common_rows(series: TradeSeries, writers: Iterable[Writer], seconds: float) -> Rows:
-    """Rows of a channel that all sinks have, but for those from before a sink's first live one.
+def resume(series: TradeSeries, writers: list[Writer], seconds: float) -> None:
+    """Have a series go on behind what all sinks have, but for what is from before a sink's first live row.
 
     What one of them lacks is a hole, and fetched; the others leave it out when it comes.
     """
-    starts: Rows = []  # where each sink begins, and all numbers that it had
-    rows: Rows = []  # of the sink that begins first, with their numbers
+    kept, newest = list[tuple[int, set[int]]](), 0  # of each sink, where it begins, and its numbers
     for writer in writers:
-        had = writer.had[series.channel] = set[int]()
-        found: Rows = []
+        had, start, time = set[int](), NEWEST, 0
+        until = monotonic() + 2.0  # a channel that is wanted again may have rows that wait
+        while series.channel in writer.had and writer.waiting and monotonic() < until:
+            pause(0.01)
         for row in writer.sink.recall(series.channel, seconds):
             with suppress(*ODD_ROW):
                 first, last, final = series.span(row)
-                numbers = range(first, last + 1, series.step) if final else ()
-                had.update(numbers)
-                if numbers and (found or "restored" not in row):
-                    found.append((numbers, row))
-        if found:
-            starts.append((found[0][0][0], had))
-            rows = min(rows or found, found, key=lambda rows: rows[0][0][0])
-            end = max(had) if series.step == 1 else moment_text(max(had))
+                if final:
+                    had.update(range(first, last + 1, series.step))
+                    time = max(time, int(row["ts"]))
+                    start = first if start == NEWEST and "restored" not in row else start
+        writer.had[series.channel] = had, time
+        if start < NEWEST:
+            kept.append((start, had))
+            newest = max(newest, time)
+            end = max(had) if series.step == 1 else moment_text(time)
             line = f"--{writer.option} goes on: it ends with {series.channel} {end}."
             CHORUS.log(line, writer.option, logging.INFO)
-    for start, had in starts:
-        rows = [item for item in rows if all(n <= start or n in had for n in item[0])]
-    for _, had in starts if not series.history else ():  # which comes whole: each sink takes what it lacks
-        had.difference_update(*(numbers for numbers, _ in rows))
-    return [row for _, row in rows]
+    if not kept:
+        return
+    begin, numbers = min(kept)
+    common = [n for n in sorted(numbers) if n >= begin and all(n <= start or n in had for start, had in kept)]
+    if not series.history:  # which comes whole: each sink takes what it lacks
+        for _, had in kept:
+            had.difference_update(common)
+    series.go_on(common, newest)
 
 
 class Recorder:
@@ -4373,7 +4405,6 @@ class Recorder:
     def __init__(self, clients: list[OkexWS], sinks: Any = None):
         self.clients, self.writers = clients, list[Writer]()
         self.lock = threading.RLock()  # held for a whole message: each sink has one order
-        self.present = {*clients}  # those that have not ended
         self.open(sinks or {})
 
     def open(self, sinks: Options, **options: Any) -> None:
@@ -4384,29 +4415,28 @@ class Recorder:
                 opened[option] = SINKS[option](os.fspath(target), clients=self.clients, **options)
         self.writers += map(Writer, opened, opened.values())  # not before all are open
 
-    def recall(self, channels: Container[str]) -> None:
-        """Tell the clients what earlier runs kept: they go on there."""
+    def recall(self, fill: float, keepers: Iterable[Any]) -> None:
+        """Have series that know nothing yet go on behind what is kept, so many seconds back."""
         with self.lock:  # meanwhile nothing is stored
-            for client in self.clients:
-                for entry in client._subscriptions:
-                    if isinstance(entry.keeper, TradeSeries) and entry.channel in channels:
-                        seconds = max(client._filler.fill, entry.keeper.reach_back())
-                        client.recall(entry.channel, common_rows(entry.keeper, self.writers, seconds))
+            for series in keepers:
+                if isinstance(series, TradeSeries) and series.last is None:
+                    resume(series, self.writers, max(fill, series.reach_back()))
 
     def record(self, received: float, channel: str, content: Any) -> None:
         with self.lock:
             for writer in self.writers:
                 writer.put(received, channel, content)
 
-    def leave(self, client: OkexWS) -> None:
+    def leave(self) -> None:
         """A client ends, or is closed: with the last one, write what is queued."""
-        if threading.current_thread() is client._reader and not client.ended.is_set():
-            return  # its handler closes it: run() comes here at its end
-        if self.writers and client._reader:
-            client.ended.wait(0.5)  # until then rows may come
-        self.present.discard(client)
-        if not self.present:
-            self.end(monotonic())
+        if not self.writers or not all(client._stop.is_set() for client in self.clients):
+            return
+        for client in self.clients:
+            if client._reader is threading.current_thread() and not client.ended.is_set():
+                return  # its handler closes it: run() comes here at its end
+            if client._reader:
+                client.ended.wait(0.5)  # until then rows may come
+        self.end(monotonic())
 
     def end(self, began: float) -> bool:
         """Have all written that is queued. Whether nothing is lost."""
@@ -4992,13 +5022,13 @@ class Run(Recorder):
         if args.final and all(ws.dialect.retired for ws in self.clients):
             raise ValueError("--final has no effect: v1 and v3 do not say that a candle is final")
         self.open(targets, name=args.name, history=args.history, command=self.command)
-        self.recall(args.channels)
         self.recording = bool(self.writers) and sys.stderr.isatty()
 
     def hear(self, ws: OkexWS) -> None:
         """Have a new client tell this run what happens, and start it, if the others are."""
         hears = functools.partial(self.on_status, ws)
-        vars(ws).update(on_status=hears, on_refused=self.refusals.update, found=self.found)
+        vars(ws).update(on_status=hears, on_refused=self.refusals.update, found=self.subscribe)
+        vars(ws._recorder)["recall"] = self.recall
         ws.ways = ("--proxy URL.", "--region eea.", "--offline.")
         if len(self.clients) > 1 or self.output in (None, self.board.note):
             for each in self.clients:
@@ -5081,10 +5111,6 @@ class Run(Recorder):
             if ws := place_channel(channel, self.clients, self.handle, args.since, **options):
                 self.hear(ws)
 
-    def found(self, channels: list[str]) -> None:
-        self.subscribe(channels)
-        self.recall(channels)
-
     def channels(self) -> dict[str, str]:
         return {name: state for ws in self.clients for name, state in ws.channels.items()}
 
@@ -5099,7 +5125,6 @@ class Run(Recorder):
             if any(map(is_pattern, channels)):
                 raise ValueError("patterns are for the start: subscribe by names")
             self.refusals.clear()
-            self.args.since = None  # the sinks may have it
             self.subscribe(channels)
             end = monotonic() + 3.0
             while {"wanted", "sent", "refused"} & {*map(self.channels().get, channels)} and monotonic() < end:
