@@ -3889,13 +3889,14 @@ class JsonLines(Sink):
         if not os.path.isfile(self.target):  # but a pipe
             return found
         with open(self.target, "rb") as file:
-            at, received = file.seek(0, os.SEEK_END), inf
-            while at > 0 and received > wall_clock() - seconds:
-                at = file.seek(max(0, at - (1 << 20)))
+            for end in range(file.seek(0, os.SEEK_END), 1 << 20, -1 << 20):
+                file.seek(end - (1 << 20))
                 file.readline()  # it may be the end of one
                 with suppress(*ODD_ROW):
-                    received = float(json_loads(file.readline())["received"])
-            file.seek(at)
+                    if json_loads(file.readline())["received"] < wall_clock() - seconds:
+                        break
+            else:
+                file.seek(0)
             for line in file:
                 with suppress(*ODD_ROW):  # torn, or a note
                     channel = json_loads(line)["channel"]
@@ -3994,7 +3995,8 @@ class RedisSink(Sink):
         self.appended = Counter[str]()  # rows so far, by channel
         self.pages: Options = {}  # of a snapshot, as far as they came
         self.books: Options = {}  # their last rows
-        self.kept: dict[str, set[int]] = {}  # by channel, numbers of what earlier runs left
+        # Numbers of what earlier runs left; asked for when it matters, if Redis is not there.
+        self.kept = functools.cache(lambda channel: {*map(row_number, self.feed.get(channel, history))})
         self.status(wall_clock(), DISCONNECTED, "starting")
         with suppress(Exception):  # if Redis is not there, the writer will say so
             if self.feed.status():
@@ -4004,16 +4006,12 @@ class RedisSink(Sink):
 
     def recall(self, channel: str, seconds: float) -> Iterable[Any]:
         """The whole history; nothing if Redis is not there."""
-        try:
-            return self._look(channel) if self.readable else ()
-        except Exception:  # one is enough: each may take six seconds
-            self.readable = False
-            return ()
-
-    def _look(self, channel: str) -> Rows:
-        rows: Rows = self.feed.get(channel, self.history)
-        self.kept[channel] = {*map(row_number, rows)}
-        return rows
+        readable, self.readable = self.readable, False  # one failure is enough: each may take 6 s
+        if readable:
+            with suppress(Exception):
+                self.kept(channel)
+                yield from self.feed.get(channel, self.history)
+                self.readable = True
 
     def write(self, received: float, channel: str, rows: Rows) -> None:
         rows = [row if isinstance(row, dict) else {"value": row} for row in rows]
@@ -4028,16 +4026,14 @@ class RedisSink(Sink):
         if "restored" not in rows[0]:  # it would be older than the latest
             self.batch += self._latest(channel, rows)
         else:
-            if channel not in self.kept:  # Redis was not there
-                self._look(channel)
-            kept = self.kept[channel]  # before its first, all was trimmed away
+            kept = self.kept(channel)  # before its first, all was trimmed away
             rows = [row for row in rows if min(kept, default=-1) < row_number(row) not in kept]
         for row in rows:
             if row.get("confirm") != "0":
                 self.appended[channel] += 1
-                text, trimmed = to_json(row), ("MAXLEN", self.history)
-                entry = "received", received, "row", text, "n", self.appended[channel]
-                self.batch.append(("XADD", f"@history/{channel}", *trimmed, "*", *entry))
+                text = to_json(row)
+                entry = "*", "received", received, "row", text, "n", self.appended[channel]
+                self.batch.append(("XADD", f"@history/{channel}", "MAXLEN", self.history, *entry))
                 self.batch.append(("PUBLISH", channel, text))
 
     def _latest(self, channel: str, rows: Rows) -> Iterator[Any]:
@@ -4080,9 +4076,8 @@ class RedisSink(Sink):
                     yield ("EXPIRE", channel, 10) if state == "confirmed" else ("DEL", channel)
             for channel, book in [*client.books.items()]:
                 try:
-                    best, row = [*book.top(1)], self.books.get(channel)
-                    sides = (row["bids"], row["asks"]) if row else ()
-                    if best == [[level[:2] for level in side[:1]] for side in sides]:
+                    (bids, asks), row = book.top(1), self.books.get(channel)
+                    if row and bids + asks == [level[:2] for level in row["bids"][:1] + row["asks"][:1]]:
                         yield "SET", channel, to_json(row), "EX", 10  # or its row is on the way
                 except BookOutOfSync as error:
                     yield "DEL", channel

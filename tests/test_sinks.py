@@ -650,7 +650,7 @@ def test_restored_rows_that_redis_has_or_trimmed_away_are_not_appended(make_sink
     for number in (20, 21):
         sink = make_sink()
         if number == 20:  # the other one's Redis is not there when it is asked
-            assert len(sink.recall(CHANNEL, 3600.0)) == 10
+            assert len([*sink.recall(CHANNEL, 3600.0)]) == 10
         store(sink, *(numbered(n) | {"restored": True} for n in (5, 13, number)))
     assert [int(row["tradeId"]) for row in feed.get(CHANNEL, 99)] == [*range(12, 22)]
 
