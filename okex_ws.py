@@ -4400,6 +4400,7 @@ class Recorder:
     def __init__(self, clients: list[OkexWS], sinks: Any = None):
         self.clients, self.writers = clients, list[Writer]()
         self.lock = threading.RLock()  # held for a whole message: each sink has one order
+        self.recalling = threading.Lock()  # held while one client reads what sinks have; others receive
         self.open(sinks or {})
 
     def open(self, sinks: Options, **options: Any) -> None:
@@ -4412,7 +4413,7 @@ class Recorder:
 
     def recall(self, fill: float, keepers: Iterable[Any]) -> None:
         """Have series that know nothing yet go on behind what is kept, so many seconds back."""
-        with self.lock:  # meanwhile nothing is stored
+        with self.recalling:
             for series in keepers:
                 if isinstance(series, TradeSeries) and series.last is None:
                     resume(series, self.writers, max(fill, series.reach_back()))
