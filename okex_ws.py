@@ -2385,13 +2385,6 @@ class TradeSeries(Keeper):
         if self.held is None:
             self.release()
 
-    def go_on(self, numbers: Sequence[int], time: int) -> None:
-        """Go on behind numbers that sinks have, ascending; `time` is of the newest row, in ms."""
-        self.first, self.last, self.time = numbers[0], numbers[-1], time
-        self._miss(*map(Hole, numbers, numbers[1:]))
-        if self.held is None:
-            self.release()
-
     def hold(self, rows: Rows, action: str = "") -> Rows:
         """In place of take(): keep rows until their history is handed over."""
         self.held += rows
@@ -3953,10 +3946,10 @@ class SQLite(Sink):
 
     def recall(self, channel: str, seconds: float) -> Iterable[Any]:
         """Rows of so many seconds and 1,000 from before; a million at most."""
-        newest = """SELECT row FROM rows WHERE channel = ? ORDER BY received DESC, rowid DESC
-            LIMIT min(1000000, 1000 + (SELECT count(*) FROM rows WHERE channel = ? AND received > ?))"""
+        newest = """SELECT row FROM rows WHERE channel = ?1 ORDER BY received DESC, rowid DESC
+            LIMIT min(1000000, 1000 + (SELECT count(*) FROM rows WHERE channel = ?1 AND received > ?2))"""
         with closed_after(self._open()) as db:
-            found = db.execute(newest, (channel, channel, wall_clock() - seconds)).fetchall()
+            found = db.execute(newest, (channel, wall_clock() - seconds)).fetchall()
         return (from_json(text) for (text,) in reversed(found))
 
     def write(self, received: float, channel: str, rows: Rows) -> None:
@@ -4029,12 +4022,12 @@ class RedisSink(Sink):
             kept = self.kept(channel)  # before its first, all was trimmed away
             rows = [row for row in rows if min(kept, default=-1) < row_number(row) not in kept]
         for row in rows:
-            if row.get("confirm") != "0":
-                self.appended[channel] += 1
-                text = to_json(row)
-                entry = "*", "received", received, "row", text, "n", self.appended[channel]
-                self.batch.append(("XADD", f"@history/{channel}", "MAXLEN", self.history, *entry))
-                self.batch.append(("PUBLISH", channel, text))
+            if row.get("confirm") == "0":
+                continue
+            self.appended[channel] += 1
+            text, trimmed = to_json(row), ("MAXLEN", self.history)
+            entry = "received", received, "row", text, "n", self.appended[channel]
+            self.batch += ("XADD", f"@history/{channel}", *trimmed, "*", *entry), ("PUBLISH", channel, text)
 
     def _latest(self, channel: str, rows: Rows) -> Iterator[Any]:
         """Commands that keep the last row, or a hash of what stands: after a snapshot its rows alone."""
@@ -4268,8 +4261,8 @@ class Writer:
         self.option, self.sink = option, sink
         self.queue = SimpleQueue[Any]()  # arguments for _insist
         self.put_rows = self.written = self.waits = 0  # written, or refused; the queue was full
-        self.failing = self.given_up = self.lost = False  # nobody waits for it any longer; that was said
-        self.had: Options = {}  # by channel: numbers that other sinks lack, and ms of its newest row
+        self.failing = self.given_up = self.lost = False  # nobody waits any longer; that was said
+        self.had: Options = {}  # by channel: numbers that others lack, and ms of its newest row
         self.ending = threading.Event()
         self.thread = daemon_thread(option, self._run)
         self.thread.start()
@@ -4391,7 +4384,9 @@ def resume(series: TradeSeries, writers: list[Writer], seconds: float) -> None:
     if not series.history:  # which comes whole: each sink takes what it lacks
         for _, had in kept:
             had.difference_update(common)
-    series.go_on(common, newest)
+    series.first, series.last, series.time = common[0], common[-1], newest
+    series._miss(*map(Hole, common, common[1:]))
+    series.recall(())  # from here on
 
 
 class Recorder:
@@ -4400,7 +4395,7 @@ class Recorder:
     def __init__(self, clients: list[OkexWS], sinks: Any = None):
         self.clients, self.writers = clients, list[Writer]()
         self.lock = threading.RLock()  # held for a whole message: each sink has one order
-        self.recalling = threading.Lock()  # held while one client reads what sinks have; others receive
+        self.recalling = threading.Lock()  # held while a client reads what sinks have
         self.open(sinks or {})
 
     def open(self, sinks: Options, **options: Any) -> None:
