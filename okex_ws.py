@@ -3977,7 +3977,7 @@ class RedisSink(Sink):
     """
 
     linger = 0.005
-    readable = False  # whether Redis answers when it is asked what it has
+    readable = False  # whether Redis was there at the start
 
     def __init__(self, target: str, name: str = "default", history: int = 1000, command: Any = None, clients: Any = ()):
         self.feed = RedisFeed(target, name)
@@ -3998,13 +3998,11 @@ class RedisSink(Sink):
             self.readable = True
 
     def recall(self, channel: str, seconds: float) -> Iterable[Any]:
-        """The whole history; nothing if Redis is not there."""
-        readable, self.readable = self.readable, False  # one failure is enough: each may take 6 s
-        if readable:
-            with suppress(Exception):
+        """The whole history; nothing if Redis was not there at the start."""
+        with suppress(Exception):  # it went, or that is of another type
+            if self.readable:
                 self.kept(channel)
                 yield from self.feed.get(channel, self.history)
-                self.readable = True
 
     def write(self, received: float, channel: str, rows: Rows) -> None:
         rows = [row if isinstance(row, dict) else {"value": row} for row in rows]
@@ -4371,12 +4369,13 @@ def resume(series: TradeSeries, writers: list[Writer], seconds: float) -> None:
                     time = max(time, int(row["ts"]))
                     start = first if start == NEWEST and "restored" not in row else start
         writer.had[series.channel] = had, time
-        if start < NEWEST:
-            kept.append((start, had))
-            newest = max(newest, time)
-            end = max(had) if series.step == 1 else moment_text(time)
-            line = f"--{writer.option} goes on: it ends with {series.channel} {end}."
-            CHORUS.log(line, writer.option, logging.INFO)
+        if start == NEWEST:
+            continue
+        kept.append((start, had))
+        newest = max(newest, time)
+        end = max(had) if series.step == 1 else moment_text(time)
+        line = f"--{writer.option} goes on: it ends with {series.channel} {end}."
+        CHORUS.log(line, writer.option, logging.INFO)
     if not kept:
         return
     begin, numbers = min(kept)
@@ -4422,11 +4421,11 @@ class Recorder:
         """A client ends, or is closed: with the last one, write what is queued."""
         if not self.writers or not all(client._stop.is_set() for client in self.clients):
             return
-        for client in self.clients:
-            if client._reader is threading.current_thread() and not client.ended.is_set():
+        running = [client for client in self.clients if client._reader and not client.ended.is_set()]
+        for client in running:
+            if client._reader is threading.current_thread():
                 return  # its handler closes it: run() comes here at its end
-            if client._reader:
-                client.ended.wait(0.5)  # until then rows may come
+            client.ended.wait(0.5)  # until then rows may come
         self.end(monotonic())
 
     def end(self, began: float) -> bool:
