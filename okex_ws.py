@@ -3988,8 +3988,8 @@ class RedisSink(Sink):
         self.appended = Counter[str]()  # rows so far, by channel
         self.pages: Options = {}  # of a snapshot, as far as they came
         self.books: Options = {}  # their last rows
-        # Numbers of what earlier runs left; asked for when it matters, if Redis is not there.
-        self.kept = functools.cache(lambda channel: {*map(row_number, self.feed.get(channel, history))})
+        # By number, oldest first, what earlier runs left; asked for when it matters, if Redis is not there.
+        self.kept = functools.cache(lambda name: dict.fromkeys(map(row_number, self.feed.get(name, history))))
         self.status(wall_clock(), DISCONNECTED, "starting")
         with suppress(Exception):  # if Redis is not there, the writer will say so
             if self.feed.status():
@@ -4017,8 +4017,9 @@ class RedisSink(Sink):
         if "restored" not in rows[0]:  # it would be older than the latest
             self.batch += self._latest(channel, rows)
         else:
-            kept = self.kept(channel)  # before its first, all was trimmed away
-            rows = [row for row in rows if min(kept, default=-1) < row_number(row) not in kept]
+            kept = self.kept(channel)
+            oldest = next(iter(kept), -1)  # before it, all was trimmed away
+            rows = [row for row in rows if oldest < row_number(row) not in kept]
         for row in rows:
             if row.get("confirm") == "0":
                 continue
