@@ -43,7 +43,7 @@ import threading
 import zlib
 from bisect import insort
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing as closed_after, contextmanager, suppress
 from datetime import datetime as date_and_time, timedelta
 from decimal import Decimal
@@ -448,12 +448,11 @@ class OkexWS(Connection):
         try:
             if len(self._route.lines) > 1:
                 self._route.begin()
+            self._recorder.recall(self._filler.fill, [entry.keeper for entry in self._subscriptions])
             for trouble in self._finder.look_up(self.found):
                 self._wait_to_reconnect("No list yet", trouble)
                 if self._stop.is_set():
                     return
-            if self._recorder.writers:
-                self._recorder.recall(self.channels)
             okex_log.info("Connecting to %s.", passwordless(self._route.url))
             daemon_thread("heartbeat", self._send_heartbeat).start()
             while not self._stop.wait(CONNECT_PACE.turn()):
@@ -478,7 +477,7 @@ class OkexWS(Connection):
             self.ended.set()
             self._login.complete.set()  # no order waits any longer
             self._notify(EXIT, why)
-            self._recorder.leave(self)
+            self._recorder.leave()
 
     def start(self) -> None:
         """`run()` on a daemon thread, for scripts that use their main thread."""
@@ -497,7 +496,7 @@ class OkexWS(Connection):
         """End `run()`, from any thread: at once, or after the attempt if it connects."""
         self._stop.set()
         self._hang_up()
-        self._recorder.leave(self)
+        self._recorder.leave()
 
     def subscribe(self, *channels: str) -> None:
         """Want these channels, now and after every reconnect, even one that was refused.
@@ -762,6 +761,8 @@ def make_keeper(ws: OkexWS, channel: str) -> "Keeper | None":
         keeper.history = history_of(channel, ws.since)
         if keeper.history:
             keeper.held, vars(keeper)["take"] = [], keeper.hold
+        if ws._reader and not ws.replayed_at:  # it runs: what sinks have is not fetched again
+            ws._recorder.recall(ws._filler.fill, [keeper])
         return keeper
     if names := columns_of(channel):
         return Keeper(names)
@@ -3812,13 +3813,14 @@ class JsonLines(Sink):
         if not os.path.isfile(self.target):  # but a pipe
             return found
         with open(self.target, "rb") as file:
-            at, received = file.seek(0, os.SEEK_END), inf
-            while at > 0 and received > wall_clock() - seconds:
-                at = file.seek(max(0, at - (1 << 20)))
+            for end in range(file.seek(0, os.SEEK_END), 1 << 20, -1 << 20):
+                file.seek(end - (1 << 20))
                 file.readline()  # it may be the end of one
                 with suppress(*ODD_ROW):
-                    received = float(json_loads(file.readline())["received"])
-            file.seek(at)
+                    if json_loads(file.readline())["received"] < wall_clock() - seconds:
+                        break
+            else:
+                file.seek(0)
             for line in file:
                 with suppress(*ODD_ROW):  # torn, or a note
                     channel = json_loads(line)["channel"]
@@ -3875,10 +3877,10 @@ class SQLite(Sink):
 
     def recall(self, channel: str, seconds: float) -> Iterable[Any]:
         """Rows of so many seconds and 1,000 from before; a million at most."""
-        newest = """SELECT row FROM rows WHERE channel = ? ORDER BY received DESC, rowid DESC
-            LIMIT min(1000000, 1000 + (SELECT count(*) FROM rows WHERE channel = ? AND received > ?))"""
+        newest = """SELECT row FROM rows WHERE channel = ?1 ORDER BY received DESC, rowid DESC
+            LIMIT min(1000000, 1000 + (SELECT count(*) FROM rows WHERE channel = ?1 AND received > ?2))"""
         with closed_after(self._open()) as db:
-            found = db.execute(newest, (channel, channel, wall_clock() - seconds)).fetchall()
+            found = db.execute(newest, (channel, wall_clock() - seconds)).fetchall()
         return (from_json(text) for (text,) in reversed(found))
 
     def write(self, received: float, channel: str, rows: Rows) -> None:
@@ -3906,6 +3908,7 @@ class RedisSink(Sink):
     """
 
     linger = 0.005
+    readable = False  # whether Redis was there at the start
 
     def __init__(self, target: str, name: str = "default", history: int = 1000, command: Any = None, clients: Any = ()):
         self.feed = RedisFeed(target, name)
@@ -3916,8 +3919,9 @@ class RedisSink(Sink):
         self.appended = Counter[str]()  # rows so far, by channel
         self.pages: Options = {}  # of a snapshot, as far as they came
         self.books: Options = {}  # their last rows
+        # By number, oldest first, what earlier runs left; asked for when it matters, if Redis is not there.
+        self.kept = functools.cache(lambda name: dict.fromkeys(map(row_number, self.feed.get(name, history))))
         self.status(wall_clock(), DISCONNECTED, "starting")
-        self.readable = False
         with suppress(Exception):  # if Redis is not there, the writer will say so
             if self.feed.status():
                 okex_log.warning("Another okex_ws writes under %s: see --name.", self.prefix)
@@ -3926,30 +3930,34 @@ class RedisSink(Sink):
 
     def recall(self, channel: str, seconds: float) -> Iterable[Any]:
         """The whole history; nothing if Redis was not there at the start."""
-        with suppress(Exception):  # of another type, say
+        with suppress(Exception):  # it went, or that is of another type
             if self.readable:
+                self.kept(channel)
                 yield from self.feed.get(channel, self.history)
 
     def write(self, received: float, channel: str, rows: Rows) -> None:
         rows = [row if isinstance(row, dict) else {"value": row} for row in rows]
-        if rows[0].get("curPage") == 1:
-            self.pages[channel] = []
-        if channel in self.pages:  # a snapshot counts once its last page is here
-            self.pages[channel] += rows
-            if not rows[-1].get("lastPage"):
-                return
-            rows = self.pages.pop(channel)
+        pages = self.pages.pop(channel, [])
+        if rows[0].get("curPage") != 1:
+            rows = pages + rows
+        if "curPage" in rows[0] and not rows[-1].get("lastPage"):  # a snapshot counts as a whole
+            self.pages[channel] = rows
+            return
         if len(rows) > 1 and channel.startswith("account"):
             rows = [{**rows[-1], "details": [each for row in rows for each in row.get("details", [])]}]
         if "restored" not in rows[0]:  # it would be older than the latest
             self.batch += self._latest(channel, rows)
+        else:
+            kept = self.kept(channel)
+            oldest = next(iter(kept), -1)  # before it, all was trimmed away
+            rows = [row for row in rows if oldest < row_number(row) not in kept]
         for row in rows:
-            if row.get("confirm") != "0":
-                self.appended[channel] += 1
-                text, trimmed = to_json(row), ("MAXLEN", self.history)
-                entry = "received", received, "row", text, "n", self.appended[channel]
-                self.batch.append(("XADD", f"@history/{channel}", *trimmed, "*", *entry))
-                self.batch.append(("PUBLISH", channel, text))
+            if row.get("confirm") == "0":
+                continue
+            self.appended[channel] += 1
+            text, trimmed = to_json(row), ("MAXLEN", self.history)
+            entry = "received", received, "row", text, "n", self.appended[channel]
+            self.batch += ("XADD", f"@history/{channel}", *trimmed, "*", *entry), ("PUBLISH", channel, text)
 
     def _latest(self, channel: str, rows: Rows) -> Iterator[Any]:
         """Commands that keep the last row, or a hash of what stands: after a snapshot its rows alone."""
@@ -3991,9 +3999,8 @@ class RedisSink(Sink):
                     yield ("EXPIRE", channel, 10) if state == "confirmed" else ("DEL", channel)
             for channel, book in [*client.books.items()]:
                 try:
-                    best, row = [*book.top(1)], self.books.get(channel)
-                    sides = (row["bids"], row["asks"]) if row else ()
-                    if best == [[level[:2] for level in side[:1]] for side in sides]:
+                    (bids, asks), row = book.top(1), self.books.get(channel)
+                    if row and bids + asks == [level[:2] for level in row["bids"][:1] + row["asks"][:1]]:
                         yield "SET", channel, to_json(row), "EX", 10  # or its row is on the way
                 except BookOutOfSync as error:
                     yield "DEL", channel
@@ -4050,19 +4057,22 @@ class RedisSink(Sink):
         self.redis.close()
 
 
+def row_number(row: Row) -> int:
+    """A trade's id, or when a candle begins."""
+    return int(row.get("tradeId") or row.get("ts") or 0)
+
+
 def row_subject(channel: str, row: Row) -> str | None:
     """Which position, order or instrument a row is about; None if its channel has one alone."""
-    kind = channel.partition(":")[0]
-    if kind in ("positions", "grid-positions", "liquidation-warning"):
-        parts = (str(row.get(name, "")) for name in ("instId", "mgnMode", "posSide"))
-        return row.get("posId") or " ".join(parts).strip()
-    if V5.ORDERS.match(channel):
-        order = "" if "algo" in kind else row.get("ordId")  # which an algo order gets later
-        return order or row.get("algoId") or ""
-    if re.match("account|balance_and_position|[^:]+:([^=]+$|.*(inst|sprd)Id=)", channel):
+    names, other = "instId instrument_id sprdId instFamily", None
+    if re.match("(grid-)?positions|liquidation-warning", channel):
+        names, parts = "posId", (str(row.get(name, "")) for name in ("instId", "mgnMode", "posSide"))
+        other = " ".join(parts).strip()
+    elif V5.ORDERS.match(channel):  # an algo order gets its ordId later
+        names, other = "algoId" if re.match("[^:]*algo", channel) else "ordId algoId", ""
+    elif re.match("account|balance_and_position|[^:]+:([^=]+$|.*(inst|sprd)Id=)", channel):
         return None
-    names = "instId", "instrument_id", "sprdId", "instFamily"
-    return next(filter(None, map(row.get, names)), None)
+    return next(filter(None, map(row.get, names.split())), other)
 
 
 class RedisRow(dict[str, Any]):
@@ -4115,18 +4125,18 @@ class RedisFeed:
         if after and after != "0" and not found:
             raise LookupError(f"{after} was trimmed away: use a larger --history")
         [(last, values)] = found or [("0", {"n": 0})]
-        return self._follow(history, last, int(values["n"]))
 
-    def _follow(self, history: str, last: str, number: int) -> Iterator[RedisRow]:
-        """Rows after the one with this ID and this number in its run, 0 if unknown."""
-        while True:
-            for _, entries in self.redis.xread({history: last}, count=1000, block=2000):
-                for last, values in entries:
-                    missed = int(values["n"]) - number - 1
-                    if number and missed > 0:
-                        raise LookupError(f"{missed} rows were trimmed away: use a larger --history")
-                    number += missed + 1
-                    yield RedisRow(last, values["row"])
+        def follow(last: str, number: int) -> Iterator[RedisRow]:  # 0 if unknown
+            while True:
+                for _, entries in self.redis.xread({history: last}, count=1000, block=2000):
+                    for last, values in entries:
+                        missed = int(values["n"]) - number - 1
+                        if number and missed > 0:
+                            raise LookupError(f"{missed} rows were trimmed away: use a larger --history")
+                        number += missed + 1
+                        yield RedisRow(last, values["row"])
+
+        return follow(last, int(values["n"]))
 
     def subscribe(self, channel: str) -> str:
         """Have it subscribed to: "confirmed", "sent" or "wanted". ValueError if refused."""
@@ -4181,8 +4191,8 @@ class Writer:
         self.option, self.sink = option, sink
         self.queue = SimpleQueue[Any]()  # arguments for _insist
         self.put_rows = self.written = self.waits = 0  # written, or refused; the queue was full
-        self.failing = self.given_up = False  # nobody waits for it any longer
-        self.had: Options = {}  # by channel: numbers that other sinks lack
+        self.failing = self.given_up = self.lost = False  # nobody waits any longer; that was said
+        self.had: Options = {}  # by channel: numbers that others lack, and ms of its newest row
         self.ending = threading.Event()
         self.thread = daemon_thread(option, self._run)
         self.thread.start()
@@ -4210,9 +4220,10 @@ class Writer:
         if not channel:
             self.queue.put((0, self.sink.status, received, *content))
             return
-        had = self.had.get(channel)
-        if had and "restored" in content[0]:
-            content = [row for row in content if int(row.get("tradeId") or row["ts"]) not in had]
+        had, newest = self.had.get(channel, ((), 0))
+        with suppress(*ODD_ROW):
+            if had:  # ids that begin anew come later
+                content = [row for row in content if int(row["ts"]) > newest or row_number(row) not in had]
         if content:
             self.put_rows += len(content)
             self.queue.put((len(content), self.sink.write, received, channel, content))
@@ -4245,7 +4256,8 @@ class Writer:
                 odd = isinstance(error, (*ODD_ROW, AssertionError, NameError, RuntimeError))
                 if message and odd and not isinstance(error, OSError):  # some are both
                     if not self.sink.refused:
-                        okex_log.exception("--%s cannot take a message: dropped. Said once.", self.option)
+                        said = f"--{self.option} cannot take a message: dropped. Said once: {error}"
+                        okex_log.error(said, exc_info=not isinstance(error, ValueError))
                     self.sink.refused += rows
                     return
                 if not self.failing:
@@ -4256,46 +4268,56 @@ class Writer:
     def drained(self, began: float) -> bool:
         """Wait 30 s from `began` (monotonic), 3 s if it fails, or say what is lost. Whether nothing is."""
         told = 2.0
-        while self.thread.is_alive():
+        while self.thread.is_alive() and not self.lost:
             took, rows = monotonic() - began, plural(self.waiting, "rows")
+            if self.failing and not self.waiting and took > 0.5:
+                return True
             if self.given_up or took > (3.0 if self.failing else 30.0):
+                self.lost = True
                 okex_log.error("--%s: %s could not be written: lost.", self.option, rows)
-                return False
-            if took > told:
+            elif took > told:
                 told = took + 2.0
                 okex_log.warning("--%s: writing %s, for 30 s at most. Ctrl-C again gives up.", self.option, rows)
             self.thread.join(0.05)
-        return True
+        return not self.lost
 
 
-def common_rows(series: TradeSeries, writers: Iterable[Writer], seconds: float) -> Rows:
-    """Rows of a channel that all sinks have, but for those from before a sink's first live one.
+def resume(series: TradeSeries, writers: list[Writer], seconds: float) -> None:
+    """Have a series go on behind what all sinks have, but for what is from before a sink's first live row.
 
     What one of them lacks is a hole, and fetched; the others leave it out when it comes.
     """
-    starts: Rows = []  # where each sink begins, and all numbers that it had
-    rows: Rows = []  # of the sink that begins first, with their numbers
+    kept, newest = list[tuple[int, set[int]]](), 0  # of each sink, where it begins, and its numbers
     for writer in writers:
-        had = writer.had[series.channel] = set[int]()
-        found: Rows = []
+        had, start, time = set[int](), NEWEST, 0
+        until = monotonic() + 2.0  # a channel that is wanted again may have rows that wait
+        while series.channel in writer.had and writer.waiting and monotonic() < until:
+            pause(0.01)
         for row in writer.sink.recall(series.channel, seconds):
             with suppress(*ODD_ROW):
                 first, last, final = series.span(row)
-                numbers = range(first, last + 1, series.step) if final else ()
-                had.update(numbers)
-                if numbers and (found or "restored" not in row):
-                    found.append((numbers, row))
-        if found:
-            starts.append((found[0][0][0], had))
-            rows = min(rows or found, found, key=lambda rows: rows[0][0][0])
-            end = max(had) if series.step == 1 else moment_text(max(had))
-            line = f"--{writer.option} goes on: it ends with {series.channel} {end}."
-            CHORUS.log(line, writer.option, logging.INFO)
-    for start, had in starts:
-        rows = [item for item in rows if all(n <= start or n in had for n in item[0])]
-    for _, had in starts if not series.history else ():  # which comes whole: each sink takes what it lacks
-        had.difference_update(*(numbers for numbers, _ in rows))
-    return [row for _, row in rows]
+                if final:
+                    had.update(range(first, last + 1, series.step))
+                    time = max(time, int(row["ts"]))
+                    start = first if start == NEWEST and "restored" not in row else start
+        writer.had[series.channel] = had, time
+        if start == NEWEST:
+            continue
+        kept.append((start, had))
+        newest = max(newest, time)
+        end = max(had) if series.step == 1 else moment_text(time)
+        line = f"--{writer.option} goes on: it ends with {series.channel} {end}."
+        CHORUS.log(line, writer.option, logging.INFO)
+    if not kept:
+        return
+    begin, numbers = min(kept)
+    common = [n for n in sorted(numbers) if n >= begin and all(n <= start or n in had for start, had in kept)]
+    if not series.history:  # which comes whole: each sink takes what it lacks
+        for _, had in kept:
+            had.difference_update(common)
+    series.first, series.last, series.time = common[0], common[-1], newest
+    series._miss(*map(Hole, common, common[1:]))
+    series.recall(())  # from here on
 
 
 class Recorder:
@@ -4304,7 +4326,7 @@ class Recorder:
     def __init__(self, clients: list[OkexWS], sinks: Any = None):
         self.clients, self.writers = clients, list[Writer]()
         self.lock = threading.RLock()  # held for a whole message: each sink has one order
-        self.present = {*clients}  # those that have not ended
+        self.recalling = threading.Lock()  # held while a client reads what sinks have
         self.open(sinks or {})
 
     def open(self, sinks: Options, **options: Any) -> None:
@@ -4315,29 +4337,28 @@ class Recorder:
                 opened[option] = SINKS[option](os.fspath(target), clients=self.clients, **options)
         self.writers += map(Writer, opened, opened.values())  # not before all are open
 
-    def recall(self, channels: Container[str]) -> None:
-        """Tell the clients what earlier runs kept: they go on there."""
-        with self.lock:  # meanwhile nothing is stored
-            for client in self.clients:
-                for entry in client._subscriptions:
-                    if isinstance(entry.keeper, TradeSeries) and entry.channel in channels:
-                        seconds = max(client._filler.fill, entry.keeper.reach_back())
-                        client.recall(entry.channel, common_rows(entry.keeper, self.writers, seconds))
+    def recall(self, fill: float, keepers: Iterable[Any]) -> None:
+        """Have series that know nothing yet go on behind what is kept, so many seconds back."""
+        with self.recalling:
+            for series in keepers:
+                if isinstance(series, TradeSeries) and series.last is None:
+                    resume(series, self.writers, max(fill, series.reach_back()))
 
     def record(self, received: float, channel: str, content: Any) -> None:
         with self.lock:
             for writer in self.writers:
                 writer.put(received, channel, content)
 
-    def leave(self, client: OkexWS) -> None:
+    def leave(self) -> None:
         """A client ends, or is closed: with the last one, write what is queued."""
-        if threading.current_thread() is client._reader and not client.ended.is_set():
-            return  # its handler closes it: run() comes here at its end
-        if self.writers and client._reader:
+        if not self.writers or not all(client._stop.is_set() for client in self.clients):
+            return
+        running = [client for client in self.clients if client._reader and not client.ended.is_set()]
+        for client in running:
+            if client._reader is threading.current_thread():
+                return  # its handler closes it: run() comes here at its end
             client.ended.wait(0.5)  # until then rows may come
-        self.present.discard(client)
-        if not self.present:
-            self.end(monotonic())
+        self.end(monotonic())
 
     def end(self, began: float) -> bool:
         """Have all written that is queued. Whether nothing is lost."""
@@ -4909,12 +4930,13 @@ class Run(Recorder):
         if args.final and all(ws.dialect.retired for ws in self.clients):
             raise ValueError("--final has no effect: v1 and v3 do not say that a candle is final")
         self.open(targets, name=args.name, history=args.history, command=self.command)
-        self.recall(args.channels)
         self.recording = bool(self.writers) and sys.stderr.isatty()
 
     def hear(self, ws: OkexWS) -> None:
         """Have a new client tell this run what happens, and start it, if the others are."""
-        vars(ws).update(on_status=functools.partial(self.on_status, ws), found=self.found)
+        hears = functools.partial(self.on_status, ws)
+        vars(ws).update(on_status=hears, found=self.subscribe)
+        vars(ws._recorder)["recall"] = self.recall
         ws.ways = ("--proxy URL.", "--region eea.", "--offline.")
         if len(self.clients) > 1 or self.output in (None, self.board.note):
             for each in self.clients:
@@ -4992,10 +5014,6 @@ class Run(Recorder):
             if ws := place_channel(channel, self.clients, self.handle, args.since, **options):
                 self.hear(ws)
 
-    def found(self, channels: list[str]) -> None:
-        self.subscribe(channels)
-        self.recall(channels)
-
     def channels(self) -> dict[str, str]:
         return {name: state for ws in self.clients for name, state in ws.channels.items()}
 
@@ -5009,7 +5027,6 @@ class Run(Recorder):
         elif op == "subscribe":
             if any(map(is_pattern, channels)):
                 raise ValueError("patterns are for the start: subscribe by names")
-            self.args.since = None  # the sinks may have it
             self.subscribe(channels)
             end = monotonic() + 3.0
             while {"wanted", "sent"} & {*map(self.channels().get, channels)} and monotonic() < end:

@@ -175,6 +175,7 @@ def test_redis_in_code_has_no_change_for_a_book_and_takes_no_commands(begin, red
     feed = RedisFeed(redis_server.url)
     (ws,) = begin([TRADES, BEST, "books:ETH-USDT"], {"redis": redis_server.url})
     wait_for(lambda: feed.get(BEST) and feed.get(TRADES) and "say depth=20" in caplog.text)
+    assert "Traceback" not in caplog.text
     assert feed.get("books:ETH-USDT") is None and not feed.get("books:ETH-USDT", 10)
     feed.redis.rpush("okex/default/@commands", '{"id": "1", "op": "quit"}')
     wait_for(lambda: not feed.redis.llen("okex/default/@commands"))

@@ -120,6 +120,20 @@ def test_a_file_gets_of_a_history_what_it_lacks(tmp_path):
             walk(exchange, 300)  # more trades than the next history has
 
 
+def test_a_channel_that_is_wanted_again_gives_a_file_what_it_lacks(tmp_path, exchange, connect):
+    path = tmp_path / "rows.db"
+    client = connect(TRADES, since=50, sinks={"sqlite": path})
+    for _ in range(3):
+        wait_for(lambda: client.rows and "restored" not in client.rows[-1][1])
+        live = int(client.rows[-1][1]["tradeId"])
+        wait_for(lambda live=live: whole(TRADES, rows := kept(path)[TRADES]) and live in numbers(TRADES, rows))
+        client.unsubscribe(TRADES)
+        wait_for(lambda: not client.channels)
+        walk(exchange, 100)  # more than its history
+        client.rows.clear()
+        client.subscribe(TRADES)
+
+
 def test_a_length_of_history_is_a_time_or_rows_and_ctrl_c_ends_the_wait_for_it(exchange):
     for since in ("soon", "-5", -5, "2 h", float("nan")):
         with pytest.raises(ValueError, match="neither a length of time"):

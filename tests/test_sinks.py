@@ -388,10 +388,27 @@ def test_what_cannot_be_written_in_time_is_said_to_be_waiting(caplog):
     begin = time.monotonic()
     assert [ended(writer, left=28.5) for writer in writers[1:]] == [False, False]  # of three seconds, 1.5 are left
     assert time.monotonic() - begin < 20.0
-    assert not ended(writers[0], left=1.0)
-    assert [writer.waiting for writer in writers] == [3, 3, 3]
+    assert [ended(writers[0], left=1.0) for _ in range(2)] == [False, False]  # run() and close() end it
+    assert [writer.waiting for writer in writers] == [3, 3, 3] and caplog.text.count("lost") == 3
+    begin, idle = time.monotonic(), start(failing)
+    wait_for(lambda: idle.failing and ended(idle))  # without rows nothing is lost
+    assert time.monotonic() - begin < 3.0 and "0 rows" not in caplog.text
     assert "writing 3 rows, for" in caplog.text and "Ctrl-C again gives up" in caplog.text
     hanging.may_go_on.set()
+
+
+def test_a_row_that_some_sinks_lack_goes_to_them_alone_though_it_comes_as_a_live_one():
+    sinks = {"full": Memory(), "short": Memory()}
+    for sink, kept in zip(sinks.values(), (6, 3)):
+        sink.recall = lambda *_, kept=kept: [numbered(n) for n in range(kept)]
+    recorder = okex_ws.Recorder([], sinks)
+    recorder.recall(0.0, [okex_ws.series_of(CHANNEL)(CHANNEL)])
+    again = numbered(3) | {"ts": "9000000000000"}  # ids that begin anew
+    for row in (numbered(5), numbered(4), numbered(6), again):
+        recorder.record(1.0, CHANNEL, [row])
+    assert recorder.end(time.monotonic())
+    rows = [[row["tradeId"] for row in sink.rows] for sink in sinks.values()]
+    assert rows == [["6", "3"], ["5", "4", "6", "3"]]
 
 
 def test_a_sink_that_is_too_slow_makes_who_reads_wait_until_the_run_ends_and_drops_nothing(monkeypatch, caplog):
@@ -626,6 +643,16 @@ def test_redis_keeps_the_latest_row_and_a_trimmed_history(sink, feed):
     assert feed.get("tickers:BTC-USDT", 99) == rows[-10:]
     store(sink, *({"odd": n, "restored": True} for n in range(20)), channel="tickers:BTC-USDT")
     assert feed.get("tickers:BTC-USDT") == rows[-1] and len(feed.get("tickers:BTC-USDT", 99)) == 10
+
+
+def test_restored_rows_that_redis_has_or_trimmed_away_are_not_appended(make_sink, feed):
+    store(make_sink(), *(numbered(n) for n in range(20)))
+    for number in (20, 21):
+        sink = make_sink()
+        if number == 20:  # the other one's Redis is not there when it is asked
+            assert len([*sink.recall(CHANNEL, 3600.0)]) == 10
+        store(sink, *(numbered(n) | {"restored": True} for n in (5, 13, number)))
+    assert [int(row["tradeId"]) for row in feed.get(CHANNEL, 99)] == [*range(12, 22)]
 
 
 def test_redis_keeps_each_row_under_its_channel_and_of_each_instrument_the_latest(sink, feed):
