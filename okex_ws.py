@@ -464,7 +464,8 @@ class OkexWS(Connection):
                 self._recorder.recall(self.channels)
             okex_log.info("Connecting to %s.", passwordless(self._route.url))
             daemon_thread("heartbeat", self._send_heartbeat).start()
-            while not self._stop.wait(CONNECT_PACE.turn()):
+            while not self._stop.wait(0.0 if self._route.connect_at < inf else CONNECT_PACE.turn()):
+                self._route.connect_at = inf
                 self.url, self._reason = self._route.url, ""
                 connects = self.counts["connects"]
                 self.run_forever(**self._route.proxy)
@@ -1937,15 +1938,15 @@ def lines_of(channel: str, url: str | Sequence[str] | None, region: str, simulat
     place = kind.where.partition(",")[0] if kind else "public"
     own = dialect.URL.format(REGIONS[region][simulated], place)
     lines = list[str]()
-    for line in [url] if isinstance(url, str) else url or [own]:
+    for line in [url or own] if url is None or isinstance(url, str) else url:
         parts = urlsplit(line)
         if parts.scheme not in ("ws", "wss") or not parts.hostname or port_of(line) == 0:
             raise ValueError(f"{passwordless(line)} is not a WebSocket URL, like wss://HOST")
         if not parts.path.strip("/"):
             line = parts._replace(path=urlsplit(own).path).geturl()
         lines.append(line)
-    if len({urlsplit(line).path for line in lines}) > 1:
-        raise ValueError(f"the same path on all hosts, please: {', '.join(map(passwordless, lines))}")
+    if len({urlsplit(line).path for line in lines}) != 1:
+        raise ValueError(f"a URL, or the same path on all hosts, please: {', '.join(map(passwordless, lines))}")
     return lines
 
 
@@ -2606,7 +2607,7 @@ class Filler:
                 page = self._fetch(series, known)
             except Exception as error:
                 failures += 1
-                trouble = explain(error, self.rest.server)
+                trouble = explain(error, self.rest.url)
                 odd = isinstance(error, ODD_ROW) and not isinstance(error, OSError)
                 if odd and trouble.partition(" ")[0] not in TRANSIENT:
                     why = trouble if failures >= FILL_TRIES else ""
@@ -2945,7 +2946,7 @@ class Orders:
         except websocket.WebSocketConnectionClosedException as error:
             answer = OrderError("", f"{error}: nothing was sent")
         except (OSError, websocket.WebSocketException) as error:
-            answer = OrderError("", explain(error, self._rest.server), unknown=True)
+            answer = OrderError("", explain(error, self._rest.url), unknown=True)
         finally:
             self._answers.pop(id, None)
         if isinstance(answer, OrderError):
@@ -2987,7 +2988,7 @@ class Orders:
                     raise ValueError("the exchange's answer has none")
                 self._codes[instrument] = codes[instrument]
             except Exception as error:
-                why = f"no instIdCode for {instrument}: {explain(error, self._rest.server)}"
+                why = f"no instIdCode for {instrument}: {explain(error, self._rest.url)}"
                 raise OrderError("", f"{why}: nothing was sent") from None
         return self._codes[instrument]
 
@@ -3003,7 +3004,7 @@ def explain(error: BaseException, url: str, proxy: Options = DIRECT) -> str:
     """Why a connection failed: by DNS, TCP, TLS, proxy or HTTP."""
     host = next_hop = urlsplit(url).netloc.rpartition("@")[2]
     port = port_of(url)
-    if port == 8443:
+    if port == 8443 and "/v5/" in url:  # v3 has it in its own URL
         next_hop += " (OKX closed port 8443 on 2026-10-31: leave the port out)"
     if proxy is not DIRECT:
         next_hop = f"the proxy {proxy['http_proxy_host']}:{proxy['http_proxy_port']}"
@@ -3076,44 +3077,55 @@ class NothingListed(ValueError):
 
 
 class Rest:
-    """The lines to a channel's endpoint, and the public REST API beside the one in use."""
+    """The lines to a channel's endpoint, and the public REST API beside each."""
 
     def __init__(self, channel: str, proxy: str | None, *where: Any):
         self.where = where  # url, region and simulated, see endpoint_of
         self.lines = {line: proxy_options(proxy, line) for line in lines_of(channel, *where)}
         self.use(self.lines)
-        self.headers = {"User-Agent": f"okex_ws/{__version__}"}  # or the exchange refuses
-        if where[-1]:
-            self.headers["x-simulated-trading"] = "1"
 
     def use(self, lines: Iterable[str]) -> None:
-        """Go by the first of these lines."""
+        """Go by the first of these lines; REST by the next, too, where one fails."""
         self.lines = {line: self.lines[line] for line in lines}
         self.url, self.proxy = next(iter(self.lines.items()))
-        host = origin_of(self.url)
-        known = (rest for *hosts, rest in REGIONS.values() if host in hosts)
-        self.server = next(known, f"http{host[2:]}")  # of another host than the exchange's: the same
 
     def get(self, path: str, timeout: float = CONNECT_TIMEOUT) -> Any:
-        """GET a resource: its data. Raises OSError, ValueError, or what websocket-client raises."""
+        """GET a resource: its data. Raises OSError with all that failed, ValueError if it is refused."""
+        patience, troubles = min(timeout / len(self.lines), CONNECT_TIMEOUT), list[str]()
+        for line, proxy in self.lines.items():
+            own = origin_of(line)
+            known = (f"ws{rest[4:]}" for *hosts, rest in REGIONS.values() if own in hosts)
+            url = next(known, own) + path  # of another host than the exchange's: the same
+            try:
+                code, message, data = self._ask(url, proxy, patience)
+                break
+            except Exception as error:
+                troubles.append(explain(error, url, proxy))
+        else:
+            raise OSError("; ".join(troubles))
+        if code != "0":
+            raise (NothingListed if code == "51001" else ValueError)(f"{code} {message}")
+        return data
+
+    def _ask(self, url: str, proxy: Options, timeout: float) -> Any:
+        """{"code":"0","msg":"","data":[…]} as code, message and data."""
         from http.client import HTTPConnection, HTTPException  # slow to import
 
-        url = f"ws{self.server[4:]}{path}"
-        sock, (host, port, path) = connect_as_websocket(url, self.proxy, min(timeout, CONNECT_TIMEOUT))
+        headers = {"User-Agent": f"okex_ws/{__version__}"}  # or the exchange refuses
+        if self.where[-1]:
+            headers["x-simulated-trading"] = "1"
+        sock, (host, port, path) = connect_as_websocket(url, proxy, timeout)
         answered = "no HTTP"
         with closed_after(HTTPConnection(host, port)) as connection:
             connection.sock = sock
             try:
-                connection.request("GET", path, headers=self.headers)
+                connection.request("GET", path, headers=headers)
                 response = connection.getresponse()
                 answered = f"HTTP {response.status}"
                 answer = from_json(response.read(MAX_MESSAGE + 1).decode())
-                code, message, data = answer["code"], answer["msg"], answer["data"]
+                return answer["code"], answer["msg"], answer["data"]
             except (HTTPException, *ODD_ROW):  # often it is a web page
                 raise OSError(f"{host} answered unlike the exchange: {answered}") from None
-        if code != "0":
-            raise (NothingListed if code == "51001" else ValueError)(f"{code} {message}")
-        return data
 
     def instruments(self, id: str, timeout: float = CONNECT_TIMEOUT) -> Any:
         """What the exchange says about one instrument: a list of one row."""
@@ -3147,29 +3159,33 @@ class Route(Rest):
     times = defaultdict[str, tuple[float, ...]](lambda: (inf, inf, inf))
     due = defaultdict[str, float](float)  # by line, monotonic: when it may be measured again
     measuring = threading.Lock()  # guards both, of all clients
+    goal = ""  # the line to leave this one for; itself, if the exchange closes it
+    leave_at = inf  # monotonic: when it may be left
+    connect_at = inf  # monotonic: when the turn to connect comes that was taken before it is left
+    moved = -inf  # monotonic: when the line last changed
 
     def __init__(self, ws: OkexWS, *where: Any):
         super().__init__(*where)
         self.ws = ws
-        self.goal = ""  # the line to leave this one for; itself, if the exchange closes it
-        self.leave_at = inf  # monotonic: when it may be left
-        self.moved = -inf  # monotonic: when the line last changed
 
     def check(self, now: float) -> None:
         """Raise Reconnect if it is the client's turn to leave a server that closes, or is slow.
 
-        While an order waits for its answer it stays: for 5 s where the server closes, and else for ever.
+        The turn to connect is taken first, and until it comes the line is read. While an order waits
+        for its answer it stays: for 5 s where the server closes, and else for ever.
         """
         orders, login = self.ws._orders._answers, self.ws._login
         self.goal = self.goal or self.faster(now)
         closing = self.goal == self.url
         if not self.goal or (orders and not closing):
-            self.leave_at = inf
+            self.leave_at = self.connect_at = inf
         elif self.leave_at == inf:
             self.leave_at = now + LEAVE_PACE.turn()
-        if now >= self.leave_at:
+        elif now >= self.leave_at and self.connect_at == inf:
+            self.connect_at = now + CONNECT_PACE.turn()
+        if now >= self.connect_at:
             login.complete.clear()  # so that no order follows
-            if not orders or (closing and now >= self.leave_at + 5.0):
+            if not orders or (closing and now >= self.connect_at + 5.0):
                 upgrade = "64008: the exchange announced a service upgrade"
                 raise Reconnect(upgrade if closing else "another line is faster")
             login.complete.set()
@@ -3424,8 +3440,8 @@ class Finder:
         while waiting := [*self.patterns]:
             try:
                 channels = self.matching(waiting[0])
-            except (OSError, ValueError, websocket.WebSocketException) as error:
-                yield explain(error, self._rest.server, self._rest.proxy)
+            except (OSError, ValueError) as error:
+                yield explain(error, self._rest.url)
                 continue
             if self.patterns.pop(waiting[0], ""):  # nobody has given it up meanwhile
                 found(channels)
@@ -3472,7 +3488,11 @@ class Finder:
 
 
 def find_channels(
-    *patterns: str, url: str | None = None, region: str = "global", simulated: bool = False, proxy: str | None = None
+    *patterns: str,
+    url: str | Sequence[str] | None = None,
+    region: str = "global",
+    simulated: bool = False,
+    proxy: str | None = None,
 ) -> list[str]:
     """The channels that patterns (tickers:*-USDT-SWAP) stand for now, in the exchange's order.
 
@@ -3483,7 +3503,12 @@ def find_channels(
 
 
 def instrument(
-    id: str, *, url: str | None = None, region: str = "global", simulated: bool = False, proxy: str | None = None
+    id: str,
+    *,
+    url: str | Sequence[str] | None = None,
+    region: str = "global",
+    simulated: bool = False,
+    proxy: str | None = None,
 ) -> Row:
     """An instrument as the exchange lists it, looked up once by REST.
 
@@ -3491,7 +3516,8 @@ def instrument(
 
     Raises LookupError if there is none of this name, OSError or ValueError without an answer.
     """
-    return dict(listed_instrument(id, proxy, url, region, simulated))
+    lines = tuple(lines_of(f"trades:{id}", url, region, simulated))
+    return dict(listed_instrument(id, proxy, lines, region, simulated))
 
 
 @functools.cache
@@ -4902,8 +4928,8 @@ def show_list(args: Any) -> int:
         rest = Rest("trades:BTC-USDT", args.proxy, args.url, args.region, args.simulated)
         try:
             lines = list_instruments(Finder(rest), part)
-        except (OSError, ValueError, websocket.WebSocketException) as error:
-            trouble = f"The list cannot be had: {explain(error, rest.server, rest.proxy)}."
+        except (OSError, ValueError) as error:
+            trouble = f"The list cannot be had: {explain(error, rest.url)}."
     for kind in kinds:
         lines.append(f"{kind.where:<16} {f'{kind.name}:{kind.argument}'.rstrip(':')}")
         places = [f"<{place}>: {dialect.places[place]}" for place in re.findall("<(.+?)>", kind.name)]
