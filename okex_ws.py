@@ -160,9 +160,10 @@ def send_heartbeat(ws: "OkexWS") -> None:
     while not ws._stop.wait(min(0.5, due - monotonic())):
         tell_lag(ws)
         CHORUS.sum_up()
-        level = ws.ping_level if monotonic() >= due else logging.DEBUG
-        if monotonic() < due and not ws._freshness.suspects():
+        regular = monotonic() >= due
+        if not regular and not ws._freshness.suspects():
             continue
+        level = ws.ping_level if regular else logging.DEBUG
         try:
             ws._freshness.pinging(monotonic(), level)
             ws.send(ws.dialect.ping)
@@ -309,8 +310,8 @@ def heed_refusal(ws: "OkexWS", event: "WireEvent") -> None:
 
 def doubt_orders(ws: "OkexWS") -> None:
     """After a reconnect, say of which channels nobody tells what was missed."""
-    orders = re.compile(f"{V5.ORDERS.pattern}|fills|sprd-trades")
-    told = [entry.channel for entry in ws._subscriptions if orders.match(entry.key)]
+    orders = f"{V5.ORDERS.pattern}|fills|sprd-trades"
+    told = [entry.channel for entry in ws._subscriptions if re.match(orders, entry.key)]
     if told and ws.counts["connects"] > 1:
         gap = f"{', '.join(told)}: what happened meanwhile is not known: ask the exchange"
         okex_log.warning("%s.", gap)
@@ -370,6 +371,8 @@ class OkexWS(Connection):
     ping_level = logging.INFO  # of the log lines about pings, but for the first pong's
     ways = ("proxy=.", 'region="eea".', "url= of tests/exchange.py.")  # if nothing connects
     _fatal: BaseException | None = None  # what no retry can mend; run() raises it
+    _reader: threading.Thread | None = None  # which runs run()
+    _tries = 0  # to connect, since a confirmation or a pong last came
     replayed_at = 0.0  # epoch seconds: when what is replayed now was received; 0 while live
 
     def __init__(
@@ -412,8 +415,6 @@ class OkexWS(Connection):
         self._finder = Finder(route)
         self._filler = Filler(self, route, fill)
         self._sending = threading.RLock()
-        self._tries = 0  # to connect, since a confirmation or a pong last came
-        self._reader: threading.Thread | None = None  # which runs run()
         super().__init__(route.url, header=self._before_connect, **self._callbacks)
         self.subscribe(*wanted)
         self._recorder = Recorder([self], sinks)
@@ -457,8 +458,7 @@ class OkexWS(Connection):
             if len(self._route.lines) > 1:
                 self._route.begin()
             for trouble in self._finder.look_up(self.found):
-                self._wait_to_reconnect("No list yet", trouble)
-                if self._stop.is_set():
+                if self._wait_to_reconnect("No list yet", trouble):
                     return
             if self._recorder.writers:
                 self._recorder.recall(self.channels)
@@ -631,11 +631,11 @@ class OkexWS(Connection):
         self._route.check(now)
         self._send_due()
 
-    def _wait_to_reconnect(self, what: str, reason: str) -> None:
+    def _wait_to_reconnect(self, what: str, reason: str) -> bool:
+        """Whether the client is closed before the next try."""
         rounds, untried = divmod(self._tries + 1, len(self._route.lines))
-        longest = min(MAX_RETRY, 2.0 ** min(rounds - 1, 5))  # 1, 2, 4, … 30
         left = self._route.goal and not self._tries
-        delay = 0.0 if untried or left else uniform(0, longest)
+        delay = 0.0 if untried or left else uniform(0, min(MAX_RETRY, 2 ** (rounds - 1)))  # 1, 2, 4, … 30
         if what == "Disconnected":
             delay = self._login.wait or delay
         self._tries += 1
@@ -645,7 +645,7 @@ class OkexWS(Connection):
             okex_log.warning("Blocked? %s Account of my.okx.com? %s Just looking? %s", *self.ways)
         self._notify(DISCONNECTED, reason)
         self._route.change()
-        self._stop.wait(delay)
+        return self._stop.wait(delay)
 
     def _notify(self, status: str, detail: str) -> None:
         """Tell the sinks, and on_status, with no lock held: it may call anything here."""
@@ -697,6 +697,17 @@ class OkexWS(Connection):
                 self.handler(channel, rows)
             except Exception as error:
                 self._handler_failed(channel, error)
+
+    def _give(self, channel: str, rows: Rows) -> None:
+        """Rows that REST or a recording had, for the sinks and the handler."""
+        if not rows:
+            return
+        try:
+            if self._recorder.writers:
+                self._recorder.record(self.replayed_at or wall_clock(), channel, from_json(to_json(rows)))
+            self.handler(channel, rows)
+        except Exception as error:
+            self._handler_failed(channel, error)
 
     def _handler_failed(self, channel: str, error: Exception) -> None:
         self.counts["handler errors"] += 1
@@ -754,7 +765,7 @@ def place_channel(
 ) -> OkexWS | None:
     """Give a channel to a client that serves it, and has room for a book; else add one, and return it."""
     fit = [ws for ws in among if ws.serves(channel) and not ws._subscriptions.hopeless]
-    if dialect_of(channel).book(channel) == "changes" and not is_pattern(channel):
+    if dialect_of(channel).book(channel) == "changes":
         has = [ws for ws in fit if channel in ws.books]
         fit = has or [ws for ws in fit if len(ws.books) < MAX_DEEP_BOOKS]
     if fit:
@@ -821,17 +832,18 @@ CHORUS = Chorus()  # of all clients of the process
 class Freshness:
     """Whether what was read still holds: the line alive, reading in time, the machine awake."""
 
+    heard = 0.0  # monotonic: when a whole message last arrived and was handled
+    drained = inf  # all that had arrived by then was read; inf without a connection
+    behind = False  # whether it is said that reading is late
+    latency: float | None = None  # milliseconds
+    ping_level = logging.INFO  # of the log lines about the last ping
+    _pinged = inf  # when the oldest ping left that waits for a pong
+    _late = 0.0  # seconds that this connection's last pong took; 0 before its first
+    _clock_offset = 0.0  # seconds by which time.time() is ahead of monotonic()
+
     def __init__(self, ping_every: float, books: dict[str, "OrderBook"]):
         self.ping_every = ping_every
         self.books = books  # that the connection keeps, of v5
-        self.heard = 0.0  # monotonic: when a whole message last arrived and was handled
-        self.drained = inf  # all that had arrived by then was read; inf without a connection
-        self.behind = False  # whether it is said that reading is late
-        self.latency: float | None = None  # milliseconds
-        self.ping_level = logging.INFO  # of the log lines about the last ping
-        self._pinged = inf  # when the oldest ping left that waits for a pong
-        self._late = 0.0  # seconds that this connection's last pong took; 0 before its first
-        self._clock_offset = 0.0  # seconds by which time.time() is ahead of monotonic()
 
     def start(self, now: float) -> None:
         self.heard = self.drained = now
@@ -863,12 +875,10 @@ class Freshness:
 
     def lag(self, now: float) -> float:
         """Seconds that reading may be late, by what waits in the socket, and by pings."""
-        lag = max(0.0, now - self.drained, self._late)
-        if self._late:
-            return max(lag, now - self._pinged)
-        if self.books:  # until the first pong, whatever arrives will do
-            return max(lag, now - max(self._pinged, self.heard))
-        return lag
+        since = self._pinged
+        if not self._late:  # until the first pong, whatever arrives will do
+            since = max(since, self.heard) if self.books else inf
+        return max(0.0, now - self.drained, now - since, self._late)
 
     def doubt(self) -> str:
         """Why no order book is to be trusted now, or "". From any thread."""
@@ -2560,7 +2570,7 @@ class Filler:
             elif series.held is not None and (clock > self._answered + 10 or len(series.held) > 10_000):
                 what = "its history takes long: live rows go ahead, and it follows late"
                 self.ws._say_once(f"{series.channel}: {what}.", "history")
-                self._give(series, series.release())
+                self.ws._give(series.channel, series.release())
 
     def end(self) -> None:
         """Name what the run leaves missing. From any thread, if the reading one hangs."""
@@ -2674,16 +2684,6 @@ class Filler:
             self._fetched.popleft()
         return False
 
-    def _give(self, series: TradeSeries, rows: Rows) -> None:
-        if not rows:
-            return
-        try:
-            if self.ws._recorder.writers:
-                self.ws._recorder.record(wall_clock(), series.channel, from_json(to_json(rows)))
-            self.ws.handler(series.channel, rows)
-        except Exception as error:
-            self.ws._handler_failed(series.channel, error)
-
     def _restored(self, series: TradeSeries, hole: Hole, found: dict[int, str], why: str) -> Iterator[bool]:
         """Hand over what was fetched for a hole, lowest first; then tell what stays missing."""
         listed, count = next(reversed(found), hole.before), 0
@@ -2702,7 +2702,7 @@ class Filler:
                     self.ws._resubscribe(hole.look, "REST has rows that did not come", late=True)
             count += len(lost)
             self.counts["rows restored"] += len(rows)
-            self._give(series, rows)
+            self.ws._give(series.channel, rows)
             yield True
         if series.dropped:
             return
@@ -2719,7 +2719,7 @@ class Filler:
         if hole.look:
             series.looked, series.history = self.ws.exchange_time(), 0.0
             if series.held is not None:
-                self._give(series, series.release())
+                self.ws._give(series.channel, series.release())
 
     def give_up(self, series: TradeSeries, holes: list[Hole], why: str = "") -> None:
         """Wait for these no more; say why, if they exist."""
@@ -3137,9 +3137,10 @@ class Rest:
 class Pace:
     """Turns at least so many seconds apart, of all clients: limits are per IP."""
 
+    _next = 0.0  # monotonic
+
     def __init__(self, spacing: float):
         self.spacing = spacing
-        self._next = 0.0  # monotonic
         self._lock = threading.Lock()  # guards _next
 
     def turn(self) -> float:
@@ -4761,11 +4762,7 @@ def replay_rows(ws: OkexWS, key: str, rows: Rows, received: float) -> None:
     ws.counts["messages"] += 1
     if isinstance(entry.keeper, OrderBook):
         rows = [shown for row in rows for shown in replay_book(ws, entry, entry.keeper, row)]
-    try:
-        if rows:
-            ws.handler(entry.channel, rows)
-    except Exception as error:
-        ws._handler_failed(entry.channel, error)
+    ws._give(entry.channel, rows)
 
 
 def replay_book(ws: OkexWS, entry: Subscription, book: OrderBook, row: Any) -> Rows:
