@@ -94,6 +94,7 @@ GAP, REFUSED, EXIT = "GAP", "REFUSED", "EXIT"  # all six: what on_status hears
 Row = dict[str, Any]  # a JSON object
 Rows = list[Any]  # of one message: nearly always objects
 Options = dict[str, Any]
+Urls = str | Sequence[str] | None  # the exchange's own, or others
 
 okex_log = logging.getLogger("okex_ws")  # trouble at WARNING, frames at DEBUG, all else at INFO
 
@@ -104,7 +105,11 @@ okex_log = logging.getLogger("okex_ws")  # trouble at WARNING, frames at DEBUG, 
 
 def on_open(ws: "OkexWS") -> None:
     """Connected: log in, if a channel needs it, and subscribe to everything that is wanted."""
-    ws._begin()
+    connection: Any = ws.sock
+    if connection.getstatus() != 101:  # websocket-client 1.8.0 takes a redirect for success
+        raise websocket.WebSocketException("Redirect limit exhausted")
+    ws._login.learn_time(connection.getheaders().get("date", ""))
+    ws._freshness.start(monotonic())
     ws.counts["connects"] += 1
     told = f"Connected to {passwordless(ws.url)}."
     CHORUS.log(told, f"{told} {ws.counts['connects']}", logging.INFO)
@@ -229,7 +234,7 @@ class Connection(WebSocketApp):
             raise
 
     def _before_connect(self) -> list[str]:
-        """No headers: called before connecting, to set limits. A login must follow no redirect."""
+        """No headers: called before connecting, to set limits. No login follows a redirect."""
         connection: Any = self.sock
         connection.settimeout(CONNECT_TIMEOUT)
         connection.connect = functools.partial(connection.connect, redirect_limit=0)
@@ -320,11 +325,10 @@ def doubt_orders(ws: "OkexWS") -> None:
 
 def tell_lag(ws: "OkexWS") -> None:
     """Say once that reading falls behind, or has caught up. On the heartbeat's thread."""
-    freshness = ws._freshness
-    behind = freshness.lag(monotonic()) > MAX_LAG
-    if behind == freshness.behind or not ws._connected:
+    behind = ws._freshness.lag(monotonic()) > MAX_LAG
+    if behind == ws._freshness.behind or not ws._connected:
         return
-    freshness.behind = behind
+    ws._freshness.behind = behind
     why = f"over {MAX_LAG:.0f} s late: a slow handler, or a slow or dead line; no book answers"
     okex_log.warning("Reading is %s.", why if behind else "in time again")
     if behind:
@@ -380,7 +384,7 @@ class OkexWS(Connection):
         channels: Iterable[str],
         handler: Handler | None = None,
         *,
-        url: str | Sequence[str] | None = None,
+        url: Urls = None,
         credentials: "Credentials | None" = None,
         region: str = "global",
         simulated: bool = False,
@@ -400,8 +404,7 @@ class OkexWS(Connection):
         self.handler, self.depth = handler or (lambda *_: None), depth
         self.ping_every = ping_every or dialect.ping_every
         self.final, self.since = final, since
-        if since and not any(history_of(channel, since) for channel in wanted):
-            raise ValueError("since has no effect without trades or candles of v5")
+        demand_history(wanted, since)
         self.counts = Counter[str]()  # written by the reading thread, but for what is rare
         self._say_once = functools.cache(CHORUS.log)  # each line once
         self._route = route = Route(self, first, proxy, url, region, simulated)
@@ -424,7 +427,8 @@ class OkexWS(Connection):
     def __repr__(self) -> str:
         """<OkexWS wss://ws.okx.com/ws/v5/public connected, trades:BTC-USDT confirmed>"""
         state = "connected" if self._connected else "not connected"
-        state = "closed" if self._stop.is_set() else state
+        if self._stop.is_set():
+            state = "closed"
         told = [f", {channel} {how}" for channel, how in self.channels.items()]
         if len(told) > 10:
             told[9:] = [f" and {len(told) - 9} more"]
@@ -447,9 +451,9 @@ class OkexWS(Connection):
     def run(self) -> None:
         """Connect, read, and reconnect until `close()`. Call it on the main thread, or use `start()`.
 
-        Raises ssl.SSLCertVerificationError for an invalid certificate at the very first connection,
-        LoginError, LookupError for a pattern without a match, or if every channel is refused and none
-        ever was confirmed, and KeyboardInterrupt on Ctrl-C. Everything else is retried.
+        Raises ssl.SSLCertVerificationError for a bad certificate at the very first connection, LoginError,
+        LookupError for a pattern without a match, or if every channel is refused and none ever was
+        confirmed, and KeyboardInterrupt on Ctrl-C. Everything else is retried.
         """
         if self._reader:
             raise RuntimeError("this client ran before: make another one")
@@ -511,8 +515,8 @@ class OkexWS(Connection):
     def subscribe(self, *channels: str) -> None:
         """Want these channels, now and after every reconnect, even one that was refused.
 
-        Raises ValueError for a channel of another generation or endpoint, which takes another OkexWS,
-        for a private channel without keys, and for a pattern once the client runs.
+        Raises ValueError for a channel of another generation or endpoint, a private one without keys, and
+        a pattern once the client runs.
         """
         for channel in channels:
             if not self.serves(channel):
@@ -520,18 +524,16 @@ class OkexWS(Connection):
                 raise ValueError(f"{channel} is served at {there}, not at {here}: use clients()")
             if self.dialect.private(channel):
                 self._login.demand(channel)
-            if is_pattern(channel):
-                if self._reader:
-                    raise ValueError(f"{channel}: patterns are for the start; see find_channels()")
-                if wrong := misnomer(channel):
-                    raise ValueError(wrong)
+            wrong = misnomer(channel)
+            if is_pattern(channel) and (wrong or self._reader):
+                raise ValueError(wrong or f"{channel}: patterns are for the start; see find_channels()")
+            if wrong:  # perhaps: the exchange is asked all the same
+                self._say_once(wrong)
         for channel in channels:
             if is_pattern(channel):
                 self._finder.patterns[channel] = "wanted"  # until it is looked up
-                continue
-            self._subscriptions.want(channel)
-            if wrong := misnomer(channel):  # perhaps: the exchange is asked all the same
-                self._say_once(wrong)
+            else:
+                self._subscriptions.want(channel)
         self._send_due()
 
     def serves(self, channel: str) -> bool:
@@ -558,13 +560,12 @@ class OkexWS(Connection):
         ws.request("order", {"instId": "BTC-USDT", "tdMode": "cash", "side": "buy", "ordType": "market",
                              "sz": "0.001", "tgtCcy": "base_ccy"})  # without tgtCcy, it buys for 0.001 USDT
 
-        `op` is order, cancel-order, amend-order, batch-orders, batch-cancel-orders, batch-amend-orders or
-        mass-cancel; on a client of /business, sprd-order, sprd-amend-order, sprd-cancel-order or
-        sprd-mass-cancel. `instId` becomes the `instIdCode` that the exchange wants since 2026. What comes to
-        it more than `expires` seconds from now (2 or more) is refused. The first login is waited for; then
-        nothing is ever sent late, or twice. Raises ValueError for what cannot be sent, OrderError if it is
-        refused, even in part, or its fate is unknown. Call it from any thread but the handler's, on a
-        client with private channels, or OkexWS([], credentials=…).
+        `op` is order, cancel-order, amend-order, each with batch-…s, or mass-cancel; on a client of /business,
+        sprd-order, sprd-amend-order, sprd-cancel-order or sprd-mass-cancel. `instId` becomes the `instIdCode`
+        that the exchange wants since 2026. What comes to it more than `expires` seconds from now (2 or more)
+        is refused. The first login is waited for; then nothing is ever sent late, or twice. Raises ValueError
+        for what cannot be sent, OrderError if it is refused, even in part, or its fate is unknown. Call it
+        from any thread but the handler's, on a client with private channels, or OkexWS([], credentials=…).
         """
         if threading.current_thread() is self._reader:
             raise RuntimeError("request() would wait for itself: call it from another thread")
@@ -591,14 +592,6 @@ class OkexWS(Connection):
         dispatcher = super().create_dispatcher(*args, **options)
         dispatcher.read = self._read  # type: ignore[method-assign, assignment]
         return dispatcher
-
-    def _begin(self) -> None:
-        connection: Any = self.sock
-        if connection.getstatus() != 101:  # websocket-client 1.8.0 takes a redirect for success
-            raise websocket.WebSocketException("Redirect limit exhausted")
-        self._login.reset()
-        self._login.learn_time(connection.getheaders().get("date", ""))
-        self._freshness.start(monotonic())
 
     def exchange_time(self) -> float:
         """Seconds since 1970 by the exchange's clock, as the latest handshake gave it."""
@@ -728,8 +721,7 @@ class OkexWS(Connection):
 
     def _malformed(self, reason: str, message: str | bytes) -> None:
         self.counts["malformed"] += 1
-        reason = printable_text(reason)
-        okex_log.warning("Malformed message, dropped: %s: %s", reason, self._quote(message))
+        okex_log.warning("Malformed message, dropped: %s: %s", printable_text(reason), self._quote(message))
 
     def _quote(self, text: str | bytes) -> str:
         """What the exchange says, for the log. No mask knows every echo of a login."""
@@ -752,8 +744,7 @@ def clients(
         many = is_pattern(wanted) and dialect_of(wanted).book(wanted) == "changes"
         for channel in OkexWS(wanted, **options)._finder.matching(wanted) if many else [wanted]:
             place_channel(channel, made, handler, since, sinks=sinks and {}, **options)
-    if since and not any(history_of(channel, since) for ws in made for channel in ws.channels):
-        raise ValueError("since has no effect without trades or candles of v5")
+    demand_history([channel for ws in made for channel in ws.channels], since)
     recorder = Recorder([*made], sinks)
     for ws in made:
         ws._recorder = recorder
@@ -775,6 +766,12 @@ def place_channel(
     ws.since = since
     among.append(ws)
     return ws
+
+
+def demand_history(channels: Iterable[str], since: Any, option: str = "since") -> None:
+    """Raise ValueError if there is no history to fetch."""
+    if since and not any(history_of(channel, since) for channel in channels):
+        raise ValueError(f"{option} has no effect without trades or candles of v5")
 
 
 def make_keeper(ws: OkexWS, channel: str) -> "Keeper | None":
@@ -816,13 +813,13 @@ class Chorus:
     def sum_up(self, patience: float = 2.0) -> None:
         """Log the last of what is held back, after so many seconds without more, or a minute."""
         with self._lock:
-            now, kinds = monotonic(), self._said.items()
+            kinds, now = self._said.items(), monotonic()
             over = [kind for kind, said in kinds if now >= min(said[-1][0] + patience, said[0][0] + 60.0)]
             ended = [self._said.pop(kind) for kind in over]
-        for _, *held in ended:
-            if held:
-                _, level, line = held[-1]
-                more = f" (and {len(held) - 1} more like it)" if held[1:] else ""
+        for said in ended:
+            _, level, line = said[-1]
+            if len(said) > 1:
+                more = f" (and {len(said) - 2} more like it)" if len(said) > 2 else ""
                 okex_log.log(level, "%s%s", line, more)
 
 
@@ -1939,7 +1936,7 @@ def origin_of(url: str) -> str:
     return "{}://{}".format(*urlsplit(url))
 
 
-def lines_of(channel: str, url: str | Sequence[str] | None, region: str, simulated: bool) -> list[str]:
+def lines_of(channel: str, url: Urls, region: str, simulated: bool) -> list[str]:
     """All URLs of a channel's endpoint. Raises ValueError if they have not the same path."""
     if region not in REGIONS:
         raise ValueError(f"no region {region!r}: choose one of {', '.join(REGIONS)}")
@@ -1960,9 +1957,7 @@ def lines_of(channel: str, url: str | Sequence[str] | None, region: str, simulat
     return lines
 
 
-def endpoint_of(
-    channel: str, url: str | Sequence[str] | None = None, region: str = "global", simulated: bool = False
-) -> str:
+def endpoint_of(channel: str, url: Urls = None, region: str = "global", simulated: bool = False) -> str:
     """The URL to connect to for a channel, the first of several; without a path, it gets the exchange's."""
     return lines_of(channel, url, region, simulated)[0]
 
@@ -3090,42 +3085,40 @@ class Rest:
         self.url, self.proxy = next(iter(self.lines.items()))
 
     def get(self, path: str, timeout: float = CONNECT_TIMEOUT) -> Any:
-        """GET a resource: its data. Raises OSError with all that failed, ValueError if it is refused."""
-        patience, troubles = min(timeout / len(self.lines), CONNECT_TIMEOUT), list[str]()
-        for line, proxy in self.lines.items():
-            own = origin_of(line)
-            known = (f"ws{rest[4:]}" for *hosts, rest in REGIONS.values() if own in hosts)
-            url = next(known, own) + path  # of another host than the exchange's: the same
-            try:
-                code, message, data = self._ask(url, proxy, patience)
-                break
-            except Exception as error:
-                troubles.append(explain(error, url, proxy))
-        else:
-            raise OSError("; ".join(troubles))
-        if code != "0":
-            raise (NothingListed if code == "51001" else ValueError)(f"{code} {message}")
-        return data
+        """GET a resource: its data. Raises OSError with all that failed, ValueError if it is refused.
 
-    def _ask(self, url: str, proxy: Options, timeout: float) -> Any:
-        """{"code":"0","msg":"","data":[…]} as code, message and data."""
-        from http.client import HTTPConnection, HTTPException  # slow to import
+        {"code":"0","msg":"","data":[…]}
+        """
+        from http.client import HTTPConnection  # slow to import
 
         headers = {"User-Agent": f"okex_ws/{__version__}"}  # or the exchange refuses
         if self.where[-1]:
             headers["x-simulated-trading"] = "1"
-        sock, (host, port, path) = connect_as_websocket(url, proxy, timeout)
-        answered = "no HTTP"
-        with closed_after(HTTPConnection(host, port)) as connection:
-            connection.sock = sock
+        troubles = list[str]()
+        for line, proxy in self.lines.items():
+            own, patience = origin_of(line), min(timeout / len(self.lines), CONNECT_TIMEOUT)
+            known = (f"ws{rest[4:]}" for *hosts, rest in REGIONS.values() if own in hosts)
+            url = next(known, own) + path  # of another host than the exchange's: the same
             try:
-                connection.request("GET", path, headers=headers)
-                response = connection.getresponse()
-                answered = f"HTTP {response.status}"
-                answer = from_json(response.read(MAX_MESSAGE + 1).decode())
-                return answer["code"], answer["msg"], answer["data"]
-            except (HTTPException, *ODD_ROW):  # often it is a web page
-                raise OSError(f"{host} answered unlike the exchange: {answered}") from None
+                sock, (host, port, target) = connect_as_websocket(url, proxy, patience)
+                with closed_after(HTTPConnection(host, port)) as connection:
+                    connection.sock = sock
+                    connection.request("GET", target, headers=headers)
+                    response = connection.getresponse()
+                    text = response.read(MAX_MESSAGE + 1)
+            except Exception as error:
+                troubles.append(explain(error, url, proxy))
+                continue
+            try:
+                answer = from_json(text.decode())
+                code, message, data = answer["code"], answer["msg"], answer["data"]
+            except ODD_ROW:  # often it is a web page
+                troubles.append(f"{host} answered unlike the exchange: HTTP {response.status}")
+                continue
+            if code != "0":
+                raise (NothingListed if code == "51001" else ValueError)(f"{code} {message}")
+            return data
+        raise OSError("; ".join(troubles))
 
     def instruments(self, id: str, timeout: float = CONNECT_TIMEOUT) -> Any:
         """What the exchange says about one instrument: a list of one row."""
@@ -3489,11 +3482,7 @@ class Finder:
 
 
 def find_channels(
-    *patterns: str,
-    url: str | Sequence[str] | None = None,
-    region: str = "global",
-    simulated: bool = False,
-    proxy: str | None = None,
+    *patterns: str, url: Urls = None, region: str = "global", simulated: bool = False, proxy: str | None = None
 ) -> list[str]:
     """The channels that patterns (tickers:*-USDT-SWAP) stand for now, in the exchange's order.
 
@@ -3504,12 +3493,7 @@ def find_channels(
 
 
 def instrument(
-    id: str,
-    *,
-    url: str | Sequence[str] | None = None,
-    region: str = "global",
-    simulated: bool = False,
-    proxy: str | None = None,
+    id: str, *, url: Urls = None, region: str = "global", simulated: bool = False, proxy: str | None = None
 ) -> Row:
     """An instrument as the exchange lists it, looked up once by REST.
 
@@ -5010,8 +4994,7 @@ class Run(Recorder):
             self.clients.append(OkexWS([], self.handle, depth=args.depth))  # for all endpoints, without keys
             self.clients[0]._finder.patterns = dict.fromkeys(args.channels, "wanted")  # names are patterns, too
             self.hear(self.clients[0])
-        if args.since and not any(history_of(channel, args.since) for channel in args.channels):
-            raise ValueError("--since has no effect without trades or candles of v5")
+        demand_history(args.channels, args.since, "--since")
         if args.final and all(ws.dialect.retired for ws in self.clients):
             raise ValueError("--final has no effect: v1 and v3 do not say that a candle is final")
         self.open(targets, name=args.name, history=args.history, command=self.command)
