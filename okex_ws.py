@@ -287,8 +287,7 @@ def heed(ws: "OkexWS", event: "WireEvent", text: str) -> None:
         case "malformed":
             ws._malformed(event.message, text)
         case _:
-            what = ws._quote(f"{event.code} {event.message}".strip())
-            ws._say_once(f"Ignored a message of an unknown kind: {what}.")
+            ws._say_once(f"Ignored a message of an unknown kind: {ws._quote(event.message)}.")
 
 
 def heed_refusal(ws: "OkexWS", event: "WireEvent") -> None:
@@ -537,7 +536,6 @@ class OkexWS(Connection):
         self._send_due()
 
     def serves(self, channel: str) -> bool:
-        """Whether a channel is of this generation and endpoint."""
         line = endpoint_of(channel, *self._route.where)
         return line in self._route.lines and dialect_of(channel) is self.dialect
 
@@ -560,12 +558,13 @@ class OkexWS(Connection):
         ws.request("order", {"instId": "BTC-USDT", "tdMode": "cash", "side": "buy", "ordType": "market",
                              "sz": "0.001", "tgtCcy": "base_ccy"})  # without tgtCcy, it buys for 0.001 USDT
 
-        `op` is order, cancel-order, amend-order, each with batch-…s, or mass-cancel; on a client of /business,
-        sprd-order, sprd-amend-order, sprd-cancel-order or sprd-mass-cancel. `instId` becomes the `instIdCode`
-        that the exchange wants since 2026. What comes to it more than `expires` seconds from now (2 or more)
-        is refused. The first login is waited for; then nothing is ever sent late, or twice. Raises ValueError
-        for what cannot be sent, OrderError if it is refused, even in part, or its fate is unknown. Call it
-        from any thread but the handler's, on a client with private channels, or OkexWS([], credentials=…).
+        `op` is order, cancel-order, amend-order, batch-orders, batch-cancel-orders, batch-amend-orders or
+        mass-cancel; on /business, sprd-order, sprd-amend-order, sprd-cancel-order or sprd-mass-cancel.
+        `instId` becomes the `instIdCode` that the exchange wants since 2026. What comes to it more than
+        `expires` seconds from now (2 or more) is refused. The first login is waited for; then nothing is
+        ever sent late, or twice. Raises ValueError for what cannot be sent, OrderError if it is refused,
+        even in part, or its fate is unknown. Call it from any thread but the handler's, on a client with
+        private channels, or OkexWS([], credentials=…).
         """
         if threading.current_thread() is self._reader:
             raise RuntimeError("request() would wait for itself: call it from another thread")
@@ -628,7 +627,8 @@ class OkexWS(Connection):
         """Whether the client is closed before the next try."""
         rounds, untried = divmod(self._tries + 1, len(self._route.lines))
         left = self._route.goal and not self._tries
-        delay = 0.0 if untried or left else uniform(0, min(MAX_RETRY, 2 ** (rounds - 1)))  # 1, 2, 4, … 30
+        longest = min(MAX_RETRY, 2 ** (rounds - 1))  # 1, 2, 4, … 30
+        delay = 0.0 if untried or left else uniform(0, longest)
         if what == "Disconnected":
             delay = self._login.wait or delay
         self._tries += 1
@@ -781,14 +781,12 @@ def make_keeper(ws: OkexWS, channel: str) -> "Keeper | None":
         return OrderBook(kind == "whole", signed, ws._freshness.doubt, ws.depth)
     if series := series_of(channel):
         keeper = series(channel, ws._filler)
-        keeper.final = ws.final
-        keeper.history = history_of(channel, ws.since)
+        keeper.final, keeper.history = ws.final, history_of(channel, ws.since)
         if keeper.history:
             keeper.held, vars(keeper)["take"] = [], keeper.hold
         return keeper
-    if names := columns_of(channel):
-        return Keeper(names)
-    return None
+    names = columns_of(channel)
+    return Keeper(names) if names else None
 
 
 class Chorus:
@@ -848,7 +846,7 @@ class Freshness:
         self._clock_offset = wall_clock() - monotonic()
 
     def suspects(self) -> bool:
-        """Whether to ping at once: a connection with books is silent, not counting the handler's time."""
+        """Whether to ping at once: with books, 2 s of silence, not counting the handler's time."""
         return bool(self.books) and self._pinged == inf and self.heard + 2.0 <= self.drained < inf
 
     def pinging(self, now: float, level: int = logging.INFO) -> None:
@@ -3014,8 +3012,8 @@ def explain(error: BaseException, url: str, proxy: Options = DIRECT) -> str:
         case _ if "Proxy" in type(error).__name__:  # websocket-client's, or python-socks'
             return f"the proxy failed: {detail}"
         case ssl.SSLError():
-            detail = re.sub(r"^\[.*?\] | \(_ssl.*", "", detail)  # [SSL: WRONG_VERSION_NUMBER] … (_ssl.c:1006)
-            plain = "; does it speak ws://?" if port and port not in (443, 8443) else ""
+            detail = re.sub(r"^\[.*?\] | \(_ssl.*", "", detail)  # [SSL: WRONG_VERSION] … (_ssl.c:1006)
+            plain = "; does it speak ws://?" if port not in (None, 443, 8443) else ""
             return f"TLS with {host} failed: {detail}{plain}"
         case ConnectionRefusedError():
             return f"{next_hop} refused the connection"
@@ -3068,7 +3066,7 @@ def connect_as_websocket(url: str, proxy: Options, timeout: float, **tls: Any) -
 
 
 class NothingListed(ValueError):
-    """The exchange has no such instruments."""
+    """The exchange has none of these instruments."""
 
 
 class Rest:
