@@ -724,7 +724,7 @@ class OkexWS(Connection):
         okex_log.warning("Malformed message, dropped: %s: %s", printable_text(reason), self._quote(message))
 
     def _quote(self, text: str | bytes) -> str:
-        """What the exchange says, for the log. No mask knows every echo of a login."""
+        """What the exchange says, for the log: no mask knows every echo of a login."""
         return "(not quoted during a login)" if self._login.pending else printable_text(text)
 
 
@@ -3092,9 +3092,9 @@ class Rest:
         headers = {"User-Agent": f"okex_ws/{__version__}"}  # or the exchange refuses
         if self.where[-1]:
             headers["x-simulated-trading"] = "1"
-        troubles = list[str]()
+        patience, troubles = min(timeout / len(self.lines), CONNECT_TIMEOUT), list[str]()
         for line, proxy in self.lines.items():
-            own, patience = origin_of(line), min(timeout / len(self.lines), CONNECT_TIMEOUT)
+            own = origin_of(line)
             known = (f"ws{rest[4:]}" for *hosts, rest in REGIONS.values() if own in hosts)
             url = next(known, own) + path  # of another host than the exchange's: the same
             try:
@@ -3104,19 +3104,18 @@ class Rest:
                     connection.request("GET", target, headers=headers)
                     response = connection.getresponse()
                     text = response.read(MAX_MESSAGE + 1)
+                with suppress(*ODD_ROW):  # often it is a web page
+                    answer = from_json(text.decode())
+                    code, message, data = answer["code"], answer["msg"], answer["data"]
+                    break
+                troubles.append(f"{host} answered unlike the exchange: HTTP {response.status}")
             except Exception as error:
                 troubles.append(explain(error, url, proxy))
-                continue
-            try:
-                answer = from_json(text.decode())
-                code, message, data = answer["code"], answer["msg"], answer["data"]
-            except ODD_ROW:  # often it is a web page
-                troubles.append(f"{host} answered unlike the exchange: HTTP {response.status}")
-                continue
-            if code != "0":
-                raise (NothingListed if code == "51001" else ValueError)(f"{code} {message}")
-            return data
-        raise OSError("; ".join(troubles))
+        else:
+            raise OSError("; ".join(troubles))
+        if code != "0":
+            raise (NothingListed if code == "51001" else ValueError)(f"{code} {message}")
+        return data
 
     def instruments(self, id: str, timeout: float = CONNECT_TIMEOUT) -> Any:
         """What the exchange says about one instrument: a list of one row."""
