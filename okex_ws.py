@@ -691,17 +691,6 @@ class OkexWS(Connection):
             except Exception as error:
                 self._handler_failed(channel, error)
 
-    def _give(self, channel: str, rows: Rows) -> None:
-        """Rows that REST or a recording had, for the sinks and the handler."""
-        if not rows:
-            return
-        try:
-            if self._recorder.writers:
-                self._recorder.record(self.replayed_at or wall_clock(), channel, from_json(to_json(rows)))
-            self.handler(channel, rows)
-        except Exception as error:
-            self._handler_failed(channel, error)
-
     def _handler_failed(self, channel: str, error: Exception) -> None:
         self.counts["handler errors"] += 1
         kind = type(error).__name__
@@ -2563,7 +2552,7 @@ class Filler:
             elif series.held is not None and (clock > self._answered + 10 or len(series.held) > 10_000):
                 what = "its history takes long: live rows go ahead, and it follows late"
                 self.ws._say_once(f"{series.channel}: {what}.", "history")
-                self.ws._give(series.channel, series.release())
+                self._give(series, series.release())
 
     def end(self) -> None:
         """Name what the run leaves missing. From any thread, if the reading one hangs."""
@@ -2610,7 +2599,7 @@ class Filler:
                 page = self._fetch(series, known)
             except Exception as error:
                 failures += 1
-                trouble = explain(error, self.rest.url)
+                trouble = explain(error, self.rest.server)
                 odd = isinstance(error, ODD_ROW) and not isinstance(error, OSError)
                 if odd and trouble.partition(" ")[0] not in TRANSIENT:
                     why = trouble if failures >= FILL_TRIES else ""
@@ -2677,6 +2666,16 @@ class Filler:
             self._fetched.popleft()
         return False
 
+    def _give(self, series: TradeSeries, rows: Rows) -> None:
+        if not rows:
+            return
+        try:
+            if self.ws._recorder.writers:
+                self.ws._recorder.record(wall_clock(), series.channel, from_json(to_json(rows)))
+            self.ws.handler(series.channel, rows)
+        except Exception as error:
+            self.ws._handler_failed(series.channel, error)
+
     def _restored(self, series: TradeSeries, hole: Hole, found: dict[int, str], why: str) -> Iterator[bool]:
         """Hand over what was fetched for a hole, lowest first; then tell what stays missing."""
         listed, count = next(reversed(found), hole.before), 0
@@ -2695,7 +2694,7 @@ class Filler:
                     self.ws._resubscribe(hole.look, "REST has rows that did not come", late=True)
             count += len(lost)
             self.counts["rows restored"] += len(rows)
-            self.ws._give(series.channel, rows)
+            self._give(series, rows)
             yield True
         if series.dropped:
             return
@@ -2712,7 +2711,7 @@ class Filler:
         if hole.look:
             series.looked, series.history = self.ws.exchange_time(), 0.0
             if series.held is not None:
-                self.ws._give(series.channel, series.release())
+                self._give(series, series.release())
 
     def give_up(self, series: TradeSeries, holes: list[Hole], why: str = "") -> None:
         """Wait for these no more; say why, if they exist."""
@@ -2939,7 +2938,7 @@ class Orders:
         except websocket.WebSocketConnectionClosedException as error:
             answer = OrderError("", f"{error}: nothing was sent")
         except (OSError, websocket.WebSocketException) as error:
-            answer = OrderError("", explain(error, self._rest.url), unknown=True)
+            answer = OrderError("", explain(error, self._rest.server), unknown=True)
         finally:
             self._answers.pop(id, None)
         if isinstance(answer, OrderError):
@@ -2981,7 +2980,7 @@ class Orders:
                     raise ValueError("the exchange's answer has none")
                 self._codes[instrument] = codes[instrument]
             except Exception as error:
-                why = f"no instIdCode for {instrument}: {explain(error, self._rest.url)}"
+                why = f"no instIdCode for {instrument}: {explain(error, self._rest.server)}"
                 raise OrderError("", f"{why}: nothing was sent") from None
         return self._codes[instrument]
 
@@ -3081,6 +3080,7 @@ class Rest:
         """Go by the first of these lines; REST by the next, too, where one fails."""
         self.lines = {line: self.lines[line] for line in lines}
         self.url, self.proxy = next(iter(self.lines.items()))
+        self.server = self.url
 
     def get(self, path: str, timeout: float = CONNECT_TIMEOUT) -> Any:
         """GET a resource: its data. Raises OSError with all that failed, ValueError if it is refused.
@@ -3431,8 +3431,8 @@ class Finder:
         while waiting := [*self.patterns]:
             try:
                 channels = self.matching(waiting[0])
-            except (OSError, ValueError) as error:
-                yield explain(error, self._rest.url)
+            except (OSError, ValueError, websocket.WebSocketException) as error:
+                yield explain(error, self._rest.server, self._rest.proxy)
                 continue
             if self.patterns.pop(waiting[0], ""):  # nobody has given it up meanwhile
                 found(channels)
@@ -4743,7 +4743,11 @@ def replay_rows(ws: OkexWS, key: str, rows: Rows, received: float) -> None:
     ws.counts["messages"] += 1
     if isinstance(entry.keeper, OrderBook):
         rows = [shown for row in rows for shown in replay_book(ws, entry, entry.keeper, row)]
-    ws._give(entry.channel, rows)
+    try:
+        if rows:
+            ws.handler(entry.channel, rows)
+    except Exception as error:
+        ws._handler_failed(entry.channel, error)
 
 
 def replay_book(ws: OkexWS, entry: Subscription, book: OrderBook, row: Any) -> Rows:
@@ -4906,8 +4910,8 @@ def show_list(args: Any) -> int:
         rest = Rest("trades:BTC-USDT", args.proxy, args.url, args.region, args.simulated)
         try:
             lines = list_instruments(Finder(rest), part)
-        except (OSError, ValueError) as error:
-            trouble = f"The list cannot be had: {explain(error, rest.url)}."
+        except (OSError, ValueError, websocket.WebSocketException) as error:
+            trouble = f"The list cannot be had: {explain(error, rest.server, rest.proxy)}."
     for kind in kinds:
         lines.append(f"{kind.where:<16} {f'{kind.name}:{kind.argument}'.rstrip(':')}")
         places = [f"<{place}>: {dialect.places[place]}" for place in re.findall("<(.+?)>", kind.name)]

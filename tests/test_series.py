@@ -279,7 +279,7 @@ def test_what_an_earlier_run_left_out_is_asked_for_and_what_it_kept_is_not_repea
 class Rest:
     """A filler, and the client and the REST that it has. The test gives each answer, and rows may arrive before it."""
 
-    url = "ws://127.0.0.1"
+    server, _recorder = "http://127.0.0.1", okex_ws.Recorder([])
 
     def __init__(self, fill):
         self._stop, self.counts, self.asked, self.told, self.pieces = threading.Event(), Counter(connects=1), [], [], []
@@ -290,7 +290,7 @@ class Rest:
     def _notify(self, status, detail):
         self.told.append(detail)
 
-    def _give(self, channel, rows):
+    def handler(self, channel, rows):
         self.pieces.append(rows)
 
     def get(self, path):
