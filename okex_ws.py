@@ -86,6 +86,7 @@ GAP, REFUSED, EXIT = "GAP", "REFUSED", "EXIT"  # all six: what on_status hears
 Row = dict[str, Any]  # a JSON object
 Rows = list[Any]  # of one message: nearly always objects
 Options = dict[str, Any]
+Urls = str | Sequence[str] | None  # the exchange's own, or others
 
 okex_log = logging.getLogger("okex_ws")  # trouble at WARNING, frames at DEBUG, all else at INFO
 
@@ -96,7 +97,11 @@ okex_log = logging.getLogger("okex_ws")  # trouble at WARNING, frames at DEBUG, 
 
 def on_open(ws: "OkexWS") -> None:
     """Connected: log in, if a channel needs it, and subscribe to everything that is wanted."""
-    ws._begin()
+    connection: Any = ws.sock
+    if connection.getstatus() != 101:  # websocket-client 1.8.0 takes a redirect for success
+        raise websocket.WebSocketException("Redirect limit exhausted")
+    ws._login.learn_time(connection.getheaders().get("date", ""))
+    ws._freshness.start(monotonic())
     ws.counts["connects"] += 1
     told = f"Connected to {passwordless(ws.url)}."
     CHORUS.log(told, f"{told} {ws.counts['connects']}", logging.INFO)
@@ -152,9 +157,10 @@ def send_heartbeat(ws: "OkexWS") -> None:
     while not ws._stop.wait(min(0.5, due - monotonic())):
         tell_lag(ws)
         CHORUS.sum_up()
-        level = ws.ping_level if monotonic() >= due else logging.DEBUG
-        if monotonic() < due and not ws._freshness.suspects():
+        regular = monotonic() >= due
+        if not regular and not ws._freshness.suspects():
             continue
+        level = ws.ping_level if regular else logging.DEBUG
         try:
             ws._freshness.pinging(monotonic(), level)
             ws.send(ws.dialect.ping)
@@ -220,7 +226,7 @@ class Connection(WebSocketApp):
             raise
 
     def _before_connect(self) -> list[str]:
-        """No headers: called before connecting, to set limits. A login must follow no redirect."""
+        """No headers: called before connecting, to set limits. No login follows a redirect."""
         connection: Any = self.sock
         connection.settimeout(CONNECT_TIMEOUT)
         connection.connect = functools.partial(connection.connect, redirect_limit=0)
@@ -274,8 +280,7 @@ def heed(ws: "OkexWS", event: "WireEvent", text: str) -> None:
         case "malformed":
             ws._malformed(event.message, text)
         case _:
-            what = ws._quote(f"{event.code} {event.message}".strip())
-            ws._say_once(f"Ignored a message of an unknown kind: {what}.")
+            ws._say_once(f"Ignored a message of an unknown kind: {ws._quote(event.message)}.")
 
 
 def heed_refusal(ws: "OkexWS", event: "WireEvent") -> None:
@@ -301,8 +306,8 @@ def heed_refusal(ws: "OkexWS", event: "WireEvent") -> None:
 
 def doubt_orders(ws: "OkexWS") -> None:
     """After a reconnect, say of which channels nobody tells what was missed."""
-    orders = re.compile(f"{V5.ORDERS.pattern}|fills|sprd-trades")
-    told = [entry.channel for entry in ws._subscriptions if orders.match(entry.key)]
+    orders = f"{V5.ORDERS.pattern}|fills|sprd-trades"
+    told = [entry.channel for entry in ws._subscriptions if re.match(orders, entry.key)]
     if told and ws.counts["connects"] > 1:
         gap = f"{', '.join(told)}: what happened meanwhile is not known: ask the exchange"
         okex_log.warning("%s.", gap)
@@ -311,11 +316,10 @@ def doubt_orders(ws: "OkexWS") -> None:
 
 def tell_lag(ws: "OkexWS") -> None:
     """Say once that reading falls behind, or has caught up. On the heartbeat's thread."""
-    freshness = ws._freshness
-    behind = freshness.lag(monotonic()) > MAX_LAG
-    if behind == freshness.behind or not ws._connected:
+    behind = ws._freshness.lag(monotonic()) > MAX_LAG
+    if behind == ws._freshness.behind or not ws._connected:
         return
-    freshness.behind = behind
+    ws._freshness.behind = behind
     why = f"over {MAX_LAG:.0f} s late: a slow handler, or a slow or dead line; no book answers"
     okex_log.warning("Reading is %s.", why if behind else "in time again")
     if behind:
@@ -362,6 +366,8 @@ class OkexWS(Connection):
     ping_level = logging.INFO  # of the log lines about pings, but for the first pong's
     ways = ("proxy=.", 'region="eea".', "url= of tests/exchange.py.")  # if nothing connects
     _fatal: BaseException | None = None  # what no retry can mend; run() raises it
+    _reader: threading.Thread | None = None  # which runs run()
+    _tries = 0  # to connect, since a confirmation or a pong last came
     replayed_at = 0.0  # epoch seconds: when what is replayed now was received; 0 while live
 
     def __init__(
@@ -369,7 +375,7 @@ class OkexWS(Connection):
         channels: Iterable[str],
         handler: Handler | None = None,
         *,
-        url: str | Sequence[str] | None = None,
+        url: Urls = None,
         credentials: "Credentials | None" = None,
         region: str = "global",
         simulated: bool = False,
@@ -389,8 +395,7 @@ class OkexWS(Connection):
         self.handler, self.depth = handler or (lambda *_: None), depth
         self.ping_every = ping_every or dialect.ping_every
         self.final, self.since = final, since
-        if since and not any(history_of(channel, since) for channel in wanted):
-            raise ValueError("since has no effect without trades or candles of v5")
+        demand_history(wanted, since)
         self.counts = Counter[str]()  # written by the reading thread, but for what is rare
         self._say_once = functools.cache(CHORUS.log)  # each line once
         self._route = route = Route(self, first, proxy, url, region, simulated)
@@ -404,8 +409,6 @@ class OkexWS(Connection):
         self._finder = Finder(route)
         self._filler = Filler(self, route, fill)
         self._sending = threading.RLock()
-        self._tries = 0  # to connect, since a confirmation or a pong last came
-        self._reader: threading.Thread | None = None  # which runs run()
         super().__init__(route.url, header=self._before_connect, **self._callbacks)
         self.subscribe(*wanted)
         self._recorder = Recorder([self], sinks)
@@ -415,7 +418,8 @@ class OkexWS(Connection):
     def __repr__(self) -> str:
         """<OkexWS wss://ws.okx.com/ws/v5/public connected, trades:BTC-USDT confirmed>"""
         state = "connected" if self._connected else "not connected"
-        state = "closed" if self._stop.is_set() else state
+        if self._stop.is_set():
+            state = "closed"
         told = [f", {channel} {how}" for channel, how in self.channels.items()]
         if len(told) > 10:
             told[9:] = [f" and {len(told) - 9} more"]
@@ -438,9 +442,9 @@ class OkexWS(Connection):
     def run(self) -> None:
         """Connect, read, and reconnect until `close()`. Call it on the main thread, or use `start()`.
 
-        Raises ssl.SSLCertVerificationError for an invalid certificate at the very first connection,
-        LoginError, LookupError for a pattern without a match, or if every channel is refused and none
-        ever was confirmed, and KeyboardInterrupt on Ctrl-C. Everything else is retried.
+        Raises ssl.SSLCertVerificationError for a bad certificate at the very first connection, LoginError,
+        LookupError for a pattern without a match, or if every channel is refused and none ever was
+        confirmed, and KeyboardInterrupt on Ctrl-C. Everything else is retried.
         """
         if self._reader:
             raise RuntimeError("this client ran before: make another one")
@@ -450,12 +454,12 @@ class OkexWS(Connection):
                 self._route.begin()
             self._recorder.recall(self._filler.fill, [entry.keeper for entry in self._subscriptions])
             for trouble in self._finder.look_up(self.found):
-                self._wait_to_reconnect("No list yet", trouble)
-                if self._stop.is_set():
+                if self._wait_to_reconnect("No list yet", trouble):
                     return
             okex_log.info("Connecting to %s.", passwordless(self._route.url))
             daemon_thread("heartbeat", self._send_heartbeat).start()
-            while not self._stop.wait(CONNECT_PACE.turn()):
+            while not self._stop.wait(0.0 if self._route.connect_at < inf else CONNECT_PACE.turn()):
+                self._route.connect_at = inf
                 self.url, self._reason = self._route.url, ""
                 connects = self.counts["connects"]
                 self.run_forever(**self._route.proxy)
@@ -501,8 +505,8 @@ class OkexWS(Connection):
     def subscribe(self, *channels: str) -> None:
         """Want these channels, now and after every reconnect, even one that was refused.
 
-        Raises ValueError for a channel of another generation or endpoint, which takes another OkexWS,
-        for a private channel without keys, and for a pattern once the client runs.
+        Raises ValueError for a channel of another generation or endpoint, a private one without keys, and
+        a pattern once the client runs.
         """
         for channel in channels:
             if not self.serves(channel):
@@ -510,22 +514,19 @@ class OkexWS(Connection):
                 raise ValueError(f"{channel} is served at {there}, not at {here}: use clients()")
             if self.dialect.private(channel):
                 self._login.demand(channel)
-            if is_pattern(channel):
-                if self._reader:
-                    raise ValueError(f"{channel}: patterns are for the start; see find_channels()")
-                if wrong := misnomer(channel):
-                    raise ValueError(wrong)
+            wrong = misnomer(channel)
+            if is_pattern(channel) and (wrong or self._reader):
+                raise ValueError(wrong or f"{channel}: patterns are for the start; see find_channels()")
+            if wrong:  # perhaps: the exchange is asked all the same
+                self._say_once(wrong)
         for channel in channels:
             if is_pattern(channel):
                 self._finder.patterns[channel] = "wanted"  # until it is looked up
-                continue
-            self._subscriptions.want(channel)
-            if wrong := misnomer(channel):  # perhaps: the exchange is asked all the same
-                self._say_once(wrong)
+            else:
+                self._subscriptions.want(channel)
         self._send_due()
 
     def serves(self, channel: str) -> bool:
-        """Whether a channel is of this generation and endpoint."""
         line = endpoint_of(channel, *self._route.where)
         return line in self._route.lines and dialect_of(channel) is self.dialect
 
@@ -549,12 +550,12 @@ class OkexWS(Connection):
                              "sz": "0.001", "tgtCcy": "base_ccy"})  # without tgtCcy, it buys for 0.001 USDT
 
         `op` is order, cancel-order, amend-order, batch-orders, batch-cancel-orders, batch-amend-orders or
-        mass-cancel; on a client of /business, sprd-order, sprd-amend-order, sprd-cancel-order or
-        sprd-mass-cancel. `instId` becomes the `instIdCode` that the exchange wants since 2026. What comes to
-        it more than `expires` seconds from now (2 or more) is refused. The first login is waited for; then
-        nothing is ever sent late, or twice. Raises ValueError for what cannot be sent, OrderError if it is
-        refused, even in part, or its fate is unknown. Call it from any thread but the handler's, on a
-        client with private channels, or OkexWS([], credentials=…).
+        mass-cancel; on /business, sprd-order, sprd-amend-order, sprd-cancel-order or sprd-mass-cancel.
+        `instId` becomes the `instIdCode` that the exchange wants since 2026. What comes to it more than
+        `expires` seconds from now (2 or more) is refused. The first login is waited for; then nothing is
+        ever sent late, or twice. Raises ValueError for what cannot be sent, OrderError if it is refused,
+        even in part, or its fate is unknown. Call it from any thread but the handler's, on a client with
+        private channels, or OkexWS([], credentials=…).
         """
         if threading.current_thread() is self._reader:
             raise RuntimeError("request() would wait for itself: call it from another thread")
@@ -578,13 +579,6 @@ class OkexWS(Connection):
         dispatcher = super().create_dispatcher(*args, **options)
         dispatcher.read = self._read  # type: ignore[method-assign, assignment]
         return dispatcher
-
-    def _begin(self) -> None:
-        connection: Any = self.sock
-        if connection.getstatus() != 101:  # websocket-client 1.8.0 takes a redirect for success
-            raise websocket.WebSocketException("Redirect limit exhausted")
-        self._login.learn_time(connection.getheaders().get("date", ""))
-        self._freshness.start(monotonic())
 
     def exchange_time(self) -> float:
         """Seconds since 1970 by the exchange's clock, as the latest handshake gave it."""
@@ -618,10 +612,11 @@ class OkexWS(Connection):
         self._route.check(now)
         self._send_due()
 
-    def _wait_to_reconnect(self, what: str, reason: str) -> None:
+    def _wait_to_reconnect(self, what: str, reason: str) -> bool:
+        """Whether the client is closed before the next try."""
         rounds, untried = divmod(self._tries + 1, len(self._route.lines))
-        longest = min(MAX_RETRY, 2.0 ** min(rounds - 1, 5))  # 1, 2, 4, … 30
         left = self._route.goal and not self._tries
+        longest = min(MAX_RETRY, 2 ** (rounds - 1))  # 1, 2, 4, … 30
         delay = 0.0 if untried or left else uniform(0, longest)
         if what == "Disconnected":
             delay = self._login.wait or delay
@@ -632,7 +627,7 @@ class OkexWS(Connection):
             okex_log.warning("Blocked? %s Account of my.okx.com? %s Just looking? %s", *self.ways)
         self._notify(DISCONNECTED, reason)
         self._route.change()
-        self._stop.wait(delay)
+        return self._stop.wait(delay)
 
     def _notify(self, status: str, detail: str) -> None:
         """Tell the sinks, and on_status, with no lock held: it may call anything here."""
@@ -701,11 +696,10 @@ class OkexWS(Connection):
 
     def _malformed(self, reason: str, message: str | bytes) -> None:
         self.counts["malformed"] += 1
-        reason = printable_text(reason)
-        okex_log.warning("Malformed message, dropped: %s: %s", reason, self._quote(message))
+        okex_log.warning("Malformed message, dropped: %s: %s", printable_text(reason), self._quote(message))
 
     def _quote(self, text: str | bytes) -> str:
-        """What the exchange says, for the log. No mask knows every echo of a login."""
+        """What the exchange says, for the log: no mask knows every echo of a login."""
         return "(not quoted during a login)" if self._login.pending else printable_text(text)
 
 
@@ -725,8 +719,7 @@ def clients(
         many = is_pattern(wanted) and dialect_of(wanted).book(wanted) == "changes"
         for channel in OkexWS(wanted, **options)._finder.matching(wanted) if many else [wanted]:
             place_channel(channel, made, handler, since, sinks=sinks and {}, **options)
-    if since and not any(history_of(channel, since) for ws in made for channel in ws.channels):
-        raise ValueError("since has no effect without trades or candles of v5")
+    demand_history([channel for ws in made for channel in ws.channels], since)
     recorder = Recorder([*made], sinks)
     for ws in made:
         ws._recorder = recorder
@@ -738,7 +731,7 @@ def place_channel(
 ) -> OkexWS | None:
     """Give a channel to a client that serves it, and has room for a book; else add one, and return it."""
     fit = [ws for ws in among if ws.serves(channel) and not ws._subscriptions.hopeless]
-    if dialect_of(channel).book(channel) == "changes" and not is_pattern(channel):
+    if dialect_of(channel).book(channel) == "changes":
         has = [ws for ws in fit if channel in ws.books]
         fit = has or [ws for ws in fit if len(ws.books) < MAX_DEEP_BOOKS]
     if fit:
@@ -750,6 +743,12 @@ def place_channel(
     return ws
 
 
+def demand_history(channels: Iterable[str], since: Any, option: str = "since") -> None:
+    """Raise ValueError if there is no history to fetch."""
+    if since and not any(history_of(channel, since) for channel in channels):
+        raise ValueError(f"{option} has no effect without trades or candles of v5")
+
+
 def make_keeper(ws: OkexWS, channel: str) -> "Keeper | None":
     """What looks after a channel's rows; None if they stay as they are."""
     if kind := ws.dialect.book(channel):
@@ -757,16 +756,14 @@ def make_keeper(ws: OkexWS, channel: str) -> "Keeper | None":
         return OrderBook(kind == "whole", signed, ws._freshness.doubt, ws.depth)
     if series := series_of(channel):
         keeper = series(channel, ws._filler)
-        keeper.final = ws.final
-        keeper.history = history_of(channel, ws.since)
+        keeper.final, keeper.history = ws.final, history_of(channel, ws.since)
         if keeper.history:
             keeper.held, vars(keeper)["take"] = [], keeper.hold
         if ws._reader and not ws.replayed_at:  # it runs: what sinks have is not fetched again
             ws._recorder.recall(ws._filler.fill, [keeper])
         return keeper
-    if names := columns_of(channel):
-        return Keeper(names)
-    return None
+    names = columns_of(channel)
+    return Keeper(names) if names else None
 
 
 class Chorus:
@@ -791,13 +788,13 @@ class Chorus:
     def sum_up(self, patience: float = 2.0) -> None:
         """Log the last of what is held back, after so many seconds without more, or a minute."""
         with self._lock:
-            now, kinds = monotonic(), self._said.items()
+            kinds, now = self._said.items(), monotonic()
             over = [kind for kind, said in kinds if now >= min(said[-1][0] + patience, said[0][0] + 60.0)]
             ended = [self._said.pop(kind) for kind in over]
-        for _, *held in ended:
-            if held:
-                _, level, line = held[-1]
-                more = f" (and {len(held) - 1} more like it)" if held[1:] else ""
+        for said in ended:
+            _, level, line = said[-1]
+            if len(said) > 1:
+                more = f" (and {len(said) - 2} more like it)" if len(said) > 2 else ""
                 okex_log.log(level, "%s%s", line, more)
 
 
@@ -807,17 +804,18 @@ CHORUS = Chorus()  # of all clients of the process
 class Freshness:
     """Whether what was read still holds: the line alive, reading in time, the machine awake."""
 
+    heard = 0.0  # monotonic: when a whole message last arrived and was handled
+    drained = inf  # all that had arrived by then was read; inf without a connection
+    behind = False  # whether it is said that reading is late
+    latency: float | None = None  # milliseconds
+    ping_level = logging.INFO  # of the log lines about the last ping
+    _pinged = inf  # when the oldest ping left that waits for a pong
+    _late = 0.0  # seconds that this connection's last pong took; 0 before its first
+    _clock_offset = 0.0  # seconds by which time.time() is ahead of monotonic()
+
     def __init__(self, ping_every: float, books: dict[str, "OrderBook"]):
         self.ping_every = ping_every
         self.books = books  # that the connection keeps, of v5
-        self.heard = 0.0  # monotonic: when a whole message last arrived and was handled
-        self.drained = inf  # all that had arrived by then was read; inf without a connection
-        self.behind = False  # whether it is said that reading is late
-        self.latency: float | None = None  # milliseconds
-        self.ping_level = logging.INFO  # of the log lines about the last ping
-        self._pinged = inf  # when the oldest ping left that waits for a pong
-        self._late = 0.0  # seconds that this connection's last pong took; 0 before its first
-        self._clock_offset = 0.0  # seconds by which time.time() is ahead of monotonic()
 
     def start(self, now: float) -> None:
         self.heard = self.drained = now
@@ -825,7 +823,7 @@ class Freshness:
         self._clock_offset = wall_clock() - monotonic()
 
     def suspects(self) -> bool:
-        """Whether to ping at once: a connection with books is silent, not counting the handler's time."""
+        """Whether to ping at once: with books, 2 s of silence, not counting the handler's time."""
         return bool(self.books) and self._pinged == inf and self.heard + 2.0 <= self.drained < inf
 
     def pinging(self, now: float, level: int = logging.INFO) -> None:
@@ -849,12 +847,10 @@ class Freshness:
 
     def lag(self, now: float) -> float:
         """Seconds that reading may be late, by what waits in the socket, and by pings."""
-        lag = max(0.0, now - self.drained, self._late)
-        if self._late:
-            return max(lag, now - self._pinged)
-        if self.books:  # until the first pong, whatever arrives will do
-            return max(lag, now - max(self._pinged, self.heard))
-        return lag
+        since = self._pinged
+        if not self._late:  # until the first pong, whatever arrives will do
+            since = max(since, self.heard) if self.books else inf
+        return max(0.0, now - self.drained, now - since, self._late)
 
     def doubt(self) -> str:
         """Why no order book is to be trusted now, or "". From any thread."""
@@ -1893,7 +1889,7 @@ def origin_of(url: str) -> str:
     return "{}://{}".format(*urlsplit(url))
 
 
-def lines_of(channel: str, url: Any, region: str, simulated: bool) -> list[str]:
+def lines_of(channel: str, url: Urls, region: str, simulated: bool) -> list[str]:
     """All URLs of a channel's endpoint. Raises ValueError if they have not the same path."""
     if region not in REGIONS:
         raise ValueError(f"no region {region!r}: choose global, eea (the EU) or us")
@@ -1901,22 +1897,20 @@ def lines_of(channel: str, url: Any, region: str, simulated: bool) -> list[str]:
     kind = dialect.kind(channel)
     place = kind.where.partition(",")[0] if kind else "public"
     own = dialect.URL.format(REGIONS[region][simulated], place)
-    lines = []
-    for line in [url] if isinstance(url, str) else url or [own]:
+    lines = list[str]()
+    for line in [url or own] if url is None or isinstance(url, str) else url:
         parts = urlsplit(line)
         if parts.scheme not in ("ws", "wss") or not parts.hostname or port_of(line) == 0:
             raise ValueError(f"{passwordless(line)} is not a WebSocket URL, like wss://HOST")
         if not parts.path.strip("/"):
             line = parts._replace(path=urlsplit(own).path).geturl()
         lines.append(line)
-    if len({urlsplit(line).path for line in lines}) > 1:
-        raise ValueError(f"the same path on all hosts, please: {', '.join(map(passwordless, lines))}")
+    if len({urlsplit(line).path for line in lines}) != 1:
+        raise ValueError(f"a URL, or the same path on all hosts, please: {', '.join(map(passwordless, lines))}")
     return lines
 
 
-def endpoint_of(
-    channel: str, url: str | Sequence[str] | None = None, region: str = "global", simulated: bool = False
-) -> str:
+def endpoint_of(channel: str, url: Urls = None, region: str = "global", simulated: bool = False) -> str:
     """The URL to connect to for a channel, the first of several; without a path, it gets the exchange's."""
     return lines_of(channel, url, region, simulated)[0]
 
@@ -2573,7 +2567,7 @@ class Filler:
                 page = self._fetch(series, left)
             except Exception as error:
                 failures += 1
-                trouble = explain(error, self.rest.server)
+                trouble = explain(error, self.rest.url)
                 odd = isinstance(error, ODD_ROW) and not isinstance(error, OSError)
                 if odd and trouble.partition(" ")[0] not in TRANSIENT:
                     why = trouble * (failures >= FILL_TRIES)
@@ -2891,7 +2885,7 @@ class Orders:
         except websocket.WebSocketConnectionClosedException as error:
             raise OrderError("", f"{error}: nothing was sent") from None
         except (OSError, websocket.WebSocketException) as error:
-            answer = explain(error, self._ws._route.server)
+            answer = explain(error, self._ws._route.url)
         finally:
             self._answers.pop(id, None)
         if isinstance(answer, str):
@@ -2933,7 +2927,7 @@ class Orders:
                     raise ValueError("the exchange's answer has none")
                 self._codes[instrument] = code
             except Exception as error:
-                why = explain(error, self._ws._route.server)
+                why = explain(error, self._ws._route.url)
                 what = f"no instIdCode for {instrument}: {why}: nothing was sent"
                 raise OrderError("", what) from None
         return self._codes[instrument]
@@ -2950,7 +2944,7 @@ def explain(error: BaseException, url: str, proxy: Options = DIRECT) -> str:
     """Why a connection failed: by DNS, TCP, TLS, proxy or HTTP."""
     host = next_hop = urlsplit(url).netloc.rpartition("@")[2]
     port = port_of(url)
-    if port == 8443:
+    if port == 8443 and "/v5/" in url:  # v3 has it in its own URL
         next_hop += " (OKX closed port 8443 on 2026-10-31: leave the port out)"
     if proxy is not DIRECT:
         next_hop = f"the proxy {proxy['http_proxy_host']}:{proxy['http_proxy_port']}"
@@ -2965,8 +2959,8 @@ def explain(error: BaseException, url: str, proxy: Options = DIRECT) -> str:
         case _ if "Proxy" in type(error).__name__:  # websocket-client's, or python-socks'
             return f"the proxy failed: {detail}"
         case ssl.SSLError():
-            detail = re.sub(r"^\[.*?\] | \(_ssl.*", "", detail)  # [SSL: WRONG_VERSION_NUMBER] … (_ssl.c:1006)
-            plain = "; does it speak ws://?" if port and port not in (443, 8443) else ""
+            detail = re.sub(r"^\[.*?\] | \(_ssl.*", "", detail)  # [SSL: WRONG_VERSION] … (_ssl.c:1006)
+            plain = "; does it speak ws://?" if port not in (None, 443, 8443) else ""
             return f"TLS with {host} failed: {detail}{plain}"
         case ConnectionRefusedError():
             return f"{next_hop} refused the connection"
@@ -3019,43 +3013,49 @@ def connect_as_websocket(url: str, proxy: Options, timeout: float, **tls: Any) -
 
 
 class Rest:
-    """The lines to a channel's endpoint, and the public REST API beside the one in use."""
+    """The lines to a channel's endpoint, and the public REST API beside each."""
 
     def __init__(self, channel: str, proxy: str | None, *where: Any):
         self.where = where  # url, region and simulated, see endpoint_of
         self.lines = {line: proxy_options(proxy, line) for line in lines_of(channel, *where)}
         self.use(self.lines)
-        self.headers = {"User-Agent": f"okex_ws/{__version__}"}  # or the exchange refuses
-        if where[-1]:
-            self.headers["x-simulated-trading"] = "1"
 
     def use(self, lines: Iterable[str]) -> None:
-        """Go by the first of these lines."""
+        """Go by the first of these lines; REST by the next, too, where one fails."""
         self.lines = {line: self.lines[line] for line in lines}
         self.url, self.proxy = next(iter(self.lines.items()))
-        host = origin_of(self.url)
-        known = (rest for *hosts, rest in REGIONS.values() if host in hosts)
-        self.server = next(known, f"http{host[2:]}")  # of another host than the exchange's: the same
 
     def get(self, path: str, timeout: float = CONNECT_TIMEOUT) -> Any:
-        """GET a resource: its data. Raises OSError, ValueError, or what websocket-client raises;
-        LookupError if no such instruments are listed.
-        """
-        from http.client import HTTPConnection, HTTPException  # slow to import
+        """GET a resource: its data. OSError with all that failed, ValueError if it is refused, LookupError for nothing.
 
-        url = f"ws{self.server[4:]}{path}"
-        sock, (host, port, path) = connect_as_websocket(url, self.proxy, min(timeout, CONNECT_TIMEOUT))
-        answered = "no HTTP"
-        with closed_after(HTTPConnection(host, port)) as connection:
-            connection.sock = sock
+        {"code":"0","msg":"","data":[…]}
+        """
+        from http.client import HTTPConnection  # slow to import
+
+        headers = {"User-Agent": f"okex_ws/{__version__}"}  # or the exchange refuses
+        if self.where[-1]:
+            headers["x-simulated-trading"] = "1"
+        patience, troubles = min(timeout / len(self.lines), CONNECT_TIMEOUT), list[str]()
+        for line, proxy in self.lines.items():
+            own = origin_of(line)
+            known = (f"ws{rest[4:]}" for *hosts, rest in REGIONS.values() if own in hosts)
+            url = next(known, own) + path  # of another host than the exchange's: the same
             try:
-                connection.request("GET", path, headers=self.headers)
-                response = connection.getresponse()
-                answered = f"HTTP {response.status}"
-                answer = from_json(response.read(MAX_MESSAGE + 1).decode())
-                code, message, data = answer["code"], answer["msg"], answer["data"]
-            except (HTTPException, *ODD_ROW):  # often it is a web page
-                raise OSError(f"{host} answered unlike the exchange: {answered}") from None
+                sock, (host, port, target) = connect_as_websocket(url, proxy, patience)
+                with closed_after(HTTPConnection(host, port)) as connection:
+                    connection.sock = sock
+                    connection.request("GET", target, headers=headers)
+                    response = connection.getresponse()
+                    text = response.read(MAX_MESSAGE + 1)
+                with suppress(*ODD_ROW):  # often it is a web page
+                    answer = from_json(text.decode())
+                    code, message, data = answer["code"], answer["msg"], answer["data"]
+                    break
+                troubles.append(f"{host} answered unlike the exchange: HTTP {response.status}")
+            except Exception as error:
+                troubles.append(explain(error, url, proxy))
+        else:
+            raise OSError("; ".join(troubles))
         if code != "0":
             raise (LookupError if code == "51001" else ValueError)(f"{code} {message}")
         return data
@@ -3075,9 +3075,10 @@ class Rest:
 class Pace:
     """Turns at least so many seconds apart, of all clients: limits are per IP."""
 
+    _next = 0.0  # monotonic
+
     def __init__(self, spacing: float):
         self.spacing = spacing
-        self._next = 0.0  # monotonic
         self._lock = threading.Lock()  # guards _next
 
     def turn(self) -> float:
@@ -3097,29 +3098,33 @@ class Route(Rest):
     times = defaultdict[str, tuple[float, ...]](lambda: (inf, inf, inf))
     due = defaultdict[str, float](float)  # by line, monotonic: when it may be measured again
     measuring = threading.Lock()  # guards both, of all clients
+    goal = ""  # the line to leave this one for; itself, if the exchange closes it
+    leave_at = inf  # monotonic: when it may be left
+    connect_at = inf  # monotonic: when the turn to connect comes that was taken before it is left
+    moved = -inf  # monotonic: when the line last changed
 
     def __init__(self, ws: OkexWS, *where: Any):
         super().__init__(*where)
         self.ws = ws
-        self.goal = ""  # the line to leave this one for; itself, if the exchange closes it
-        self.leave_at = inf  # monotonic: when it may be left
-        self.moved = -inf  # monotonic: when the line last changed
 
     def check(self, now: float) -> None:
         """Raise Reconnect if it is the client's turn to leave a server that closes, or is slow.
 
-        While an order waits for its answer it stays: for 5 s where the server closes, and else for ever.
+        The turn to connect is taken first, and until it comes the line is read. While an order waits
+        for its answer it stays: for 5 s where the server closes, and else for ever.
         """
         orders, login = self.ws._orders._answers, self.ws._login
         self.goal = self.goal or self.faster(now)
         closing = self.goal == self.url
         if not self.goal or (orders and not closing):
-            self.leave_at = inf
+            self.leave_at = self.connect_at = inf
         elif self.leave_at == inf:
             self.leave_at = now + LEAVE_PACE.turn()
-        if now >= self.leave_at:
+        elif now >= self.leave_at and self.connect_at == inf:
+            self.connect_at = now + CONNECT_PACE.turn()
+        if now >= self.connect_at:
             login.complete.clear()  # so that no order follows
-            if not orders or (closing and now >= self.leave_at + 5.0):
+            if not orders or (closing and now >= self.connect_at + 5.0):
                 upgrade = "64008: the exchange announced a service upgrade"
                 raise Reconnect(upgrade if closing else "another line is faster")
             login.complete.set()
@@ -3371,7 +3376,7 @@ class Finder:
             try:
                 channels = self.matching(waiting[0])
             except (OSError, ValueError, websocket.WebSocketException) as error:
-                yield explain(error, self._rest.server, self._rest.proxy)
+                yield explain(error, self._rest.url, self._rest.proxy)
                 continue
             if self.patterns.pop(waiting[0], ""):  # nobody has given it up meanwhile
                 found(channels)
@@ -3413,7 +3418,7 @@ class Finder:
 
 
 def find_channels(
-    *patterns: str, url: str | None = None, region: str = "global", simulated: bool = False, proxy: str | None = None
+    *patterns: str, url: Urls = None, region: str = "global", simulated: bool = False, proxy: str | None = None
 ) -> list[str]:
     """The channels that patterns (tickers:*-USDT-SWAP) stand for now, in the exchange's order.
 
@@ -3424,7 +3429,7 @@ def find_channels(
 
 
 def instrument(
-    id: str, *, url: str | None = None, region: str = "global", simulated: bool = False, proxy: str | None = None
+    id: str, *, url: Urls = None, region: str = "global", simulated: bool = False, proxy: str | None = None
 ) -> Row:
     """An instrument as the exchange lists it, looked up once by REST.
 
@@ -3432,7 +3437,8 @@ def instrument(
 
     Raises LookupError if there is none of this name, OSError or ValueError without an answer.
     """
-    return dict(listed_instrument(id, proxy, url, region, simulated))
+    lines = tuple(lines_of(f"trades:{id}", url, region, simulated))
+    return dict(listed_instrument(id, proxy, lines, region, simulated))
 
 
 @functools.cache
@@ -4847,7 +4853,7 @@ def show_list(args: Any) -> int:
         try:
             lines = list_instruments(Finder(rest), part)
         except (OSError, ValueError, websocket.WebSocketException) as error:
-            trouble = f"The list cannot be had: {explain(error, rest.server, rest.proxy)}."
+            trouble = f"The list cannot be had: {explain(error, rest.url, rest.proxy)}."
     for kind in kinds:
         lines.append(f"{kind.where:<16} {f'{kind.name}:{kind.argument}'.rstrip(':')}")
         places = [f"<{place}>: {dialect.places[place]}" for place in re.findall("<(.+?)>", kind.name)]
@@ -4925,8 +4931,7 @@ class Run(Recorder):
             self.clients.append(OkexWS([], self.handle, depth=args.depth, final=args.final))
             self.clients[0]._finder.patterns = dict.fromkeys(args.channels, "wanted")  # or names
             self.hear(self.clients[0])
-        if args.since and not any(history_of(channel, args.since) for channel in args.channels):
-            raise ValueError("--since has no effect without trades or candles of v5")
+        demand_history(args.channels, args.since, "--since")
         if args.final and all(ws.dialect.retired for ws in self.clients):
             raise ValueError("--final has no effect: v1 and v3 do not say that a candle is final")
         self.open(targets, name=args.name, history=args.history, command=self.command)

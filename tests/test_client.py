@@ -154,6 +154,8 @@ def test_lines_that_the_exchange_will_close_move_one_after_another(exchange, con
     exchange.order_answer = lambda answer: None
     order = ThreadPoolExecutor().submit(trader.request, "cancel-order", {"instIdCode": 1, "ordId": "1"}, 3.0)
     wait_for(lambda: "cancel-order" in exchange.requests[-1][1])
+    monkeypatch.setattr(okex_ws, "CONNECT_PACE", okex_ws.Pace(0.5))
+    assert [okex_ws.CONNECT_PACE.turn() for _ in range(6)][-1] > 2  # others connect, too: it reads until its turn
     for session in exchange.sessions:
         session.send('{"event":"notice","code":"64008","msg":"service upgrade","connId":"a"}')
     ready = []
@@ -735,6 +737,7 @@ def test_says_in_words_what_failed():
         line = explain(error, "wss://me:secret@ws.okx.com/ws/v5/public")
         assert words in line and "secret" not in line and "ws://" not in line, repr(error)
         assert len(line) <= 35 or re.match("TLS|the proxy", line), f"{line} makes a line of more than 80 columns"
+        assert explain(error, "wss://real.okex.com:8443/ws/v3") == line.replace("ws.okx.com", "real.okex.com:8443")
     line = explain(ssl.SSLError(1, "wrong version number"), "wss://127.0.0.1:8000/ws/v5/public")
     assert line == "TLS with 127.0.0.1:8000 failed: wrong version number; does it speak ws://?"
 

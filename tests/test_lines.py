@@ -10,13 +10,14 @@ import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from math import inf
 
 import pytest
 from conftest import finish, wait_for
 
 import okex_ws
-from okex_ws import CONNECTED, DISCONNECTED, OkexWS, Route
+from okex_ws import CONNECTED, DISCONNECTED, OkexWS, Route, clients, find_channels
 
 TRADES = "trades:BTC-USDT"
 
@@ -117,6 +118,20 @@ def test_what_cannot_be_a_line_is_refused_at_the_start():
         for lines in ([*safe, line], [line, *safe]):
             with pytest.raises(ValueError, match=why):
                 OkexWS(["account"], url=lines, credentials=keys)
+    for make in (partial(OkexWS, [TRADES]), partial(clients, [TRADES]), partial(find_channels, TRADES)):
+        with pytest.raises(ValueError, match="a URL"):
+            make(url=[])
+
+
+def test_what_rest_is_asked_for_comes_by_the_next_line_if_one_is_dead(exchange, kept_port, connect):
+    lines = [f"ws://127.0.0.1:{kept_port}", exchange.url]
+    assert okex_ws.instrument("BTC-USDT", url=lines)["minSz"]
+    assert "tickers:BTC-USDT" in find_channels("tickers:BTC-*", url=lines)
+    assert "books:BTC-USDT" in clients("books:BTC-*", url=lines)[0].channels
+    assert finish("--url", lines[0], "--url", lines[1], "--list", "btc-usdt")[0] == 0
+    client = connect("tickers:BTC-*", url=lines)
+    wait_for(lambda: client.rows)
+    assert not client.saw(DISCONNECTED)
 
 
 def test_the_fastest_line_is_used_and_one_that_fails_goes_to_the_end(relays, connect, monkeypatch):
