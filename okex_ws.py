@@ -126,7 +126,7 @@ def on_message(ws: "OkexWS", message: str | bytes) -> None:
             level = ws._freshness.ping_level if ws.latency else logging.INFO
             ws._freshness.ponged(monotonic())
             ws._tries = 0
-            okex_log.log(level, "Pong received. %.1f ms", ws.latency or 0.0)
+            okex_log.log(level, f"Pong received. {ws.latency or 0.0:.1f} ms")
         elif event.kind == "confirmed":
             channel = ws._subscriptions.confirmed(event.channel, event.id)
             ws._tries = 0
@@ -168,7 +168,7 @@ def send_heartbeat(ws: "OkexWS") -> None:
             due, failed = monotonic() + ws.ping_every, False
         except Exception as error:
             if not failed:
-                okex_log.warning("Ping not sent, trying again every second: %s.", explain(error, ws.url))
+                okex_log.warning(f"Ping not sent, trying again every second: {explain(error, ws.url)}.")
             due, failed = monotonic() + 1.0, True
 
 
@@ -254,12 +254,12 @@ def heed(ws: "OkexWS", event: "WireEvent", text: str) -> None:
             heed_refusal(ws, event)
         case "reply":
             answer = printable_text(f"{event.action}: {event.code} {event.rows}")
-            okex_log.warning("An answer that nobody waits for any more, to %s", answer)
+            okex_log.warning(f"An answer that nobody waits for any more, to {answer}")
         case "ended":
             if unasked := table.ended(event.channel, event.id):
                 CHORUS.log(f"{unasked.channel}: unsubscribed by the exchange. Asking again.", "ended")
             else:
-                okex_log.info("%s unsubscribed.", printable_text(event.channel))
+                okex_log.info(f"{printable_text(event.channel)} unsubscribed.")
             ws._send_due()
         case "login":
             for entry in table:
@@ -272,7 +272,7 @@ def heed(ws: "OkexWS", event: "WireEvent", text: str) -> None:
             login.complete.set()
         case "notice":
             level = logging.INFO if event.code == "channel-conn-count" else logging.WARNING
-            okex_log.log(level, "The exchange says: %s %s", event.code, printable_text(event.message))
+            okex_log.log(level, f"The exchange says: {event.code} {printable_text(event.message)}")
             if event.code == "64008":  # the connection closes within 60 s (docs-v5 overview)
                 ws._route.goal = ws.url
         case "ping":
@@ -288,7 +288,7 @@ def heed_refusal(ws: "OkexWS", event: "WireEvent") -> None:
     why = reason_of(event.code, ws._quote(event.message))
     refused = ws._subscriptions.refused(event, why)
     if len(refused) > 1 and not event.channel:
-        okex_log.warning("One of %d channels is refused: %s. Asking one by one.", len(refused), why)
+        okex_log.warning(f"One of {len(refused)} channels is refused: {why}. Asking one by one.")
         return
     ws.counts["refused"] += 1
     channels = [entry.channel for entry in refused]
@@ -297,7 +297,7 @@ def heed_refusal(ws: "OkexWS", event: "WireEvent") -> None:
     if channels and event.code in MISNAMED:
         ws._finder.suggest(channels[0], f"The exchange refused {what}")
     else:
-        okex_log.warning("The exchange refused %s.", what)
+        okex_log.warning(f"The exchange refused {what}.")
     ws._notify(REFUSED, what)
     if ws._subscriptions.hopeless:
         ws._finder.finish()
@@ -310,7 +310,7 @@ def doubt_orders(ws: "OkexWS") -> None:
     told = [entry.channel for entry in ws._subscriptions if re.match(orders, entry.key)]
     if told and ws.counts["connects"] > 1:
         gap = f"{', '.join(told)}: what happened meanwhile is not known: ask the exchange"
-        okex_log.warning("%s.", gap)
+        okex_log.warning(f"{gap}.")
         ws._notify(GAP, gap)
 
 
@@ -413,7 +413,7 @@ class OkexWS(Connection):
         self.subscribe(*wanted)
         self._recorder = Recorder([self], sinks)
         if dialect.retired and url is None:
-            okex_log.warning("The exchange gave up %s in %s: use v5.", dialect.name, dialect.retired)
+            okex_log.warning(f"The exchange gave up {dialect.name} in {dialect.retired}: use v5.")
 
     def __repr__(self) -> str:
         """<OkexWS wss://ws.okx.com/ws/v5/public connected, trades:BTC-USDT confirmed>"""
@@ -456,7 +456,7 @@ class OkexWS(Connection):
             for trouble in self._finder.look_up(self.found):
                 if self._wait_to_reconnect("No list yet", trouble):
                     return
-            okex_log.info("Connecting to %s.", passwordless(self._route.url))
+            okex_log.info(f"Connecting to {passwordless(self._route.url)}.")
             daemon_thread("heartbeat", self._send_heartbeat).start()
             while not self._stop.wait(0.0 if self._route.connect_at < inf else CONNECT_PACE.turn()):
                 self._route.connect_at = inf
@@ -471,7 +471,7 @@ class OkexWS(Connection):
         except BaseException as error:  # asyncio.CancelledError, say, from the handler
             why = explain(error, self.url)
             if not isinstance(error, KeyboardInterrupt):
-                okex_log.error("Stopped for good: %s.", why)
+                okex_log.error(f"Stopped for good: {why}.")
             raise
         finally:
             self._stop.set()
@@ -637,7 +637,7 @@ class OkexWS(Connection):
         try:
             self.on_status(status, detail)
         except Exception:
-            okex_log.exception("on_status failed on %s.", status)
+            okex_log.exception(f"on_status failed on {status}.")
 
     def _send_due(self) -> None:
         """Send what is due: the login, where one is needed, then requests for channels."""
@@ -696,7 +696,7 @@ class OkexWS(Connection):
 
     def _malformed(self, reason: str, message: str | bytes) -> None:
         self.counts["malformed"] += 1
-        okex_log.warning("Malformed message, dropped: %s: %s", printable_text(reason), self._quote(message))
+        okex_log.warning(f"Malformed message, dropped: {printable_text(reason)}: {self._quote(message)}")
 
     def _quote(self, text: str | bytes) -> str:
         """What the exchange says, for the log: no mask knows every echo of a login."""
@@ -783,7 +783,7 @@ class Chorus:
             said.append((monotonic(), level, line))
             first = len(said) == 1
         if first:
-            okex_log.log(level, "%s", line, exc_info=traceback)
+            okex_log.log(level, line, exc_info=traceback)
 
     def sum_up(self, patience: float = 2.0) -> None:
         """Log the last of what is held back, after so many seconds without more, or a minute."""
@@ -795,7 +795,7 @@ class Chorus:
             _, level, line = said[-1]
             if len(said) > 1:
                 more = f" (and {len(said) - 2} more like it)" if len(said) > 2 else ""
-                okex_log.log(level, "%s%s", line, more)
+                okex_log.log(level, f"{line}{more}")
 
 
 CHORUS = Chorus()  # of all clients of the process
@@ -3930,7 +3930,7 @@ class RedisSink(Sink):
         self.status(wall_clock(), DISCONNECTED, "starting")
         with suppress(Exception):  # if Redis is not there, the writer will say so
             if self.feed.status():
-                okex_log.warning("Another okex_ws writes under %s: see --name.", self.prefix)
+                okex_log.warning(f"Another okex_ws writes under {self.prefix}: see --name.")
             self.redis.delete(f"{self.prefix}@commands")  # of earlier times
             self.readable = True
 
@@ -4029,7 +4029,7 @@ class RedisSink(Sink):
             for (_, key, *_), result in zip(batch, results):
                 if isinstance(result, Exception):  # the key is of another type
                     if not self.refused:
-                        okex_log.warning("--redis: lost such rows. Said once: %s: %s", key, result)
+                        okex_log.warning(f"--redis: lost such rows. Said once: {key}: {result}")
                     self.refused += 1
             if requests and self.command:  # a script takes none; they may take seconds
                 daemon_thread("commands", lambda: [*map(self._obey, requests)]).start()
@@ -4219,7 +4219,7 @@ class Writer:
         """Queue rows, or without a channel (status, detail). Waits while the queue is full."""
         if self.queue.qsize() >= MAX_QUEUE:
             if not self.waits:
-                okex_log.warning("--%s is too slow: receiving waits. Said once.", self.option)
+                okex_log.warning(f"--{self.option} is too slow: receiving waits. Said once.")
             self.waits += 1
             while self.queue.qsize() >= MAX_QUEUE and not self.ending.wait(0.01):
                 pass
@@ -4249,7 +4249,7 @@ class Writer:
             self.written += sum(rows for rows, *_ in batch)
             if self.failing:
                 self.failing = False
-                okex_log.warning("--%s works again.", self.option)
+                okex_log.warning(f"--{self.option} works again.")
         self._insist(0, self.sink.close)
 
     def _insist(self, rows: int, call: Any, *message: Any) -> None:
@@ -4268,7 +4268,7 @@ class Writer:
                     return
                 if not self.failing:
                     self.failing, why = True, printable_text(str(error) or repr(error))
-                    okex_log.warning("--%s: trying again, while rows wait: %s", self.option, why)
+                    okex_log.warning(f"--{self.option}: trying again, while rows wait: {why}")
                 pause(0.5)
 
     def drained(self, began: float) -> bool:
@@ -4280,10 +4280,10 @@ class Writer:
                 return True
             if self.given_up or took > (3.0 if self.failing else 30.0):
                 self.lost = True
-                okex_log.error("--%s: %s could not be written: lost.", self.option, rows)
+                okex_log.error(f"--{self.option}: {rows} could not be written: lost.")
             elif took > told:
                 told = took + 2.0
-                okex_log.warning("--%s: writing %s, for 30 s at most. Ctrl-C again gives up.", self.option, rows)
+                okex_log.warning(f"--{self.option}: writing {rows}, for 30 s at most. Ctrl-C again gives up.")
             self.thread.join(0.05)
         return not self.lost
 
