@@ -3814,9 +3814,9 @@ class JsonLines(Sink):
         return (json_loads(line).get("row") for line in self.earlier(seconds)[channel])
 
     def _earlier(self, seconds: float) -> Any:
-        """By channel, its lines of so many seconds, and some from before."""
+        """Lines of so many seconds, and some from before, by channel."""
         found: Any = defaultdict(list)
-        if not os.path.isfile(self.target):  # but a pipe
+        if not os.path.isfile(self.target):  # a pipe
             return found
         with open(self.target, "rb") as file:
             for end in range(file.seek(0, os.SEEK_END), 1 << 20, -1 << 20):
@@ -3869,14 +3869,14 @@ class SQLite(Sink):
 
         try:
             db = sqlite3.connect(self.target, timeout=10)
-            columns = ", ".join(column[1] for column in db.execute("PRAGMA table_info(rows)"))
-            if columns not in ("", "received, channel, row"):
+            [(columns,)] = db.execute("SELECT group_concat(name, ', ') FROM pragma_table_info('rows')")
+            if columns not in (None, "received, channel, row"):
                 raise ValueError(f"{self.target} has another table rows: {columns}")
             with suppress(sqlite3.OperationalError):  # another program writes to a new file
                 # Readers hold up no writer; once it is closed, all is in one file.
                 db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")
-            db.execute("CREATE TABLE IF NOT EXISTS rows (received REAL, channel TEXT, row TEXT)")
-            db.execute("CREATE INDEX IF NOT EXISTS rows_by_channel ON rows (channel, received)")
+            db.executescript("""CREATE TABLE IF NOT EXISTS rows (received REAL, channel TEXT, row TEXT);
+                CREATE INDEX IF NOT EXISTS rows_by_channel ON rows (channel, received)""")
         except sqlite3.Error as error:
             raise OSError(f"{self.target}: {error}") from None
         return db
@@ -3915,13 +3915,13 @@ class RedisSink(Sink):
 
     linger = 0.005
     readable = False  # whether Redis was there at the start
+    mark = ""  # of a batch whose answer may be lost: under @batch once applied
 
     def __init__(self, target: str, name: str = "default", history: int = 1000, command: Any = None, clients: Any = ()):
         self.feed = RedisFeed(target, name)
-        self.redis, self.prefix = self.feed.redis, self.feed.prefix
+        self.redis = self.feed.redis
         self.history, self.command, self.clients = history, command, clients
         self.batch: Rows = []  # Redis commands for the next flush
-        self.mark = ""  # of a batch whose answer may be lost: under @batch once applied
         self.appended = Counter[str]()  # rows so far, by channel
         self.pages: Options = {}  # of a snapshot, as far as they came
         self.books: Options = {}  # their last rows
@@ -3930,8 +3930,8 @@ class RedisSink(Sink):
         self.status(wall_clock(), DISCONNECTED, "starting")
         with suppress(Exception):  # if Redis is not there, the writer will say so
             if self.feed.status():
-                okex_log.warning(f"Another okex_ws writes under {self.prefix}: see --name.")
-            self.redis.delete(f"{self.prefix}@commands")  # of earlier times
+                okex_log.warning(f"Another okex_ws writes under {self.feed.prefix}: see --name.")
+            self.redis.delete(f"{self.feed.prefix}@commands")  # of earlier times
             self.readable = True
 
     def recall(self, channel: str, seconds: float) -> Iterable[Any]:
@@ -3957,13 +3957,12 @@ class RedisSink(Sink):
             kept = self.kept(channel)
             oldest = next(iter(kept), -1)  # before it, all was trimmed away
             rows = [row for row in rows if oldest < row_number(row) not in kept]
-        for row in rows:
-            if row.get("confirm") == "0":
-                continue
+        to = f"@history/{channel}", "MAXLEN", self.history, "*", "received", received
+        for row in final_rows(rows):
             self.appended[channel] += 1
-            text, trimmed = to_json(row), ("MAXLEN", self.history)
-            entry = "received", received, "row", text, "n", self.appended[channel]
-            self.batch += ("XADD", f"@history/{channel}", *trimmed, "*", *entry), ("PUBLISH", channel, text)
+            text = to_json(row)
+            self.batch.append(("XADD", *to, "row", text, "n", self.appended[channel]))
+            self.batch.append(("PUBLISH", channel, text))
 
     def _latest(self, channel: str, rows: Rows) -> Iterator[Any]:
         """Commands that keep the last row, or a hash of what stands: after a snapshot its rows alone."""
@@ -3971,20 +3970,21 @@ class RedisSink(Sink):
             if not (book.whole or book.depth):
                 raise ValueError(f"{channel}: the latest row would be a change: say depth=20")
             self.books[channel] = rows[-1]
-            if not book.ready:
-                return
+            if book.ready:
+                yield "SET", channel, to_json(rows[-1]), "EX", 10
+            return
         if row_subject(channel, rows[0]) is None:
             yield "SET", channel, to_json(rows[-1])
-        else:
-            if rows[0].get("eventType") == "snapshot" or not self.appended[channel]:
-                yield "DEL", channel  # it may be of another type, as 1.1.0 left it
-            ends = "filled canceled mmp_canceled effective order_failed partially_failed stopped"
-            for row in rows:
-                key = channel, row_subject(channel, row) or ""
-                ended = row.get("state") in ends.split() or not str(row.get("pos", 1)).strip("-0.")
-                yield ("HDEL", *key) if ended else ("HSET", *key, to_json(row))
-            yield "HSET", channel, "", ""  # so that it is there if none stands
-        if channel in self.books or V5.ORDERS.match(channel):
+            return
+        if rows[0].get("eventType") == "snapshot" or not self.appended[channel]:
+            yield "DEL", channel  # it may be of another type, as 1.1.0 left it
+        ends = "filled canceled mmp_canceled effective order_failed partially_failed stopped"
+        for row in rows:
+            key = channel, row_subject(channel, row) or ""
+            ended = row.get("state") in ends.split() or not str(row.get("pos", 1)).strip("-0.")
+            yield ("HDEL", *key) if ended else ("HSET", *key, to_json(row))
+        yield "HSET", channel, "", ""  # so that it is there if none stands
+        if V5.ORDERS.match(channel):
             yield "EXPIRE", channel, 10
 
     def status(self, received: float, status: str, detail: str) -> None:
@@ -4002,7 +4002,7 @@ class RedisSink(Sink):
         for client in [*self.clients]:
             for channel, state in client.channels.items():
                 if V5.ORDERS.match(channel):
-                    yield ("EXPIRE", channel, 10) if state == "confirmed" else ("DEL", channel)
+                    yield "EXPIRE", channel, 10 if state == "confirmed" else 0  # which deletes it
             for channel, book in [*client.books.items()]:
                 try:
                     (bids, asks), row = book.top(1), self.books.get(channel)
@@ -4016,14 +4016,14 @@ class RedisSink(Sink):
 
     def flush(self) -> None:
         """Give Redis the batch, applied once and whole, and our status; take commands."""
-        if not self.mark or self.redis.get(f"{self.prefix}@batch") != self.mark:
+        if not self.mark or self.redis.get(f"{self.feed.prefix}@batch") != self.mark:
             self.mark, pipeline = os.urandom(8).hex(), self.redis.pipeline()
             batch = self.batch.copy()
             if monotonic() - self.looked > 1.0:
                 batch += self._known_now()
             batch += ("SET", "@batch", self.mark), ("LRANGE", "@commands", 0, -1), ("DEL", "@commands")
             for op, name, *words in batch:
-                pipeline.execute_command(op, f"{self.prefix}{name}", *words)
+                pipeline.execute_command(op, f"{self.feed.prefix}{name}", *words)
             # It raises if nothing was applied, because Redis is full, say.
             *results, requests, _ = pipeline.execute(raise_on_error=False)
             for (_, key, *_), result in zip(batch, results):
@@ -4049,7 +4049,7 @@ class RedisSink(Sink):
         except Exception as error:
             answer |= {"ok": False, "error": str(error)}
         okex_log.info("By Redis: %s: %s", printable_text(text), answer.get("error", "done"))
-        key = f"{self.prefix}@answers/{answer['id']}"
+        key = f"{self.feed.prefix}@answers/{answer['id']}"
         with suppress(Exception):  # Redis is gone
             self.redis.pipeline().rpush(key, to_json(answer)).expire(key, 60).execute()
         if op == "quit":  # not before, or nobody would be told
@@ -4059,7 +4059,7 @@ class RedisSink(Sink):
         with suppress(Exception):  # it expires anyway
             self.looked = -inf
             self.flush()  # no book is ready any more
-            self.redis.delete(f"{self.prefix}@status")
+            self.redis.delete(f"{self.feed.prefix}@status")
         self.redis.close()
 
 
@@ -4070,12 +4070,12 @@ def row_number(row: Row) -> int:
 
 def row_subject(channel: str, row: Row) -> str | None:
     """Which position, order or instrument a row is about; None if its channel has one alone."""
-    names, other = "instId instrument_id sprdId instFamily", None
     if re.match("(grid-)?positions|liquidation-warning", channel):
-        names, parts = "posId", (str(row.get(name, "")) for name in ("instId", "mgnMode", "posSide"))
-        other = " ".join(parts).strip()
-    elif V5.ORDERS.match(channel):  # an algo order gets its ordId later
-        names, other = "algoId" if re.match("[^:]*algo", channel) else "ordId algoId", ""
+        parts = [str(row.get(name, "")) for name in ("instId", "mgnMode", "posSide")]
+        return row.get("posId") or " ".join(parts).strip()
+    names, other = "instId instrument_id sprdId instFamily", None
+    if orders := V5.ORDERS.match(channel):  # an algo order gets its ordId later
+        names, other = "algoId" if "algo" in orders[0] else "ordId algoId", ""
     elif re.match("account|balance_and_position|[^:]+:([^=]+$|.*(inst|sprd)Id=)", channel):
         return None
     return next(filter(None, map(row.get, names.split())), other)
@@ -4084,9 +4084,9 @@ def row_subject(channel: str, row: Row) -> str | None:
 class RedisRow(dict[str, Any]):
     """A row of the history, and its `id` there, at which `RedisFeed.listen` can resume."""
 
-    def __init__(self, id: str, text: str):
-        super().__init__(from_json(text))
-        self.id = id
+    def __init__(self, id: str, entry: Row):
+        super().__init__(from_json(entry["row"]))
+        self.id, self.number = id, int(entry["n"])  # 0 is none
 
 
 class RedisFeed:
@@ -4117,7 +4117,7 @@ class RedisFeed:
         """
         if n is not None:
             entries = self.redis.xrevrange(f"{self.prefix}@history/{channel}", count=n)
-            return [RedisRow(id, values["row"]) for id, values in reversed(entries)]
+            return [RedisRow(*entry) for entry in reversed(entries)]
         key = f"{self.prefix}{channel}"
         if self.redis.type(key) == "hash":
             rows = sorted(self.redis.hgetall(key).items())
@@ -4130,19 +4130,18 @@ class RedisFeed:
         found = self.redis.xrevrange(history, after or "+", after or "-", count=1)
         if after and after != "0" and not found:
             raise LookupError(f"{after} was trimmed away: use a larger --history")
-        [(last, values)] = found or [("0", {"n": 0})]
+        [entry] = found or [("0", {"row": "{}", "n": 0})]
 
-        def follow(last: str, number: int) -> Iterator[RedisRow]:  # 0 if unknown
+        def follow(last: RedisRow) -> Iterator[RedisRow]:
             while True:
-                for _, entries in self.redis.xread({history: last}, count=1000, block=2000):
-                    for last, values in entries:
-                        missed = int(values["n"]) - number - 1
-                        if number and missed > 0:
+                for _, entries in self.redis.xread({history: last.id}, count=1000, block=2000):
+                    for row in itertools.starmap(RedisRow, entries):
+                        missed = row.number - last.number - 1
+                        if last.number and missed > 0:
                             raise LookupError(f"{missed} rows were trimmed away: use a larger --history")
-                        number += missed + 1
-                        yield RedisRow(last, values["row"])
+                        yield (last := row)
 
-        return follow(last, int(values["n"]))
+        return follow(RedisRow(*entry))
 
     def subscribe(self, channel: str) -> str:
         """Have it subscribed to: "confirmed", "sent" or "wanted". ValueError if refused."""
@@ -4191,13 +4190,13 @@ SINKS: Options = {"jsonl": JsonLines, "sqlite": SQLite, "redis": RedisSink}  # b
 class Writer:
     """A sink behind a bounded queue, on its own thread: no reader waits for a disk."""
 
+    put_rows = written = 0  # the latter or refused
+    waits = 0  # of 10 ms, while the queue was full
+    failing = given_up = lost = False  # nobody waits any longer; that was said
+
     def __init__(self, option: str, sink: Sink):
-        if not isinstance(sink, Sink):
-            raise TypeError(f"--{option}: {type(sink).__name__} must derive from okex_ws.Sink")
         self.option, self.sink = option, sink
         self.queue = SimpleQueue[Any]()  # arguments for _insist
-        self.put_rows = self.written = self.waits = 0  # written, or refused; the queue was full
-        self.failing = self.given_up = self.lost = False  # nobody waits any longer; that was said
         self.had: Options = {}  # by channel: numbers that others lack, and ms of its newest row
         self.ending = threading.Event()
         self.thread = daemon_thread(option, self._run)
@@ -4217,12 +4216,10 @@ class Writer:
 
     def put(self, received: float, channel: str, content: Any) -> None:
         """Queue rows, or without a channel (status, detail). Waits while the queue is full."""
-        if self.queue.qsize() >= MAX_QUEUE:
+        while self.queue.qsize() >= MAX_QUEUE and not self.ending.wait(0.01):
             if not self.waits:
                 okex_log.warning(f"--{self.option} is too slow: receiving waits. Said once.")
             self.waits += 1
-            while self.queue.qsize() >= MAX_QUEUE and not self.ending.wait(0.01):
-                pass
         if not channel:
             self.queue.put((0, self.sink.status, received, *content))
             return
@@ -4241,8 +4238,7 @@ class Writer:
                 batch.append(self.queue.get(timeout=0.25))
                 if self.queue.qsize() < 1000:
                     self.ending.wait(self.sink.linger)  # for more
-                while len(batch) < 1000:
-                    batch.append(self.queue.get_nowait())
+                batch += [self.queue.get() for _ in range(min(self.queue.qsize(), 999))]
             for message in batch:
                 self._insist(*message)
             self._insist(0, self.sink.flush)
@@ -4252,12 +4248,11 @@ class Writer:
                 okex_log.warning(f"--{self.option} works again.")
         self._insist(0, self.sink.close)
 
-    def _insist(self, rows: int, call: Any, *message: Any) -> None:
+    def _insist(self, rows: int, call: Any, *message: Any) -> Any:
         """Call until it succeeds. An error that would come again costs the message."""
         while True:
             try:
-                call(*message)
-                return
+                return call(*message)
             except Exception as error:
                 odd = isinstance(error, (*ODD_ROW, AssertionError, NameError, RuntimeError))
                 if message and odd and not isinstance(error, OSError):  # some are both
@@ -4293,10 +4288,10 @@ def resume(series: TradeSeries, writers: list[Writer], seconds: float) -> None:
 
     What one of them lacks is a hole, and fetched; the others leave it out when it comes.
     """
-    kept, newest = list[tuple[int, set[int]]](), 0  # of each sink, where it begins, and its numbers
+    kept: Rows = []  # of each sink, where it begins, and its numbers
     for writer in writers:
         had, start, time = set[int](), NEWEST, 0
-        until = monotonic() + 2.0  # a channel that is wanted again may have rows that wait
+        until = monotonic() + 2.0  # wanted again, it may have rows that wait
         while series.channel in writer.had and writer.waiting and monotonic() < until:
             pause(0.01)
         for row in writer.sink.recall(series.channel, seconds):
@@ -4305,12 +4300,13 @@ def resume(series: TradeSeries, writers: list[Writer], seconds: float) -> None:
                 if final:
                     had.update(range(first, last + 1, series.step))
                     time = max(time, int(row["ts"]))
-                    start = first if start == NEWEST and "restored" not in row else start
+                    if start == NEWEST and "restored" not in row:
+                        start = first
         writer.had[series.channel] = had, time
         if start == NEWEST:
             continue
         kept.append((start, had))
-        newest = max(newest, time)
+        series.time = max(series.time, time)
         end = max(had) if series.step == 1 else moment_text(time)
         line = f"--{writer.option} goes on: it ends with {series.channel} {end}."
         CHORUS.log(line, writer.option, logging.INFO)
@@ -4321,7 +4317,7 @@ def resume(series: TradeSeries, writers: list[Writer], seconds: float) -> None:
     if not series.history:  # which comes whole: each sink takes what it lacks
         for _, had in kept:
             had.difference_update(common)
-    series.first, series.last, series.time = common[0], common[-1], newest
+    series.first, series.last = common[0], common[-1]
     series._miss(*map(Hole, common, common[1:]))
     series.recall(())  # from here on
 
@@ -4339,8 +4335,9 @@ class Recorder:
         """Write into these Sinks, or into targets, for which SINKS makes some."""
         opened = dict(sinks)
         for option, target in sinks.items():
-            if isinstance(target, str | os.PathLike):
-                opened[option] = SINKS[option](os.fspath(target), clients=self.clients, **options)
+            if not isinstance(target, Sink):
+                path = os.fspath(target)
+                opened[option] = SINKS[option](path, clients=self.clients, **options)
         self.writers += map(Writer, opened, opened.values())  # not before all are open
 
     def recall(self, fill: float, keepers: Iterable[Any]) -> None:
@@ -4359,11 +4356,10 @@ class Recorder:
         """A client ends, or is closed: with the last one, write what is queued."""
         if not self.writers or not all(client._stop.is_set() for client in self.clients):
             return
-        running = [client for client in self.clients if client._reader and not client.ended.is_set()]
-        for client in running:
-            if client._reader is threading.current_thread():
+        for client in self.clients:
+            if client._reader is threading.current_thread() and not client.ended.is_set():
                 return  # its handler closes it: run() comes here at its end
-            client.ended.wait(0.5)  # until then rows may come
+            client.ended.wait(0.5 if client._reader else 0.0)  # until then rows may come
         self.end(monotonic())
 
     def end(self, began: float) -> bool:
