@@ -3786,11 +3786,11 @@ class Sink:
     def __init__(self, target: str, **_: Any): ...
 
     def recall(self, channel: str, seconds: float) -> Iterable[Any]:
-        """Rows kept of a channel, of so many seconds and some from before, as they came."""
+        """Rows kept of so many seconds, and some from before, as they came."""
         return ()
 
     def write(self, received: float, channel: str, rows: Rows) -> None:
-        """Take a message's rows. A TypeError or the like costs it; after other errors it is called again."""
+        """Take rows. A TypeError or the like drops them; after other errors they come again."""
         raise NotImplementedError
 
     def status(self, received: float, status: str, detail: str) -> None:
@@ -3838,17 +3838,17 @@ class JsonLines(Sink):
         self.waiting += "".join([json_line(received, channel, row) for row in rows]).encode()
 
     def flush(self) -> None:
-        """Append what waits. A line torn by a full disk or a kill is ended, ours begun anew."""
+        """Append what waits, behind a line that a full disk or a kill tore."""
         begin = b""
         while self.waiting:
             self.earlier.cache_clear()
             old, self.file = self.file, FileIO(self.target, "a+")  # it may have been moved
-            old.close()  # not before: for a named pipe's reader it would be the end
+            old.close()  # not before, for the reader of a named pipe
             with suppress(OSError):  # it is empty, or a pipe
                 self.file.seek(-1, os.SEEK_END)
                 begin = b"\n" * (self.file.read(1) != b"\n")
             written = self.file.write(begin + self.waiting) - len(begin)
-            del self.waiting[: self.waiting.rfind(b"\n", 0, written + 1) + 1]  # an end may lack
+            del self.waiting[: self.waiting.rfind(b"\n", 0, written + 1) + 1]
             begin = b"\n"
 
     def close(self) -> None:
@@ -3872,8 +3872,7 @@ class SQLite(Sink):
             [(columns,)] = db.execute("SELECT group_concat(name, ', ') FROM pragma_table_info('rows')")
             if columns not in (None, "received, channel, row"):
                 raise ValueError(f"{self.target} has another table rows: {columns}")
-            with suppress(sqlite3.OperationalError):  # another program writes to a new file
-                # Readers hold up no writer; once it is closed, all is in one file.
+            with suppress(sqlite3.OperationalError):  # another program writes
                 db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")
             db.executescript("""CREATE TABLE IF NOT EXISTS rows (received REAL, channel TEXT, row TEXT);
                 CREATE INDEX IF NOT EXISTS rows_by_channel ON rows (channel, received)""")
@@ -3902,15 +3901,16 @@ class SQLite(Sink):
 class RedisSink(Sink):
     """keep rows in Redis, redis://host:6379/0, see RedisFeed
 
-    okex/NAME/CHANNEL           latest row as JSON; of positions, orders or many instruments, a hash of those
-                                that stand, and of "". Publishes every row, of v5's candles the final ones
-    okex/NAME/@history/CHANNEL  stream of {received, row, n}, trimmed; of v5's candles, the final ones
-    okex/NAME/@status           the connection's last change, or GAP while a book is not ready, as JSON
+    okex/NAME/CHANNEL           latest row as JSON; of positions, orders or many instruments,
+                                a hash of those that stand, and of "". Publishes every row
+    okex/NAME/@history/CHANNEL  stream of {received, row, n}, trimmed; both without candles that form
+    okex/NAME/@status           last change as JSON, or GAP while a book is not ready
     okex/NAME/@event            publishes all: confirmations, refusals, gaps, disconnections
-    okex/NAME/@commands         list: {"id": …, "op": …, "channels": […]}; op: subscribe, unsubscribe, channels, quit
+    okex/NAME/@commands         list: {"id": …, "op": "subscribe", "channels": […]}; or
+                                unsubscribe, channels, quit
     okex/NAME/@answers/ID       list: {"id": …, "ok": true, "result": …}
 
-    Books and orders are there while they are known; they and @status go 10 s after the process died.
+    Books and orders are there while known; they and @status go 10 s after the process died.
     """
 
     linger = 0.005
@@ -3925,7 +3925,7 @@ class RedisSink(Sink):
         self.appended = Counter[str]()  # rows so far, by channel
         self.pages: Options = {}  # of a snapshot, as far as they came
         self.books: Options = {}  # their last rows
-        # By number, oldest first, what earlier runs left; asked for when it matters, if Redis is not there.
+        # By number, oldest first, what earlier runs left; read when it matters.
         self.kept = functools.cache(lambda name: dict.fromkeys(map(row_number, self.feed.get(name, history))))
         self.status(wall_clock(), DISCONNECTED, "starting")
         with suppress(Exception):  # if Redis is not there, the writer will say so
@@ -3965,7 +3965,7 @@ class RedisSink(Sink):
             self.batch.append(("PUBLISH", channel, text))
 
     def _latest(self, channel: str, rows: Rows) -> Iterator[Any]:
-        """Commands that keep the last row, or a hash of what stands: after a snapshot its rows alone."""
+        """Commands that keep the last row, or a hash of what stands."""
         for book in filter(None, [client.books.get(channel) for client in self.clients]):
             if not (book.whole or book.depth):
                 raise ValueError(f"{channel}: the latest row would be a change: say depth=20")
@@ -3999,7 +3999,7 @@ class RedisSink(Sink):
     def _known_now(self) -> Iterator[Any]:
         """Commands that keep our status, and known books and orders, for 10 s more."""
         self.looked, shown = monotonic(), self.state
-        for client in [*self.clients]:
+        for client in self.clients:
             for channel, state in client.channels.items():
                 if V5.ORDERS.match(channel):
                     yield "EXPIRE", channel, 10 if state == "confirmed" else 0  # which deletes it
@@ -4016,28 +4016,27 @@ class RedisSink(Sink):
 
     def flush(self) -> None:
         """Give Redis the batch, applied once and whole, and our status; take commands."""
-        if not self.mark or self.redis.get(f"{self.feed.prefix}@batch") != self.mark:
-            self.mark, pipeline = os.urandom(8).hex(), self.redis.pipeline()
-            batch = self.batch.copy()
-            if monotonic() - self.looked > 1.0:
-                batch += self._known_now()
-            batch += ("SET", "@batch", self.mark), ("LRANGE", "@commands", 0, -1), ("DEL", "@commands")
-            for op, name, *words in batch:
-                pipeline.execute_command(op, f"{self.feed.prefix}{name}", *words)
-            # It raises if nothing was applied, because Redis is full, say.
-            *results, requests, _ = pipeline.execute(raise_on_error=False)
-            for (_, key, *_), result in zip(batch, results):
-                if isinstance(result, Exception):  # the key is of another type
-                    if not self.refused:
-                        okex_log.warning(f"--redis: lost such rows. Said once: {key}: {result}")
-                    self.refused += 1
-            if requests and self.command:  # a script takes none; they may take seconds
-                daemon_thread("commands", lambda: [*map(self._obey, requests)]).start()
+        if self.mark and self.redis.get(f"{self.feed.prefix}@batch") == self.mark:
+            self.batch.clear()  # only the answer was lost
+        self.mark, pipeline, batch = os.urandom(8).hex(), self.redis.pipeline(), self.batch.copy()
+        if monotonic() - self.looked > 1.0:
+            batch += self._known_now()
+        batch += ("SET", "@batch", self.mark), ("LRANGE", "@commands", 0, -1), ("DEL", "@commands")
+        for op, name, *words in batch:
+            pipeline.execute_command(op, f"{self.feed.prefix}{name}", *words)
+        # It raises if nothing was applied, because Redis is full, say.
+        *results, requests, _ = pipeline.execute(raise_on_error=False)
         self.mark = ""
         self.batch.clear()
+        for (_, key, *_), result in zip(batch, results):
+            if isinstance(result, Exception):  # the key is of another type
+                if not self.refused:
+                    okex_log.warning(f"--redis: lost such rows. Said once: {key}: {result}")
+                self.refused += 1
+        if requests and self.command:  # which may take seconds
+            daemon_thread("commands", lambda: [*map(self._obey, requests)]).start()
 
     def _obey(self, text: str) -> None:
-        op = ""
         answer: Row = {"id": None, "ok": True}
         try:
             request = from_json(text)
@@ -4045,15 +4044,13 @@ class RedisSink(Sink):
             op, channels = request["op"], request.get("channels", [])
             if not isinstance(channels, list):
                 raise TypeError("channels must be a list")
-            answer["result"] = self.command(op, channels) if op != "quit" else None
+            answer["result"] = self.command(op, channels)
         except Exception as error:
             answer |= {"ok": False, "error": str(error)}
         okex_log.info("By Redis: %s: %s", printable_text(text), answer.get("error", "done"))
         key = f"{self.feed.prefix}@answers/{answer['id']}"
         with suppress(Exception):  # Redis is gone
             self.redis.pipeline().rpush(key, to_json(answer)).expire(key, 60).execute()
-        if op == "quit":  # not before, or nobody would be told
-            self.command(op, [])
 
     def close(self) -> None:
         with suppress(Exception):  # it expires anyway
@@ -4093,7 +4090,7 @@ class RedisFeed:
     """What `--redis` keeps, for other programs: `RedisFeed().get("tickers:BTC-USDT")`."""
 
     def __init__(self, url: str = "redis://localhost", name: str = "default"):
-        """It does not connect yet. Raises ValueError for what cannot be a URL or a name."""
+        """Raises ValueError for what cannot be a URL or a name; connects later."""
         try:
             from redis import Redis
         except ImportError:
@@ -4110,10 +4107,10 @@ class RedisFeed:
             raise ValueError(f"{passwordless(url)}: {mask_secrets(str(error))}") from None
 
     def get(self, channel: str, n: int | None = None) -> Any:
-        """The latest row or None; or a list of the last n rows of the history, oldest first, with an `id`.
+        """The latest row or None; or the last n rows of the history, oldest first, each with an `id`.
 
-        Of many things, as with positions:instType=ANY, all rows that stand: [] if none does, None while that
-        is not known; of orders, those heard of on this connection. The latest candle may still form.
+        Of many things, as with positions:instType=ANY, all rows that stand: [] if none does, None while
+        that is not known; of orders, those heard of on this connection. A latest candle may still form.
         """
         if n is not None:
             entries = self.redis.xrevrange(f"{self.prefix}@history/{channel}", count=n)
@@ -4236,8 +4233,8 @@ class Writer:
             batch: Rows = []
             with suppress(Empty):
                 batch.append(self.queue.get(timeout=0.25))
-                if self.queue.qsize() < 1000:
-                    self.ending.wait(self.sink.linger)  # for more
+                if self.queue.qsize() < 1000:  # wait for more
+                    self.ending.wait(self.sink.linger)
                 batch += [self.queue.get() for _ in range(min(self.queue.qsize(), 999))]
             for message in batch:
                 self._insist(*message)
@@ -4268,7 +4265,7 @@ class Writer:
 
     def drained(self, began: float) -> bool:
         """Wait 30 s from `began` (monotonic), 3 s if it fails, or say what is lost. Whether nothing is."""
-        told = 2.0
+        told = 2.0  # seconds
         while self.thread.is_alive() and not self.lost:
             took, rows = monotonic() - began, plural(self.waiting, "rows")
             if self.failing and not self.waiting and took > 0.5:
@@ -4284,7 +4281,7 @@ class Writer:
 
 
 def resume(series: TradeSeries, writers: list[Writer], seconds: float) -> None:
-    """Have a series go on behind what all sinks have, but for what is from before a sink's first live row.
+    """Have a series go on behind what all sinks have, each from its first live row on.
 
     What one of them lacks is a hole, and fetched; the others leave it out when it comes.
     """
@@ -4358,8 +4355,8 @@ class Recorder:
             return
         for client in self.clients:
             if client._reader is threading.current_thread() and not client.ended.is_set():
-                return  # its handler closes it: run() comes here at its end
-            client.ended.wait(0.5 if client._reader else 0.0)  # until then rows may come
+                return  # in its handler: run() comes here, too
+            client.ended.wait(0.5 if client._reader else 0.0)  # rows may come
         self.end(monotonic())
 
     def end(self, began: float) -> bool:
@@ -5021,7 +5018,7 @@ class Run(Recorder):
     def command(self, op: str, channels: list[str]) -> Any:
         """Do what another program asks for: how all channels stand, or ValueError."""
         if op == "quit":
-            self.stop(0)
+            threading.Timer(0.2, self.stop, [0]).start()  # once it is answered
         elif op == "unsubscribe":
             for ws in self.clients:
                 ws.unsubscribe(*channels)  # each drops those that it has
