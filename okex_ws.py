@@ -3816,9 +3816,8 @@ class JsonLines(Sink):
     def _earlier(self, seconds: float) -> Any:
         """Lines of so many seconds, and some from before, by channel."""
         found: Any = defaultdict(list)
-        if not os.path.isfile(self.target):  # a pipe
-            return found
-        with open(self.target, "rb") as file:
+        path = self.target if os.path.isfile(self.target) else os.devnull  # of a pipe
+        with open(path, "rb") as file:
             for end in range(file.seek(0, os.SEEK_END), 1 << 20, -1 << 20):
                 file.seek(end - (1 << 20))
                 file.readline()  # it may be the end of one
@@ -3915,7 +3914,7 @@ class RedisSink(Sink):
 
     linger = 0.005
     readable = False  # whether Redis was there at the start
-    mark = ""  # of a batch whose answer may be lost: under @batch once applied
+    mark = ""  # of a batch whose answer may be lost; @batch once applied
 
     def __init__(self, target: str, name: str = "default", history: int = 1000, command: Any = None, clients: Any = ()):
         self.feed = RedisFeed(target, name)
@@ -3960,9 +3959,8 @@ class RedisSink(Sink):
         to = f"@history/{channel}", "MAXLEN", self.history, "*", "received", received
         for row in final_rows(rows):
             self.appended[channel] += 1
-            text = to_json(row)
-            self.batch.append(("XADD", *to, "row", text, "n", self.appended[channel]))
-            self.batch.append(("PUBLISH", channel, text))
+            text, number = to_json(row), self.appended[channel]
+            self.batch += ("XADD", *to, "row", text, "n", number), ("PUBLISH", channel, text)
 
     def _latest(self, channel: str, rows: Rows) -> Iterator[Any]:
         """Commands that keep the last row, or a hash of what stands."""
@@ -3994,7 +3992,7 @@ class RedisSink(Sink):
         if status == SUBSCRIBED and V5.ORDERS.match(detail):  # others may have ended
             self.batch.append(("DEL", detail))
         self.batch.append(("PUBLISH", "@event", to_json(change)))
-        self.looked = -inf  # monotonic: when it was last seen what is known
+        self.looked = -inf  # monotonic: when _known_now was last called
 
     def _known_now(self) -> Iterator[Any]:
         """Commands that keep our status, and known books and orders, for 10 s more."""
@@ -4188,7 +4186,7 @@ class Writer:
     """A sink behind a bounded queue, on its own thread: no reader waits for a disk."""
 
     put_rows = written = 0  # the latter or refused
-    waits = 0  # of 10 ms, while the queue was full
+    waits = 0  # of 10 ms, for a full queue
     failing = given_up = lost = False  # nobody waits any longer; that was said
 
     def __init__(self, option: str, sink: Sink):
@@ -4264,18 +4262,19 @@ class Writer:
                 pause(0.5)
 
     def drained(self, began: float) -> bool:
-        """Wait 30 s from `began` (monotonic), 3 s if it fails, or say what is lost. Whether nothing is."""
-        told = 2.0  # seconds
+        """Whether all is written 30 s after `began` (monotonic), 3 s if it fails; else say what is lost."""
+        told = 2.0
         while self.thread.is_alive() and not self.lost:
             took, rows = monotonic() - began, plural(self.waiting, "rows")
-            if self.failing and not self.waiting and took > 0.5:
+            if self.failing and not self.waiting:
                 return True
             if self.given_up or took > (3.0 if self.failing else 30.0):
                 self.lost = True
                 okex_log.error(f"--{self.option}: {rows} could not be written: lost.")
             elif took > told:
                 told = took + 2.0
-                okex_log.warning(f"--{self.option}: writing {rows}, for 30 s at most. Ctrl-C again gives up.")
+                said = f"--{self.option}: writing {rows}, for 30 s at most."
+                okex_log.warning(f"{said} Ctrl-C again gives up.")
             self.thread.join(0.05)
         return not self.lost
 
