@@ -743,10 +743,10 @@ def place_channel(
     return ws
 
 
-def demand_history(channels: Iterable[str], since: Any, option: str = "since") -> None:
+def demand_history(channels: Iterable[str], since: Any) -> None:
     """Raise ValueError if there is no history to fetch."""
     if since and not any(history_of(channel, since) for channel in channels):
-        raise ValueError(f"{option} has no effect without trades or candles of v5")
+        raise ValueError("since has no effect without trades or candles of v5")
 
 
 def make_keeper(ws: OkexWS, channel: str) -> "Keeper | None":
@@ -910,11 +910,11 @@ class Subscription:
     sequence: Any = None
     broken = False  # its book had a gap, and is not in sync yet
 
-    def __init__(self, channel: str, dialect: "Dialect", proven: set[str]):
+    def __init__(self, channel: str, table: "Subscriptions"):
         self.channel = channel  # as its user wrote it
-        self.key = dialect.key(channel)  # as messages name it
-        self.private = dialect.private(channel)
-        self.proven = proven
+        self.key = table.dialect.key(channel)  # as messages name it
+        self.private = table.dialect.private(channel)
+        self.proven = table.proven
         # The exchange repeats these after some 60 s without a change.
         repeated = re.match("(books|books-l2-tbt|books50-l2-tbt|books5|bbo-tbt):", self.key)
         self.limit = 75.0 if repeated else inf  # seconds without a row until it is late
@@ -1017,7 +1017,7 @@ class Subscriptions:
         key = self.dialect.key(channel)
         with self._lock:
             self.hopeless = False
-            entry = self.by_key.get(key) or Subscription(channel, self.dialect, self.proven)
+            entry = self.by_key.get(key) or Subscription(channel, self)
             entry.failed = -inf
             if entry.state == "refused":
                 entry.enter("wanted", "no snapshot yet")
@@ -1071,9 +1071,8 @@ class Subscriptions:
 
     def spend_request(self, now: float) -> bool:
         """Count one more request; False if it must not be sent."""
-        self._spent = now - self._requests[0] < 3600
         self._requests.append(now)
-        return not self._spent
+        return now - self._requests[0] >= 3600
 
     def admit(self, entry: Subscription) -> bool:
         """Confirm a channel by its first row. False if the row is not to be taken."""
@@ -1108,7 +1107,7 @@ class Subscriptions:
         many = len(states) > 20
         okex_log.log(logging.DEBUG if many else logging.INFO, f"{channel} subscribed.")
         if many and not {"wanted", "sent"} & {*states}:
-            okex_log.info("%d of %d channels subscribed.", states.count("confirmed"), len(states))
+            okex_log.info(f"{states.count('confirmed')} of {len(states)} channels subscribed.")
         return channel
 
     def ended(self, key: str, id: str = "") -> Subscription | None:
@@ -1150,8 +1149,7 @@ class Subscriptions:
         with self._lock:
             self.dropped = set[str]()  # keys of which rows may still come, unwanted
             self._paced = defaultdict[Any, float](float)  # when more may leave
-            self._requests = deque([-inf] * REQUESTS_PER_HOUR, REQUESTS_PER_HOUR)  # when
-            self._spent = False  # another would be one too many
+            self._requests = deque([-inf], REQUESTS_PER_HOUR + 1)  # when; the first is to be an hour old
             for entry in self:
                 # A book of v1 that went wrong, and cost the connection, has to wait.
                 if entry.dropped or (entry.state == "leaving" and not self.dialect.snapshots):
@@ -1164,7 +1162,7 @@ class Subscriptions:
         """Ask again for what is late, or raise Reconnect. Returns late books, and why."""
         late, limit = [], f"{CONFIRM_TIMEOUT:.0f} s"
         with self._lock:
-            if self._spent:
+            if now - self._requests[0] < 3600:
                 raise Reconnect(f"all {REQUESTS_PER_HOUR} requests an hour are spent")
             for entry in [s for s in self if s.request]:
                 channel, book = entry.channel, self.books.get(entry.channel)
@@ -4481,7 +4479,7 @@ class Board:
 
     def show(self, over: threading.Event) -> bool:
         """Draw five times a second, then leave the terminal as it was. Whether q ended that."""
-        shown, before, keys, left = set[str](), None, None, False
+        shown, before, keys = set[str](), None, None
         try:
             with suppress(Exception):  # Windows, or stdin is no terminal
                 import termios
@@ -4490,19 +4488,21 @@ class Board:
                 keys = termios.tcgetattr(0)
                 tty.setcbreak(0)
             write_out(sys.stdout, "\033[?1049h\033[?25l\033[?7l")  # no cursor, no wrapping
-            while not over.wait(0.2) and not left:
+            while not over.wait(0.2):
                 size = os.get_terminal_size(sys.stdout.fileno())
                 drawn = {f"\033[{n};1H\033[2K{line}" for n, line in enumerate(self.draw(*size), 1)}
                 write_out(sys.stdout, "".join(drawn - shown if size == before else drawn))
                 shown, before = drawn, size
-                left = bool(keys and select([0], [], [], 0)[0]) and b"q" in os.read(0, 99)
+                if keys and select([0], [], [], 0)[0] and b"q" in os.read(0, 99):
+                    return True
         except Exception:
             okex_log.exception("The board failed")
-        with suppress(Exception):  # the terminal is gone
-            write_out(sys.stdout, "\033[0m\033[2J\033[?7h\033[?25h\033[?1049l")
-            if keys:
-                termios.tcsetattr(0, termios.TCSANOW, keys)
-        return left
+        finally:
+            with suppress(Exception):  # the terminal is gone
+                write_out(sys.stdout, "\033[0m\033[2J\033[?7h\033[?25h\033[?1049l")
+                if keys:
+                    termios.tcsetattr(0, termios.TCSANOW, keys)
+        return False
 
     def draw(self, width: int, height: int) -> list[str]:
         """The board as `height` lines of at most `width` characters."""
@@ -4534,22 +4534,21 @@ class Board:
 
     def status(self) -> tuple[str, str]:
         """The first line, and its colour: where clients are connected to, and how well."""
-        first, up = self.clients[0], monotonic() - self.began
-        server, replayed = urlsplit(passwordless(first.url)).netloc, first.replayed_at
-        parts = [strftime("replay of %Y-%m-%d %H:%M:%S", localtime(replayed)) if replayed else server]
-        connected = replayed or all(ws._connected or ws._subscriptions.hopeless for ws in self.clients)
-        parts += [] if connected else ["NOT CONNECTED"]
-        parts += [f"up {timedelta(seconds=int(up))}", f"reconnects {self.reconnects}"]
-        parts += [f"ping {first.latency:.1f} ms"] if first.latency else []
-        at, row = self.newest
-        sent = str(row.get("ts"))
-        if sent.isdecimal() and not replayed:  # of v5; by this machine's clock
-            parts.append(f"delay {at * 1000 - int(sent):.0f} ms")
+        first, up, delay = self.clients[0], monotonic() - self.began, ""
+        source, (came, row) = urlsplit(passwordless(first.url)).netloc, self.newest
+        connected = all(ws._connected or ws._subscriptions.hopeless for ws in self.clients)
+        if replayed := first.replayed_at:
+            source, connected = strftime("replay of %Y-%m-%d %H:%M:%S", localtime(replayed)), True
+        elif (sent := str(row.get("ts"))).isdecimal():  # of v5; by this machine's clock
+            delay = f"delay {came * 1000 - int(sent):.0f} ms"
         messages = sum(ws.counts["messages"] for ws in self.clients)
         self.counted.append((up, messages))
         began, before = self.counted[0]
-        rate = (messages - before) / max(up - began, 1.0)
-        return "  ".join([*parts, f"{rate:,.0f} msg/s"]), "bold" if connected else "alarm"
+        rate = f"{(messages - before) / max(up - began, 1.0):,.0f} msg/s"
+        ping = f"ping {first.latency:.1f} ms" if first.latency else ""
+        times = f"up {timedelta(seconds=int(up))}", f"reconnects {self.reconnects}"
+        parts = source, "" if connected else "NOT CONNECTED", *times, ping, delay, rate
+        return "  ".join(filter(None, parts)), "bold" if connected else "alarm"
 
     def table(self) -> tuple[list[BoardQuote], list[str]]:
         """Quotes, each value of the first channel that has it, and others' last rows."""
@@ -4575,8 +4574,8 @@ class Board:
                 known[format.name] = [old or new for old, new in zip_longest(known[format.name], values)]
         return [self.quote(name, *values) for name, values in known.items()], others
 
-    def quote(self, name: str, when: float, last: str, *values: str) -> BoardQuote:
-        change, bid, ask, volume = values
+    def quote(self, name: str, when: float, *values: str) -> BoardQuote:
+        last, change, bid, ask, volume = values
         price, age = price_number(last), wall_clock() - when
         history = self.histories.setdefault(name, deque(maxlen=240))
         before = history[-1] if history else price
@@ -4842,10 +4841,10 @@ def show_list(args: Any) -> int:
     """Print what --list asks for. Exit status 1: there is nothing, or it cannot be had."""
     dialect = {"v3": V3, "v1": V1}.get(args.list, V5)
     part = "" if args.list in ("all", "v3", "v1") else args.list
-    kinds = [kind for kind in dialect.kinds if part.lower() in f"{kind.name} {kind.what}".lower()]
+    kinds: Rows = [kind for kind in dialect.kinds if part.lower() in f"{kind.name} {kind.what}".lower()]
     if not args.list:
         usual = "trades tickers books books5 bbo-tbt candle1m funding-rate mark-price orders positions"
-        kinds = [kind for kind in map(dialect.kind, usual.split()) if kind]
+        kinds = [*map(dialect.kind, usual.split())]
     lines = list[str]()
     if part:
         trouble = f"Nothing that is traded matches {part} (options by family: BTC-USD-*-C)."
@@ -4931,7 +4930,7 @@ class Run(Recorder):
             self.clients.append(OkexWS([], self.handle, depth=args.depth, final=args.final))
             self.clients[0]._finder.patterns = dict.fromkeys(args.channels, "wanted")  # or names
             self.hear(self.clients[0])
-        demand_history(args.channels, args.since, "--since")
+        demand_history(args.channels, args.since)
         if args.final and all(ws.dialect.retired for ws in self.clients):
             raise ValueError("--final has no effect: v1 and v3 do not say that a candle is final")
         self.open(targets, name=args.name, history=args.history, command=self.command)
@@ -4951,7 +4950,7 @@ class Run(Recorder):
 
     def run(self) -> int:
         """Receive until something ends that. Returns the exit status."""
-        path, finisher = self.args.replay, daemon_thread("end", self.finish)
+        finisher = daemon_thread("end", self.finish)
         with self.signals_watched():
             finisher.start()
             self.running = True  # from now on, hear() starts clients
@@ -4959,13 +4958,11 @@ class Run(Recorder):
             for ws in others:
                 ws.start()
             with suppress(BaseException):  # it is logged
-                if path:
-                    first.replay(path, self.args.speed)
+                if self.args.replay:
+                    first.replay(self.args.replay, self.args.speed)
                 else:
                     first.run()
                 self.stop(0)
-            if path is not None:
-                self.stop(1)
             finisher.join()
         return self.status
 
@@ -4996,8 +4993,8 @@ class Run(Recorder):
         descriptor = signal.set_wakeup_fd(outbox.fileno())
         yield
         signal.set_wakeup_fd(descriptor)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        for handled in handlers.items():
+            signal.signal(*handled)
         outbox.close()
 
     def subscribe(self, channels: Iterable[str]) -> None:
@@ -5036,9 +5033,8 @@ class Run(Recorder):
             end = monotonic() + 3.0
             while {"wanted", "sent"} & {*map(self.channels().get, channels)} and monotonic() < end:
                 pause(0.02)
-            table = {entry.channel: entry for ws in self.clients for entry in ws._subscriptions}
-            for entry in filter(None, map(table.get, channels)):
-                if entry.state == "refused":
+            for entry in [each for ws in self.clients for each in ws._subscriptions]:
+                if entry.channel in channels and entry.state == "refused":
                     raise ValueError(f"{entry.channel}: {entry.reason}")
         elif op != "channels":
             raise ValueError(f"no op {op!r}: there are subscribe, unsubscribe, channels and quit")
@@ -5084,7 +5080,7 @@ class Run(Recorder):
                 self.stop(int(not left))
         wait = 60.0
         while self.recording and not self.ending.wait(wait):
-            okex_log.warning("%s.", ", ".join(map(str, self.writers)))
+            okex_log.warning(f"{', '.join(map(str, self.writers))}.")
             wait = 600.0
 
     def stop(self, status: int) -> None:
@@ -5126,7 +5122,8 @@ class Run(Recorder):
         lines = {origin_of(ws._route.url) for ws in self.clients if len(ws._route.lines) > 1}
         parts += [f"line {passwordless(line)}" for line in sorted(lines)]
         level = logging.WARNING if self.recording else logging.INFO  # with --quiet, too
-        okex_log.log(level, "%s over %.1f s, %s.", received, monotonic() - self.board.began, ", ".join(parts))
+        took = monotonic() - self.board.began
+        okex_log.log(level, f"{received} over {took:.1f} s, {', '.join(parts)}.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
