@@ -916,7 +916,7 @@ class Subscription:
         self.private = table.dialect.private(channel)
         self.proven = table.proven
         # The exchange repeats these after some 60 s without a change.
-        repeated = re.match("(books|books-l2-tbt|books50-l2-tbt|books5|bbo-tbt):", self.key)
+        repeated = re.match("(books(5|-l2-tbt|50-l2-tbt)?|bbo-tbt):", self.key)
         self.limit = 75.0 if repeated else inf  # seconds without a row until it is late
 
     @property
@@ -996,7 +996,7 @@ class Subscriptions:
 
     hopeless = False  # all were refused, and none ever was confirmed
 
-    def __init__(self, dialect: "Dialect", make_keeper: Callable[[str], Keeper | None]):
+    def __init__(self, dialect: "Dialect", make_keeper: Any):
         self.dialect, self.make_keeper = dialect, make_keeper
         self.by_key: dict[str, Subscription] = {}  # one look-up needs no lock
         self.books: dict[str, OrderBook] = {}  # by channel; nor does one here
@@ -1013,7 +1013,6 @@ class Subscriptions:
         return any(entry.private for entry in self)
 
     def want(self, channel: str) -> None:
-        """Want a channel, now and after every reconnect, even one that was refused."""
         key = self.dialect.key(channel)
         with self._lock:
             self.hopeless = False
@@ -1032,7 +1031,6 @@ class Subscriptions:
                 self.dropped.discard(key)
 
     def drop(self, channel: str) -> None:
-        """Want a channel no more. Its rows stop at once."""
         with self._lock:
             entry = self.by_key.get(self.dialect.key(channel))
             if entry is None:
@@ -1046,7 +1044,7 @@ class Subscriptions:
             elif entry.state != "leaving":
                 self._left(entry)
 
-    def take_due(self, now: float) -> list[tuple[str, list[str], str]]:
+    def take_due(self, now: float) -> Rows:
         """What to send now, (op, channels, id): ends first, what failed in one request."""
         requests = []
         ops = ("unsubscribe", ("leaving",)), ("subscribe", ("wanted", "refused"))
@@ -1070,7 +1068,7 @@ class Subscriptions:
         return requests
 
     def spend_request(self, now: float) -> bool:
-        """Count one more request; False if it must not be sent."""
+        """Count one more request; False if it must not be sent: the 480 before it are of one hour."""
         self._requests.append(now)
         return now - self._requests[0] >= 3600
 
@@ -1122,7 +1120,6 @@ class Subscriptions:
             return None
 
     def refused(self, event: "WireEvent", why: str) -> list[Subscription]:
-        """The exchange refused something: these channels."""
         passes = event.code in TRANSIENT
         with self._lock:
             meant = self._all_meant(event.channel, event.id)
@@ -1138,18 +1135,17 @@ class Subscriptions:
     def resubscribe(self, entry: Subscription, reason: str, late: bool = False) -> bool:
         """End and begin a channel that is out of sync, or late; False if it does not flow."""
         with self._lock:
-            if not entry.flows:
-                return False
-            entry.broken = True
-            entry.fail("leaving", reason, late)
-            return True
+            if flows := entry.flows:
+                entry.broken = True
+                entry.fail("leaving", reason, late)
+            return flows
 
     def restart(self) -> None:
         """Begin a connection: all that is wanted is asked for anew."""
         with self._lock:
             self.dropped = set[str]()  # keys of which rows may still come, unwanted
             self._paced = defaultdict[Any, float](float)  # when more may leave
-            self._requests = deque([-inf], REQUESTS_PER_HOUR + 1)  # when; the first is to be an hour old
+            self._requests = deque([-inf], REQUESTS_PER_HOUR + 1)  # when
             for entry in self:
                 # A book of v1 that went wrong, and cost the connection, has to wait.
                 if entry.dropped or (entry.state == "leaving" and not self.dialect.snapshots):
@@ -1158,9 +1154,9 @@ class Subscriptions:
                     entry.failed = -inf
                     entry.enter("wanted", "disconnected")
 
-    def check(self, now: float) -> list[tuple[Subscription, str]]:
-        """Ask again for what is late, or raise Reconnect. Returns late books, and why."""
-        late, limit = [], f"{CONFIRM_TIMEOUT:.0f} s"
+    def check(self, now: float) -> Rows:
+        """Ask again for what is late, or raise Reconnect. Returns late books' (entry, why)."""
+        late, limit = list[Any](), f"{CONFIRM_TIMEOUT:.0f} s"
         with self._lock:
             if now - self._requests[0] < 3600:
                 raise Reconnect(f"all {REQUESTS_PER_HOUR} requests an hour are spent")
@@ -4375,8 +4371,6 @@ class Recorder:
 # ---------------------------------------------------------------------------------------------------------------
 # Board: what the clients keep, as lines; and the terminal that they are drawn on.
 
-BoardLine = list[tuple[str, str]]  # pieces, and which of ROW_COLOURS each has, if any
-
 
 class BoardQuote(NamedTuple):
     """An instrument, a row of the board's table."""
@@ -4397,8 +4391,11 @@ def right_aligned(rows: Rows) -> list[str]:
     return [" ".join(map(str.rjust, row, wide)) for row in rows]
 
 
-def table_lines(quotes: list[BoardQuote], others: list[str], width: int, most: int) -> list[BoardLine]:
-    """The instruments, below the names of the columns, and the last rows of other channels."""
+def table_lines(quotes: list[BoardQuote], others: list[str], width: int, most: int) -> Rows:
+    """The instruments, below the names of the columns, and the last rows of other channels.
+
+    A line is a list of (text, which of ROW_COLOURS it has, if any).
+    """
     heading = BoardQuote("instrument", ["last", "24 h", "bid", "ask", "spread", "volume"])
     rows = [heading, *quotes][:most]
     names = min(max(len(row.name) for row in rows), width // 3)
@@ -4426,7 +4423,7 @@ def table_lines(quotes: list[BoardQuote], others: list[str], width: int, most: i
     return lines
 
 
-def market_lines(book: tuple[str, Rows, Rows], tape: tuple[str, Rows], width: int, height: int) -> list[BoardLine]:
+def market_lines(book: Any, tape: Any, width: int, height: int) -> Rows:
     """The order book as a ladder, the best in its middle, and beside it the latest trades."""
     (title, bids, asks), (heading, trades) = book, tape
     most, each = (height - 2) // 2, (width - 2) // 2 if title and heading else width
@@ -4458,7 +4455,7 @@ class Board:
     """What the clients keep, last rows, trades and earlier prices. Reading threads only `note`."""
 
     def __init__(self, clients: Sequence[OkexWS], writers: Sequence[Writer], log: Iterable[str]):
-        self.clients, self.writers, self.log = clients, writers, log  # which may grow
+        self.clients, self.writers, self.log = clients, writers, log
         self.began = monotonic()
         self.latest: Options = {}  # by channel: when it came, a row
         self.newest = 0.0, Row()  # of all
@@ -4544,15 +4541,15 @@ class Board:
         messages = sum(ws.counts["messages"] for ws in self.clients)
         self.counted.append((up, messages))
         began, before = self.counted[0]
-        rate = f"{(messages - before) / max(up - began, 1.0):,.0f} msg/s"
+        rate = (messages - before) / max(up - began, 1.0)
         ping = f"ping {first.latency:.1f} ms" if first.latency else ""
-        times = f"up {timedelta(seconds=int(up))}", f"reconnects {self.reconnects}"
-        parts = source, "" if connected else "NOT CONNECTED", *times, ping, delay, rate
+        parts = [source, "" if connected else "NOT CONNECTED", f"up {timedelta(seconds=int(up))}"]
+        parts += [f"reconnects {self.reconnects}", ping, delay, f"{rate:,.0f} msg/s"]
         return "  ".join(filter(None, parts)), "bold" if connected else "alarm"
 
     def table(self) -> tuple[list[BoardQuote], list[str]]:
         """Quotes, each value of the first channel that has it, and others' last rows."""
-        others, known = list[str](), defaultdict[str, list[Any]](list)  # by instrument
+        others, known = list[str](), defaultdict[str, Rows](list)  # by instrument
         for ws in self.clients:
             for channel in ws.channels:
                 format, book = line_format(channel), ws.books.get(channel)
@@ -4839,8 +4836,8 @@ def list_instruments(finder: Finder, pattern: str) -> list[str]:
 
 def show_list(args: Any) -> int:
     """Print what --list asks for. Exit status 1: there is nothing, or it cannot be had."""
-    dialect = {"v3": V3, "v1": V1}.get(args.list, V5)
-    part = "" if args.list in ("all", "v3", "v1") else args.list
+    whole = {"all": V5, "v3": V3, "v1": V1}
+    dialect, part = whole.get(args.list, V5), "" if args.list in whole else args.list
     kinds: Rows = [kind for kind in dialect.kinds if part.lower() in f"{kind.name} {kind.what}".lower()]
     if not args.list:
         usual = "trades tickers books books5 bbo-tbt candle1m funding-rate mark-price orders positions"
@@ -4911,7 +4908,7 @@ class Run(Recorder):
         self.ends: Rows = []  # monotonic: when, and with which status; the first counts
         self.board = Board(self.clients, self.writers, console.kept)
         targets = {option: vars(args)[option] for option in SINKS if vars(args)[option] is not None}
-        self.output: Callable[..., None] | None = self.board.note if args.board else None
+        self.output: Any = self.board.note if args.board else None
         if args.jsonl == "-":
             self.output = json_rows
             del targets["jsonl"]
@@ -4920,16 +4917,16 @@ class Run(Recorder):
             self.output = functools.partial(print_rows, ladder=args.depth)
         if args.replay is None:
             self.subscribe(args.channels)
-            books = [likely_dialect(channel).book(channel) for channel in args.channels]
-            if (args.depth or 1) > 1 and not any(books):
+            if (args.depth or 1) > 1 and not any(likely_dialect(each).book(each) for each in args.channels):
                 raise ValueError("--depth has no effect without an order book")
         else:
             next(recorded_rows(args.replay), None)  # ValueError if it is no recording
             if os.path.realpath(args.replay) in map(os.path.realpath, targets.values()):
                 raise ValueError(f"no sink may write into {args.replay}: it is replayed")
-            self.clients.append(OkexWS([], self.handle, depth=args.depth, final=args.final))
-            self.clients[0]._finder.patterns = dict.fromkeys(args.channels, "wanted")  # or names
-            self.hear(self.clients[0])
+            ws = OkexWS([], self.handle, depth=args.depth, final=args.final)
+            ws._finder.patterns = dict.fromkeys(args.channels, "wanted")  # or names
+            self.clients.append(ws)
+            self.hear(ws)
         demand_history(args.channels, args.since)
         if args.final and all(ws.dialect.retired for ws in self.clients):
             raise ValueError("--final has no effect: v1 and v3 do not say that a candle is final")
@@ -4938,8 +4935,7 @@ class Run(Recorder):
 
     def hear(self, ws: OkexWS) -> None:
         """Have a new client tell this run what happens, and start it, if the others are."""
-        hears = functools.partial(self.on_status, ws)
-        vars(ws).update(on_status=hears, found=self.subscribe)
+        vars(ws).update(on_status=functools.partial(self.on_status, ws), found=self.subscribe)
         vars(ws._recorder)["recall"] = self.recall
         ws.ways = ("--proxy URL.", "--region eea.", "--offline.")
         if len(self.clients) > 1 or self.output in (None, self.board.note):
@@ -5016,9 +5012,6 @@ class Run(Recorder):
             if ws := place_channel(channel, self.clients, self.handle, args.since, **options):
                 self.hear(ws)
 
-    def channels(self) -> dict[str, str]:
-        return {name: state for ws in self.clients for name, state in ws.channels.items()}
-
     def command(self, op: str, channels: list[str]) -> Any:
         """Do what another program asks for: how all channels stand, or ValueError."""
         if op == "quit":
@@ -5031,14 +5024,16 @@ class Run(Recorder):
                 raise ValueError("patterns are for the start: subscribe by names")
             self.subscribe(channels)
             end = monotonic() + 3.0
-            while {"wanted", "sent"} & {*map(self.channels().get, channels)} and monotonic() < end:
+            asked = [each for ws in self.clients for each in ws._subscriptions if each.channel in channels]
+            while {"wanted", "sent"} & {each.state for each in asked} and monotonic() < end:
                 pause(0.02)
-            for entry in [each for ws in self.clients for each in ws._subscriptions]:
-                if entry.channel in channels and entry.state == "refused":
-                    raise ValueError(f"{entry.channel}: {entry.reason}")
+            for each in asked:
+                if each.state == "refused":
+                    raise ValueError(f"{each.channel}: {each.reason}")
         elif op != "channels":
             raise ValueError(f"no op {op!r}: there are subscribe, unsubscribe, channels and quit")
-        return dict.fromkeys(channels, "") | self.channels()
+        states = {name: state for ws in self.clients for name, state in ws.channels.items()}
+        return dict.fromkeys(channels, "") | states
 
     def on_status(self, ws: OkexWS, status: str, detail: str) -> None:
         others = self.args.redis or not all(each._subscriptions.hopeless for each in self.clients)
