@@ -4506,7 +4506,7 @@ class Board:
         self.drawn += 1
         (quotes, others), book, tape = self.table(), self.book(), self.trades()
         shown = f" {passwordless(origin_of(self.clients[0].url))}"  # in the first line
-        log = [line.replace(shown, " ") for line in list(self.log)]
+        log = [line.replace(shown, " ") for line in [*self.log]]
         sinks = [(str(writer), "dim") for writer in self.writers]
         free = height - 2 - len(sinks) - min(len(log), max(1, height // 7))
         most = max(2, free - max(5, free // 3) if book[0] or tape[0] else free)
@@ -4600,11 +4600,9 @@ class Board:
         """A heading, "" if there are none, and the latest first: time, price, size and side."""
         names = ("time", "price", "size", "side")
         trades = [[row_value(row, name) for name in names] for row in [*self.tape][::-1]]
-        traded = defaultdict[str, float](float)
-        for *_, size, side in trades:
-            traded[side] += price_number(size)
-        total = sum(traded.values())
-        share = f", {traded['buy'] / total:.0%} bought" if total else ""
+        bought = sum(price_number(size) for *_, size, side in trades if side == "buy")
+        total = sum(price_number(size) for *_, size, _ in trades)
+        share = f", {bought / total:.0%} bought" if total else ""
         heading = f"{line_format(self.tape_channel).name} trades{share}"
         return heading if self.tape_channel else "", trades
 
@@ -4781,12 +4779,11 @@ def parse_arguments(argv: Sequence[str] | None) -> Any:
 
     words = list[str]()
     for word in sys.argv[1:] if argv is None else argv:
-        if not word.startswith("@"):
-            words.append(word)
-            continue
-        with open(word[1:], encoding="utf-8") as file:
-            text = re.sub(r"(?<=\S)#", "\0", file.read())  # no comment in a word
-        words += [part.replace("\0", "#") for part in shell_words(text, comments=True)]
+        words.append(word)
+        if word.startswith("@"):
+            with open(words.pop()[1:], encoding="utf-8") as file:
+                text = re.sub(r"(?<=\S)#", "\0", file.read())  # no comment in a word
+            words += [part.replace("\0", "#") for part in shell_words(text, comments=True)]
     lines = [f"  --{f'{option} TARGET':<17} {(sink.__doc__ or '-').splitlines()[0]}" for option, sink in SINKS.items()]
     text = HELP % "\n".join(lines)
     parser = ArgumentParser("okex_ws.py", "%(prog)s [options] [CHANNEL ...]", allow_abbrev=False)
@@ -4931,7 +4928,7 @@ class Run(Recorder):
         if args.final and all(ws.dialect.retired for ws in self.clients):
             raise ValueError("--final has no effect: v1 and v3 do not say that a candle is final")
         self.open(targets, name=args.name, history=args.history, command=self.command)
-        self.recording = bool(self.writers) and sys.stderr.isatty()
+        self.recording = targets and sys.stderr.isatty()
 
     def hear(self, ws: OkexWS) -> None:
         """Have a new client tell this run what happens, and start it, if the others are."""
@@ -5113,9 +5110,9 @@ class Run(Recorder):
         counts["reconnects"] = self.board.reconnects
         if "holes" in counts:
             counts["missing"] += 0  # this is told, too
-        parts = [*(plural(n, what) for what, n in counts.items()), *map(str, self.writers)]
-        lines = {origin_of(ws._route.url) for ws in self.clients if len(ws._route.lines) > 1}
-        parts += [f"line {passwordless(line)}" for line in sorted(lines)]
+        chosen = [origin_of(ws._route.url) for ws in self.clients if len(ws._route.lines) > 1]
+        lines = sorted({f"line {passwordless(line)}" for line in chosen})
+        parts = [*(plural(n, what) for what, n in counts.items()), *map(str, self.writers), *lines]
         level = logging.WARNING if self.recording else logging.INFO  # with --quiet, too
         took = monotonic() - self.board.began
         okex_log.log(level, f"{received} over {took:.1f} s, {', '.join(parts)}.")
