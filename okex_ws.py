@@ -961,7 +961,6 @@ class Subscription:
         self.enter(state, reason)
 
     def look(self, book: "OrderBook", now: float) -> None:
-        """Note what came for its book."""
         if book.rows == self.rows:
             return
         if self.broken and book.ready:
@@ -1101,8 +1100,7 @@ class Subscriptions:
             if entry and entry.state in ("wanted", "sent"):
                 entry.enter("confirmed")
             states = [each.state for each in self]
-        channel = entry.channel if entry else printable_text(key)
-        many = len(states) > 20
+        channel, many = entry.channel if entry else printable_text(key), len(states) > 20
         okex_log.log(logging.DEBUG if many else logging.INFO, f"{channel} subscribed.")
         if many and not {"wanted", "sent"} & {*states}:
             okex_log.info(f"{states.count('confirmed')} of {len(states)} channels subscribed.")
@@ -4392,10 +4390,7 @@ def right_aligned(rows: Rows) -> list[str]:
 
 
 def table_lines(quotes: list[BoardQuote], others: list[str], width: int, most: int) -> Rows:
-    """The instruments, below the names of the columns, and the last rows of other channels.
-
-    A line is a list of (text, which of ROW_COLOURS it has, if any).
-    """
+    """The instruments, and last rows of other channels; a line is a list of (text, its colour)."""
     heading = BoardQuote("instrument", ["last", "24 h", "bid", "ask", "spread", "volume"])
     rows = [heading, *quotes][:most]
     names = min(max(len(row.name) for row in rows), width // 3)
@@ -4452,17 +4447,17 @@ def price_number(text: str) -> float:
 
 
 class Board:
-    """What the clients keep, last rows, trades and earlier prices. Reading threads only `note`."""
+    """What the clients keep, last rows and earlier prices. Reading threads only `note`."""
 
     def __init__(self, clients: Sequence[OkexWS], writers: Sequence[Writer], log: Iterable[str]):
         self.clients, self.writers, self.log = clients, writers, log
         self.began = monotonic()
         self.latest: Options = {}  # by channel: when it came, a row
-        self.newest = 0.0, Row()  # of all
+        self.newest: Any = 0.0, {}  # of all
         self.tape_channel, self.tape = "", deque[Row](maxlen=100)
         self.drawn = 0  # times
         self.histories: Options = {}  # by instrument: prices, 25 drawings apart
-        self.counted = deque[Any](maxlen=10)  # seconds, messages until then
+        self.counted = deque[Any](maxlen=10)  # seconds, and messages
 
     def note(self, channel: str, rows: Rows, received: float = 0.0) -> None:
         row = rows[-1]
@@ -4893,7 +4888,7 @@ class Console(logging.Handler):
 
 
 class Run(Recorder):
-    """A run of the command line: its clients, the first on the main thread, sinks, its one end."""
+    """A run of the command line: its clients, the first on the main thread, sinks, one end."""
 
     def __init__(self, args: Any, console: Console):
         super().__init__([])
@@ -4901,7 +4896,7 @@ class Run(Recorder):
         self.running = False  # whether clients are started
         self.rows = 0  # received, under lock
         self.reason = "the first try did not end"  # why the last one failed
-        self.ending = threading.Event()  # something ended the run
+        self.ending = threading.Event()
         self.ends: Rows = []  # monotonic: when, and with which status; the first counts
         self.board = Board(self.clients, self.writers, console.kept)
         targets = {option: vars(args)[option] for option in SINKS if vars(args)[option] is not None}
@@ -4961,7 +4956,7 @@ class Run(Recorder):
 
     @contextmanager
     def signals_watched(self) -> Iterator[None]:
-        """End the run on a signal, and give up rows on the next; handlers wait while a name is looked up."""
+        """End the run on a signal, and give up rows on the next, even while a name is looked up."""
         import signal
 
         if threading.current_thread() is not threading.main_thread():  # no signals
@@ -4973,12 +4968,12 @@ class Run(Recorder):
         inbox, outbox = socket.socketpair()
 
         def watch() -> None:
-            with inbox:
-                while received := inbox.recv(16):
-                    for number in watched.intersection(received):  # not a script's
-                        self.stop(130 if number == SIGINT else 0)
-                        for writer in self.writers:
-                            writer.given_up = monotonic() > self.ends[0][0] + 0.5  # no double press
+            while received := inbox.recv(16):
+                for number in watched.intersection(received):  # not a script's
+                    self.stop(130 if number == SIGINT else 0)
+                    for writer in self.writers:
+                        writer.given_up = monotonic() > self.ends[0][0] + 0.5  # no double press
+            inbox.close()
 
         daemon_thread("signals", watch).start()
         outbox.setblocking(False)
