@@ -743,10 +743,10 @@ def place_channel(
     return ws
 
 
-def demand_history(channels: Iterable[str], since: Any, option: str = "since") -> None:
+def demand_history(channels: Iterable[str], since: Any) -> None:
     """Raise ValueError if there is no history to fetch."""
     if since and not any(history_of(channel, since) for channel in channels):
-        raise ValueError(f"{option} has no effect without trades or candles of v5")
+        raise ValueError("since has no effect without trades or candles of v5")
 
 
 def make_keeper(ws: OkexWS, channel: str) -> "Keeper | None":
@@ -910,13 +910,13 @@ class Subscription:
     sequence: Any = None
     broken = False  # its book had a gap, and is not in sync yet
 
-    def __init__(self, channel: str, dialect: "Dialect", proven: set[str]):
+    def __init__(self, channel: str, table: "Subscriptions"):
         self.channel = channel  # as its user wrote it
-        self.key = dialect.key(channel)  # as messages name it
-        self.private = dialect.private(channel)
-        self.proven = proven
+        self.key = table.dialect.key(channel)  # as messages name it
+        self.private = table.dialect.private(channel)
+        self.proven = table.proven
         # The exchange repeats these after some 60 s without a change.
-        repeated = re.match("(books|books-l2-tbt|books50-l2-tbt|books5|bbo-tbt):", self.key)
+        repeated = re.match("(books(5|-l2-tbt|50-l2-tbt)?|bbo-tbt):", self.key)
         self.limit = 75.0 if repeated else inf  # seconds without a row until it is late
 
     @property
@@ -961,7 +961,6 @@ class Subscription:
         self.enter(state, reason)
 
     def look(self, book: "OrderBook", now: float) -> None:
-        """Note what came for its book."""
         if book.rows == self.rows:
             return
         if self.broken and book.ready:
@@ -996,7 +995,7 @@ class Subscriptions:
 
     hopeless = False  # all were refused, and none ever was confirmed
 
-    def __init__(self, dialect: "Dialect", make_keeper: Callable[[str], Keeper | None]):
+    def __init__(self, dialect: "Dialect", make_keeper: Any):
         self.dialect, self.make_keeper = dialect, make_keeper
         self.by_key: dict[str, Subscription] = {}  # one look-up needs no lock
         self.books: dict[str, OrderBook] = {}  # by channel; nor does one here
@@ -1013,11 +1012,10 @@ class Subscriptions:
         return any(entry.private for entry in self)
 
     def want(self, channel: str) -> None:
-        """Want a channel, now and after every reconnect, even one that was refused."""
         key = self.dialect.key(channel)
         with self._lock:
             self.hopeless = False
-            entry = self.by_key.get(key) or Subscription(channel, self.dialect, self.proven)
+            entry = self.by_key.get(key) or Subscription(channel, self)
             entry.failed = -inf
             if entry.state == "refused":
                 entry.enter("wanted", "no snapshot yet")
@@ -1032,7 +1030,6 @@ class Subscriptions:
                 self.dropped.discard(key)
 
     def drop(self, channel: str) -> None:
-        """Want a channel no more. Its rows stop at once."""
         with self._lock:
             entry = self.by_key.get(self.dialect.key(channel))
             if entry is None:
@@ -1046,7 +1043,7 @@ class Subscriptions:
             elif entry.state != "leaving":
                 self._left(entry)
 
-    def take_due(self, now: float) -> list[tuple[str, list[str], str]]:
+    def take_due(self, now: float) -> Rows:
         """What to send now, (op, channels, id): ends first, what failed in one request."""
         requests = []
         ops = ("unsubscribe", ("leaving",)), ("subscribe", ("wanted", "refused"))
@@ -1070,10 +1067,9 @@ class Subscriptions:
         return requests
 
     def spend_request(self, now: float) -> bool:
-        """Count one more request; False if it must not be sent."""
-        self._spent = now - self._requests[0] < 3600
+        """Count one more request; False if it must not be sent: the 480 before it are of one hour."""
         self._requests.append(now)
-        return not self._spent
+        return now - self._requests[0] >= 3600
 
     def admit(self, entry: Subscription) -> bool:
         """Confirm a channel by its first row. False if the row is not to be taken."""
@@ -1104,11 +1100,10 @@ class Subscriptions:
             if entry and entry.state in ("wanted", "sent"):
                 entry.enter("confirmed")
             states = [each.state for each in self]
-        channel = entry.channel if entry else printable_text(key)
-        many = len(states) > 20
+        channel, many = entry.channel if entry else printable_text(key), len(states) > 20
         okex_log.log(logging.DEBUG if many else logging.INFO, f"{channel} subscribed.")
         if many and not {"wanted", "sent"} & {*states}:
-            okex_log.info("%d of %d channels subscribed.", states.count("confirmed"), len(states))
+            okex_log.info(f"{states.count('confirmed')} of {len(states)} channels subscribed.")
         return channel
 
     def ended(self, key: str, id: str = "") -> Subscription | None:
@@ -1123,7 +1118,6 @@ class Subscriptions:
             return None
 
     def refused(self, event: "WireEvent", why: str) -> list[Subscription]:
-        """The exchange refused something: these channels."""
         passes = event.code in TRANSIENT
         with self._lock:
             meant = self._all_meant(event.channel, event.id)
@@ -1139,19 +1133,17 @@ class Subscriptions:
     def resubscribe(self, entry: Subscription, reason: str, late: bool = False) -> bool:
         """End and begin a channel that is out of sync, or late; False if it does not flow."""
         with self._lock:
-            if not entry.flows:
-                return False
-            entry.broken = True
-            entry.fail("leaving", reason, late)
-            return True
+            if flows := entry.flows:
+                entry.broken = True
+                entry.fail("leaving", reason, late)
+            return flows
 
     def restart(self) -> None:
         """Begin a connection: all that is wanted is asked for anew."""
         with self._lock:
             self.dropped = set[str]()  # keys of which rows may still come, unwanted
             self._paced = defaultdict[Any, float](float)  # when more may leave
-            self._requests = deque([-inf] * REQUESTS_PER_HOUR, REQUESTS_PER_HOUR)  # when
-            self._spent = False  # another would be one too many
+            self._requests = deque([-inf], REQUESTS_PER_HOUR + 1)  # when
             for entry in self:
                 # A book of v1 that went wrong, and cost the connection, has to wait.
                 if entry.dropped or (entry.state == "leaving" and not self.dialect.snapshots):
@@ -1160,11 +1152,11 @@ class Subscriptions:
                     entry.failed = -inf
                     entry.enter("wanted", "disconnected")
 
-    def check(self, now: float) -> list[tuple[Subscription, str]]:
-        """Ask again for what is late, or raise Reconnect. Returns late books, and why."""
-        late, limit = [], f"{CONFIRM_TIMEOUT:.0f} s"
+    def check(self, now: float) -> Rows:
+        """Ask again for what is late, or raise Reconnect. Returns late books' (entry, why)."""
+        late, limit = list[Any](), f"{CONFIRM_TIMEOUT:.0f} s"
         with self._lock:
-            if self._spent:
+            if now - self._requests[0] < 3600:
                 raise Reconnect(f"all {REQUESTS_PER_HOUR} requests an hour are spent")
             for entry in [s for s in self if s.request]:
                 channel, book = entry.channel, self.books.get(entry.channel)
@@ -4369,8 +4361,6 @@ class Recorder:
 # ---------------------------------------------------------------------------------------------------------------
 # Board: what the clients keep, as lines; and the terminal that they are drawn on.
 
-BoardLine = list[tuple[str, str]]  # pieces, and which of ROW_COLOURS each has, if any
-
 
 class BoardQuote(NamedTuple):
     """An instrument, a row of the board's table."""
@@ -4391,8 +4381,8 @@ def right_aligned(rows: Rows) -> list[str]:
     return [" ".join(map(str.rjust, row, wide)) for row in rows]
 
 
-def table_lines(quotes: list[BoardQuote], others: list[str], width: int, most: int) -> list[BoardLine]:
-    """The instruments, below the names of the columns, and the last rows of other channels."""
+def table_lines(quotes: list[BoardQuote], others: list[str], width: int, most: int) -> Rows:
+    """The instruments, and last rows of other channels; a line is a list of (text, its colour)."""
     heading = BoardQuote("instrument", ["last", "24 h", "bid", "ask", "spread", "volume"])
     rows = [heading, *quotes][:most]
     names = min(max(len(row.name) for row in rows), width // 3)
@@ -4420,7 +4410,7 @@ def table_lines(quotes: list[BoardQuote], others: list[str], width: int, most: i
     return lines
 
 
-def market_lines(book: tuple[str, Rows, Rows], tape: tuple[str, Rows], width: int, height: int) -> list[BoardLine]:
+def market_lines(book: Any, tape: Any, width: int, height: int) -> Rows:
     """The order book as a ladder, the best in its middle, and beside it the latest trades."""
     (title, bids, asks), (heading, trades) = book, tape
     most, each = (height - 2) // 2, (width - 2) // 2 if title and heading else width
@@ -4449,17 +4439,17 @@ def price_number(text: str) -> float:
 
 
 class Board:
-    """What the clients keep, last rows, trades and earlier prices. Reading threads only `note`."""
+    """What the clients keep, last rows and earlier prices. Reading threads only `note`."""
 
     def __init__(self, clients: Sequence[OkexWS], writers: Sequence[Writer], log: Iterable[str]):
-        self.clients, self.writers, self.log = clients, writers, log  # which may grow
+        self.clients, self.writers, self.log = clients, writers, log
         self.began = monotonic()
         self.latest: Options = {}  # by channel: when it came, a row
-        self.newest = 0.0, Row()  # of all
+        self.newest: Any = 0.0, {}  # of all
         self.tape_channel, self.tape = "", deque[Row](maxlen=100)
         self.drawn = 0  # times
         self.histories: Options = {}  # by instrument: prices, 25 drawings apart
-        self.counted = deque[Any](maxlen=10)  # seconds, messages until then
+        self.counted = deque[Any](maxlen=10)  # seconds, and messages
 
     def note(self, channel: str, rows: Rows, received: float = 0.0) -> None:
         row = rows[-1]
@@ -4473,7 +4463,7 @@ class Board:
 
     def show(self, over: threading.Event) -> bool:
         """Draw five times a second, then leave the terminal as it was. Whether q ended that."""
-        shown, before, keys, left = set[str](), None, None, False
+        shown, before, keys = set[str](), None, None
         try:
             with suppress(Exception):  # Windows, or stdin is no terminal
                 import termios
@@ -4482,26 +4472,28 @@ class Board:
                 keys = termios.tcgetattr(0)
                 tty.setcbreak(0)
             write_out(sys.stdout, "\033[?1049h\033[?25l\033[?7l")  # no cursor, no wrapping
-            while not over.wait(0.2) and not left:
+            while not over.wait(0.2):
                 size = os.get_terminal_size(sys.stdout.fileno())
                 drawn = {f"\033[{n};1H\033[2K{line}" for n, line in enumerate(self.draw(*size), 1)}
                 write_out(sys.stdout, "".join(drawn - shown if size == before else drawn))
                 shown, before = drawn, size
-                left = bool(keys and select([0], [], [], 0)[0]) and b"q" in os.read(0, 99)
+                if keys and select([0], [], [], 0)[0] and b"q" in os.read(0, 99):
+                    return True
         except Exception:
             okex_log.exception("The board failed")
-        with suppress(Exception):  # the terminal is gone
-            write_out(sys.stdout, "\033[0m\033[2J\033[?7h\033[?25h\033[?1049l")
-            if keys:
-                termios.tcsetattr(0, termios.TCSANOW, keys)
-        return left
+        finally:
+            with suppress(Exception):  # the terminal is gone
+                write_out(sys.stdout, "\033[0m\033[2J\033[?7h\033[?25h\033[?1049l")
+                if keys:
+                    termios.tcsetattr(0, termios.TCSANOW, keys)
+        return False
 
     def draw(self, width: int, height: int) -> list[str]:
         """The board as `height` lines of at most `width` characters."""
         self.drawn += 1
         (quotes, others), book, tape = self.table(), self.book(), self.trades()
         shown = f" {passwordless(origin_of(self.clients[0].url))}"  # in the first line
-        log = [line.replace(shown, " ") for line in list(self.log)]
+        log = [line.replace(shown, " ") for line in [*self.log]]
         sinks = [(str(writer), "dim") for writer in self.writers]
         free = height - 2 - len(sinks) - min(len(log), max(1, height // 7))
         most = max(2, free - max(5, free // 3) if book[0] or tape[0] else free)
@@ -4526,26 +4518,25 @@ class Board:
 
     def status(self) -> tuple[str, str]:
         """The first line, and its colour: where clients are connected to, and how well."""
-        first, up = self.clients[0], monotonic() - self.began
-        server, replayed = urlsplit(passwordless(first.url)).netloc, first.replayed_at
-        parts = [strftime("replay of %Y-%m-%d %H:%M:%S", localtime(replayed)) if replayed else server]
-        connected = replayed or all(ws._connected or ws._subscriptions.hopeless for ws in self.clients)
-        parts += [] if connected else ["NOT CONNECTED"]
-        parts += [f"up {timedelta(seconds=int(up))}", f"reconnects {self.reconnects}"]
-        parts += [f"ping {first.latency:.1f} ms"] if first.latency else []
-        at, row = self.newest
-        sent = str(row.get("ts"))
-        if sent.isdecimal() and not replayed:  # of v5; by this machine's clock
-            parts.append(f"delay {at * 1000 - int(sent):.0f} ms")
+        first, up, delay = self.clients[0], monotonic() - self.began, ""
+        source, (came, row) = urlsplit(passwordless(first.url)).netloc, self.newest
+        connected = all(ws._connected or ws._subscriptions.hopeless for ws in self.clients)
+        if replayed := first.replayed_at:
+            source, connected = strftime("replay of %Y-%m-%d %H:%M:%S", localtime(replayed)), True
+        elif (sent := str(row.get("ts"))).isdecimal():  # of v5; by this machine's clock
+            delay = f"delay {came * 1000 - int(sent):.0f} ms"
         messages = sum(ws.counts["messages"] for ws in self.clients)
         self.counted.append((up, messages))
         began, before = self.counted[0]
         rate = (messages - before) / max(up - began, 1.0)
-        return "  ".join([*parts, f"{rate:,.0f} msg/s"]), "bold" if connected else "alarm"
+        ping = f"ping {first.latency:.1f} ms" if first.latency else ""
+        parts = [source, "" if connected else "NOT CONNECTED", f"up {timedelta(seconds=int(up))}"]
+        parts += [f"reconnects {self.reconnects}", ping, delay, f"{rate:,.0f} msg/s"]
+        return "  ".join(filter(None, parts)), "bold" if connected else "alarm"
 
     def table(self) -> tuple[list[BoardQuote], list[str]]:
         """Quotes, each value of the first channel that has it, and others' last rows."""
-        others, known = list[str](), defaultdict[str, list[Any]](list)  # by instrument
+        others, known = list[str](), defaultdict[str, Rows](list)  # by instrument
         for ws in self.clients:
             for channel in ws.channels:
                 format, book = line_format(channel), ws.books.get(channel)
@@ -4567,8 +4558,8 @@ class Board:
                 known[format.name] = [old or new for old, new in zip_longest(known[format.name], values)]
         return [self.quote(name, *values) for name, values in known.items()], others
 
-    def quote(self, name: str, when: float, last: str, *values: str) -> BoardQuote:
-        change, bid, ask, volume = values
+    def quote(self, name: str, when: float, *values: str) -> BoardQuote:
+        last, change, bid, ask, volume = values
         price, age = price_number(last), wall_clock() - when
         history = self.histories.setdefault(name, deque(maxlen=240))
         before = history[-1] if history else price
@@ -4596,11 +4587,9 @@ class Board:
         """A heading, "" if there are none, and the latest first: time, price, size and side."""
         names = ("time", "price", "size", "side")
         trades = [[row_value(row, name) for name in names] for row in [*self.tape][::-1]]
-        traded = defaultdict[str, float](float)
-        for *_, size, side in trades:
-            traded[side] += price_number(size)
-        total = sum(traded.values())
-        share = f", {traded['buy'] / total:.0%} bought" if total else ""
+        bought = sum(price_number(size) for *_, size, side in trades if side == "buy")
+        total = sum(price_number(size) for *_, size, _ in trades)
+        share = f", {bought / total:.0%} bought" if total else ""
         heading = f"{line_format(self.tape_channel).name} trades{share}"
         return heading if self.tape_channel else "", trades
 
@@ -4777,12 +4766,11 @@ def parse_arguments(argv: Sequence[str] | None) -> Any:
 
     words = list[str]()
     for word in sys.argv[1:] if argv is None else argv:
-        if not word.startswith("@"):
-            words.append(word)
-            continue
-        with open(word[1:], encoding="utf-8") as file:
-            text = re.sub(r"(?<=\S)#", "\0", file.read())  # no comment in a word
-        words += [part.replace("\0", "#") for part in shell_words(text, comments=True)]
+        words.append(word)
+        if word.startswith("@"):
+            with open(words.pop()[1:], encoding="utf-8") as file:
+                text = re.sub(r"(?<=\S)#", "\0", file.read())  # no comment in a word
+            words += [part.replace("\0", "#") for part in shell_words(text, comments=True)]
     lines = [f"  --{f'{option} TARGET':<17} {(sink.__doc__ or '-').splitlines()[0]}" for option, sink in SINKS.items()]
     text = HELP % "\n".join(lines)
     parser = ArgumentParser("okex_ws.py", "%(prog)s [options] [CHANNEL ...]", allow_abbrev=False)
@@ -4832,12 +4820,12 @@ def list_instruments(finder: Finder, pattern: str) -> list[str]:
 
 def show_list(args: Any) -> int:
     """Print what --list asks for. Exit status 1: there is nothing, or it cannot be had."""
-    dialect = {"v3": V3, "v1": V1}.get(args.list, V5)
-    part = "" if args.list in ("all", "v3", "v1") else args.list
-    kinds = [kind for kind in dialect.kinds if part.lower() in f"{kind.name} {kind.what}".lower()]
+    whole = {"all": V5, "v3": V3, "v1": V1}
+    dialect, part = whole.get(args.list, V5), "" if args.list in whole else args.list
+    kinds: Rows = [kind for kind in dialect.kinds if part.lower() in f"{kind.name} {kind.what}".lower()]
     if not args.list:
         usual = "trades tickers books books5 bbo-tbt candle1m funding-rate mark-price orders positions"
-        kinds = [kind for kind in map(dialect.kind, usual.split()) if kind]
+        kinds = [*map(dialect.kind, usual.split())]
     lines = list[str]()
     if part:
         trouble = f"Nothing that is traded matches {part} (options by family: BTC-USD-*-C)."
@@ -4892,7 +4880,7 @@ class Console(logging.Handler):
 
 
 class Run(Recorder):
-    """A run of the command line: its clients, the first on the main thread, sinks, its one end."""
+    """A run of the command line: its clients, the first on the main thread, sinks, one end."""
 
     def __init__(self, args: Any, console: Console):
         super().__init__([])
@@ -4900,11 +4888,11 @@ class Run(Recorder):
         self.running = False  # whether clients are started
         self.rows = 0  # received, under lock
         self.reason = "the first try did not end"  # why the last one failed
-        self.ending = threading.Event()  # something ended the run
+        self.ending = threading.Event()
         self.ends: Rows = []  # monotonic: when, and with which status; the first counts
         self.board = Board(self.clients, self.writers, console.kept)
         targets = {option: vars(args)[option] for option in SINKS if vars(args)[option] is not None}
-        self.output: Callable[..., None] | None = self.board.note if args.board else None
+        self.output: Any = self.board.note if args.board else None
         if args.jsonl == "-":
             self.output = json_rows
             del targets["jsonl"]
@@ -4913,26 +4901,25 @@ class Run(Recorder):
             self.output = functools.partial(print_rows, ladder=args.depth)
         if args.replay is None:
             self.subscribe(args.channels)
-            books = [likely_dialect(channel).book(channel) for channel in args.channels]
-            if (args.depth or 1) > 1 and not any(books):
+            if (args.depth or 1) > 1 and not any(likely_dialect(each).book(each) for each in args.channels):
                 raise ValueError("--depth has no effect without an order book")
         else:
             next(recorded_rows(args.replay), None)  # ValueError if it is no recording
             if os.path.realpath(args.replay) in map(os.path.realpath, targets.values()):
                 raise ValueError(f"no sink may write into {args.replay}: it is replayed")
-            self.clients.append(OkexWS([], self.handle, depth=args.depth, final=args.final))
-            self.clients[0]._finder.patterns = dict.fromkeys(args.channels, "wanted")  # or names
-            self.hear(self.clients[0])
-        demand_history(args.channels, args.since, "--since")
+            ws = OkexWS([], self.handle, depth=args.depth, final=args.final)
+            ws._finder.patterns = dict.fromkeys(args.channels, "wanted")  # or names
+            self.clients.append(ws)
+            self.hear(ws)
+        demand_history(args.channels, args.since)
         if args.final and all(ws.dialect.retired for ws in self.clients):
             raise ValueError("--final has no effect: v1 and v3 do not say that a candle is final")
         self.open(targets, name=args.name, history=args.history, command=self.command)
-        self.recording = bool(self.writers) and sys.stderr.isatty()
+        self.recording = targets and sys.stderr.isatty()
 
     def hear(self, ws: OkexWS) -> None:
         """Have a new client tell this run what happens, and start it, if the others are."""
-        hears = functools.partial(self.on_status, ws)
-        vars(ws).update(on_status=hears, found=self.subscribe)
+        vars(ws).update(on_status=functools.partial(self.on_status, ws), found=self.subscribe)
         vars(ws._recorder)["recall"] = self.recall
         ws.ways = ("--proxy URL.", "--region eea.", "--offline.")
         if len(self.clients) > 1 or self.output in (None, self.board.note):
@@ -4943,7 +4930,7 @@ class Run(Recorder):
 
     def run(self) -> int:
         """Receive until something ends that. Returns the exit status."""
-        path, finisher = self.args.replay, daemon_thread("end", self.finish)
+        finisher = daemon_thread("end", self.finish)
         with self.signals_watched():
             finisher.start()
             self.running = True  # from now on, hear() starts clients
@@ -4951,19 +4938,17 @@ class Run(Recorder):
             for ws in others:
                 ws.start()
             with suppress(BaseException):  # it is logged
-                if path:
-                    first.replay(path, self.args.speed)
+                if self.args.replay:
+                    first.replay(self.args.replay, self.args.speed)
                 else:
                     first.run()
                 self.stop(0)
-            if path is not None:
-                self.stop(1)
             finisher.join()
         return self.status
 
     @contextmanager
     def signals_watched(self) -> Iterator[None]:
-        """End the run on a signal, and give up rows on the next; handlers wait while a name is looked up."""
+        """End the run on a signal, and give up rows on the next, even while a name is looked up."""
         import signal
 
         if threading.current_thread() is not threading.main_thread():  # no signals
@@ -4975,12 +4960,12 @@ class Run(Recorder):
         inbox, outbox = socket.socketpair()
 
         def watch() -> None:
-            with inbox:
-                while received := inbox.recv(16):
-                    for number in watched.intersection(received):  # not a script's
-                        self.stop(130 if number == SIGINT else 0)
-                        for writer in self.writers:
-                            writer.given_up = monotonic() > self.ends[0][0] + 0.5  # no double press
+            while received := inbox.recv(16):
+                for number in watched.intersection(received):  # not a script's
+                    self.stop(130 if number == SIGINT else 0)
+                    for writer in self.writers:
+                        writer.given_up = monotonic() > self.ends[0][0] + 0.5  # no double press
+            inbox.close()
 
         daemon_thread("signals", watch).start()
         outbox.setblocking(False)
@@ -4988,8 +4973,8 @@ class Run(Recorder):
         descriptor = signal.set_wakeup_fd(outbox.fileno())
         yield
         signal.set_wakeup_fd(descriptor)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        for handled in handlers.items():
+            signal.signal(*handled)
         outbox.close()
 
     def subscribe(self, channels: Iterable[str]) -> None:
@@ -5011,9 +4996,6 @@ class Run(Recorder):
             if ws := place_channel(channel, self.clients, self.handle, args.since, **options):
                 self.hear(ws)
 
-    def channels(self) -> dict[str, str]:
-        return {name: state for ws in self.clients for name, state in ws.channels.items()}
-
     def command(self, op: str, channels: list[str]) -> Any:
         """Do what another program asks for: how all channels stand, or ValueError."""
         if op == "quit":
@@ -5026,15 +5008,16 @@ class Run(Recorder):
                 raise ValueError("patterns are for the start: subscribe by names")
             self.subscribe(channels)
             end = monotonic() + 3.0
-            while {"wanted", "sent"} & {*map(self.channels().get, channels)} and monotonic() < end:
+            asked = [each for ws in self.clients for each in ws._subscriptions if each.channel in channels]
+            while {"wanted", "sent"} & {each.state for each in asked} and monotonic() < end:
                 pause(0.02)
-            table = {entry.channel: entry for ws in self.clients for entry in ws._subscriptions}
-            for entry in filter(None, map(table.get, channels)):
-                if entry.state == "refused":
-                    raise ValueError(f"{entry.channel}: {entry.reason}")
+            for each in asked:
+                if each.state == "refused":
+                    raise ValueError(f"{each.channel}: {each.reason}")
         elif op != "channels":
             raise ValueError(f"no op {op!r}: there are subscribe, unsubscribe, channels and quit")
-        return dict.fromkeys(channels, "") | self.channels()
+        states = {name: state for ws in self.clients for name, state in ws.channels.items()}
+        return dict.fromkeys(channels, "") | states
 
     def on_status(self, ws: OkexWS, status: str, detail: str) -> None:
         others = self.args.redis or not all(each._subscriptions.hopeless for each in self.clients)
@@ -5076,7 +5059,7 @@ class Run(Recorder):
                 self.stop(int(not left))
         wait = 60.0
         while self.recording and not self.ending.wait(wait):
-            okex_log.warning("%s.", ", ".join(map(str, self.writers)))
+            okex_log.warning(f"{', '.join(map(str, self.writers))}.")
             wait = 600.0
 
     def stop(self, status: int) -> None:
@@ -5114,11 +5097,12 @@ class Run(Recorder):
         counts["reconnects"] = self.board.reconnects
         if "holes" in counts:
             counts["missing"] += 0  # this is told, too
-        parts = [*(plural(n, what) for what, n in counts.items()), *map(str, self.writers)]
-        lines = {origin_of(ws._route.url) for ws in self.clients if len(ws._route.lines) > 1}
-        parts += [f"line {passwordless(line)}" for line in sorted(lines)]
+        chosen = [origin_of(ws._route.url) for ws in self.clients if len(ws._route.lines) > 1]
+        lines = sorted({f"line {passwordless(line)}" for line in chosen})
+        parts = [*(plural(n, what) for what, n in counts.items()), *map(str, self.writers), *lines]
         level = logging.WARNING if self.recording else logging.INFO  # with --quiet, too
-        okex_log.log(level, "%s over %.1f s, %s.", received, monotonic() - self.board.began, ", ".join(parts))
+        took = monotonic() - self.board.began
+        okex_log.log(level, f"{received} over {took:.1f} s, {', '.join(parts)}.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
