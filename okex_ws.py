@@ -1419,7 +1419,6 @@ class Dialect:
     ping_every: float  # seconds; 30 of silence end a connection
     max_request = 4096  # bytes of arguments in one request
     snapshots = True  # whether books begin with one that says so
-    LOGIN = ""  # what the values of a login are called
     _read: Callable[..., list[WireEvent]]
 
     def __init__(self, table: str):
@@ -1434,9 +1433,9 @@ class Dialect:
                 name, _, argument = first.partition(":")
                 self.known.append(ChannelKind(where, name, argument, *others))
         self.kinds = [kind for kind in self.known if kind.what != "gone"]
-        self.find = functools.lru_cache(4096)(self._find)
 
-    def _find(self, name: str) -> tuple[ChannelKind | None, Options]:
+    @functools.lru_cache(4096)  # noqa: B019
+    def find(self, name: str) -> tuple[ChannelKind | None, Options]:
         """The kind of a channel's name, and what stands in its places: {"bar": "1m"} for candle1m."""
         for kind in self.known:
             pattern = re.sub("<(.+?)>", lambda place: f"(?P{place[0]}{self.places[place[1]]})", kind.name)
@@ -1449,8 +1448,8 @@ class Dialect:
 
     def names(self, kind: ChannelKind) -> Iterator[str]:
         """All names of a kind, the usual first; of coins, the usual alone."""
-        parts = re.split("[<>]", kind.name)
-        words = (re.findall(r"\w+", self.places[part]) if part in self.places else [part] for part in parts)
+        parts = kind.name.replace("<", ">").split(">")
+        words = (self.places.get(part, part).removesuffix(" …").split(" ") for part in parts)
         return map("".join, itertools.product(*words))
 
     def subscribe(self, channels: Sequence[str], id: str = "", credentials: Any = None, op: str = "subscribe") -> str:
@@ -1462,7 +1461,6 @@ class Dialect:
         return self.subscribe(channels, id, op="unsubscribe")
 
     def argument(self, channel: str) -> Any:
-        """What the exchange takes for a channel."""
         return channel
 
     def login(self, credentials: "Credentials", now: float) -> str:
@@ -1470,9 +1468,10 @@ class Dialect:
         second = str(int(now))
         text = f"{second}GET/users/self/verify".encode()
         digest = base64.b64encode(hmac.digest(credentials.secret_key.encode(), text, "sha256"))
-        values = [credentials.api_key, credentials.passphrase, second, digest.decode()]
-        named = dict(zip(self.LOGIN.split(), values))
-        return to_json({"op": "login", "args": [named] if named else values})
+        values: Rows = [credentials.api_key, credentials.passphrase, second, digest.decode()]
+        if self is V5:
+            values = [dict(zip("apiKey passphrase timestamp sign".split(), values))]
+        return to_json({"op": "login", "args": values})
 
     def private(self, channel: str) -> bool:
         kind = self.kind(channel)
@@ -1535,7 +1534,7 @@ class Dialect:
             case "notice":
                 return WireEvent("notice", "", "", str(item.get("code", "")), str(message))
             case "channel-conn-count" | "channel-conn-count-error":  # now dead (docs-v5)
-                kind = "notice" if event == "channel-conn-count" else "refused"
+                kind = "refused" if "error" in event else "notice"
                 message = f"{item['connCount']} connections are subscribed to {item['channel']}"
                 return WireEvent(kind, str(item["channel"]), "", event, message)
         what = f"event {event}" if event else f"object with {', '.join(item)}"
@@ -1590,17 +1589,14 @@ class OkexV1(Dialect):
             return new_event(("data", str(item["channel"]), "", "", "", rows, ""))
         if "data" not in item:
             return self._read_event(item)
-        channel = item.get("channel", "")
-        answer = item | rows if rows.__class__ is dict else item
+        channel, answer = item.get("channel", ""), rows if rows.__class__ is dict else {}
+        name = "" if channel == "login" else str(answer.get("channel", channel))
         if str(item.get("success", answer.get("result"))).lower() == "false":
             # {"channel":"ok_sub_spot_usd_btc_depth","data":{"result":false,"error_msg":"…","error_code":20103}}
-            name = "" if channel == "login" else answer.get("channel", "")
-            code = item.get("errorcode", answer.get("error_code", ""))
-            return WireEvent("refused", str(name), "", str(code), str(answer.get("error_msg", "")))
-        if kind := {"addChannel": "confirmed", "removeChannel": "ended"}.get(channel):
-            return WireEvent(kind, str(rows["channel"]))
-        if channel == "login":
-            return WireEvent("login")
+            code = str(item.get("errorcode", answer.get("error_code", "")))
+            return WireEvent("refused", name, "", code, str(answer.get("error_msg", "")))
+        if kind := {"addChannel": "confirmed", "removeChannel": "ended", "login": "login"}.get(channel):
+            return WireEvent(kind, name)
         if rows.__class__ is not dict:
             # {"channel":"btc_forecast_price","timestamp":"1490341322021","data":"998.8"}: unasked for
             rows = {name: item[name] for name in item if name not in ("channel", "binary")}
@@ -1654,9 +1650,7 @@ class OkxV5(Dialect):
     URL = "{}/ws/v5/{}"
     ping_every = 20.0
     max_request = 64 << 10
-    LOGIN = "apiKey passphrase timestamp sign"
     ORDERS = re.compile(r"((sprd-|grid-sub-)?orders(-algo)?|grid-orders-\w+|algo-[\w-]+)(:|$)")
-    NOT_IDENTITY = ("channel", "uid", "connId", "extraParams")  # not in all pushes
 
     def argument(self, channel: str) -> Row:
         """The object that the exchange takes for a channel like orders:instType=ANY."""
@@ -1668,7 +1662,7 @@ class OkxV5(Dialect):
 
     def channel(self, arg: Row) -> str:
         """The inverse of `argument`, the same for every order of the keys."""
-        keys = (key for key in sorted(arg) if key not in self.NOT_IDENTITY)
+        keys = sorted(arg.keys() - {"channel", "uid", "connId", "extraParams"})  # not in all pushes
         pairs = ",".join(f"{key}={arg[key]}" for key in keys)
         if "," not in pairs:
             pairs = pairs.removeprefix("instId=").removeprefix("sprdId=")
@@ -1693,24 +1687,24 @@ class OkxV5(Dialect):
 
     def _read(self, item: Any) -> list[WireEvent]:
         rows = item.get("data")
-        if rows.__class__ is list and "arg" in item:
-            arg = item["arg"]
-            if len(arg) == 2 and "instId" in arg:  # most
-                channel = f"{arg['channel']}:{arg['instId']}"
-            else:
-                channel = self.channel(arg)
-                if channel == "block-tickers":  # whose rows alone name one
-                    return [WireEvent("data", f"{channel}:{row['instId']}", rows=[row]) for row in rows]
-            if len(item) > 2 and "action" not in item:
-                # {"arg":{…},"eventType":"snapshot","curPage":1,"lastPage":true,"data":[{…}]}
-                names = ("eventType", "curPage", "lastPage")
-                beside = {name: item[name] for name in names if name in item}
-                if beside.get("eventType") == "snapshot":
-                    rows = rows or [{}]  # nothing stands, and a row says so
-                if beside:
-                    rows = [beside | row for row in rows]
-            return [new_event(("data", channel, "", "", "", rows, item.get("action", "")))]
-        return [self._read_event(item)]
+        if rows.__class__ is not list or "arg" not in item:
+            return [self._read_event(item)]
+        arg = item["arg"]
+        if len(arg) == 2 and "instId" in arg:  # most
+            channel = f"{arg['channel']}:{arg['instId']}"
+        else:
+            channel = self.channel(arg)
+            if channel == "block-tickers":  # whose rows alone name one
+                return [WireEvent("data", f"{channel}:{row['instId']}", rows=[row]) for row in rows]
+        if len(item) > 2 and "action" not in item:
+            # {"arg":{…},"eventType":"snapshot","curPage":1,"lastPage":true,"data":[{…}]}
+            names = ("eventType", "curPage", "lastPage")
+            beside = {name: item[name] for name in names if name in item}
+            if beside.get("eventType") == "snapshot":
+                rows = rows or [{}]  # nothing stands, and a row says so
+            if beside:
+                rows = [beside | row for row in rows]
+        return [new_event(("data", channel, "", "", "", rows, item.get("action", "")))]
 
 
 # Every documented kind of channel (v5: November 2026), by endpoint, with the cells of ChannelKind.
@@ -1906,7 +1900,7 @@ def lines_of(channel: str, url: Urls, region: str, simulated: bool) -> list[str]
             line = parts._replace(path=urlsplit(own).path).geturl()
         lines.append(line)
     if len({urlsplit(line).path for line in lines}) != 1:
-        raise ValueError(f"a URL, or the same path on all hosts, please: {', '.join(map(passwordless, lines))}")
+        raise ValueError(f"a URL, or the same path on all hosts: {', '.join(map(passwordless, lines))}")
     return lines
 
 
@@ -3286,7 +3280,8 @@ def joined_channels(words: Iterable[str]) -> list[str]:
         if channels and ":" not in word and (usual_spelling(word) or is_pattern(word)):
             kind, _, argument = channels[-1].partition(":")
             if names := nearest_names(kind):
-                channels = channels if argument else channels[:-1]  # this is what it lacks
+                if not argument:  # this is what it lacks
+                    channels.pop()
                 word = channel_about(names[0], word)
         channels.append(word)
     return channels
@@ -3425,7 +3420,7 @@ def find_channels(
     Raises LookupError if one matches nothing, ValueError if it cannot, OSError without a list.
     """
     finder = Finder(Rest(patterns[0], proxy, url, region, simulated))
-    return list(dict.fromkeys(name for pattern in patterns for name in finder.matching(pattern)))
+    return list(dict.fromkeys(itertools.chain(*map(finder.matching, patterns))))
 
 
 def instrument(
@@ -3455,9 +3450,7 @@ shown_headings = set[str]()  # that print_rows has printed
 # What a value is called in v5, v3 and v1; the first that has one counts.
 ROW_NAMES = {
     what: [*names.split(), what]
-    for what, names in re.findall(
-        r"(\w[\w ]*): ([^|\n]+)",
-        """
+    for what, names in re.findall(r"(\w[\w ]*): ([^|\n]+)", """
 price: px fillPx bkPx eqPx trade_px tradeUnitPrice | mark: markPx mark_price
 size: sz qty amount fillSz matchedSz tradeAmount | volume: vol | delta: deltaBS
 trigger: triggerPx slTriggerPx tpTriggerPx moveTriggerPx ordPx trigger_price
@@ -3475,9 +3468,8 @@ available: availBal total_avail_balance avail_margin | deposit: keep_deposit
 frozen: frozenBal hold | side: side posSide type tradeType | direction: position
 id: clOrdId ordId order_id orderid orderId algoClOrdId algoId | auction: state
 status: state | state: status | time: ts timestamp | begin: start_time | end: end_time
-""",
-    )
-}
+""")
+}  # fmt: skip
 ROW_WORDS = {  # a value of the exchange in words, which may be none
     what: dict(cell.partition(" ")[::2] for cell in cells)
     for what, *cells in table_rows("""
