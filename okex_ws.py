@@ -1636,8 +1636,8 @@ class OkexV3(Dialect):
         # BTC-USD-190927-12500-C is of BTC-USD
         if re.match("option/(account|instruments|order|position|summary)", table):
             found = family_of(str(row.get("underlying", found)))
-        found = str(found).upper().replace("_", "-")  # spot/order_algo may say ltc_usdt
-        return f"{table}:{found}"
+        # spot/order_algo may say ltc_usdt
+        return f"{table}:{str(found).upper().replace('_', '-')}"
 
 
 class OkxV5(Dialect):
@@ -1715,63 +1715,63 @@ longer = 1m 3m 5m 15m 30m 1H 2H 4H 6H 12H 1D 2D 3D 5D 1W 1M 3M
     6Hutc 12Hutc 1Dutc 2Dutc 3Dutc 5Dutc 1Wutc 1Mutc 3Mutc
 # public
 trades:BTC-USDT | trades, by order and price | tradeId px sz side
-tickers:BTC-USDT | last price, bid, ask, 24 hours | last bidPx askPx
-books:BTC-USDT | order book, 400 levels, every 100 ms | bids asks seqId
-books5:BTC-USDT | best five levels, every 100 ms | bids asks
-bbo-tbt:BTC-USDT | best bid and ask, every 10 ms | bids asks
+tickers:BTC-USDT | prices, 24 hours | last bidPx askPx
+books:BTC-USDT | 400 levels, every 100 ms | bids asks seqId
+books5:BTC-USDT | best five, every 100 ms | bids asks
+bbo-tbt:BTC-USDT | best one, every 10 ms | bids asks
 books-rpi:BTC-USDT | with retail orders | bids asks seqId
 index-tickers:BTC-USDT | index price | idxPx | INDEX
 mark-price:BTC-USDT-SWAP | mark price | markPx
 price-limit:BTC-USDT-SWAP | price limits | buyLmt sellLmt
 funding-rate:BTC-USDT-SWAP | funding rate | fundingRate | SWAP XPERP
 open-interest:BTC-USDT-SWAP | open interest | oi | SWAP FUTURES OPTION
-liquidation-orders:instType=SWAP | liquidations | instId details
-adl-warning:instType=SWAP | auto-deleveraging is near | state bal
-estimated-price:instType=FUTURES,instFamily=BTC-USD | delivery price | settlePx
+liquidation-orders:instType=SWAP | liquidations | details
+adl-warning:instType=SWAP | auto-deleveraging | state bal
+estimated-price:instType=FUTURES,instFamily=BTC-USD | delivery | settlePx
 opt-summary:instFamily=BTC-USD | greeks | markVol delta gamma
 option-trades:instType=OPTION,instFamily=BTC-USD | trades | px sz side
 instruments:instType=SPOT | instruments | state
-call-auction-details:BTC-USDT | a call auction | eqPx matchedSz
+call-auction-details:BTC-USDT | auction | eqPx matchedSz
 event-contract-markets | event contracts | state outcome
 status | maintenance | title state
 # business
 trades-all:BTC-USDT | trades, each by itself | tradeId px sz side
-candle<bar>:BTC-USDT | candles; final if `confirm` is 1 |
+candle<bar>:BTC-USDT | candles; confirm 1: final |
     [ts o h l c vol volCcy volCcyQuote confirm]
-mark-price-candle<longer>:BTC-USDT-SWAP | of the mark price | [ts o h l c confirm]
+mark-price-candle<longer>:BTC-USDT-SWAP | candles | [ts o h l c confirm]
 mark-price-candle1s:BTC-USDT-SWAP | gone | [ts o h l c confirm]
-index-candle<longer>:BTC-USDT | of an index | [ts o h l c confirm] | INDEX
+index-candle<longer>:BTC-USDT | candles | [ts o h l c confirm] | INDEX
 index-candle1s:BTC-USDT | gone | [ts o h l c confirm] | INDEX
-public-block-trades:BTC-USDT | block trades, by leg | px sz side
-public-struc-block-trades | block trades, whole | legs
+public-block-trades:BTC-USDT | by leg | px sz side
+public-struc-block-trades | whole | legs
 block-tickers:BTC-USDT | block volumes | vol24h
 sprd-public-trades:BTC-USDT_BTC-USDT-SWAP | trades | px sz side | SPREAD
 sprd-tickers:BTC-USDT_BTC-USDT-SWAP | prices | last vol24h | SPREAD
 sprd-candle<bar>:BTC-USDT_BTC-USDT-SWAP | candles | [ts o h l c vol confirm] | SPREAD
-sprd-bbo-tbt:BTC-USDT_BTC-USDT-SWAP | best bid and ask | bids asks | SPREAD
-sprd-books5:BTC-USDT_BTC-USDT-SWAP | best five levels | bids asks | SPREAD
-sprd-books-l2-tbt:BTC-USDT_BTC-USDT-SWAP | order book | bids asks seqId | SPREAD
+sprd-bbo-tbt:BTC-USDT_BTC-USDT-SWAP | best one | bids asks | SPREAD
+sprd-books5:BTC-USDT_BTC-USDT-SWAP | best five | bids asks | SPREAD
+sprd-books-l2-tbt:BTC-USDT_BTC-USDT-SWAP | book | bids asks seqId | SPREAD
 # public, login
-books-l2-tbt:BTC-USDT | 400 levels, every 10 ms (VIP 4) | bids asks seqId
-books50-l2-tbt:BTC-USDT | 50 levels, every 10 ms (VIP 4) | bids asks seqId
+books-l2-tbt:BTC-USDT | every 10 ms (VIP 4) | bids asks seqId
+books50-l2-tbt:BTC-USDT | best 50, every 10 ms (VIP 4) | bids asks seqId
 # private, login
 orders:instType=ANY | orders | ordId px sz state
 fills | fills (VIP 4) | fillPx fillSz side
 account | balances | totalEq details
 positions:instType=ANY | positions | pos avgPx upl
-balance_and_position | both, when they change | balData posData
+balance_and_position | their changes | balData posData
 liquidation-warning:instType=ANY | near liquidation | pos mgnRatio
 account-greeks | greeks | deltaBS gammaBS
 # business, login
 orders-algo:instType=ANY | algo orders | triggerPx sz state
-algo-advance:instType=ANY | advanced algo orders | triggerPx sz state
-algo-recurring-buy:instType=SPOT | recurring buys | totalPnl
-grid-orders-spot:instType=SPOT | grid bots, spot | maxPx minPx
-grid-orders-contract:instType=ANY | grid bots, contracts | maxPx minPx
+algo-advance:instType=ANY | advanced ones | triggerPx sz state
+algo-recurring-buy:instType=SPOT | buys | totalPnl
+grid-orders-spot:instType=SPOT | grid bots | maxPx minPx
+grid-orders-contract:instType=ANY | grid bots | maxPx minPx
 grid-positions:algoId=1 | of a grid bot | pos avgPx upl
 grid-sub-orders:algoId=1 | of a grid bot | px sz state
 copytrading-notification:instType=SWAP | gone | infoType
-copytrading-lead-notification:instType=SWAP | who copies you | infoType
+copytrading-lead-notification:instType=SWAP | copiers | infoType
 deposit-info | deposits | amt state
 withdrawal-info | withdrawals | amt state
 rfqs | requests for quotes | state legs
@@ -1779,7 +1779,7 @@ quotes | quotes for them | state legs
 struc-block-trades | block trades | legs
 sprd-orders | orders | px sz state
 sprd-trades | trades | fillPx fillSz
-economic-calendar | economic events (VIP 1) | event date
+economic-calendar | events (VIP 1) | event date
 """)
 
 V3 = OkexV3("""
@@ -1800,7 +1800,7 @@ index/candle<seconds>s:BTC-USD | index candles | candle | index-candle{bar}:{id}
 <contract>/price_range:BTC-USD-SWAP | limits | highest | price-limit:{id}
 <contract>/mark_price:BTC-USD-SWAP | mark price | mark_price | mark-price:{id}
 swap/funding_rate:BTC-USD-SWAP | funding | funding_rate | funding-rate:{id}
-futures/estimated_price:BTC-USD-191227 | delivery price | settlement_price |
+futures/estimated_price:BTC-USD-191227 | delivery | settlement_price |
     estimated-price:instType={type},instId={id}
 futures/instruments | futures | tick_size | instruments:instType=FUTURES
 <contract>/liquidation:BTC-USD-SWAP | liquidations | price | liquidation-orders:instType={type}
@@ -1834,12 +1834,12 @@ ok_sub_futureusd_<coin>_kline_<when>_<bar> | candles |
     [timestamp open high low close volume coin_volume] | candle{bar}:{id}
 ok_sub_spot_<coin>_<quote>_kline_<bar> | candles |
     [timestamp open high low close volume coin_volume] | candle{bar}:{id}
-ok_sub_futureusd_<coin>_depth_<when> | order book | bids asks timestamp | books:{id}
+ok_sub_futureusd_<coin>_depth_<when> | book | bids asks timestamp | books:{id}
 ok_sub_futureusd_<coin>_depth_<when>_<levels> | its best | bids asks | books5:{id}
-ok_sub_spot_<coin>_<quote>_depth | order book | bids asks timestamp | books:{id}
+ok_sub_spot_<coin>_<quote>_depth | book | bids asks timestamp | books:{id}
 ok_sub_spot_<coin>_<quote>_depth_<levels> | its best | bids asks | books5:{id}
-ok_sub_futureusd_<coin>_index | index price | futureIndex | index-tickers:{index}
-<coin>_forecast_price | delivery price | data |
+ok_sub_futureusd_<coin>_index | price | futureIndex | index-tickers:{index}
+<coin>_forecast_price | delivery | data |
     estimated-price:instType=FUTURES,instFamily={index}
 # login
 ok_sub_futureusd_trades | orders | price | orders:instType=FUTURES
@@ -1921,30 +1921,29 @@ fields, endpoint = columns_of, endpoint_of  # a pasting script may redefine thes
 HINTS = {
     code: hint
     for hint, codes in table_rows("""
-check the spelling of channel and instrument | 10015 20103 30040 60012 60013
-    60018 60027 60033
-check API key, secret, passphrase and region | 10005 30006 30013 30015 60009 4001
+check the spelling | 10015 20103 30040 60012 60013 60018 60027 60033
+check key, secret, passphrase, region | 10005 30006 30013 30015 60009 4001
 the API key is wrong: check it, and the region | 60005 50111
 the signature is wrong: check the secret key | 60007 50113
 the passphrase is wrong | 60024 50105
-no such API key here: check --region and --simulated | 60032 50119
-the key is for live or simulated trading: check --simulated | 50101
+no such key here: check --region and --simulated | 60032 50119
+the key needs, or lacks, --simulated | 50101
 the account is frozen, or lacks this feature | 50100 51773
 this key does not allow this IP address | 50110
 check the clock of this machine | 30005 30008 60004 60006
-this channel needs a login; books and books5 need none | 30041 60011
-this needs a higher fee tier; books and books5 need none | 64003
-books-l2-tbt excludes books and books50-l2-tbt on one instrument | 64004
+this needs a login; books and books5 do not | 30041 60011
+this needs a higher fee tier; books and books5 do not | 64003
+books-l2-tbt excludes books and books50-l2-tbt | 64004
 it is at another endpoint | 60008 60028 64001 64002
 the argument uly is gone, use instFamily | 64000
 too much at once: ask less, or over more connections | 30026 50011 50061
     60014 4003 4008 4009 channel-conn-count-error
 not understood, or too large | 1009 60019 4002
-no such instrument, or a new instIdCode: the next order looks it up | 51001
-log in once, with one key, on each connection | 60023 60026 60031
-the contract cools off: reduce-only orders alone | 54094
+no such instrument, or a new code: order again | 51001
+log in once, with one key | 60023 60026 60031
+it cools off: reduce-only orders alone | 54094
 open USDC pairs first: /api/v5/account/activate-feature | 54109
-it needs outcome yes or no, and speedBump 1 unless post-only | 54086
+set outcome yes or no, speedBump 1 unless post-only | 54086
 identity verification of level 2 first | 59113
 the limit of open interest is reached | 54031
 an RPI order must be larger | 54051
@@ -3406,9 +3405,9 @@ class Finder:
 
     def finish(self) -> None:
         """Give what is looked up 3 s, and tell what was refused without it."""
-        end = monotonic() + 3.0
-        while self._untold and monotonic() < end:
-            pause(0.02)
+        for _ in range(150):
+            if self._untold:
+                pause(0.02)
         self._tell(lambda _: [])
 
 
@@ -3559,7 +3558,7 @@ def line_format(channel: str) -> LineFormat:
     """The format of a channel, or of a list in its rows: `account.details`."""
     kind, _, argument = channel.partition(":")
     places = likely_dialect(kind).find(kind)[1]
-    v1 = "_".join(places[place] for place in ("coin", "quote", "when") if place in places)
+    v1 = "_".join(filter(None, map(places.get, ("coin", "quote", "when"))))
     name, bar = argument.rpartition("=")[2] or v1 or kind, places.get("bar", "")
     if "candle" in kind:
         bar = re.sub(r"(-price|sprd|\w+/)?-?candle", " ", kind).strip()  # mark 1m
@@ -3738,7 +3737,7 @@ def plural(number: int, things: str) -> str:
     return f"{number} {thing if number == 1 else things}"
 
 
-def print_rows(channel: str, rows: Rows, ladder: int = 1, received: float | None = None) -> None:
+def print_rows(channel: str, rows: Rows, ladder: int = 1, received: float = 0.0) -> None:
     """Print rows: local time, instrument, what matters; on a terminal with colours and headings."""
     now, lines = received or wall_clock(), []
     clock = f"{strftime('%H:%M:%S', localtime(now))}.{int(now % 1 * 1000):03d}"
