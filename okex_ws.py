@@ -1513,11 +1513,11 @@ class Dialect:
         match event:
             case None if "op" in item:
                 rows = list(item.get("data") or ())
-                return WireEvent("reply", "", id, str(item["code"]), str(message), rows, item["op"])
+                return WireEvent("reply", "", id, f"{item['code']}", f"{message}", rows, item["op"])
             case "ping" | "pong":
                 return WireEvent(event)
             case "subscribe" | "unsubscribe":
-                channel = V5.channel(item["arg"]) if "arg" in item else str(item["channel"])
+                channel = V5.channel(item["arg"]) if "arg" in item else f"{item['channel']}"
                 return WireEvent("confirmed" if event == "subscribe" else "ended", channel, id)
             case "login" if str(item.get("success", item.get("code"))).lower() in ("true", "0"):
                 return WireEvent("login")
@@ -1536,7 +1536,7 @@ class Dialect:
             case "channel-conn-count" | "channel-conn-count-error":  # now dead (docs-v5)
                 kind = "refused" if "error" in event else "notice"
                 message = f"{item['connCount']} connections are subscribed to {item['channel']}"
-                return WireEvent(kind, str(item["channel"]), "", event, message)
+                return WireEvent(kind, f"{item['channel']}", "", event, message)
         what = f"event {event}" if event else f"object with {', '.join(item)}"
         return WireEvent("unknown", message=what)
 
@@ -1585,26 +1585,26 @@ class OkexV1(Dialect):
 
     def _read_item(self, item: Any) -> WireEvent:
         rows = item.get("data")
-        if rows.__class__ is list:
-            return new_event(("data", str(item["channel"]), "", "", "", rows, ""))
-        if "data" not in item:
-            return self._read_event(item)
-        channel, answer = item.get("channel", ""), rows if rows.__class__ is dict else {}
-        name = "" if channel == "login" else str(answer.get("channel", channel))
-        if str(item.get("success", answer.get("result"))).lower() == "false":
-            # {"channel":"ok_sub_spot_usd_btc_depth","data":{"result":false,"error_msg":"…","error_code":20103}}
-            code = str(item.get("errorcode", answer.get("error_code", "")))
-            return WireEvent("refused", name, "", code, str(answer.get("error_msg", "")))
-        if kind := {"addChannel": "confirmed", "removeChannel": "ended", "login": "login"}.get(channel):
-            return WireEvent(kind, name)
-        if rows.__class__ is not dict:
+        if rows.__class__ is not list:
+            if "data" not in item:
+                return self._read_event(item)
+            channel, answer = item.get("channel", ""), rows if rows.__class__ is dict else {}
+            name = "" if channel == "login" else str(answer.get("channel", channel))
+            if str(item.get("success", answer.get("result"))).lower() == "false":
+                # {"channel":"ok_sub_a","data":{"result":false,"error_msg":"…","error_code":20103}}
+                code = str(item.get("errorcode", answer.get("error_code", "")))
+                return WireEvent("refused", name, "", code, str(answer.get("error_msg", "")))
+            if kind := {"addChannel": "confirmed", "removeChannel": "ended", "login": "login"}.get(channel):
+                return WireEvent(kind, name)
             # {"channel":"btc_forecast_price","timestamp":"1490341322021","data":"998.8"}: unasked for
-            rows = {name: item[name] for name in item if name not in ("channel", "binary")}
-        for side in ("bids", "asks"):
-            levels = rows.get(side)
-            if levels and levels[0][0].__class__ is not str:  # in August 2018
-                rows[side] = [[str(value) for value in level] for level in levels]
-        return new_event(("data", str(item["channel"]), "", "", "", [rows], ""))
+            if rows.__class__ is not dict:
+                rows = {key: item[key] for key in item if key not in ("channel", "binary")}
+            for side in ("bids", "asks"):
+                levels = rows.get(side)
+                if levels and levels[0][0].__class__ is not str:  # in August 2018
+                    rows[side] = [[str(value) for value in level] for level in levels]
+            rows = [rows]
+        return new_event(("data", f"{item['channel']}", "", "", "", rows, ""))
 
 
 class OkexV3(Dialect):
@@ -1657,8 +1657,7 @@ class OkxV5(Dialect):
         name, _, rest = channel.partition(":")
         if rest and "=" not in rest:
             rest = f"{'sprdId' if name.startswith('sprd-') else 'instId'}={rest}"
-        pairs = re.findall(r"(\w+)=(.*?)(?=,\w+=|$)", rest)
-        return {"channel": name} | dict(pairs)
+        return {"channel": name} | dict(re.findall(r"(\w+)=(.*?)(?=,\w+=|$)", rest))
 
     def channel(self, arg: Row) -> str:
         """The inverse of `argument`, the same for every order of the keys."""
@@ -3428,7 +3427,6 @@ def instrument(
     """An instrument as the exchange lists it, looked up once by REST.
 
     {"instId":"BTC-USDT-SWAP","instIdCode":7,"state":"live","tickSz":"0.1","lotSz":"1","minSz":"1","ctVal":"0.01",…}
-
     Raises LookupError if there is none of this name, OSError or ValueError without an answer.
     """
     lines = tuple(lines_of(f"trades:{id}", url, region, simulated))
@@ -3444,7 +3442,7 @@ def listed_instrument(id: str, *where: Any) -> Row:
 # Lines: what a row looks like to a person. Every channel is a row of LINE_FORMATS.
 
 ROW_COLOURS = dict(re.findall("(.+?)=(.+?) ", "buy=32 bid=32 ▲=32 sell=31 ask=31 ▼=31 dim=2 bold=1 alarm=1;31 "))
-shown_headings = set[str]()  # that print_rows has printed
+shown_headings = {""}  # that print_rows has printed
 
 # What a value is called in v5, v3 and v1; the first that has one counts.
 ROW_NAMES = {
@@ -3676,8 +3674,8 @@ def row_cells(parts: Any, row: Row, contracts: bool) -> list[Any]:
     if known:
         return cells
     hidden = {*ROW_ABOUT, *"uid user_id eventType curPage lastPage".split()}
-    texts = {key: moment_text(row[key], key) for key in row if key not in hidden}
-    shown = "  ".join(f"{key} {text}".strip() for key, text in texts.items() if text)
+    texts = ((key, moment_text(row[key], key)) for key in row if key not in hidden)
+    shown = "  ".join(f"{key} {text}".strip() for key, text in texts if text)
     return [(shown, 0)] if shown else []
 
 
@@ -3745,7 +3743,7 @@ def print_rows(channel: str, rows: Rows, ladder: int = 1, received: float = 0.0)
     for row in rows:
         for headings, text, colour in row_lines(channel, row, clock, ladder):
             text = printable_text(text, 199)
-            if width and headings and headings not in shown_headings:
+            if width and headings not in shown_headings:
                 shown_headings.add(headings)
                 lines.append(coloured(headings, "dim"))
             parts = wrap(text, width, subsequent_indent=" " * 13) if 0 < width < len(text) else [text]
