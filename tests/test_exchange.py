@@ -147,15 +147,10 @@ def test_each_channel_has_its_endpoint_its_login_and_its_arguments(exchange):
 
 
 def test_refuses_as_it_is_told_to(exchange):
-    exchange.refusals = {"trades:BTC-USDT": ("60029", "No"), "orders:ANY": ("64003", "No"), "account": ("64007", "No")}
-    trades = [argument(f"trades instId={coin}-USDT") for coin in ("BTC", "ETH")]
-    with talk(exchange) as ws:
-        assert ask(ws, *trades) == ["60029", "subscribe"]
-        assert ask(ws, *trades, op="unsubscribe") == ["unsubscribe"] * 2
-    with talk(exchange, "private") as ws:
-        assert log_in(exchange, ws) == ("0", "")
-        args = map(argument, ("orders instType=ANY", "orders instType=SPOT", "account"))
-        assert ask(ws, *args) == ["64003", "subscribe", "64007"]
+    exchange.refusals = {"trades:BTC-USDT": ("60029", "No"), "orders:ANY": ("64003", "No")}
+    check(exchange, "public", [("60029", "trades instId=BTC-USDT"), ("subscribe", "trades instId=ETH-USDT")])
+    orders = [("64003", "orders instType=ANY"), ("subscribe", "orders instType=SPOT")]
+    check(exchange, "private", orders, login=True)
 
 
 def test_repeats_books_on_which_nothing_happens_but_not_what_is_lost(exchange):

@@ -58,13 +58,11 @@ def test_what_no_server_may_send_is_refused_after_what_came_before():
         "a reserved bit": frame("x", reserved=4),
         "no such opcode": frame("x", opcode=3),
         "masked": b"\x81\x81abcdx",
-        "masked and long": b"\x81\xfe",
         "a continuation of nothing": frame("x", MORE),
         "a message within another": frame("a", final=False) + frame("b"),
         "a binary one within a text": frame("a", final=False) + frame(b"b", BINARY, final=False),
         "a ping in fragments": frame(b"x", PING, final=False),
         "a ping that is too long": frame(b"x" * 126, PING),
-        "2^40 bytes": b"\x82\x7f" + struct.pack("!Q", 1 << 40),
         "one byte too many": b"\x81\x7f" + struct.pack("!Q", okex_ws.MAX_MESSAGE + 1),
         "endless fragments": frame(b"x" * 60_000, BINARY, final=False) + frame(b"x" * 60_000, MORE, final=False) * 80,
     }
