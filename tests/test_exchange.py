@@ -39,8 +39,7 @@ def ask(ws, *args, op="subscribe"):
 
 def argument(text):
     """'orders instType=ANY' as the exchange has it."""
-    name, *pairs = text.split()
-    return {"channel": name, **dict(pair.split("=") for pair in pairs)}
+    return dict(pair.split("=") for pair in f"channel={text}".split())
 
 
 def said_by(ws):
@@ -76,8 +75,7 @@ def test_lists_instruments_by_kind_family_and_name(exchange):
     assert len({row["instIdCode"] for row in spot.values()}) == len(spot)
 
 
-def test_futures_expire_on_the_fridays_of_the_exchange():
-    # On a Friday, what is delivered at 08:00 is gone.
+def test_futures_expire_on_the_fridays_of_the_exchange():  # on a Friday, what is delivered at 08:00 is gone
     assert " ".join(map(str, expiries(date(2026, 12, 18)))) == "2026-12-25 2027-01-01 2027-01-29 2027-03-26 2027-06-25"
     for n in range(800):
         today = date(2026, 1, 1) + timedelta(days=n)
