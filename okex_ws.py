@@ -1787,13 +1787,13 @@ linear = spot futures swap
 contract = swap futures
 held = futures swap option
 depth = depth depth_l2_tbt
-seconds = 60 180 300 900 1800 3600 7200 14400 21600 43200 86400 604800
+bar = 60 180 300 900 1800 3600 7200 14400 21600 43200 86400 604800
 # public
 <market>/trade:BTC-USDT | trades | price size side | trades:{id}
 index/ticker:BTC-USD | index price | last | index-tickers:{id}
 <market>/ticker:BTC-USDT | prices | last best_bid | tickers:{id}
-index/candle<seconds>s:BTC-USD | index candles | candle | index-candle{bar}:{id}
-<linear>/candle<seconds>s:BTC-USDT | candles | candle | candle{bar}:{id}
+index/candle<bar>s:BTC-USD | index candles | candle | index-candle{bar}:{id}
+<linear>/candle<bar>s:BTC-USDT | candles | candle | candle{bar}:{id}
 <market>/<depth>:BTC-USDT | order book | bids asks checksum | books:{id}
 <linear>/depth5:BTC-USDT | best five levels | bids asks | books5:{id}
 <contract>/price_range:BTC-USD-SWAP | limits | highest | price-limit:{id}
@@ -3188,7 +3188,7 @@ price=tickers last=tickers quote=tickers bookticker=tickers balance=account dept
 orderbook=books level2=books l2=books depth5=books5 depth10=books5 depth20=books5
 candle60s=candle1m candle60m=candle1H
 """))  # fmt: skip
-old_bars = f"{V1.places['bar']} {V3.places['seconds']}".split()
+old_bars = f"{V1.places['bar']} {V3.places['bar']}".split()
 BARS = dict(zip(old_bars, 2 * "1m 3m 5m 15m 30m 1H 2H 4H 6H 12H 1D 1W 3D".split()))
 
 
@@ -3317,7 +3317,7 @@ def todays_channel(channel: str) -> str:
     if "coin" in places:  # v1
         id = f"{places['coin']}-{places.get('quote', 'usd-000000')}".upper()
     id = re.sub(r"-\d{6}", "-YYMMDD", id or kind.argument)
-    type, bar = name.partition("/")[0].upper(), BARS.get(places.get("bar") or places.get("seconds", ""))
+    type, bar = name.partition("/")[0].upper(), BARS.get(places.get("bar", ""))
     today = kind.more.format(id=id, index=family_of(id), type=type, bar=bar)
     today = channel_about(*today.partition(":")[::2])
     return re.sub(r"([\w-]+-)YYMMDD.*", r"\g<0> (--list \1 shows the dates)", today)
@@ -3383,8 +3383,8 @@ class Finder:
         if not kind.argument:
             return [name]
         names, turned = self.names(kind.more, wanted), "-".join(wanted.split("-")[::-1])
-        margin = re.findall("_UM|_XPERP", wanted)  # else it is another contract
-        alike = [other for other in names if re.findall("_UM|_XPERP", other) == margin]
+        margin = functools.partial(re.findall, "_UM|_XPERP")  # else it is another contract
+        alike = [other for other in names if margin(other) == margin(wanted)]
         alike = [turned] if turned in names else get_close_matches(wanted, alike, 3, 0.75)
         return [f"{name}:{other}" for other in alike if wanted not in names]
 
@@ -3486,19 +3486,19 @@ auction | call_auction auction | continuous_trading open
 ROW_ABOUT = "instId instrument_id sprdId contract_name ccy currency symbol instFamily uly instType".split()
 
 # A pattern for a channel, and its columns: `price:12` is 12 wide and has a heading, `at=rate` is a value
-# behind a label, `=mark` a word. `account.details` is a list in the rows of account.
+# behind a label, `lot=` one behind its name, `=mark` a word. `account.details` is a list in the rows of account.
 LINE_FORMATS = table_rows(r"""
 option-trades | price:12 size:14 side vol=fillVol
 fills|sprd-trades | price:12 size:14 side =fill
 .*futureusd_trades|(sprd-|grid-sub-)?orders|.*[/_]order |
     price:12 size:8 side id done=filled reduceOnly state
 orders-algo|algo-advance | trigger:12 size:8 side id ordType reduceOnly state
-\w+/order_algo | trigger:12 size:14 side status=status
+\w+/order_algo | trigger:12 size:14 side status=
 (public-)?struc-block-trades | blockTdId:12 =block strategy
 rfqs | status:12 =request id=rfqId until=validUntil
 quotes | status:12 =quote id=quoteId until=validUntil
 (.*[/_-])?(trades?(-all)?|deals)|.*_trade_\w+|.*\.legs | price:12 size:14 side
-index.tickers?|.*_index | index:12 =index change=change
+index.tickers?|.*_index | index:12 =index change=
 block-tickers | vol24h:12 =in =blocks coins=volCcy24h
 (sprd-)?tickers|.*[/_]ticker\w* | last:12 bid:14 ask:14 change:9
 .*candle\w+|.*_kline_\w+ | open:12 high:7 low:7 close:7 volume:9 final
@@ -3506,34 +3506,34 @@ block-tickers | vol24h:12 =in =blocks coins=volCcy24h
 (\w+/)?mark.price | mark:12 =mark
 (\w+/)?price.(limit|range) | highest:12 lowest:14 =limits
 (\w+/)?estimated.price|\w+_forecast_price | estimate:12 =estimated
-(\w+/)?funding.rate | rate:12 =funding at=funded next=next
+(\w+/)?funding.rate | rate:12 =funding at=funded next=
 open-interest | oi:12 =contracts =open coins=oiCcy
 liquidation-orders\.details|\w+/liquidation | price:12 size:14 side =liquidated
 adl-warning | status:12 fund=bal
 call-auction-details | price:12 size:8 auction left=unmatchedSz ends=auctionEndTime
-opt-summary|option/summary | volatility:12 =vol bid=bid_vol ask=ask_vol delta=delta
-event-[\w-]+ | status:12 floor=floorStrike cap=capStrike outcome=outcome settled=settleValue
-(\w+/)?instruments | status:12 tick=tick lot=lot ends=expires
-(\w+/)?status | status:12 title begin=begin end=end
+opt-summary|option/summary | volatility:12 =vol bid=bid_vol ask=ask_vol delta=
+event-[\w-]+ | status:12 floor=floorStrike cap=capStrike outcome= settled=settleValue
+(\w+/)?instruments | status:12 tick= lot= ends=expires
+(\w+/)?status | status:12 title begin= end=
 economic-calendar | actual:12 forecast:9 previous:9 at=date event
 (grid-)?positions|liquidation-warning|.*\.(posData|holding)|option/position |
-    position:12 average:11 side pnl=pnl liq=liquidation
-\w+_positions\.positions | hold_amount:12 average:11 direction pnl=pnl
+    position:12 average:11 side pnl= liq=liquidation
+\w+_positions\.positions | hold_amount:12 average:11 direction pnl=
 futures/position | long_qty:12 long_avg_cost:14 =long short=short_qty
 swap/position | margin_mode:12 =margin
 account | equity:12 =dollars =in =all
 account\.details|(swap|option)/account|futures/account\.[A-Z-]+ |
-    equity:12 =equity available=available frozen=frozen margin=margin_mode
+    equity:12 =equity available= frozen= margin=margin_mode
 account-greeks | delta:12 =delta gamma=gammaBS theta=thetaBS vega=vegaBS
-.*\.balData|spot/account|.*\.currency | balance:12 =balance available=available hold=frozen
+.*\.balData|spot/account|.*\.currency | balance:12 =balance available= hold=frozen
 balance_and_position | eventType:12
 spot/margin_account | liquidation:12 =liquidation risk=risk_rate
-.*_userinfo(\.contracts)? | balance:12 =balance profit=profit deposit=deposit
-deposit-info | amt:12 =deposit status=status chain
-withdrawal-info | amt:12 =withdrawal status=status chain
+.*_userinfo(\.contracts)? | balance:12 =balance profit= deposit=
+deposit-info | amt:12 =deposit status= chain
+withdrawal-info | amt:12 =withdrawal status= chain
 grid-orders-\w+ | pnl:12 =pnl status from=minPx to=maxPx
-algo-recurring-buy | amt:12 investmentCcy period status pnl=pnl
-.*\.recurringList | price:12 ratio=ratio average=average profit=profit
+algo-recurring-buy | amt:12 investmentCcy period status pnl=
+.*\.recurringList | price:12 ratio= average= profit=
 copytrading-\S+ | infoType:12 =notice position=subPosId
 """)
 
@@ -3561,10 +3561,10 @@ def line_format(channel: str) -> LineFormat:
     if "candle" in kind:
         bar = re.sub(r"(-price|sprd|\w+/)?-?candle", " ", kind).strip()  # mark 1m
     columns = (columns for pattern, columns in LINE_FORMATS if re.fullmatch(pattern, kind))
-    found = re.findall(r"(\w*=)?(\w+)(?::(\d+))?", next(columns, ""))
-    parts = [(label, what, int(width or 0)) for label, what, width in found]
-    unit = dict.fromkeys(("size", "volume"), "contracts") if in_contracts(channel, name) else {}
-    heads = [(unit.get(what, what), width) for label, what, width in parts if not label]
+    found = re.findall(r"(\w*=)?(\w+|(?<=\w=))(?::(\d+))?", next(columns, ""))
+    parts = [(label, what or label[:-1], int(width or 0)) for label, what, width in found]
+    sizes = ("size", "volume") if in_contracts(channel, name) else ()
+    heads = [("contracts" if what in sizes else what, width) for label, what, width in parts if not label]
     headings = line_text("begins" if bar else "time", "instrument", heads).replace("_", " ")
     return LineFormat(name, bar, parts, headings if parts else "")
 

@@ -235,7 +235,7 @@ LIKE_OTHERS = """trades-all sprd-public-trades public-block-trades sprd-candle<b
     books-rpi books-l2-tbt books50-l2-tbt sprd-bbo-tbt sprd-books-l2-tbt grid-orders-spot liquidation-warning
     algo-advance withdrawal-info sprd-orders sprd-trades <contract>/liquidation index/ticker index-candle<longer>
     block-tickers sprd-tickers sprd-books5 struc-block-trades option/instruments <contract>/price_range
-    <contract>/mark_price futures/estimated_price ok_sub_spot_<coin>_<quote>_ticker index/candle<seconds>s
+    <contract>/mark_price futures/estimated_price ok_sub_spot_<coin>_<quote>_ticker index/candle<bar>s
     ok_sub_futureusd_<coin>_kline_<when>_<bar> ok_sub_spot_<coin>_<quote>_depth_<levels>
     <market>/depth_l2_tbt ok_sub_spot_<coin>_<quote>_trades ok_sub_spot_<coin>_<quote>_depth"""
 PLAIN = "liquidation-orders <held>/account ok_sub_futureusd_positions ok_sub_spot_<coin>_<quote>_balance"
