@@ -1508,7 +1508,7 @@ class Dialect:
         v5: {"event":"error","code":"60018","msg":"… channel:books, instId:NOPE doesn't exist.","id":"7"}
         v3: {"event":"error","errorCode":30040,"message":"Channel : spot/tickr doesn't exist"}
         """
-        event, id = item.get("event"), str(item.get("id") or "")
+        event, id = item.get("event"), f"{item.get('id') or ''}"
         message: Any = item.get("msg", item.get("message", ""))
         match event:
             case None if "op" in item:
@@ -1532,7 +1532,7 @@ class Dialect:
                 channel = self.key(f"{name}:{pairs.replace(':', '=')}".rstrip(":"))
                 return WireEvent("refused", channel, id, code, message)
             case "notice":
-                return WireEvent("notice", "", "", str(item.get("code", "")), str(message))
+                return WireEvent("notice", "", "", f"{item.get('code', '')}", f"{message}")
             case "channel-conn-count" | "channel-conn-count-error":  # now dead (docs-v5)
                 kind = "refused" if "error" in event else "notice"
                 message = f"{item['connCount']} connections are subscribed to {item['channel']}"
@@ -1589,11 +1589,11 @@ class OkexV1(Dialect):
             if "data" not in item:
                 return self._read_event(item)
             channel, answer = item.get("channel", ""), rows if rows.__class__ is dict else {}
-            name = "" if channel == "login" else str(answer.get("channel", channel))
+            name = "" if channel == "login" else f"{answer.get('channel', channel)}"
             if str(item.get("success", answer.get("result"))).lower() == "false":
                 # {"channel":"ok_sub_a","data":{"result":false,"error_msg":"…","error_code":20103}}
                 code = str(item.get("errorcode", answer.get("error_code", "")))
-                return WireEvent("refused", name, "", code, str(answer.get("error_msg", "")))
+                return WireEvent("refused", name, "", code, f"{answer.get('error_msg', '')}")
             if kind := {"addChannel": "confirmed", "removeChannel": "ended", "login": "login"}.get(channel):
                 return WireEvent(kind, name)
             # {"channel":"btc_forecast_price","timestamp":"1490341322021","data":"998.8"}: unasked for
@@ -1602,7 +1602,7 @@ class OkexV1(Dialect):
             for side in ("bids", "asks"):
                 levels = rows.get(side)
                 if levels and levels[0][0].__class__ is not str:  # in August 2018
-                    rows[side] = [[str(value) for value in level] for level in levels]
+                    rows[side] = [[*map(str, level)] for level in levels]
             rows = [rows]
         return new_event(("data", f"{item['channel']}", "", "", "", rows, ""))
 
@@ -1853,8 +1853,7 @@ def dialect_of(channel: str) -> Dialect:
     """The generation that a channel belongs to. Raises ValueError if it cannot be a channel."""
     spelled = re.fullmatch(r"[a-z]+/[a-z][^ ]*|[a-z][\w-]*(:[^ ]+)?", channel)
     if not spelled or not channel.isprintable():
-        why = misnomer(channel) or "it has a control character"
-        raise ValueError(f"{channel!r} is not a channel: {why}")
+        raise ValueError(f"{channel!r} is not a channel: {misnomer(channel) or 'it is not printable'}")
     return likely_dialect(channel)
 
 
@@ -3230,9 +3229,8 @@ def nearest_names(name: str) -> list[str]:
         return [name]
     plain = functools.partial(re.sub, "[^a-z0-9]", "")
     wanted, table = plain(name.lower()), dict(SYNONYMS)
-    for kind in dialect.kinds:
-        for known in dialect.names(kind):
-            table.setdefault(plain(known.lower()), known)  # 1m rather than 1M
+    for known in itertools.chain(*map(dialect.names, dialect.kinds)):
+        table.setdefault(plain(known.lower()), known)  # 1m rather than 1M
     if candle := re.fullmatch(r"(?:candles?|klines?|ohlcv?)(\d*[a-z]*)", wanted):
         wanted = f"candle{BARS.get(candle[1], candle[1])}".lower()
     longer = [other for other in table if other.startswith(wanted) and len(wanted) > 3]
@@ -3599,7 +3597,7 @@ def row_lines(channel: str, row: Any, clock: str = "", ladder: int = 1) -> list[
             cells = [(f"{len(bids)} bids and {len(asks)} asks changed", 0)]
         elif ladder == 1:
             best = [str(value) for side in (bids, asks) for value in [*side, ("-", "-")][0][:2]]
-            cells = list(zip([*best, spread_of(bids, asks)], (12, 10, 10, 10, 6)))
+            cells = [*zip([*best, spread_of(bids, asks)], (12, 10, 10, 10, 6))]
         else:
             return ladder_lines(name, bids[:ladder], asks[:ladder], clock)
         return [ShownLine(headings, line_text(clock, name, cells), "")]
@@ -3694,8 +3692,9 @@ def row_value(row: Row, what: str) -> str:
 
 def order_state(row: Row, state: str) -> str:
     """How an order stands: `canceled by the system, 13`, by its cancelSource."""
-    source, amend, code = (row_value(row, name) for name in ("cancelSource", "amendResult", "code"))
-    state += f" by the system, {source}" if source else ""
+    amend, code = row_value(row, "amendResult"), row_value(row, "code")
+    if source := row_value(row, "cancelSource"):
+        state += f" by the system, {source}"
     if amend or code:
         failure = f"{amend} failed {reason_of(code, row_value(row, 'msg'))}".strip()
         state = f"{state}, {failure}".removeprefix("failed, ")
