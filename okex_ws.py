@@ -1924,7 +1924,7 @@ check key, secret, passphrase, region | 10005 30006 30013 30015 60009 4001
 the API key is wrong: check it, and the region | 60005 50111
 the signature is wrong: check the secret key | 60007 50113
 the passphrase is wrong | 60024 50105
-no such key here: check --region and --simulated | 60032 50119
+no such API key: check --region and --simulated | 60032 50119
 the key needs, or lacks, --simulated | 50101
 the account is frozen, or lacks this feature | 50100 51773
 this key does not allow this IP address | 50110
@@ -1937,7 +1937,7 @@ the argument uly is gone, use instFamily | 64000
 too much at once: ask less, or over more connections | 30026 50011 50061
     60014 4003 4008 4009 channel-conn-count-error
 not understood, or too large | 1009 60019 4002
-no such instrument, or a new code: order again | 51001
+no such instrument, or a new instIdCode: the next order looks it up | 51001
 log in once, with one key | 60023 60026 60031
 it cools off: reduce-only orders alone | 54094
 open USDC pairs first: /api/v5/account/activate-feature | 54109
