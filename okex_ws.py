@@ -1411,7 +1411,6 @@ class Dialect:
     ping_every: float  # seconds; 30 of silence end a connection
     max_request = 4096  # bytes of arguments in one request
     snapshots = True  # whether books begin with one that says so
-    LOGIN = ""  # what the values of a login are called
     _read: Callable[..., list[WireEvent]]
 
     def __init__(self, table: str):
@@ -1426,9 +1425,9 @@ class Dialect:
                 name, _, argument = first.partition(":")
                 self.known.append(ChannelKind(where, name, argument, *others))
         self.kinds = [kind for kind in self.known if kind.what != "gone"]
-        self.find = functools.lru_cache(4096)(self._find)
 
-    def _find(self, name: str) -> tuple[ChannelKind | None, Options]:
+    @functools.lru_cache(4096)  # noqa: B019
+    def find(self, name: str) -> tuple[ChannelKind | None, Options]:
         """The kind of a channel's name, and what stands in its places: {"bar": "1m"} for candle1m."""
         for kind in self.known:
             pattern = re.sub("<(.+?)>", lambda place: f"(?P{place[0]}{self.places[place[1]]})", kind.name)
@@ -1441,8 +1440,8 @@ class Dialect:
 
     def names(self, kind: ChannelKind) -> Iterator[str]:
         """All names of a kind, the usual first; of coins, the usual alone."""
-        parts = re.split("[<>]", kind.name)
-        words = (re.findall(r"\w+", self.places[part]) if part in self.places else [part] for part in parts)
+        parts = kind.name.replace("<", ">").split(">")
+        words = (self.places.get(part, part).removesuffix(" …").split(" ") for part in parts)
         return map("".join, itertools.product(*words))
 
     def subscribe(self, channels: Sequence[str], id: str = "", credentials: Any = None, op: str = "subscribe") -> str:
@@ -1454,7 +1453,6 @@ class Dialect:
         return self.subscribe(channels, id, op="unsubscribe")
 
     def argument(self, channel: str) -> Any:
-        """What the exchange takes for a channel."""
         return channel
 
     def login(self, credentials: "Credentials", now: float) -> str:
@@ -1462,9 +1460,10 @@ class Dialect:
         second = str(int(now))
         text = f"{second}GET/users/self/verify".encode()
         digest = base64.b64encode(hmac.digest(credentials.secret_key.encode(), text, "sha256"))
-        values = [credentials.api_key, credentials.passphrase, second, digest.decode()]
-        named = dict(zip(self.LOGIN.split(), values))
-        return to_json({"op": "login", "args": [named] if named else values})
+        values: Rows = [credentials.api_key, credentials.passphrase, second, digest.decode()]
+        if self is V5:
+            values = [dict(zip("apiKey passphrase timestamp sign".split(), values))]
+        return to_json({"op": "login", "args": values})
 
     def private(self, channel: str) -> bool:
         kind = self.kind(channel)
@@ -1501,16 +1500,16 @@ class Dialect:
         v5: {"event":"error","code":"60018","msg":"… channel:books, instId:NOPE doesn't exist.","id":"7"}
         v3: {"event":"error","errorCode":30040,"message":"Channel : spot/tickr doesn't exist"}
         """
-        event, id = item.get("event"), str(item.get("id") or "")
+        event, id = item.get("event"), f"{item.get('id') or ''}"
         message: Any = item.get("msg", item.get("message", ""))
         match event:
             case None if "op" in item:
                 rows = list(item.get("data") or ())
-                return WireEvent("reply", "", id, str(item["code"]), str(message), rows, item["op"])
+                return WireEvent("reply", "", id, f"{item['code']}", f"{message}", rows, item["op"])
             case "ping" | "pong":
                 return WireEvent(event)
             case "subscribe" | "unsubscribe":
-                channel = V5.channel(item["arg"]) if "arg" in item else str(item["channel"])
+                channel = V5.channel(item["arg"]) if "arg" in item else f"{item['channel']}"
                 return WireEvent("confirmed" if event == "subscribe" else "ended", channel, id)
             case "login" if str(item.get("success", item.get("code"))).lower() in ("true", "0"):
                 return WireEvent("login")
@@ -1525,11 +1524,11 @@ class Dialect:
                 channel = self.key(f"{name}:{pairs.replace(':', '=')}".rstrip(":"))
                 return WireEvent("refused", channel, id, code, message)
             case "notice":
-                return WireEvent("notice", "", "", str(item.get("code", "")), str(message))
+                return WireEvent("notice", "", "", f"{item.get('code', '')}", f"{message}")
             case "channel-conn-count" | "channel-conn-count-error":  # now dead (docs-v5)
-                kind = "notice" if event == "channel-conn-count" else "refused"
+                kind = "refused" if "error" in event else "notice"
                 message = f"{item['connCount']} connections are subscribed to {item['channel']}"
-                return WireEvent(kind, str(item["channel"]), "", event, message)
+                return WireEvent(kind, f"{item['channel']}", "", event, message)
         what = f"event {event}" if event else f"object with {', '.join(item)}"
         return WireEvent("unknown", message=what)
 
@@ -1578,29 +1577,26 @@ class OkexV1(Dialect):
 
     def _read_item(self, item: Any) -> WireEvent:
         rows = item.get("data")
-        if rows.__class__ is list:
-            return new_event(("data", str(item["channel"]), "", "", "", rows, ""))
-        if "data" not in item:
-            return self._read_event(item)
-        channel = item.get("channel", "")
-        answer = item | rows if rows.__class__ is dict else item
-        if str(item.get("success", answer.get("result"))).lower() == "false":
-            # {"channel":"ok_sub_spot_usd_btc_depth","data":{"result":false,"error_msg":"…","error_code":20103}}
-            name = "" if channel == "login" else answer.get("channel", "")
-            code = item.get("errorcode", answer.get("error_code", ""))
-            return WireEvent("refused", str(name), "", str(code), str(answer.get("error_msg", "")))
-        if kind := {"addChannel": "confirmed", "removeChannel": "ended"}.get(channel):
-            return WireEvent(kind, str(rows["channel"]))
-        if channel == "login":
-            return WireEvent("login")
-        if rows.__class__ is not dict:
+        if rows.__class__ is not list:
+            if "data" not in item:
+                return self._read_event(item)
+            channel, answer = item.get("channel", ""), rows if rows.__class__ is dict else {}
+            name = "" if channel == "login" else f"{answer.get('channel', channel)}"
+            if str(item.get("success", answer.get("result"))).lower() == "false":
+                # {"channel":"ok_sub_a","data":{"result":false,"error_msg":"…","error_code":20103}}
+                code = str(item.get("errorcode", answer.get("error_code", "")))
+                return WireEvent("refused", name, "", code, f"{answer.get('error_msg', '')}")
+            if kind := {"addChannel": "confirmed", "removeChannel": "ended", "login": "login"}.get(channel):
+                return WireEvent(kind, name)
             # {"channel":"btc_forecast_price","timestamp":"1490341322021","data":"998.8"}: unasked for
-            rows = {name: item[name] for name in item if name not in ("channel", "binary")}
-        for side in ("bids", "asks"):
-            levels = rows.get(side)
-            if levels and levels[0][0].__class__ is not str:  # in August 2018
-                rows[side] = [[str(value) for value in level] for level in levels]
-        return new_event(("data", str(item["channel"]), "", "", "", [rows], ""))
+            if rows.__class__ is not dict:
+                rows = {key: item[key] for key in item if key not in ("channel", "binary")}
+            for side in ("bids", "asks"):
+                levels = rows.get(side)
+                if levels and levels[0][0].__class__ is not str:  # in August 2018
+                    rows[side] = [[*map(str, level)] for level in levels]
+            rows = [rows]
+        return new_event(("data", f"{item['channel']}", "", "", "", rows, ""))
 
 
 class OkexV3(Dialect):
@@ -1632,8 +1628,8 @@ class OkexV3(Dialect):
         # BTC-USD-190927-12500-C is of BTC-USD
         if re.match("option/(account|instruments|order|position|summary)", table):
             found = family_of(str(row.get("underlying", found)))
-        found = str(found).upper().replace("_", "-")  # spot/order_algo may say ltc_usdt
-        return f"{table}:{found}"
+        # spot/order_algo may say ltc_usdt
+        return f"{table}:{str(found).upper().replace('_', '-')}"
 
 
 class OkxV5(Dialect):
@@ -1646,21 +1642,18 @@ class OkxV5(Dialect):
     URL = "{}/ws/v5/{}"
     ping_every = 20.0
     max_request = 64 << 10
-    LOGIN = "apiKey passphrase timestamp sign"
     ORDERS = re.compile(r"((sprd-|grid-sub-)?orders(-algo)?|grid-orders-\w+|algo-[\w-]+)(:|$)")
-    NOT_IDENTITY = ("channel", "uid", "connId", "extraParams")  # not in all pushes
 
     def argument(self, channel: str) -> Row:
         """The object that the exchange takes for a channel like orders:instType=ANY."""
         name, _, rest = channel.partition(":")
         if rest and "=" not in rest:
             rest = f"{'sprdId' if name.startswith('sprd-') else 'instId'}={rest}"
-        pairs = re.findall(r"(\w+)=(.*?)(?=,\w+=|$)", rest)
-        return {"channel": name} | dict(pairs)
+        return {"channel": name} | dict(re.findall(r"(\w+)=(.*?)(?=,\w+=|$)", rest))
 
     def channel(self, arg: Row) -> str:
         """The inverse of `argument`, the same for every order of the keys."""
-        keys = (key for key in sorted(arg) if key not in self.NOT_IDENTITY)
+        keys = sorted(arg.keys() - {"channel", "uid", "connId", "extraParams"})  # not in all pushes
         pairs = ",".join(f"{key}={arg[key]}" for key in keys)
         if "," not in pairs:
             pairs = pairs.removeprefix("instId=").removeprefix("sprdId=")
@@ -1685,24 +1678,24 @@ class OkxV5(Dialect):
 
     def _read(self, item: Any) -> list[WireEvent]:
         rows = item.get("data")
-        if rows.__class__ is list and "arg" in item:
-            arg = item["arg"]
-            if len(arg) == 2 and "instId" in arg:  # most
-                channel = f"{arg['channel']}:{arg['instId']}"
-            else:
-                channel = self.channel(arg)
-                if channel == "block-tickers":  # whose rows alone name one
-                    return [WireEvent("data", f"{channel}:{row['instId']}", rows=[row]) for row in rows]
-            if len(item) > 2 and "action" not in item:
-                # {"arg":{…},"eventType":"snapshot","curPage":1,"lastPage":true,"data":[{…}]}
-                names = ("eventType", "curPage", "lastPage")
-                beside = {name: item[name] for name in names if name in item}
-                if beside.get("eventType") == "snapshot":
-                    rows = rows or [{}]  # nothing stands, and a row says so
-                if beside:
-                    rows = [beside | row for row in rows]
-            return [new_event(("data", channel, "", "", "", rows, item.get("action", "")))]
-        return [self._read_event(item)]
+        if rows.__class__ is not list or "arg" not in item:
+            return [self._read_event(item)]
+        arg = item["arg"]
+        if len(arg) == 2 and "instId" in arg:  # most
+            channel = f"{arg['channel']}:{arg['instId']}"
+        else:
+            channel = self.channel(arg)
+            if channel == "block-tickers":  # whose rows alone name one
+                return [WireEvent("data", f"{channel}:{row['instId']}", rows=[row]) for row in rows]
+        if len(item) > 2 and "action" not in item:
+            # {"arg":{…},"eventType":"snapshot","curPage":1,"lastPage":true,"data":[{…}]}
+            names = ("eventType", "curPage", "lastPage")
+            beside = {name: item[name] for name in names if name in item}
+            if beside.get("eventType") == "snapshot":
+                rows = rows or [{}]  # nothing stands, and a row says so
+            if beside:
+                rows = [beside | row for row in rows]
+        return [new_event(("data", channel, "", "", "", rows, item.get("action", "")))]
 
 
 # Every documented kind of channel (v5: November 2026), by endpoint, with the cells of ChannelKind.
@@ -1713,63 +1706,63 @@ longer = 1m 3m 5m 15m 30m 1H 2H 4H 6H 12H 1D 2D 3D 5D 1W 1M 3M
     6Hutc 12Hutc 1Dutc 2Dutc 3Dutc 5Dutc 1Wutc 1Mutc 3Mutc
 # public
 trades:BTC-USDT | trades, by order and price | tradeId px sz side
-tickers:BTC-USDT | last price, bid, ask, 24 hours | last bidPx askPx
-books:BTC-USDT | order book, 400 levels, every 100 ms | bids asks seqId
-books5:BTC-USDT | best five levels, every 100 ms | bids asks
-bbo-tbt:BTC-USDT | best bid and ask, every 10 ms | bids asks
+tickers:BTC-USDT | prices, 24 hours | last bidPx askPx
+books:BTC-USDT | 400 levels, every 100 ms | bids asks seqId
+books5:BTC-USDT | best five, every 100 ms | bids asks
+bbo-tbt:BTC-USDT | best one, every 10 ms | bids asks
 books-rpi:BTC-USDT | with retail orders | bids asks seqId
 index-tickers:BTC-USDT | index price | idxPx | INDEX
 mark-price:BTC-USDT-SWAP | mark price | markPx
 price-limit:BTC-USDT-SWAP | price limits | buyLmt sellLmt
 funding-rate:BTC-USDT-SWAP | funding rate | fundingRate | SWAP XPERP
 open-interest:BTC-USDT-SWAP | open interest | oi | SWAP FUTURES OPTION
-liquidation-orders:instType=SWAP | liquidations | instId details
-adl-warning:instType=SWAP | auto-deleveraging is near | state bal
-estimated-price:instType=FUTURES,instFamily=BTC-USD | delivery price | settlePx
+liquidation-orders:instType=SWAP | liquidations | details
+adl-warning:instType=SWAP | auto-deleveraging | state bal
+estimated-price:instType=FUTURES,instFamily=BTC-USD | delivery | settlePx
 opt-summary:instFamily=BTC-USD | greeks | markVol delta gamma
 option-trades:instType=OPTION,instFamily=BTC-USD | trades | px sz side
 instruments:instType=SPOT | instruments | state
-call-auction-details:BTC-USDT | a call auction | eqPx matchedSz
+call-auction-details:BTC-USDT | auction | eqPx matchedSz
 event-contract-markets | event contracts | state outcome
 status | maintenance | title state
 # business
 trades-all:BTC-USDT | trades, each by itself | tradeId px sz side
-candle<bar>:BTC-USDT | candles; final if `confirm` is 1 |
+candle<bar>:BTC-USDT | candles; confirm 1: final |
     [ts o h l c vol volCcy volCcyQuote confirm]
-mark-price-candle<longer>:BTC-USDT-SWAP | of the mark price | [ts o h l c confirm]
+mark-price-candle<longer>:BTC-USDT-SWAP | candles | [ts o h l c confirm]
 mark-price-candle1s:BTC-USDT-SWAP | gone | [ts o h l c confirm]
-index-candle<longer>:BTC-USDT | of an index | [ts o h l c confirm] | INDEX
+index-candle<longer>:BTC-USDT | candles | [ts o h l c confirm] | INDEX
 index-candle1s:BTC-USDT | gone | [ts o h l c confirm] | INDEX
-public-block-trades:BTC-USDT | block trades, by leg | px sz side
-public-struc-block-trades | block trades, whole | legs
+public-block-trades:BTC-USDT | by leg | px sz side
+public-struc-block-trades | whole | legs
 block-tickers:BTC-USDT | block volumes | vol24h
 sprd-public-trades:BTC-USDT_BTC-USDT-SWAP | trades | px sz side | SPREAD
 sprd-tickers:BTC-USDT_BTC-USDT-SWAP | prices | last vol24h | SPREAD
 sprd-candle<bar>:BTC-USDT_BTC-USDT-SWAP | candles | [ts o h l c vol confirm] | SPREAD
-sprd-bbo-tbt:BTC-USDT_BTC-USDT-SWAP | best bid and ask | bids asks | SPREAD
-sprd-books5:BTC-USDT_BTC-USDT-SWAP | best five levels | bids asks | SPREAD
-sprd-books-l2-tbt:BTC-USDT_BTC-USDT-SWAP | order book | bids asks seqId | SPREAD
+sprd-bbo-tbt:BTC-USDT_BTC-USDT-SWAP | best one | bids asks | SPREAD
+sprd-books5:BTC-USDT_BTC-USDT-SWAP | best five | bids asks | SPREAD
+sprd-books-l2-tbt:BTC-USDT_BTC-USDT-SWAP | book | bids asks seqId | SPREAD
 # public, login
-books-l2-tbt:BTC-USDT | 400 levels, every 10 ms (VIP 4) | bids asks seqId
-books50-l2-tbt:BTC-USDT | 50 levels, every 10 ms (VIP 4) | bids asks seqId
+books-l2-tbt:BTC-USDT | every 10 ms (VIP 4) | bids asks seqId
+books50-l2-tbt:BTC-USDT | best 50, every 10 ms (VIP 4) | bids asks seqId
 # private, login
 orders:instType=ANY | orders | ordId px sz state
 fills | fills (VIP 4) | fillPx fillSz side
 account | balances | totalEq details
 positions:instType=ANY | positions | pos avgPx upl
-balance_and_position | both, when they change | balData posData
+balance_and_position | their changes | balData posData
 liquidation-warning:instType=ANY | near liquidation | pos mgnRatio
 account-greeks | greeks | deltaBS gammaBS
 # business, login
 orders-algo:instType=ANY | algo orders | triggerPx sz state
-algo-advance:instType=ANY | advanced algo orders | triggerPx sz state
-algo-recurring-buy:instType=SPOT | recurring buys | totalPnl
-grid-orders-spot:instType=SPOT | grid bots, spot | maxPx minPx
-grid-orders-contract:instType=ANY | grid bots, contracts | maxPx minPx
+algo-advance:instType=ANY | advanced ones | triggerPx sz state
+algo-recurring-buy:instType=SPOT | buys | totalPnl
+grid-orders-spot:instType=SPOT | grid bots | maxPx minPx
+grid-orders-contract:instType=ANY | grid bots | maxPx minPx
 grid-positions:algoId=1 | of a grid bot | pos avgPx upl
 grid-sub-orders:algoId=1 | of a grid bot | px sz state
 copytrading-notification:instType=SWAP | gone | infoType
-copytrading-lead-notification:instType=SWAP | who copies you | infoType
+copytrading-lead-notification:instType=SWAP | copiers | infoType
 deposit-info | deposits | amt state
 withdrawal-info | withdrawals | amt state
 rfqs | requests for quotes | state legs
@@ -1777,7 +1770,7 @@ quotes | quotes for them | state legs
 struc-block-trades | block trades | legs
 sprd-orders | orders | px sz state
 sprd-trades | trades | fillPx fillSz
-economic-calendar | economic events (VIP 1) | event date
+economic-calendar | events (VIP 1) | event date
 """)
 
 V3 = OkexV3("""
@@ -1786,19 +1779,19 @@ linear = spot futures swap
 contract = swap futures
 held = futures swap option
 depth = depth depth_l2_tbt
-seconds = 60 180 300 900 1800 3600 7200 14400 21600 43200 86400 604800
+bar = 60 180 300 900 1800 3600 7200 14400 21600 43200 86400 604800
 # public
 <market>/trade:BTC-USDT | trades | price size side | trades:{id}
 index/ticker:BTC-USD | index price | last | index-tickers:{id}
 <market>/ticker:BTC-USDT | prices | last best_bid | tickers:{id}
-index/candle<seconds>s:BTC-USD | index candles | candle | index-candle{bar}:{id}
-<linear>/candle<seconds>s:BTC-USDT | candles | candle | candle{bar}:{id}
+index/candle<bar>s:BTC-USD | index candles | candle | index-candle{bar}:{id}
+<linear>/candle<bar>s:BTC-USDT | candles | candle | candle{bar}:{id}
 <market>/<depth>:BTC-USDT | order book | bids asks checksum | books:{id}
 <linear>/depth5:BTC-USDT | best five levels | bids asks | books5:{id}
 <contract>/price_range:BTC-USD-SWAP | limits | highest | price-limit:{id}
 <contract>/mark_price:BTC-USD-SWAP | mark price | mark_price | mark-price:{id}
 swap/funding_rate:BTC-USD-SWAP | funding | funding_rate | funding-rate:{id}
-futures/estimated_price:BTC-USD-191227 | delivery price | settlement_price |
+futures/estimated_price:BTC-USD-191227 | delivery | settlement_price |
     estimated-price:instType={type},instId={id}
 futures/instruments | futures | tick_size | instruments:instType=FUTURES
 <contract>/liquidation:BTC-USD-SWAP | liquidations | price | liquidation-orders:instType={type}
@@ -1832,12 +1825,12 @@ ok_sub_futureusd_<coin>_kline_<when>_<bar> | candles |
     [timestamp open high low close volume coin_volume] | candle{bar}:{id}
 ok_sub_spot_<coin>_<quote>_kline_<bar> | candles |
     [timestamp open high low close volume coin_volume] | candle{bar}:{id}
-ok_sub_futureusd_<coin>_depth_<when> | order book | bids asks timestamp | books:{id}
+ok_sub_futureusd_<coin>_depth_<when> | book | bids asks timestamp | books:{id}
 ok_sub_futureusd_<coin>_depth_<when>_<levels> | its best | bids asks | books5:{id}
-ok_sub_spot_<coin>_<quote>_depth | order book | bids asks timestamp | books:{id}
+ok_sub_spot_<coin>_<quote>_depth | book | bids asks timestamp | books:{id}
 ok_sub_spot_<coin>_<quote>_depth_<levels> | its best | bids asks | books5:{id}
-ok_sub_futureusd_<coin>_index | index price | futureIndex | index-tickers:{index}
-<coin>_forecast_price | delivery price | data |
+ok_sub_futureusd_<coin>_index | price | futureIndex | index-tickers:{index}
+<coin>_forecast_price | delivery | data |
     estimated-price:instType=FUTURES,instFamily={index}
 # login
 ok_sub_futureusd_trades | orders | price | orders:instType=FUTURES
@@ -1852,8 +1845,7 @@ def dialect_of(channel: str) -> Dialect:
     """The generation that a channel belongs to. Raises ValueError if it cannot be a channel."""
     spelled = re.fullmatch(r"[a-z]+/[a-z][^ ]*|[a-z][\w-]*(:[^ ]+)?", channel)
     if not spelled or not channel.isprintable():
-        why = misnomer(channel) or "it has a control character"
-        raise ValueError(f"{channel!r} is not a channel: {why}")
+        raise ValueError(f"{channel!r} is not a channel: {misnomer(channel) or 'it is not printable'}")
     return likely_dialect(channel)
 
 
@@ -1898,7 +1890,7 @@ def lines_of(channel: str, url: Urls, region: str, simulated: bool) -> list[str]
             line = parts._replace(path=urlsplit(own).path).geturl()
         lines.append(line)
     if len({urlsplit(line).path for line in lines}) != 1:
-        raise ValueError(f"a URL, or the same path on all hosts, please: {', '.join(map(passwordless, lines))}")
+        raise ValueError(f"a URL, or the same path on all hosts: {', '.join(map(passwordless, lines))}")
     return lines
 
 
@@ -1919,30 +1911,29 @@ fields, endpoint = columns_of, endpoint_of  # a pasting script may redefine thes
 HINTS = {
     code: hint
     for hint, codes in table_rows("""
-check the spelling of channel and instrument | 10015 20103 30040 60012 60013
-    60018 60027 60033
-check API key, secret, passphrase and region | 10005 30006 30013 30015 60009 4001
+check the spelling | 10015 20103 30040 60012 60013 60018 60027 60033
+check key, secret, passphrase, region | 10005 30006 30013 30015 60009 4001
 the API key is wrong: check it, and the region | 60005 50111
 the signature is wrong: check the secret key | 60007 50113
 the passphrase is wrong | 60024 50105
-no such API key here: check --region and --simulated | 60032 50119
-the key is for live or simulated trading: check --simulated | 50101
+no such API key: check --region and --simulated | 60032 50119
+the key needs, or lacks, --simulated | 50101
 the account is frozen, or lacks this feature | 50100 51773
 this key does not allow this IP address | 50110
 check the clock of this machine | 30005 30008 60004 60006
-this channel needs a login; books and books5 need none | 30041 60011
-this needs a higher fee tier; books and books5 need none | 64003
-books-l2-tbt excludes books and books50-l2-tbt on one instrument | 64004
+this needs a login; books and books5 do not | 30041 60011
+this needs a higher fee tier; books and books5 do not | 64003
+books-l2-tbt excludes books and books50-l2-tbt | 64004
 it is at another endpoint | 60008 60028 64001 64002
 the argument uly is gone, use instFamily | 64000
 too much at once: ask less, or over more connections | 30026 50011 50061
     60014 4003 4008 4009 channel-conn-count-error
 not understood, or too large | 1009 60019 4002
 no such instrument, or a new instIdCode: the next order looks it up | 51001
-log in once, with one key, on each connection | 60023 60026 60031
-the contract cools off: reduce-only orders alone | 54094
+log in once, with one key | 60023 60026 60031
+it cools off: reduce-only orders alone | 54094
 open USDC pairs first: /api/v5/account/activate-feature | 54109
-it needs outcome yes or no, and speedBump 1 unless post-only | 54086
+set outcome yes or no, speedBump 1 unless post-only | 54086
 identity verification of level 2 first | 59113
 the limit of open interest is reached | 54031
 an RPI order must be larger | 54051
@@ -3188,7 +3179,7 @@ price=tickers last=tickers quote=tickers bookticker=tickers balance=account dept
 orderbook=books level2=books l2=books depth5=books5 depth10=books5 depth20=books5
 candle60s=candle1m candle60m=candle1H
 """))  # fmt: skip
-old_bars = f"{V1.places['bar']} {V3.places['seconds']}".split()
+old_bars = f"{V1.places['bar']} {V3.places['bar']}".split()
 BARS = dict(zip(old_bars, 2 * "1m 3m 5m 15m 30m 1H 2H 4H 6H 12H 1D 1W 3D".split()))
 
 
@@ -3230,9 +3221,8 @@ def nearest_names(name: str) -> list[str]:
         return [name]
     plain = functools.partial(re.sub, "[^a-z0-9]", "")
     wanted, table = plain(name.lower()), dict(SYNONYMS)
-    for kind in dialect.kinds:
-        for known in dialect.names(kind):
-            table.setdefault(plain(known.lower()), known)  # 1m rather than 1M
+    for known in itertools.chain(*map(dialect.names, dialect.kinds)):
+        table.setdefault(plain(known.lower()), known)  # 1m rather than 1M
     if candle := re.fullmatch(r"(?:candles?|klines?|ohlcv?)(\d*[a-z]*)", wanted):
         wanted = f"candle{BARS.get(candle[1], candle[1])}".lower()
     longer = [other for other in table if other.startswith(wanted) and len(wanted) > 3]
@@ -3278,7 +3268,8 @@ def joined_channels(words: Iterable[str]) -> list[str]:
         if channels and ":" not in word and (usual_spelling(word) or is_pattern(word)):
             kind, _, argument = channels[-1].partition(":")
             if names := nearest_names(kind):
-                channels = channels if argument else channels[:-1]  # this is what it lacks
+                if not argument:  # this is what it lacks
+                    channels.pop()
                 word = channel_about(names[0], word)
         channels.append(word)
     return channels
@@ -3316,7 +3307,7 @@ def todays_channel(channel: str) -> str:
     if "coin" in places:  # v1
         id = f"{places['coin']}-{places.get('quote', 'usd-000000')}".upper()
     id = re.sub(r"-\d{6}", "-YYMMDD", id or kind.argument)
-    type, bar = name.partition("/")[0].upper(), BARS.get(places.get("bar") or places.get("seconds", ""))
+    type, bar = name.partition("/")[0].upper(), BARS.get(places.get("bar", ""))
     today = kind.more.format(id=id, index=family_of(id), type=type, bar=bar)
     today = channel_about(*today.partition(":")[::2])
     return re.sub(r"([\w-]+-)YYMMDD.*", r"\g<0> (--list \1 shows the dates)", today)
@@ -3382,8 +3373,8 @@ class Finder:
         if not kind.argument:
             return [name]
         names, turned = self.names(kind.more, wanted), "-".join(wanted.split("-")[::-1])
-        margin = re.findall("_UM|_XPERP", wanted)  # else it is another contract
-        alike = [other for other in names if re.findall("_UM|_XPERP", other) == margin]
+        margin = functools.partial(re.findall, "_UM|_XPERP")  # else it is another contract
+        alike = [other for other in names if margin(other) == margin(wanted)]
         alike = [turned] if turned in names else get_close_matches(wanted, alike, 3, 0.75)
         return [f"{name}:{other}" for other in alike if wanted not in names]
 
@@ -3403,9 +3394,9 @@ class Finder:
 
     def finish(self) -> None:
         """Give what is looked up 3 s, and tell what was refused without it."""
-        end = monotonic() + 3.0
-        while self._untold and monotonic() < end:
-            pause(0.02)
+        for _ in range(150):
+            if self._untold:
+                pause(0.02)
         self._tell(lambda _: [])
 
 
@@ -3417,7 +3408,7 @@ def find_channels(
     Raises LookupError if one matches nothing, ValueError if it cannot, OSError without a list.
     """
     finder = Finder(Rest(patterns[0], proxy, url, region, simulated))
-    return list(dict.fromkeys(name for pattern in patterns for name in finder.matching(pattern)))
+    return list(dict.fromkeys(itertools.chain(*map(finder.matching, patterns))))
 
 
 def instrument(
@@ -3426,7 +3417,6 @@ def instrument(
     """An instrument as the exchange lists it, looked up once by REST.
 
     {"instId":"BTC-USDT-SWAP","instIdCode":7,"state":"live","tickSz":"0.1","lotSz":"1","minSz":"1","ctVal":"0.01",…}
-
     Raises LookupError if there is none of this name, OSError or ValueError without an answer.
     """
     lines = tuple(lines_of(f"trades:{id}", url, region, simulated))
@@ -3442,14 +3432,12 @@ def listed_instrument(id: str, *where: Any) -> Row:
 # Lines: what a row looks like to a person. Every channel is a row of LINE_FORMATS.
 
 ROW_COLOURS = dict(re.findall("(.+?)=(.+?) ", "buy=32 bid=32 ▲=32 sell=31 ask=31 ▼=31 dim=2 bold=1 alarm=1;31 "))
-shown_headings = set[str]()  # that print_rows has printed
+shown_headings = {""}  # that print_rows has printed
 
 # What a value is called in v5, v3 and v1; the first that has one counts.
 ROW_NAMES = {
     what: [*names.split(), what]
-    for what, names in re.findall(
-        r"(\w[\w ]*): ([^|\n]+)",
-        """
+    for what, names in re.findall(r"(\w[\w ]*): ([^|\n]+)", """
 price: px fillPx bkPx eqPx trade_px tradeUnitPrice | mark: markPx mark_price
 size: sz qty amount fillSz matchedSz tradeAmount | volume: vol | delta: deltaBS
 trigger: triggerPx slTriggerPx tpTriggerPx moveTriggerPx ordPx trigger_price
@@ -3467,9 +3455,8 @@ available: availBal total_avail_balance avail_margin | deposit: keep_deposit
 frozen: frozenBal hold | side: side posSide type tradeType | direction: position
 id: clOrdId ordId order_id orderid orderId algoClOrdId algoId | auction: state
 status: state | state: status | time: ts timestamp | begin: start_time | end: end_time
-""",
-    )
-}
+""")
+}  # fmt: skip
 ROW_WORDS = {  # a value of the exchange in words, which may be none
     what: dict(cell.partition(" ")[::2] for cell in cells)
     for what, *cells in table_rows("""
@@ -3489,19 +3476,19 @@ auction | call_auction auction | continuous_trading open
 ROW_ABOUT = "instId instrument_id sprdId contract_name ccy currency symbol instFamily uly instType".split()
 
 # A pattern for a channel, and its columns: `price:12` is 12 wide and has a heading, `at=rate` is a value
-# behind a label, `=mark` a word. `account.details` is a list in the rows of account.
+# behind a label, `lot=` one behind its name, `=mark` a word. `account.details` is a list in the rows of account.
 LINE_FORMATS = table_rows(r"""
 option-trades | price:12 size:14 side vol=fillVol
 fills|sprd-trades | price:12 size:14 side =fill
 .*futureusd_trades|(sprd-|grid-sub-)?orders|.*[/_]order |
     price:12 size:8 side id done=filled reduceOnly state
 orders-algo|algo-advance | trigger:12 size:8 side id ordType reduceOnly state
-\w+/order_algo | trigger:12 size:14 side status=status
+\w+/order_algo | trigger:12 size:14 side status=
 (public-)?struc-block-trades | blockTdId:12 =block strategy
 rfqs | status:12 =request id=rfqId until=validUntil
 quotes | status:12 =quote id=quoteId until=validUntil
 (.*[/_-])?(trades?(-all)?|deals)|.*_trade_\w+|.*\.legs | price:12 size:14 side
-index.tickers?|.*_index | index:12 =index change=change
+index.tickers?|.*_index | index:12 =index change=
 block-tickers | vol24h:12 =in =blocks coins=volCcy24h
 (sprd-)?tickers|.*[/_]ticker\w* | last:12 bid:14 ask:14 change:9
 .*candle\w+|.*_kline_\w+ | open:12 high:7 low:7 close:7 volume:9 final
@@ -3509,34 +3496,34 @@ block-tickers | vol24h:12 =in =blocks coins=volCcy24h
 (\w+/)?mark.price | mark:12 =mark
 (\w+/)?price.(limit|range) | highest:12 lowest:14 =limits
 (\w+/)?estimated.price|\w+_forecast_price | estimate:12 =estimated
-(\w+/)?funding.rate | rate:12 =funding at=funded next=next
+(\w+/)?funding.rate | rate:12 =funding at=funded next=
 open-interest | oi:12 =contracts =open coins=oiCcy
 liquidation-orders\.details|\w+/liquidation | price:12 size:14 side =liquidated
 adl-warning | status:12 fund=bal
 call-auction-details | price:12 size:8 auction left=unmatchedSz ends=auctionEndTime
-opt-summary|option/summary | volatility:12 =vol bid=bid_vol ask=ask_vol delta=delta
-event-[\w-]+ | status:12 floor=floorStrike cap=capStrike outcome=outcome settled=settleValue
-(\w+/)?instruments | status:12 tick=tick lot=lot ends=expires
-(\w+/)?status | status:12 title begin=begin end=end
+opt-summary|option/summary | volatility:12 =vol bid=bid_vol ask=ask_vol delta=
+event-[\w-]+ | status:12 floor=floorStrike cap=capStrike outcome= settled=settleValue
+(\w+/)?instruments | status:12 tick= lot= ends=expires
+(\w+/)?status | status:12 title begin= end=
 economic-calendar | actual:12 forecast:9 previous:9 at=date event
 (grid-)?positions|liquidation-warning|.*\.(posData|holding)|option/position |
-    position:12 average:11 side pnl=pnl liq=liquidation
-\w+_positions\.positions | hold_amount:12 average:11 direction pnl=pnl
+    position:12 average:11 side pnl= liq=liquidation
+\w+_positions\.positions | hold_amount:12 average:11 direction pnl=
 futures/position | long_qty:12 long_avg_cost:14 =long short=short_qty
 swap/position | margin_mode:12 =margin
 account | equity:12 =dollars =in =all
 account\.details|(swap|option)/account|futures/account\.[A-Z-]+ |
-    equity:12 =equity available=available frozen=frozen margin=margin_mode
+    equity:12 =equity available= frozen= margin=margin_mode
 account-greeks | delta:12 =delta gamma=gammaBS theta=thetaBS vega=vegaBS
-.*\.balData|spot/account|.*\.currency | balance:12 =balance available=available hold=frozen
+.*\.balData|spot/account|.*\.currency | balance:12 =balance available= hold=frozen
 balance_and_position | eventType:12
 spot/margin_account | liquidation:12 =liquidation risk=risk_rate
-.*_userinfo(\.contracts)? | balance:12 =balance profit=profit deposit=deposit
-deposit-info | amt:12 =deposit status=status chain
-withdrawal-info | amt:12 =withdrawal status=status chain
+.*_userinfo(\.contracts)? | balance:12 =balance profit= deposit=
+deposit-info | amt:12 =deposit status= chain
+withdrawal-info | amt:12 =withdrawal status= chain
 grid-orders-\w+ | pnl:12 =pnl status from=minPx to=maxPx
-algo-recurring-buy | amt:12 investmentCcy period status pnl=pnl
-.*\.recurringList | price:12 ratio=ratio average=average profit=profit
+algo-recurring-buy | amt:12 investmentCcy period status pnl=
+.*\.recurringList | price:12 ratio= average= profit=
 copytrading-\S+ | infoType:12 =notice position=subPosId
 """)
 
@@ -3559,15 +3546,15 @@ def line_format(channel: str) -> LineFormat:
     """The format of a channel, or of a list in its rows: `account.details`."""
     kind, _, argument = channel.partition(":")
     places = likely_dialect(kind).find(kind)[1]
-    v1 = "_".join(places[place] for place in ("coin", "quote", "when") if place in places)
+    v1 = "_".join(filter(None, map(places.get, ("coin", "quote", "when"))))
     name, bar = argument.rpartition("=")[2] or v1 or kind, places.get("bar", "")
     if "candle" in kind:
         bar = re.sub(r"(-price|sprd|\w+/)?-?candle", " ", kind).strip()  # mark 1m
     columns = (columns for pattern, columns in LINE_FORMATS if re.fullmatch(pattern, kind))
-    found = re.findall(r"(\w*=)?(\w+)(?::(\d+))?", next(columns, ""))
-    parts = [(label, what, int(width or 0)) for label, what, width in found]
-    unit = dict.fromkeys(("size", "volume"), "contracts") if in_contracts(channel, name) else {}
-    heads = [(unit.get(what, what), width) for label, what, width in parts if not label]
+    found = re.findall(r"(\w*=)?(\w+|(?<=\w=))(?::(\d+))?", next(columns, ""))
+    parts = [(label, what or label[:-1], int(width or 0)) for label, what, width in found]
+    sizes = ("size", "volume") if in_contracts(channel, name) else ()
+    heads = [("contracts" if what in sizes else what, width) for label, what, width in parts if not label]
     headings = line_text("begins" if bar else "time", "instrument", heads).replace("_", " ")
     return LineFormat(name, bar, parts, headings if parts else "")
 
@@ -3602,7 +3589,7 @@ def row_lines(channel: str, row: Any, clock: str = "", ladder: int = 1) -> list[
             cells = [(f"{len(bids)} bids and {len(asks)} asks changed", 0)]
         elif ladder == 1:
             best = [str(value) for side in (bids, asks) for value in [*side, ("-", "-")][0][:2]]
-            cells = list(zip([*best, spread_of(bids, asks)], (12, 10, 10, 10, 6)))
+            cells = [*zip([*best, spread_of(bids, asks)], (12, 10, 10, 10, 6))]
         else:
             return ladder_lines(name, bids[:ladder], asks[:ladder], clock)
         return [ShownLine(headings, line_text(clock, name, cells), "")]
@@ -3677,8 +3664,8 @@ def row_cells(parts: Any, row: Row, contracts: bool) -> list[Any]:
     if known:
         return cells
     hidden = {*ROW_ABOUT, *"uid user_id eventType curPage lastPage".split()}
-    texts = {key: moment_text(row[key], key) for key in row if key not in hidden}
-    shown = "  ".join(f"{key} {text}".strip() for key, text in texts.items() if text)
+    texts = ((key, moment_text(row[key], key)) for key in row if key not in hidden)
+    shown = "  ".join(f"{key} {text}".strip() for key, text in texts if text)
     return [(shown, 0)] if shown else []
 
 
@@ -3697,8 +3684,9 @@ def row_value(row: Row, what: str) -> str:
 
 def order_state(row: Row, state: str) -> str:
     """How an order stands: `canceled by the system, 13`, by its cancelSource."""
-    source, amend, code = (row_value(row, name) for name in ("cancelSource", "amendResult", "code"))
-    state += f" by the system, {source}" if source else ""
+    amend, code = row_value(row, "amendResult"), row_value(row, "code")
+    if source := row_value(row, "cancelSource"):
+        state += f" by the system, {source}"
     if amend or code:
         failure = f"{amend} failed {reason_of(code, row_value(row, 'msg'))}".strip()
         state = f"{state}, {failure}".removeprefix("failed, ")
@@ -3738,7 +3726,7 @@ def plural(number: int, things: str) -> str:
     return f"{number} {thing if number == 1 else things}"
 
 
-def print_rows(channel: str, rows: Rows, ladder: int = 1, received: float | None = None) -> None:
+def print_rows(channel: str, rows: Rows, ladder: int = 1, received: float = 0.0) -> None:
     """Print rows: local time, instrument, what matters; on a terminal with colours and headings."""
     now, lines = received or wall_clock(), []
     clock = f"{strftime('%H:%M:%S', localtime(now))}.{int(now % 1 * 1000):03d}"
@@ -3746,7 +3734,7 @@ def print_rows(channel: str, rows: Rows, ladder: int = 1, received: float | None
     for row in rows:
         for headings, text, colour in row_lines(channel, row, clock, ladder):
             text = printable_text(text, 199)
-            if width and headings and headings not in shown_headings:
+            if width and headings not in shown_headings:
                 shown_headings.add(headings)
                 lines.append(coloured(headings, "dim"))
             parts = wrap(text, width, subsequent_indent=" " * 13) if 0 < width < len(text) else [text]

@@ -68,19 +68,15 @@ def meant_by(channel):
     return question.removesuffix("?").split(" or ") if question else []
 
 
-def test_the_nearest_channel_that_exists_is_suggested():
+def test_the_nearest_channel_that_exists_is_suggested_and_four_for_an_instrument_alone():
     missed = []
     for right, texts in ((text.strip() for text in entry.split("<")) for entry in MISSPELLED.split(";")):
         wrongs = [barred or plain for barred, plain in re.findall(r"\|([^|]+)\||(\S+)", texts)]
         missed += [(wrong, right, meant_by(wrong)) for wrong in wrongs if meant_by(wrong)[:1] != [right]]
         missed += [right] if misnomer(right) else []
     assert not missed
-
-
-def test_an_instrument_alone_gets_the_four_channels_that_one_would_want():
     for name in ("btc", "BTC-USDT", "btcusdt", "BTC/USDT", "btc_usdt", ":BTC-USDT"):
-        kinds = ("trades", "tickers", "candle1m", "books")
-        assert meant_by(name) == [f"{kind}:BTC-USDT" for kind in kinds], name
+        assert meant_by(name) == [f"{kind}:BTC-USDT" for kind in ("trades", "tickers", "candle1m", "books")], name
 
 
 def every_name():
@@ -181,12 +177,10 @@ def test_refusals_are_looked_up_by_one_thread_in_lists_that_are_fetched_once(exc
     exchange.rest_delay = 0.1
     for n in range(50):
         finder.suggest(f"trades:NOPE{n}-USDT", "refused")
-    meant = {  # what is listed though it was refused is not suggested, nor what has another margin
-        "trades:BTC-USDT": "",
-        "trades:BTC-USD_UM-SWAP": "",
-        "trades:ETH-USD_UM_XPERP-310405": " Did you mean trades:ETH-USD_UM_XPERP-310404"
-        " or trades:BTC-USD_UM_XPERP-310404?",
-    }
+    # What is listed though it was refused is not suggested, nor what has another margin.
+    meant = dict.fromkeys(("trades:BTC-USDT", "trades:BTC-USD_UM-SWAP"), "")
+    perpetuals = " or ".join(f"trades:{coin}-USD_UM_XPERP-310404" for coin in ("ETH", "BTC"))
+    meant["trades:ETH-USD_UM_XPERP-310405"] = f" Did you mean {perpetuals}?"
     for channel in meant:
         finder.suggest(channel, f"{channel} was refused")
     assert [thread.name for thread in threading.enumerate()].count("okex_ws finder") == 1

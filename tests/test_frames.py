@@ -36,16 +36,13 @@ def cut(stream, *at):
     return [message for begin, end in pairwise(edges) for message in frames.take(stream[begin:end])]
 
 
-def test_no_message_is_lost_or_read_in_another_way_however_it_arrives():
+def test_no_message_is_lost_or_read_in_another_way_however_it_arrives_and_however_long_it_is():
     assert cut(SAMPLE) == MESSAGES
     for size in (1, 2, 3, 7, 64, 131, 4096):
         assert cut(SAMPLE, *range(0, len(SAMPLE), size)) == MESSAGES, size
     short = SAMPLE[:400]
     for at in range(len(short)):
         assert cut(short, at) == cut(short), at
-
-
-def test_no_length_of_a_frame_is_misread():
     for length in (0, 1, 125, 126, 127, 65_535, 65_536, 300_000):
         stream = frame("1") + frame("x" * length) + frame(b"y" * length, BINARY) + frame("2")
         for size in (1 << 16, 1000):
@@ -58,13 +55,11 @@ def test_what_no_server_may_send_is_refused_after_what_came_before():
         "a reserved bit": frame("x", reserved=4),
         "no such opcode": frame("x", opcode=3),
         "masked": b"\x81\x81abcdx",
-        "masked and long": b"\x81\xfe",
         "a continuation of nothing": frame("x", MORE),
         "a message within another": frame("a", final=False) + frame("b"),
         "a binary one within a text": frame("a", final=False) + frame(b"b", BINARY, final=False),
         "a ping in fragments": frame(b"x", PING, final=False),
         "a ping that is too long": frame(b"x" * 126, PING),
-        "2^40 bytes": b"\x82\x7f" + struct.pack("!Q", 1 << 40),
         "one byte too many": b"\x81\x7f" + struct.pack("!Q", okex_ws.MAX_MESSAGE + 1),
         "endless fragments": frame(b"x" * 60_000, BINARY, final=False) + frame(b"x" * 60_000, MORE, final=False) * 80,
     }
@@ -229,11 +224,9 @@ for line in sys.stdin.read().split("\\n"):
 def test_reads_the_same_with_and_without_orjson():
     pytest.importorskip("orjson")
     book = ServerV5().books(Exchange(every=None).instrument("BTC-USDT"), True)
-    lines = [
-        json.dumps({"arg": {"channel": "books", "instId": "BTC-USDT"}, "action": "snapshot", "data": book}),
-        '{"arg":{"channel":"a"},"data":[1e-8,"\\ud83d\\ude00",-1,0.1,12345678901234567,null,true]}',
-        *(TRADE, "pong", "ping", " [1] ", "", "{", "nul", '{"a":1}x', "\x00", "[" * 3000, "1", '"text"'),
-    ]
+    lines = [TRADE, "pong", "ping", " [1] ", "", "{", "nul", '{"a":1}x', "\x00", "[" * 3000, "1", '"text"']
+    lines.append('{"arg":{"channel":"a"},"data":[1e-8,"\\ud83d\\ude00",-1,0.1,12345678901234567,null,true]}')
+    lines.append(json.dumps({"arg": {"channel": "books", "instId": "BTC-USDT"}, "action": "snapshot", "data": book}))
     environment = {**os.environ, "PYTHONPATH": os.path.dirname(okex_ws.__file__)}
     options = {"input": "\n".join(lines), "env": environment, "capture_output": True, "text": True, "timeout": 30}
     runs = [subprocess.run([sys.executable, "-c", PARSE, name], check=True, **options) for name in ("orjson", "json")]

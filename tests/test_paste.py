@@ -2,6 +2,7 @@
 
 import builtins
 import dis
+import re
 import types
 from pathlib import Path
 from typing import get_origin
@@ -32,26 +33,14 @@ NAMES = """
 """.split()
 # The file's own names, too.
 FUNCTIONS = "on_open on_message on_error on_close inflate send_heartbeat main replay".split()
-IMPORTS = [
-    "import datetime",
-    "from datetime import datetime",
-    "from time import time, sleep",
-    "import time",
-    "import json",
-    "import random",
-    "from random import random, choice",
-    "from math import log, floor",
-    "from asyncio import sleep, Queue",
-    "from threading import Thread, Lock, Timer",
-    "from queue import Queue, Empty",
-    "from collections import deque, Counter, defaultdict",
-    "from dataclasses import dataclass, field, fields",
-    "from decimal import *",
-    "from typing import *",
-    "from math import *",
-    "from time import *",
-    "import signal, stat, queue, logging, hmac, base64, socket, websocket",
-]
+IMPORTS = """
+    import datetime; from datetime import datetime; from time import time, sleep; import time; import json
+    import random; from random import random, choice; from math import log, floor; from asyncio import sleep, Queue
+    from threading import Thread, Lock, Timer; from queue import Queue, Empty; from decimal import *
+    from collections import deque, Counter, defaultdict; from dataclasses import dataclass, field, fields
+    from typing import *; from math import *; from time import *
+    import signal, stat, queue, logging, hmac, base64, socket, websocket
+"""
 
 # BREAKS TODAY: what okex_ws.py calls like this has to be called otherwise; move each into NAMES once it is.
 #   looked up by every client: Reader Orders Login Rest Frames Filler Finder Subscription OrderBook Credentials pause
@@ -92,7 +81,7 @@ def clashes(piece, pasted, lookups):
 def pieces():
     """What a script may have, each by itself."""
     functions = [f"def {name}(*_):\n    raise AssertionError('{name} of the script was called')" for name in FUNCTIONS]
-    return [*(f"{name} = 7" for name in NAMES), *IMPORTS, *functions]
+    return [*(f"{name} = 7" for name in NAMES), *map(str.strip, re.split("[;\n]", IMPORTS.strip())), *functions]
 
 
 def works(exchange, above=(), below=()):

@@ -73,22 +73,16 @@ class Desk:
         (folder / "site" / "sitecustomize.py").write_text(EVERY_NAME_IS_THIS_MACHINE)
         keys = dict(zip(okex_ws.Credentials.VARIABLES, exchange.keys))
         paths = {"SSL_CERT_FILE": str(certificate), "PYTHONPATH": str(folder / "site"), "PYTHONUNBUFFERED": "1"}
-        kept = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
-        self.environment = kept | keys | paths
+        self.environment = {n: v for n, v in os.environ.items() if "proxy" not in n.lower()} | keys | paths
 
     def start(self, *arguments):
         """Start Python. What it prints goes to files, so that no pipe fills up."""
         number = len(self.processes)
         with open(self.folder / f"out{number}", "wb") as out, open(self.folder / f"err{number}", "wb") as err:
-            process = subprocess.Popen(
-                [sys.executable, *arguments],
-                cwd=self.folder,
-                env=self.environment | {"PORTS": json.dumps(self.ports)},
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-            )
+            environment = self.environment | {"PORTS": json.dumps(self.ports)}
+            options = {"cwd": self.folder, "stdin": subprocess.DEVNULL, "stdout": out, "stderr": err}
+            options["preexec_fn"] = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+            process = subprocess.Popen([sys.executable, *arguments], env=environment, **options)
         process.printed = lambda what="out": (self.folder / f"{what}{number}").read_text()
         self.processes.append(process)
         return process
