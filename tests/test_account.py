@@ -520,7 +520,7 @@ def test_an_order_whose_sending_fails_says_whether_it_may_have_left():
         (okex_ws.websocket.WebSocketConnectionClosedException("not connected"), False, "nothing was sent"),
         (TimeoutError("timed out"), True, "its fate is unknown"),
     ):
-        client = Mock(send=Mock(side_effect=error), **{"_login.complete": ready, "_route.server": "https://ws.example"})
+        client = Mock(send=Mock(side_effect=error), **{"_login.complete": ready, "_route.url": "https://ws.example"})
         orders = okex_ws.Orders(client)
         with pytest.raises(OrderError, match=why) as caught:
             orders.request("order", RAW, 10.0, None)
