@@ -1592,7 +1592,7 @@ class OkexV1(Dialect):
             return self._read_event(item)
         channel = item.get("channel", "")
         answer = item | rows if rows.__class__ is dict else item
-        if str(item.get("success", answer.get("result"))).lower() == "false":
+        if answer.get("success", answer.get("result")) in (False, "false", "False"):
             # {"channel":"ok_sub_spot_usd_btc_depth","data":{"result":false,"error_msg":"…","error_code":20103}}
             name = "" if channel == "login" else answer.get("channel", "")
             code = item.get("errorcode", answer.get("error_code", ""))
@@ -1621,24 +1621,24 @@ class OkexV3(Dialect):
     retired = "2021"
     URL = "wss://real.okex.com:8443/ws/v3"
     ping_every = 25.0
+    BY_FAMILY = "option/account", "option/instruments", "option/order", "option/position", "option/summary"
 
     def _read(self, item: Any) -> list[WireEvent]:
         if "table" not in item:
             return [self._read_event(item)]
         action = item.get("action", "").replace("partial", "snapshot")
-        by_channel = defaultdict[str, Rows](list)
+        by_channel: dict[str, Rows] = {}
         for row in item["data"]:
-            by_channel[self._channel(item["table"], row)].append(row)
+            by_channel.setdefault(self._channel(item["table"], row), []).append(row)
         return [new_event(("data", name, "", "", "", rows, action)) for name, rows in by_channel.items()]
 
     def _channel(self, table: str, row: Any) -> str:
         if table in ("futures/instruments", "system/status"):
             return table
-        named = map(row.get, ("instrument_id", "currency", "underlying"))
-        # futures/account: {"BTC":{"equity":"997.4", …}}
-        found = next(filter(None, named), next(iter(row), ""))
-        # BTC-USD-190927-12500-C is of BTC-USD
-        if re.match("option/(account|instruments|order|position|summary)", table):
+        found = row.get("instrument_id") or row.get("currency") or row.get("underlying")
+        if not found:  # futures/account: {"BTC":{"equity":"997.4", …}}
+            found = next(iter(row), "")
+        if table.startswith(self.BY_FAMILY):  # BTC-USD-190927-12500-C is of BTC-USD
             found = family_of(str(row.get("underlying", found)))
         found = str(found).upper().replace("_", "-")  # spot/order_algo may say ltc_usdt
         return f"{table}:{found}"
