@@ -1267,18 +1267,17 @@ def read_messages(ws: OkexWS) -> None:
     """Read until an exception ends the connection; let the client look around every second."""
     sock: Any = ws.sock and ws.sock.sock
     sock.settimeout(1.0)
-    frames, ticked = Frames(), 0.0
+    freshness, frames, ticked = ws._freshness, Frames(), 0.0
     noted, unread = monotonic(), 0  # when waiting bytes were counted; how many of them wait yet
     while ws.keep_running:
         ws.tracing = okex_log.isEnabledFor(logging.DEBUG)
         now = monotonic()
-        if now - ws._freshness.drained > 0.25:
+        if now - freshness.drained > 0.25:
             waiting = bytes_waiting(sock)
             if not waiting or unread <= 0:  # in time, though more may wait
-                ws._freshness.drained = noted if waiting else now
+                freshness.drained = noted if waiting else now
                 noted, unread = now, waiting
-        restoring = ws._filler.hand_over() and not bytes_waiting(sock)  # what is live comes first
-        chunk = b"" if restoring else receive_chunk(ws, sock)
+        chunk = receive_chunk(ws, sock)
         unread -= len(chunk)
         messages = 0
         for opcode, payload in frames.take(chunk):
@@ -1298,7 +1297,7 @@ def read_messages(ws: OkexWS) -> None:
                 raise Reconnect("closed by the exchange")
         ws.counts["messages"] += messages
         if messages:  # control frames of a peer that sends nothing else do not count
-            ws._freshness.heard = monotonic()
+            freshness.heard = monotonic()
         if now - ticked >= 1.0 or now >= ws._route.leave_at:
             ticked = now
             ws._tick(monotonic())
@@ -1308,7 +1307,8 @@ def read_messages(ws: OkexWS) -> None:
 def receive_chunk(ws: OkexWS, sock: Any) -> bytes:
     """What has arrived, or arrives within a second; b"" if nothing does."""
     decrypted = isinstance(sock, ssl.SSLSocket) and sock.pending()
-    if not decrypted and not select([sock], [], [], 1.0)[0]:
+    patience = 0.0 if ws._filler.hand_over() else 1.0  # more was missing: what is live comes first
+    if not decrypted and not select([sock], [], [], patience)[0]:
         return b""
     try:
         with ws._sending:
@@ -1975,7 +1975,6 @@ def reason_of(code: str, message: str) -> str:
 # ---------------------------------------------------------------------------------------------------------------
 # Order books: pure, apart from the lock that lets other threads read them.
 
-# What a row of odd JSON can raise.
 ODD_ROW = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 Levels = list[list[str]]  # of each price and size, as sent
 
@@ -1990,18 +1989,16 @@ class BookSide:
     Only a new price is parsed and sorted in. A deleted level stays, with size 0, until there are many.
     """
 
-    def __init__(self, sign: int, lowest: float):
-        self.sign = sign  # -1 for bids, so that the smallest key is the best
+    def __init__(self, best: int, lowest: float):
+        self.best = best  # where the best price stands among all, sorted: 0 or -1
         self.lowest = lowest  # what a price may be
 
     def replace(self, levels: Iterable[Any]) -> None:
         self.sizes: dict[str, str] = {level[0]: level[1] for level in levels}  # by price
         "".join(self.sizes)  # TypeError if a price is no string
-        sign = self.sign
-        self.prices = {sign * float(price): price for price in self.sizes}  # by key
-        self.order = sorted(self.prices)  # keys
-        cheapest = self.order[:1] if sign > 0 else self.order[-1:]
-        if not isfinite(sum(self.order)) or sign * sum(cheapest) < self.lowest:
+        self.prices = {float(price): price for price in self.sizes}
+        self.order = sorted(self.prices)
+        if not isfinite(sum(self.order)) or any(price < self.lowest for price in self.order[:1]):
             raise ValueError("a price is no price")
         if len(self.prices) < len(self.sizes):  # 1E-8 and 0.00000001
             self.sizes = {price: self.sizes[price] for price in self.prices.values()}
@@ -2012,37 +2009,39 @@ class BookSide:
         known = len(sizes)
         for level in levels:
             sizes[level[0]] = level[1]
-        if len(sizes) > known:  # what is new stands last in a dict
-            for price in list(islice(reversed(sizes), len(sizes) - known))[::-1]:
-                value = float(price)
-                if not self.lowest <= value < inf or price.__class__ is not str:
-                    raise ValueError("a price is no price")
-                key = self.sign * value
-                if key in self.prices:
-                    del sizes[self.prices[key]]  # the same price, spelled in another way
-                else:
-                    insort(self.order, key)
-                self.prices[key] = price
-            if len(sizes) > self.capacity:
-                self.replace(level for level in sizes.items() if float(level[1]))
+        if len(sizes) == known:
+            return
+        # What is new stands last in a dict.
+        for price in list(islice(reversed(sizes), len(sizes) - known))[::-1]:
+            number = float(price)
+            if not self.lowest <= number < inf or price.__class__ is not str:
+                raise ValueError("a price is no price")
+            if number in self.prices:
+                del sizes[self.prices[number]]  # the same price, spelled in another way
+            else:
+                insort(self.order, number)
+            self.prices[number] = price
+        if len(sizes) > self.capacity:
+            self.replace(level for level in sizes.items() if float(level[1]))
 
     def top(self, n: int) -> Levels:
         """The best n levels, best first."""
         best: Levels = []
-        gone = 0
-        for key in self.order:
+        prices, sizes, gone = self.prices, self.sizes, 0
+        for number in reversed(self.order) if self.best else self.order:
             if len(best) == n:
                 break
-            price = self.prices[key]
-            size = self.sizes[price]
-            if "1" <= size < ":" or float(size) > 0:  # it begins with 1 to 9
+            price = prices[number]
+            size = sizes[price]
+            amount = float("" + size)  # TypeError if it is no string
+            if 0 < amount < inf:
                 best.append([price, size])
-            elif float(size) != 0:
+            elif amount != 0:
                 raise ValueError("a size is no size")
             elif not best:
                 gone += 1
         for _ in range(gone):  # or each later reading would pass them again
-            del self.sizes[self.prices.pop(self.order.pop(0))]
+            del sizes[prices.pop(self.order.pop(self.best))]
         return best
 
 
@@ -2052,12 +2051,11 @@ class OrderBook(Keeper):
     Reading a book that is not `ready` raises BookOutOfSync. So does `apply` when a row cannot be read,
     or does not follow: by v5's numbers, by the checksum, or as bid and ask cross, and nothing vouches
     for that. `whole`: each row is the whole book; `signed`: prices may be below 0, as of spreads.
-    From `close` to `open`, between two subscriptions, it takes nothing.
     """
 
     rows = 0  # that came since the subscription, from the first snapshot on
     sequence: Any = None  # v5's number of the last row
-    _timestamp: str | int = ""  # of the last row
+    _timestamp: str | int = ""
     _open = True  # whether there is a subscription that feeds the book
     _reason = "no snapshot yet"  # why the book is not ready; "" when it is
 
@@ -2073,7 +2071,7 @@ class OrderBook(Keeper):
         self._doubt = doubt  # why not to trust the book now, or ""
         self._lock = threading.RLock()  # guards all: any thread may read
         lowest = -inf if signed else 0.0
-        self._bids, self._asks = BookSide(-1, lowest), BookSide(1, lowest)
+        self._bids, self._asks = BookSide(-1, lowest), BookSide(0, lowest)
 
     def open(self) -> None:
         """Subscribed anew: the next snapshot, in v1 the next row, is the book."""
@@ -2110,8 +2108,8 @@ class OrderBook(Keeper):
 
         {"asks":[["83725.9","1712.41","0","92"]],"bids":[],"ts":"1791369351001","seqId":10,"prevSeqId":-1}
 
-        A level starts with price and size; size 0 deletes it. In v1 the first row of a subscription
-        is the book. A closed book takes nothing, an open one no update before the first snapshot.
+        A level is price, size, …; size 0 deletes it. The first row of v1 is the book. A closed book
+        takes nothing, an open one no update before the first snapshot.
         """
         self.take([row], action)
 
@@ -2161,7 +2159,7 @@ class OrderBook(Keeper):
         return spread is not None and spread <= 0
 
     def top(self, n: int) -> tuple[Levels, Levels]:
-        """The best n bids and asks, best first, each [price, size] as sent: the caller's own."""
+        """The best n bids and asks, best first, each [price, size] as sent."""
         with self._lock:
             if reason := self._reason or self._doubt():
                 raise BookOutOfSync(reason)
@@ -2171,17 +2169,14 @@ class OrderBook(Keeper):
                 raise self._distrust(f"unreadable row: {error!r}") from None
 
     def _best(self, n: int) -> tuple[Levels, Levels]:
-        best = self._bids.top(n), self._asks.top(n)
-        if not sum([float(size) for side in best for _, size in side]) < inf:
-            raise ValueError("a size is no size")
-        return best
+        return self._bids.top(n), self._asks.top(n)
 
     def _distrust(self, why: str) -> BookOutOfSync:
         self._reason = printable_text(why)
         return BookOutOfSync(self._reason)
 
     def _follow(self, row: Any, whole: bool) -> None:
-        """Take a whole book, or a change, of which v5 numbers the one before and itself.
+        """Take a whole book, or a change.
 
         Documented (prevSeqId, seqId): (10,15) (15,15: keep-alive) (15,3: maintenance) (3,5).
         """
@@ -2198,13 +2193,12 @@ class OrderBook(Keeper):
         self.sequence = row.get("seqId")
         # Of v3, and v5 until June 2026, now 0: CRC32 of the best 25, bid and ask in turn.
         if checksum := int(row.get("checksum") or 0):
-            pairs = zip_longest(self._bids.top(25), self._asks.top(25), fillvalue=())
             flatten = itertools.chain.from_iterable
-            text = ":".join(flatten(flatten(pairs)))
+            text = ":".join(flatten(flatten(zip_longest(*self._best(25), fillvalue=()))))
             if zlib.crc32(text.encode()) != checksum & 0xFFFFFFFF:
                 raise self._distrust("checksum mismatch")
         elif not whole and self.sequence is None:  # nothing vouches for it
-            for (bid, _), (ask, _) in zip(self._bids.top(1), self._asks.top(1)):
+            for (bid, _), (ask, _) in zip(*self._best(1)):
                 if float(bid) >= float(ask):
                     raise self._distrust(f"crossed: bid {bid}, ask {ask}")
         self._timestamp = row.get("ts") or row.get("timestamp") or ""
@@ -2780,7 +2774,7 @@ class Login:
             hide_secret(parts.password or "")
             inside = proxy is DIRECT and is_loopback(parts.hostname or "")
             if parts.scheme != "wss" and not inside:
-                self._unsafe = url
+                self._unsafe = passwordless(url)
 
     def demand(self, what: str) -> None:
         """Raise ValueError without keys, or where others could read them."""
@@ -2790,8 +2784,7 @@ class Login:
         if missing:
             raise ValueError(f"{what} needs an API key: set {', '.join(missing)}")
         if self._unsafe:
-            where = passwordless(self._unsafe)
-            raise ValueError(f"{what}: keys are not sent over {where}, use wss://")
+            raise ValueError(f"{what}: keys are not sent over {self._unsafe}, use wss://")
 
     def reset(self) -> None:
         self.worked |= self.done
@@ -2900,10 +2893,9 @@ class Orders:
 
     def answered(self, event: WireEvent) -> bool:
         """Pass an answer, or an error with its id, on; False if nobody waits for it."""
-        waiting = self._answers.get(event.id)
-        if waiting:
+        if waiting := self._answers.get(event.id):
             waiting.put(event)
-        return waiting is not None
+        return bool(waiting)
 
     def lost(self) -> None:
         for waiting in list(self._answers.values()):
