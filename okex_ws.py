@@ -1998,7 +1998,7 @@ class BookSide:
         "".join(self.sizes)  # TypeError if a price is no string
         self.prices = {float(price): price for price in self.sizes}
         self.order = sorted(self.prices)
-        if not isfinite(sum(self.order)) or any(price < self.lowest for price in self.order[:1]):
+        if not isfinite(sum(self.order)) or min(self.order, default=0.0) < self.lowest:
             raise ValueError("a price is no price")
         if len(self.prices) < len(self.sizes):  # 1E-8 and 0.00000001
             self.sizes = {price: self.sizes[price] for price in self.prices.values()}
@@ -2006,15 +2006,14 @@ class BookSide:
 
     def change(self, levels: Iterable[Any]) -> None:
         sizes = self.sizes
-        known = len(sizes)
+        known = len(sizes)  # what is new will stand last
         for level in levels:
             sizes[level[0]] = level[1]
         if len(sizes) == known:
             return
-        # What is new stands last in a dict.
         for price in list(islice(reversed(sizes), len(sizes) - known))[::-1]:
-            number = float(price)
-            if not self.lowest <= number < inf or price.__class__ is not str:
+            number = float("" + price)  # TypeError if it is no string
+            if not self.lowest <= number < inf:
                 raise ValueError("a price is no price")
             if number in self.prices:
                 del sizes[self.prices[number]]  # the same price, spelled in another way
@@ -2033,7 +2032,7 @@ class BookSide:
                 break
             price = prices[number]
             size = sizes[price]
-            amount = float("" + size)  # TypeError if it is no string
+            amount = float("" + size)
             if 0 < amount < inf:
                 best.append([price, size])
             elif amount != 0:
@@ -2060,11 +2059,7 @@ class OrderBook(Keeper):
     _reason = "no snapshot yet"  # why the book is not ready; "" when it is
 
     def __init__(
-        self,
-        whole: bool = False,
-        signed: bool = False,
-        doubt: Callable[[], str] = lambda: "",
-        depth: int | None = None,
+        self, whole: bool = False, signed: bool = False, doubt: Callable[[], str] = lambda: "", depth: int | None = None
     ):
         self.whole = whole
         self.depth = depth  # levels a side that `take` returns, if not the changes
