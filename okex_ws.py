@@ -1207,9 +1207,7 @@ class Frames:
     """Cuts messages out of the bytes that a server sends.
 
     >>> frames = Frames()
-    >>> list(frames.take(b"\\x81\\x05hel"))  # the beginning of a text
-    []
-    >>> list(frames.take(b"lo\\x89\\x00"))  # its end, and a ping
+    >>> [*frames.take(b"\\x81\\x05hel"), *frames.take(b"lo\\x89\\x00")]  # a text, in two pieces, and a ping
     [(1, b'hello'), (9, b'')]
     """
 
@@ -1264,7 +1262,7 @@ class Frames:
 
 
 def read_messages(ws: OkexWS) -> None:
-    """Read until an exception ends the connection; let the client look around every second."""
+    """Read until an exception ends the connection, with a tick every second."""
     sock: Any = ws.sock and ws.sock.sock
     sock.settimeout(1.0)
     freshness, frames, ticked = ws._freshness, Frames(), 0.0
@@ -1296,7 +1294,7 @@ def read_messages(ws: OkexWS) -> None:
                 ws._on_close(int.from_bytes(payload[:2], "big"), payload[2:].decode(errors="replace"))
                 raise Reconnect("closed by the exchange")
         ws.counts["messages"] += messages
-        if messages:  # control frames of a peer that sends nothing else do not count
+        if messages:  # control frames alone do not count
             freshness.heard = monotonic()
         if now - ticked >= 1.0 or now >= ws._route.leave_at:
             ticked = now
@@ -1322,11 +1320,11 @@ def receive_chunk(ws: OkexWS, sock: Any) -> bytes:
 
 
 def bytes_waiting(sock: Any) -> int:
-    """How many bytes wait to be read from a socket; with TLS, about so many."""
+    """How many bytes wait in a socket; with TLS, about so many."""
     try:
         from fcntl import ioctl
         from termios import FIONREAD
-    except ImportError:  # Windows: nothing, or as much as may be read at once
+    except ImportError:  # Windows
         return CHUNK if select([sock], [], [], 0)[0] else 0
     return int.from_bytes(ioctl(sock.fileno(), FIONREAD, b"\0\0\0\0"), sys.byteorder)
 
@@ -1980,17 +1978,17 @@ Levels = list[list[str]]  # of each price and size, as sent
 
 
 class BookOutOfSync(Exception):
-    """The book may not be the exchange's, and must not be used until it is ready again."""
+    """The book may not be the exchange's: it must not be used until it is ready again."""
 
 
 class BookSide:
     """The bids or the asks. A change costs what it has levels, however many the book has.
 
-    Only a new price is parsed and sorted in. A deleted level stays, with size 0, until there are many.
+    Only a new price is sorted in. A deleted level stays, with size 0, until there are many.
     """
 
     def __init__(self, best: int, lowest: float):
-        self.best = best  # where the best price stands among all, sorted: 0 or -1
+        self.best = best  # index of the best price: 0 or -1
         self.lowest = lowest  # what a price may be
 
     def replace(self, levels: Iterable[Any]) -> None:
@@ -2039,7 +2037,7 @@ class BookSide:
                 raise ValueError("a size is no size")
             elif not best:
                 gone += 1
-        for _ in range(gone):  # or each later reading would pass them again
+        for _ in range(gone):  # or the next reading would pass them again
             del sizes[prices.pop(self.order.pop(self.best))]
         return best
 
@@ -2053,10 +2051,10 @@ class OrderBook(Keeper):
     """
 
     rows = 0  # that came since the subscription, from the first snapshot on
-    sequence: Any = None  # v5's number of the last row
+    sequence: Any = None  # v5's seqId
     _timestamp: str | int = ""
-    _open = True  # whether there is a subscription that feeds the book
-    _reason = "no snapshot yet"  # why the book is not ready; "" when it is
+    _open = True  # a subscription feeds the book
+    _reason = "no snapshot yet"  # why the book is not ready, or ""
 
     def __init__(
         self, whole: bool = False, signed: bool = False, doubt: Callable[[], str] = lambda: "", depth: int | None = None
@@ -2110,7 +2108,7 @@ class OrderBook(Keeper):
 
     @property
     def ready(self) -> bool:
-        with self._lock:  # not in the middle of a row, which may yet turn out wrong
+        with self._lock:  # not in the middle of a row
             return not (self._reason or self._doubt())
 
     @property
@@ -2682,7 +2680,7 @@ recent_signatures: deque[str] = deque(maxlen=16)  # one is good for 30 s
 
 
 def hide_secret(secret: str) -> None:
-    """Keep a secret out of what is printed; in JSON, in JSON in JSON, and in a URL, too."""
+    """Keep a secret out of what is printed, in JSON, in JSON in JSON and in a URL, too."""
     if len(secret) >= 4:  # no key is as short, and every "a" would become ***
         in_json = to_json(secret)[1:-1]
         spellings = {secret, in_json, to_json(in_json)[1:-1], quote_url(secret, safe="")}
@@ -2733,7 +2731,7 @@ class OrderError(Exception):
     """An order request failed, wholly or in part; `data` has the exchange's answer for each order.
 
     `code` and `message` are those of the request, or of the first order that failed.
-    `unknown`: nobody knows what became of it; ask the exchange before you send it again.
+    `unknown`: nobody knows what became of it.
     """
 
     def __init__(self, code: str, message: str, data: Sequence[Any] = (), unknown: bool = False):
@@ -2743,7 +2741,7 @@ class OrderError(Exception):
             leg_code, leg_message = leg.get("sCode", "0"), leg.get("sMsg", "")
             more = f" (subCode {leg['subCode']})" if leg.get("subCode") else ""
             texts.append(reason_of(leg_code, leg_message) + more)
-            if leg_code != "0" and self.code in ("", "0", "1", "2"):  # some failed
+            if leg_code != "0" and self.code in ("", "0", "1", "2"):
                 self.code, self.message = leg_code, leg_message
         fate = ": its fate is unknown, ask the exchange before sending it again" if unknown else ""
         super().__init__(mask_secrets("; ".join(filter(None, texts)) + fate))
@@ -2752,7 +2750,7 @@ class OrderError(Exception):
 class Login:
     """A client's login, once on each connection."""
 
-    worked = done = False  # accepted on an earlier connection; on this one
+    worked = done = False  # on an earlier connection; on this one
     pending = 0.0  # monotonic: when the login under way is late; 0 if none is
     why = "not logged in"  # why no order can leave, if none can
     wait = 0.0  # seconds from the latest refusal to the next try
@@ -2787,7 +2785,7 @@ class Login:
         self.complete.clear()
 
     def learn_time(self, date: str) -> None:
-        """How far this clock is off, by a handshake's Date, in whole seconds."""
+        """How far this clock is off, by a handshake's Date."""
         from email.utils import mktime_tz, parsedate_tz  # slow to import
 
         parts = parsedate_tz(date)
@@ -2847,8 +2845,7 @@ class Orders:
         self._ws = ws
         self._ids = itertools.count(1)
         self._codes: dict[str, int] = {}  # instIdCode by instId
-        # By request id. Users' threads put and take, the reading thread answers.
-        self._answers: dict[str, SimpleQueue[WireEvent | str]] = {}
+        self._answers: dict[str, SimpleQueue[WireEvent | str]] = {}  # by request id
 
     def request(self, op: str, args: Any, timeout: float, expires: float | None) -> Rows:
         """Send a request for orders while there is a login, and wait for its answer."""
@@ -2881,13 +2878,13 @@ class Orders:
         codes = {answer.code, *(leg.get("sCode", "0") for leg in answer.rows)}
         if codes == {"0"}:
             return answer.rows
-        if "51001" in codes:  # it may have changed: the next order looks it up
+        if "51001" in codes:  # a new instIdCode? The next order looks it up
             self._codes.clear()
         unknown = bool(codes & {"50004", "51149", "64007"})  # neither success nor failure
         raise OrderError(answer.code, answer.message, answer.rows, unknown)
 
     def answered(self, event: WireEvent) -> bool:
-        """Pass an answer, or an error with its id, on; False if nobody waits for it."""
+        """Pass an answer on; False if nobody waits for it."""
         if waiting := self._answers.get(event.id):
             waiting.put(event)
         return bool(waiting)
@@ -2914,9 +2911,8 @@ class Orders:
                     raise ValueError("the exchange's answer has none")
                 self._codes[instrument] = code
             except Exception as error:
-                why = explain(error, self._ws._route.url)
-                what = f"no instIdCode for {instrument}: {why}: nothing was sent"
-                raise OrderError("", what) from None
+                why = f"no instIdCode for {instrument}: {explain(error, self._ws._route.url)}"
+                raise OrderError("", f"{why}: nothing was sent") from None
         return self._codes[instrument]
 
 
