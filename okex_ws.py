@@ -1266,7 +1266,7 @@ def read_messages(ws: OkexWS) -> None:
     sock: Any = ws.sock and ws.sock.sock
     sock.settimeout(1.0)
     freshness, frames, ticked = ws._freshness, Frames(), 0.0
-    noted, unread = monotonic(), 0  # when waiting bytes were counted; how many of them wait yet
+    noted, unread = monotonic(), 0  # when bytes were counted; how many of them wait yet
     while ws.keep_running:
         ws.tracing = okex_log.isEnabledFor(logging.DEBUG)
         now = monotonic()
@@ -1305,7 +1305,7 @@ def read_messages(ws: OkexWS) -> None:
 def receive_chunk(ws: OkexWS, sock: Any) -> bytes:
     """What has arrived, or arrives within a second; b"" if nothing does."""
     decrypted = isinstance(sock, ssl.SSLSocket) and sock.pending()
-    patience = 0.0 if ws._filler.hand_over() else 1.0  # more was missing: what is live comes first
+    patience = 0.0 if ws._filler.hand_over() else 1.0  # what is live comes first
     if not decrypted and not select([sock], [], [], patience)[0]:
         return b""
     try:
@@ -2169,10 +2169,7 @@ class OrderBook(Keeper):
         return BookOutOfSync(self._reason)
 
     def _follow(self, row: Any, whole: bool) -> None:
-        """Take a whole book, or a change.
-
-        Documented (prevSeqId, seqId): (10,15) (15,15: keep-alive) (15,3: maintenance) (3,5).
-        """
+        """Documented (prevSeqId, seqId): (10,15) (15,15: keep-alive) (15,3: maintenance) (3,5)."""
         if whole:
             self._bids.replace(row["bids"])
             self._asks.replace(row["asks"])
