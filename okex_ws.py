@@ -1214,7 +1214,7 @@ class Frames:
     def __init__(self) -> None:
         self._rest = b""  # a frame that has not arrived whole
         self._opcode = 0  # of the message whose fragments arrive, or 0
-        self._fragments = bytearray()
+        self._fragments = b""
 
     def take(self, data: bytes) -> Iterator[tuple[int, bytes]]:
         """The opcode and payload of each message. ValueError for what no server may send."""
@@ -1256,8 +1256,8 @@ class Frames:
         self._fragments += payload
         if not final:
             return None
-        message = self._opcode, bytes(self._fragments)
-        self._opcode, self._fragments = 0, bytearray()
+        message = self._opcode, self._fragments
+        self._opcode, self._fragments = 0, b""
         return message
 
 
@@ -1973,7 +1973,7 @@ def reason_of(code: str, message: str) -> str:
 # ---------------------------------------------------------------------------------------------------------------
 # Order books: pure, apart from the lock that lets other threads read them.
 
-ODD_ROW = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+ODD_ROW = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # of odd JSON
 Levels = list[list[str]]  # of each price and size, as sent
 
 
@@ -2857,7 +2857,7 @@ class Orders:
         if expires:
             end = self._ws.exchange_time() + began + expires - monotonic()
             message["expTime"] = f"{1000 * end:.0f}"
-        waiting = self._answers.setdefault(id, SimpleQueue())
+        waiting = self._answers[id] = SimpleQueue()
         try:
             self._wait_for_login(0.0)  # it may have gone meanwhile
             self._ws.send(to_json(message))
