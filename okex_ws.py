@@ -1199,16 +1199,14 @@ class Frames:
     """Cuts messages out of the bytes that a server sends.
 
     >>> frames = Frames()
-    >>> list(frames.take(b"\\x81\\x05hel"))  # the beginning of a text
-    []
-    >>> list(frames.take(b"lo\\x89\\x00"))  # its end, and a ping
+    >>> [*frames.take(b"\\x81\\x05hel"), *frames.take(b"lo\\x89\\x00")]  # a text, in two pieces, and a ping
     [(1, b'hello'), (9, b'')]
     """
 
     def __init__(self) -> None:
         self._rest = b""  # a frame that has not arrived whole
         self._opcode = 0  # of the message whose fragments arrive, or 0
-        self._fragments = bytearray()
+        self._fragments = b""
 
     def take(self, data: bytes) -> Iterator[tuple[int, bytes]]:
         """The opcode and payload of each message. ValueError for what no server may send."""
@@ -1250,27 +1248,26 @@ class Frames:
         self._fragments += payload
         if not final:
             return None
-        message = self._opcode, bytes(self._fragments)
-        self._opcode, self._fragments = 0, bytearray()
+        message = self._opcode, self._fragments
+        self._opcode, self._fragments = 0, b""
         return message
 
 
 def read_messages(ws: OkexWS) -> None:
-    """Read until an exception ends the connection; let the client look around every second."""
+    """Read until an exception ends the connection, with a tick every second."""
     sock: Any = ws.sock and ws.sock.sock
     sock.settimeout(1.0)
-    frames, ticked = Frames(), 0.0
-    noted, unread = monotonic(), 0  # when waiting bytes were counted; how many of them wait yet
+    freshness, frames, ticked = ws._freshness, Frames(), 0.0
+    noted, unread = monotonic(), 0  # when bytes were counted; how many of them wait yet
     while ws.keep_running:
         ws.tracing = okex_log.isEnabledFor(logging.DEBUG)
         now = monotonic()
-        if now - ws._freshness.drained > 0.25:
+        if now - freshness.drained > 0.25:
             waiting = bytes_waiting(sock)
             if not waiting or unread <= 0:  # in time, though more may wait
-                ws._freshness.drained = noted if waiting else now
+                freshness.drained = noted if waiting else now
                 noted, unread = now, waiting
-        restoring = ws._filler.hand_over() and not bytes_waiting(sock)  # what is live comes first
-        chunk = b"" if restoring else receive_chunk(ws, sock)
+        chunk = receive_chunk(ws, sock)
         unread -= len(chunk)
         messages = 0
         for opcode, payload in frames.take(chunk):
@@ -1289,8 +1286,8 @@ def read_messages(ws: OkexWS) -> None:
                 ws._on_close(int.from_bytes(payload[:2], "big"), payload[2:].decode(errors="replace"))
                 raise Reconnect("closed by the exchange")
         ws.counts["messages"] += messages
-        if messages:  # control frames of a peer that sends nothing else do not count
-            ws._freshness.heard = monotonic()
+        if messages:  # control frames alone do not count
+            freshness.heard = monotonic()
         if now - ticked >= 1.0 or now >= ws._route.leave_at:
             ticked = now
             ws._tick(monotonic())
@@ -1300,7 +1297,8 @@ def read_messages(ws: OkexWS) -> None:
 def receive_chunk(ws: OkexWS, sock: Any) -> bytes:
     """What has arrived, or arrives within a second; b"" if nothing does."""
     decrypted = isinstance(sock, ssl.SSLSocket) and sock.pending()
-    if not decrypted and not select([sock], [], [], 1.0)[0]:
+    patience = 0.0 if ws._filler.hand_over() else 1.0  # what is live comes first
+    if not decrypted and not select([sock], [], [], patience)[0]:
         return b""
     try:
         with ws._sending:
@@ -1314,11 +1312,11 @@ def receive_chunk(ws: OkexWS, sock: Any) -> bytes:
 
 
 def bytes_waiting(sock: Any) -> int:
-    """How many bytes wait to be read from a socket; with TLS, about so many."""
+    """How many bytes wait in a socket; with TLS, about so many."""
     try:
         from fcntl import ioctl
         from termios import FIONREAD
-    except ImportError:  # Windows: nothing, or as much as may be read at once
+    except ImportError:  # Windows
         return CHUNK if select([sock], [], [], 0)[0] else 0
     return int.from_bytes(ioctl(sock.fileno(), FIONREAD, b"\0\0\0\0"), sys.byteorder)
 
@@ -1582,7 +1580,7 @@ class OkexV1(Dialect):
                 return self._read_event(item)
             channel, answer = item.get("channel", ""), rows if rows.__class__ is dict else {}
             name = "" if channel == "login" else f"{answer.get('channel', channel)}"
-            if str(item.get("success", answer.get("result"))).lower() == "false":
+            if item.get("success", answer.get("result")) in (False, "false", "False"):
                 # {"channel":"ok_sub_a","data":{"result":false,"error_msg":"…","error_code":20103}}
                 code = str(item.get("errorcode", answer.get("error_code", "")))
                 return WireEvent("refused", name, "", code, f"{answer.get('error_msg', '')}")
@@ -1609,24 +1607,24 @@ class OkexV3(Dialect):
     retired = "2021"
     URL = "wss://real.okex.com:8443/ws/v3"
     ping_every = 25.0
+    BY_FAMILY = "option/account", "option/instruments", "option/order", "option/position", "option/summary"
 
     def _read(self, item: Any) -> list[WireEvent]:
         if "table" not in item:
             return [self._read_event(item)]
         action = item.get("action", "").replace("partial", "snapshot")
-        by_channel = defaultdict[str, Rows](list)
+        by_channel: dict[str, Rows] = {}
         for row in item["data"]:
-            by_channel[self._channel(item["table"], row)].append(row)
+            by_channel.setdefault(self._channel(item["table"], row), []).append(row)
         return [new_event(("data", name, "", "", "", rows, action)) for name, rows in by_channel.items()]
 
     def _channel(self, table: str, row: Any) -> str:
         if table in ("futures/instruments", "system/status"):
             return table
-        named = map(row.get, ("instrument_id", "currency", "underlying"))
-        # futures/account: {"BTC":{"equity":"997.4", …}}
-        found = next(filter(None, named), next(iter(row), ""))
-        # BTC-USD-190927-12500-C is of BTC-USD
-        if re.match("option/(account|instruments|order|position|summary)", table):
+        found = row.get("instrument_id") or row.get("currency") or row.get("underlying")
+        if not found:  # futures/account: {"BTC":{"equity":"997.4", …}}
+            found = next(iter(row), "")
+        if table.startswith(self.BY_FAMILY):  # BTC-USD-190927-12500-C is of BTC-USD
             found = family_of(str(row.get("underlying", found)))
         # spot/order_algo may say ltc_usdt
         return f"{table}:{str(found).upper().replace('_', '-')}"
@@ -1958,33 +1956,30 @@ def reason_of(code: str, message: str) -> str:
 # ---------------------------------------------------------------------------------------------------------------
 # Order books: pure, apart from the lock that lets other threads read them.
 
-# What a row of odd JSON can raise.
-ODD_ROW = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+ODD_ROW = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # of odd JSON
 Levels = list[list[str]]  # of each price and size, as sent
 
 
 class BookOutOfSync(Exception):
-    """The book may not be the exchange's, and must not be used until it is ready again."""
+    """The book may not be the exchange's: it must not be used until it is ready again."""
 
 
 class BookSide:
     """The bids or the asks. A change costs what it has levels, however many the book has.
 
-    Only a new price is parsed and sorted in. A deleted level stays, with size 0, until there are many.
+    Only a new price is sorted in. A deleted level stays, with size 0, until there are many.
     """
 
-    def __init__(self, sign: int, lowest: float):
-        self.sign = sign  # -1 for bids, so that the smallest key is the best
+    def __init__(self, best: int, lowest: float):
+        self.best = best  # index of the best price: 0 or -1
         self.lowest = lowest  # what a price may be
 
     def replace(self, levels: Iterable[Any]) -> None:
         self.sizes: dict[str, str] = {level[0]: level[1] for level in levels}  # by price
         "".join(self.sizes)  # TypeError if a price is no string
-        sign = self.sign
-        self.prices = {sign * float(price): price for price in self.sizes}  # by key
-        self.order = sorted(self.prices)  # keys
-        cheapest = self.order[:1] if sign > 0 else self.order[-1:]
-        if not isfinite(sum(self.order)) or sign * sum(cheapest) < self.lowest:
+        self.prices = {float(price): price for price in self.sizes}
+        self.order = sorted(self.prices)
+        if not isfinite(sum(self.order)) or min(self.order, default=0.0) < self.lowest:
             raise ValueError("a price is no price")
         if len(self.prices) < len(self.sizes):  # 1E-8 and 0.00000001
             self.sizes = {price: self.sizes[price] for price in self.prices.values()}
@@ -1992,40 +1987,41 @@ class BookSide:
 
     def change(self, levels: Iterable[Any]) -> None:
         sizes = self.sizes
-        known = len(sizes)
+        known = len(sizes)  # what is new will stand last
         for level in levels:
             sizes[level[0]] = level[1]
-        if len(sizes) > known:  # what is new stands last in a dict
-            for price in list(islice(reversed(sizes), len(sizes) - known))[::-1]:
-                value = float(price)
-                if not self.lowest <= value < inf or price.__class__ is not str:
-                    raise ValueError("a price is no price")
-                key = self.sign * value
-                if key in self.prices:
-                    del sizes[self.prices[key]]  # the same price, spelled in another way
-                else:
-                    insort(self.order, key)
-                self.prices[key] = price
-            if len(sizes) > self.capacity:
-                self.replace(level for level in sizes.items() if float(level[1]))
+        if len(sizes) == known:
+            return
+        for price in list(islice(reversed(sizes), len(sizes) - known))[::-1]:
+            number = float("" + price)  # TypeError if it is no string
+            if not self.lowest <= number < inf:
+                raise ValueError("a price is no price")
+            if number in self.prices:
+                del sizes[self.prices[number]]  # the same price, spelled in another way
+            else:
+                insort(self.order, number)
+            self.prices[number] = price
+        if len(sizes) > self.capacity:
+            self.replace(level for level in sizes.items() if float(level[1]))
 
     def top(self, n: int) -> Levels:
         """The best n levels, best first."""
         best: Levels = []
-        gone = 0
-        for key in self.order:
+        prices, sizes, gone = self.prices, self.sizes, 0
+        for number in reversed(self.order) if self.best else self.order:
             if len(best) == n:
                 break
-            price = self.prices[key]
-            size = self.sizes[price]
-            if "1" <= size < ":" or float(size) > 0:  # it begins with 1 to 9
+            price = prices[number]
+            size = sizes[price]
+            amount = float("" + size)
+            if 0 < amount < inf:
                 best.append([price, size])
-            elif float(size) != 0:
+            elif amount != 0:
                 raise ValueError("a size is no size")
             elif not best:
                 gone += 1
-        for _ in range(gone):  # or each later reading would pass them again
-            del self.sizes[self.prices.pop(self.order.pop(0))]
+        for _ in range(gone):  # or the next reading would pass them again
+            del sizes[prices.pop(self.order.pop(self.best))]
         return best
 
 
@@ -2035,28 +2031,23 @@ class OrderBook(Keeper):
     Reading a book that is not `ready` raises BookOutOfSync. So does `apply` when a row cannot be read,
     or does not follow: by v5's numbers, by the checksum, or as bid and ask cross, and nothing vouches
     for that. `whole`: each row is the whole book; `signed`: prices may be below 0, as of spreads.
-    From `close` to `open`, between two subscriptions, it takes nothing.
     """
 
     rows = 0  # that came since the subscription, from the first snapshot on
-    sequence: Any = None  # v5's number of the last row
-    _timestamp: str | int = ""  # of the last row
-    _open = True  # whether there is a subscription that feeds the book
-    _reason = "no snapshot yet"  # why the book is not ready; "" when it is
+    sequence: Any = None  # v5's seqId
+    _timestamp: str | int = ""
+    _open = True  # a subscription feeds the book
+    _reason = "no snapshot yet"  # why the book is not ready, or ""
 
     def __init__(
-        self,
-        whole: bool = False,
-        signed: bool = False,
-        doubt: Callable[[], str] = lambda: "",
-        depth: int | None = None,
+        self, whole: bool = False, signed: bool = False, doubt: Callable[[], str] = lambda: "", depth: int | None = None
     ):
         self.whole = whole
         self.depth = depth  # levels a side that `take` returns, if not the changes
         self._doubt = doubt  # why not to trust the book now, or ""
         self._lock = threading.RLock()  # guards all: any thread may read
         lowest = -inf if signed else 0.0
-        self._bids, self._asks = BookSide(-1, lowest), BookSide(1, lowest)
+        self._bids, self._asks = BookSide(-1, lowest), BookSide(0, lowest)
 
     def open(self) -> None:
         """Subscribed anew: the next snapshot, in v1 the next row, is the book."""
@@ -2093,14 +2084,14 @@ class OrderBook(Keeper):
 
         {"asks":[["83725.9","1712.41","0","92"]],"bids":[],"ts":"1791369351001","seqId":10,"prevSeqId":-1}
 
-        A level starts with price and size; size 0 deletes it. In v1 the first row of a subscription
-        is the book. A closed book takes nothing, an open one no update before the first snapshot.
+        A level is price, size, …; size 0 deletes it. The first row of v1 is the book. A closed book
+        takes nothing, an open one no update before the first snapshot.
         """
         self.take([row], action)
 
     @property
     def ready(self) -> bool:
-        with self._lock:  # not in the middle of a row, which may yet turn out wrong
+        with self._lock:  # not in the middle of a row
             return not (self._reason or self._doubt())
 
     @property
@@ -2144,7 +2135,7 @@ class OrderBook(Keeper):
         return spread is not None and spread <= 0
 
     def top(self, n: int) -> tuple[Levels, Levels]:
-        """The best n bids and asks, best first, each [price, size] as sent: the caller's own."""
+        """The best n bids and asks, best first, each [price, size] as sent."""
         with self._lock:
             if reason := self._reason or self._doubt():
                 raise BookOutOfSync(reason)
@@ -2154,20 +2145,14 @@ class OrderBook(Keeper):
                 raise self._distrust(f"unreadable row: {error!r}") from None
 
     def _best(self, n: int) -> tuple[Levels, Levels]:
-        best = self._bids.top(n), self._asks.top(n)
-        if not sum([float(size) for side in best for _, size in side]) < inf:
-            raise ValueError("a size is no size")
-        return best
+        return self._bids.top(n), self._asks.top(n)
 
     def _distrust(self, why: str) -> BookOutOfSync:
         self._reason = printable_text(why)
         return BookOutOfSync(self._reason)
 
     def _follow(self, row: Any, whole: bool) -> None:
-        """Take a whole book, or a change, of which v5 numbers the one before and itself.
-
-        Documented (prevSeqId, seqId): (10,15) (15,15: keep-alive) (15,3: maintenance) (3,5).
-        """
+        """Documented (prevSeqId, seqId): (10,15) (15,15: keep-alive) (15,3: maintenance) (3,5)."""
         if whole:
             self._bids.replace(row["bids"])
             self._asks.replace(row["asks"])
@@ -2181,13 +2166,12 @@ class OrderBook(Keeper):
         self.sequence = row.get("seqId")
         # Of v3, and v5 until June 2026, now 0: CRC32 of the best 25, bid and ask in turn.
         if checksum := int(row.get("checksum") or 0):
-            pairs = zip_longest(self._bids.top(25), self._asks.top(25), fillvalue=())
             flatten = itertools.chain.from_iterable
-            text = ":".join(flatten(flatten(pairs)))
+            text = ":".join(flatten(flatten(zip_longest(*self._best(25), fillvalue=()))))
             if zlib.crc32(text.encode()) != checksum & 0xFFFFFFFF:
                 raise self._distrust("checksum mismatch")
         elif not whole and self.sequence is None:  # nothing vouches for it
-            for (bid, _), (ask, _) in zip(self._bids.top(1), self._asks.top(1)):
+            for (bid, _), (ask, _) in zip(*self._best(1)):
                 if float(bid) >= float(ask):
                     raise self._distrust(f"crossed: bid {bid}, ask {ask}")
         self._timestamp = row.get("ts") or row.get("timestamp") or ""
@@ -2676,7 +2660,7 @@ recent_signatures: deque[str] = deque(maxlen=16)  # one is good for 30 s
 
 
 def hide_secret(secret: str) -> None:
-    """Keep a secret out of what is printed; in JSON, in JSON in JSON, and in a URL, too."""
+    """Keep a secret out of what is printed, in JSON, in JSON in JSON and in a URL, too."""
     if len(secret) >= 4:  # no key is as short, and every "a" would become ***
         in_json = to_json(secret)[1:-1]
         spellings = {secret, in_json, to_json(in_json)[1:-1], quote_url(secret, safe="")}
@@ -2727,7 +2711,7 @@ class OrderError(Exception):
     """An order request failed, wholly or in part; `data` has the exchange's answer for each order.
 
     `code` and `message` are those of the request, or of the first order that failed.
-    `unknown`: nobody knows what became of it; ask the exchange before you send it again.
+    `unknown`: nobody knows what became of it.
     """
 
     def __init__(self, code: str, message: str, data: Sequence[Any] = (), unknown: bool = False):
@@ -2737,7 +2721,7 @@ class OrderError(Exception):
             leg_code, leg_message = leg.get("sCode", "0"), leg.get("sMsg", "")
             more = f" (subCode {leg['subCode']})" if leg.get("subCode") else ""
             texts.append(reason_of(leg_code, leg_message) + more)
-            if leg_code != "0" and self.code in ("", "0", "1", "2"):  # some failed
+            if leg_code != "0" and self.code in ("", "0", "1", "2"):
                 self.code, self.message = leg_code, leg_message
         fate = ": its fate is unknown, ask the exchange before sending it again" if unknown else ""
         super().__init__(mask_secrets("; ".join(filter(None, texts)) + fate))
@@ -2746,7 +2730,7 @@ class OrderError(Exception):
 class Login:
     """A client's login, once on each connection."""
 
-    worked = done = False  # accepted on an earlier connection; on this one
+    worked = done = False  # on an earlier connection; on this one
     pending = 0.0  # monotonic: when the login under way is late; 0 if none is
     why = "not logged in"  # why no order can leave, if none can
     wait = 0.0  # seconds from the latest refusal to the next try
@@ -2763,7 +2747,7 @@ class Login:
             hide_secret(parts.password or "")
             inside = proxy is DIRECT and is_loopback(parts.hostname or "")
             if parts.scheme != "wss" and not inside:
-                self._unsafe = url
+                self._unsafe = passwordless(url)
 
     def demand(self, what: str) -> None:
         """Raise ValueError without keys, or where others could read them."""
@@ -2773,8 +2757,7 @@ class Login:
         if missing:
             raise ValueError(f"{what} needs an API key: set {', '.join(missing)}")
         if self._unsafe:
-            where = passwordless(self._unsafe)
-            raise ValueError(f"{what}: keys are not sent over {where}, use wss://")
+            raise ValueError(f"{what}: keys are not sent over {self._unsafe}, use wss://")
 
     def reset(self) -> None:
         self.worked |= self.done
@@ -2782,7 +2765,7 @@ class Login:
         self.complete.clear()
 
     def learn_time(self, date: str) -> None:
-        """How far this clock is off, by a handshake's Date, in whole seconds."""
+        """How far this clock is off, by a handshake's Date."""
         from email.utils import mktime_tz, parsedate_tz  # slow to import
 
         parts = parsedate_tz(date)
@@ -2842,8 +2825,7 @@ class Orders:
         self._ws = ws
         self._ids = itertools.count(1)
         self._codes: dict[str, int] = {}  # instIdCode by instId
-        # By request id. Users' threads put and take, the reading thread answers.
-        self._answers: dict[str, SimpleQueue[WireEvent | str]] = {}
+        self._answers: dict[str, SimpleQueue[WireEvent | str]] = {}  # by request id
 
     def request(self, op: str, args: Any, timeout: float, expires: float | None) -> Rows:
         """Send a request for orders while there is a login, and wait for its answer."""
@@ -2858,7 +2840,7 @@ class Orders:
         if expires:
             end = self._ws.exchange_time() + began + expires - monotonic()
             message["expTime"] = f"{1000 * end:.0f}"
-        waiting = self._answers.setdefault(id, SimpleQueue())
+        waiting = self._answers[id] = SimpleQueue()
         try:
             self._wait_for_login(0.0)  # it may have gone meanwhile
             self._ws.send(to_json(message))
@@ -2876,17 +2858,16 @@ class Orders:
         codes = {answer.code, *(leg.get("sCode", "0") for leg in answer.rows)}
         if codes == {"0"}:
             return answer.rows
-        if "51001" in codes:  # it may have changed: the next order looks it up
+        if "51001" in codes:  # a new instIdCode? The next order looks it up
             self._codes.clear()
         unknown = bool(codes & {"50004", "51149", "64007"})  # neither success nor failure
         raise OrderError(answer.code, answer.message, answer.rows, unknown)
 
     def answered(self, event: WireEvent) -> bool:
-        """Pass an answer, or an error with its id, on; False if nobody waits for it."""
-        waiting = self._answers.get(event.id)
-        if waiting:
+        """Pass an answer on; False if nobody waits for it."""
+        if waiting := self._answers.get(event.id):
             waiting.put(event)
-        return waiting is not None
+        return bool(waiting)
 
     def lost(self) -> None:
         for waiting in list(self._answers.values()):
@@ -2910,9 +2891,8 @@ class Orders:
                     raise ValueError("the exchange's answer has none")
                 self._codes[instrument] = code
             except Exception as error:
-                why = explain(error, self._ws._route.url)
-                what = f"no instIdCode for {instrument}: {why}: nothing was sent"
-                raise OrderError("", what) from None
+                why = f"no instIdCode for {instrument}: {explain(error, self._ws._route.url)}"
+                raise OrderError("", f"{why}: nothing was sent") from None
         return self._codes[instrument]
 
 

@@ -283,7 +283,7 @@ def test_no_redirect_is_followed_and_no_key_sent_after_one(exchange, connect, im
 
 
 # -- Orders
-def test_an_order_is_placed_amended_and_cancelled(exchange, trader):
+def test_an_order_is_placed_amended_and_cancelled_and_each_gets_its_own_answer(exchange, trader):
     (placed,) = trader.request("order", {**BUY, "clOrdId": "b15"})
     assert placed["sCode"] == "0" and placed["clOrdId"] == "b15"
     same = {"instId": "BTC-USDT", "ordId": placed["ordId"]}
@@ -291,6 +291,10 @@ def test_an_order_is_placed_amended_and_cancelled(exchange, trader):
     assert trader.request("cancel-order", same)[0]["sCode"] == "0"
     wait_for(lambda: len(trader.rows) >= 3)
     assert [(row["state"], row["px"]) for _, row in trader.rows] == [("live", "1"), ("live", "2"), ("canceled", "2")]
+    sent = [unanswered(exchange, trader, "order", {**RAW, "clOrdId": name}) for name in ("first", "second")]
+    for request, _ in reversed(sent):
+        answer(exchange, request, {"clOrdId": request["args"][0]["clOrdId"], "sCode": "0", "sMsg": ""})
+    assert [result()[0]["clOrdId"] for _, result in sent] == ["first", "second"]
 
 
 def test_orders_fill_at_market_or_when_it_comes_to_them_and_every_private_channel_tells(exchange, connect, keys):
@@ -452,13 +456,6 @@ def test_spreads_are_traded_where_they_live(exchange, connect, keys):
         assert request["args"] == [order], op
         answer(exchange, request, leg)
         assert result() == [leg], op
-
-
-def test_two_orders_answered_in_swapped_order_get_their_own_answers(exchange, trader):
-    sent = [unanswered(exchange, trader, "order", {**RAW, "clOrdId": name}) for name in ("first", "second")]
-    for request, _ in reversed(sent):
-        answer(exchange, request, {"clOrdId": request["args"][0]["clOrdId"], "sCode": "0", "sMsg": ""})
-    assert [result()[0]["clOrdId"] for _, result in sent] == ["first", "second"]
 
 
 def test_a_drop_while_an_order_waits_says_at_once_that_its_fate_is_unknown(exchange, trader, impatient):

@@ -57,7 +57,7 @@ def out_of_sync(book, *applied, match=None):
 
 
 # -- Keeping it
-def test_reads_best_first_in_the_exchanges_own_strings():
+def test_reads_best_first_in_the_exchanges_own_strings_however_prices_are_written():
     book = OrderBook()
     levels = [("83725.8", "7.69", "0", "5"), ("83725.90", "1E-8", "0", "1"), ("9", "1.000", "0", "1")]
     book.apply(v5(-1, 1, levels, [("83726.5", "2", "0", "1"), ("90000", "0.10", "0", "1")]), "snapshot")
@@ -66,9 +66,6 @@ def test_reads_best_first_in_the_exchanges_own_strings():
     assert book.best_ask == ("83726.5", "2")
     assert book.top(2) == ([["83725.90", "1E-8"], ["83725.8", "7.69"]], [["83726.5", "2"], ["90000", "0.10"]])
     assert (book.mid, book.spread) == (83726.2, 0.6)
-
-
-def test_prices_are_numbers_however_they_are_written():
     book = OrderBook()
     book.apply(row([("1E-8", "5"), ("0.00000002", "6"), ("2e-8", "7")], [("3e-8", "1")]), "snapshot")
     assert book.top(9) == ([["2e-8", "7"], ["1E-8", "5"]], [["3e-8", "1"]])  # one of two spellings, the later one
@@ -76,15 +73,12 @@ def test_prices_are_numbers_however_they_are_written():
     assert book.top(9) == ([["2E-8", "8"]], [["3e-8", "1"]])
 
 
-def test_one_sided_and_empty_books_are_books():
+def test_one_sided_and_empty_books_are_books_and_each_snapshot_or_whole_book_replaces_everything():
     book = OrderBook()
     book.apply(row([], []), "snapshot")
     assert (book.ready, book.best_bid, book.best_ask, book.mid, book.spread) == (True, None, None, None, None)
     book.apply(row([("1", "1")], []), "update")
     assert (book.best_bid, book.best_ask, book.mid, book.spread, book.crossed) == (("1", "1"), None, None, None, False)
-
-
-def test_a_snapshot_and_each_whole_book_replaces_everything():
     book = ready_book()
     book.apply(v5(-1, 99, [("50", "1")], []), "snapshot")
     assert book.top(9) == ([["50", "1"]], [])
@@ -147,14 +141,11 @@ def test_an_update_before_the_snapshot_is_not_taken_for_one():
         assert book.ready
 
 
-def test_the_documented_run_of_sequence_numbers_is_accepted():
+def test_the_documented_run_of_sequence_numbers_is_accepted_and_what_does_not_follow_is_a_gap():
     book = ready_book()
     for previous, sequence in [(10, 15), (15, 15), (15, 3), (3, 5)]:
         book.apply(v5(previous, sequence, [] if previous == sequence else [("97", "1")]), "update")
     assert book.ready
-
-
-def test_what_does_not_follow_is_a_gap():
     for previous, sequence, why in (
         (11, 12, "one message is missing"),
         (9, 10, "what came before the snapshot"),
@@ -188,7 +179,7 @@ def test_a_crossed_book_is_distrusted_unless_its_sequence_holds():
         assert book.crossed is False and (book.best_bid, book.best_ask) == (("99", "1"), ("101", "3"))
 
 
-def test_a_crossed_book_that_comes_whole_or_with_its_checksum_is_the_exchanges_own():
+def test_a_crossed_book_that_comes_whole_or_with_its_checksum_is_right_and_deleted_levels_do_not_cross():
     for whole, action in ((False, ""), (False, "snapshot"), (True, "")):
         book = OrderBook(whole)
         book.apply(row([("5", "1")], [("4", "1")]), action)
@@ -199,9 +190,6 @@ def test_a_crossed_book_that_comes_whole_or_with_its_checksum_is_the_exchanges_o
     book.apply(row(crossing, [], checksum=crc(crossing + bids, asks)), "update")
     assert book.crossed
     out_of_sync(book, row([("97", "1")], []), "update", match="crossed")
-
-
-def test_deleted_levels_do_not_cross():
     book = OrderBook()
     book.apply(row([("99", "1"), ("98", "2")], [("101", "3"), ("102", "4")]))
     book.apply(row([("99", "0")], [("98.5", "1")]))
@@ -316,7 +304,7 @@ def test_any_json_is_a_book_with_numbers_in_it_or_out_of_sync(rows, whole):
 
 
 # -- The checksum
-def test_the_checksums_that_the_exchange_documented():
+def test_the_checksum_takes_strings_as_sent_and_the_best_25():
     for bids, asks, checksum in (
         ([("3366.1", "7"), ("3366", "6")], [("3366.8", "9"), ("3368", "8")], -1881014294),
         ([("3366.1", "7")], [("3366.8", "9"), ("3368", "8"), ("3372", "8")], 831078360),
@@ -328,9 +316,6 @@ def test_the_checksums_that_the_exchange_documented():
             assert book.ready
         out_of_sync(book, row(bids, asks, checksum=checksum + 1), "snapshot", match="checksum")
         out_of_sync(book, row(bids, asks, checksum=str(checksum + 1)), "snapshot", match="checksum")
-
-
-def test_the_checksum_takes_strings_as_sent_and_the_best_25():
     bids = [(f"{100 - n}.10", f"{n + 1}.0") for n in range(40)]
     book = OrderBook()
     book.apply(row(bids, [("101.00", "1e0")], checksum=crc(bids, [("101.00", "1e0")])), "snapshot")

@@ -133,16 +133,6 @@ def test_after_any_end_of_a_connection_it_says_why_and_subscribes_again_once(exc
     assert {client.counts["connects"] for client, _ in clients} == {len(FAULTS) + 1}
 
 
-def test_drops_a_connection_that_is_open_but_silent(exchange, streaming, impatient, monkeypatch):
-    monkeypatch.setattr(okex_ws, "SILENCE_MARGIN", 0.2)
-    monkeypatch.setattr(okex_ws, "CONFIRM_TIMEOUT", 0.2)  # the next connection's request may be swallowed, too
-    client = streaming(TRADES, ping_every=0.2)
-    exchange.silent = True  # a pong may have been so late that this ended the connection before
-    wait_for(lambda: any("nothing arrived" in why for why in reasons(client)))
-    exchange.silent = False
-    wait_for(client.more_rows())
-
-
 def test_lines_that_the_exchange_will_close_move_one_after_another(exchange, connect, monkeypatch):
     monkeypatch.setattr(okex_ws, "LEAVE_PACE", okex_ws.Pace(0.5))
     monkeypatch.setattr(okex_ws, "uniform", lambda low, high: 60.0)  # any other reason would wait for a minute
@@ -585,30 +575,25 @@ def test_close_ends_run_at_once_whatever_it_does(exchange, monkeypatch):
     streaming = Client([TRADES], url=exchange.url).start()
     wait_for(lambda: streaming.rows)
     assert ended(streaming)
-
     connecting = Client([TRADES], url=exchange.url)
     connecting.run_forever = lambda **proxy: connecting.close() or OkexWS.run_forever(connecting, **proxy)
     connecting.start().thread.join(15)
     assert ended(connecting) and not connecting.rows
-
     silent = Client([TRADES], url=exchange.url).start()
     wait_for(lambda: silent.rows)
     silent.sock.sock.settimeout(60.0)  # of the reads that follow
     wait_for(silent.more_rows(2))
     exchange.silent = True
     assert ended(silent)
-
     exchange.http_status = 503
     waiting = Client([TRADES], url=exchange.url).start()
     wait_for(lambda: waiting.saw(DISCONNECTED))
     assert ended(waiting)
-
     handshakes, turns = exchange.handshakes, []
     monkeypatch.setattr(okex_ws.CONNECT_PACE, "turn", lambda: turns.append(60.0) or 60.0)
     queued = Client([TRADES], url=exchange.url).start()
     wait_for(lambda: turns)
     assert ended(queued)
-
     never = Client([TRADES], url=exchange.url)
     never.close()
     assert ended(never.start())
@@ -742,15 +727,12 @@ def test_says_in_words_what_failed():
     assert line == "TLS with 127.0.0.1:8000 failed: wrong version number; does it speak ws://?"
 
 
-def test_names_the_proxy_that_failed(kept_port, connect, monkeypatch):
+def test_names_the_proxy_that_failed_and_says_that_port_8443_was_closed(kept_port, connect, monkeypatch, caplog):
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{kept_port}")
     for options in ({}, {"proxy": f"http://127.0.0.1:{kept_port}"}):
         client = connect(TRADES, url="wss://ws.example", **options)
         wait_for(partial(client.saw, DISCONNECTED), case=options)
         assert reasons(client)[0] == f"the proxy 127.0.0.1:{kept_port} refused the connection", options
-
-
-def test_says_that_the_exchange_closed_port_8443(connect, monkeypatch, caplog):
     monkeypatch.setattr(okex_ws, "CONNECT_TIMEOUT", 1.0)  # whatever listens there on this machine
     client = connect(TRADES, url="ws://127.0.0.1:8443")
     wait_for(lambda: client.saw(DISCONNECTED))

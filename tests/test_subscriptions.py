@@ -48,20 +48,15 @@ def test_each_channel_is_asked_for_once_by_itself_if_there_are_few_and_within_th
     assert asked(requests) == [("subscribe", [TRADES]), ("subscribe", [BOOK])]
     assert len({id for *_, id in requests}) == 2 and all(id.isalnum() for *_, id in requests)
     assert subscriptions.take_due(LATER) == []
+    assert subscriptions.confirmed(TRADES) == TRADES
+    assert subscriptions.admit(subscriptions.by_key[BOOK])  # its first row confirms it, too
+    assert states(subscriptions) == {TRADES: "confirmed", BOOK: "confirmed"}
+    assert subscriptions.check(okex_ws.CONFIRM_TIMEOUT) == subscriptions.take_due(LATER) == []
     channels = [f"spot/ticker:C{n}-USDT" for n in range(8000)]
     _, requests = sent(*channels, dialect=V3)
     assert [channel for _, batch, _ in requests for channel in batch] == channels
     assert 100 < len(requests) < okex_ws.REQUESTS_PER_HOUR
     assert all(len(V3.subscribe(batch)) <= V3.max_request for _, batch, _ in requests)
-
-
-def test_neither_a_confirmation_nor_a_first_row_is_waited_for_any_longer():
-    subscriptions, _ = sent(TRADES, BOOK)
-    assert subscriptions.confirmed(TRADES) == TRADES
-    assert subscriptions.admit(subscriptions.by_key[BOOK])
-    assert states(subscriptions) == {TRADES: "confirmed", BOOK: "confirmed"}
-    assert subscriptions.check(okex_ws.CONFIRM_TIMEOUT) == []
-    assert subscriptions.take_due(LATER) == []
 
 
 def test_what_still_comes_of_a_dropped_channel_is_not_taken_and_known_for_that():
@@ -242,7 +237,7 @@ def test_of_what_is_wanted_again_and_its_end_not_confirmed_only_a_v1_book_costs_
             assert asked(subscriptions.take_due(LATER)) == [("subscribe", [channel])]
 
 
-def test_a_refusal_hits_what_its_id_or_its_channel_names_and_nothing_else():
+def test_a_refusal_hits_what_its_id_or_its_channel_names_and_else_all_are_asked_for_one_by_one(monkeypatch):
     subscriptions, requests = sent(TRADES, "trades:NOPE", "trades:LATER")
     nope, later = (id for *_, id in requests[1:])
     assert subscriptions.refused(refusal("50001", "Service temporarily unavailable"), "why") == []
@@ -256,9 +251,6 @@ def test_a_refusal_hits_what_its_id_or_its_channel_names_and_nothing_else():
     subscriptions = confirmed("orders:instType=SPOT", "orders:instType=SWAP", "account")
     subscriptions.refused(refusal("channel-conn-count-error", "30 connections", "orders"), "too many")
     assert [*states(subscriptions).values()] == ["refused", "refused", "confirmed"]
-
-
-def test_of_a_shared_request_that_is_refused_each_channel_is_asked_for_by_itself(monkeypatch):
     monkeypatch.setattr(okex_ws, "REQUESTS_PER_OPEN", 1)
     subscriptions, requests = sent(TRADES, BOOK)
     assert asked(requests) == [("subscribe", [TRADES, BOOK])]
@@ -298,7 +290,7 @@ def test_gaps_share_requests_whether_they_come_at_once_or_one_after_the_other():
     assert [len(batch) for _, batch, _ in requests] == [1, 49]
 
 
-def test_answers_that_lost_their_filter_are_known_by_their_id():
+def test_answers_that_lost_their_filter_are_known_by_their_id_and_rows_if_one_subscription_fits():
     subscriptions, requests = sent(UNFILTERED, FILTERED)
     assert subscriptions.confirmed(UNFILTERED, requests[1][2]) == FILTERED
     assert states(subscriptions) == {UNFILTERED: "sent", FILTERED: "confirmed"}
@@ -311,9 +303,6 @@ def test_answers_that_lost_their_filter_are_known_by_their_id():
     (request,) = subscriptions.take_due(0.0)
     assert subscriptions.ended(UNFILTERED, request[2]) is None
     assert states(subscriptions) == {FILTERED: "sent"}
-
-
-def test_rows_that_lost_their_filter_belong_to_the_one_subscription_that_they_fit():
     subscriptions = confirmed(FILTERED, TRADES)
     assert subscriptions.find(UNFILTERED).channel == FILTERED
     assert subscriptions.find("liquidation-orders:instType=FUTURES") is None
