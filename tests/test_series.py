@@ -278,7 +278,7 @@ def test_what_an_earlier_run_left_out_is_asked_for_and_what_it_kept_is_not_repea
 class Rest:
     """A filler, and the client and the REST that it has. The test gives each answer, and rows may arrive before it."""
 
-    server, _recorder, replayed_at = "http://127.0.0.1", okex_ws.Recorder([]), 0.0
+    url, _recorder, replayed_at = "http://127.0.0.1", okex_ws.Recorder([]), 0.0
 
     def __init__(self, fill):
         self._stop, self.counts, self.asked, self.told, self.pieces = threading.Event(), Counter(connects=1), [], [], []
