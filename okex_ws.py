@@ -2250,10 +2250,10 @@ class TradeSeries(Keeper):
     since = inf  # and when last
     looked = 0.0  # when REST last told the newest rows; inf while it is asked
 
-    def __init__(self, channel: str, filler: "Filler | None" = None):
+    def __init__(self, channel: str, filler: Any = None):
         super().__init__(columns_of(channel))
         self.channel = channel
-        self.filler = filler  # whom to ask for what is missing
+        self.filler = filler  # a Filler, to ask for what is missing
         *_, self.instrument = V5.argument(channel).values()
         self.path = f"history-trades?instId={self.instrument}&type=1"  # of REST, or ""
         self.counted = channel.startswith("trades:")  # a row may stand for several
@@ -2290,7 +2290,7 @@ class TradeSeries(Keeper):
             self.quiet = False
         return taken
 
-    def _is_new(self, row: Any, filler: "Filler | None") -> bool:
+    def _is_new(self, row: Any, filler: Any) -> bool:
         try:
             first, last, final = self.span(row)
             time = int(row["ts"])
@@ -2339,9 +2339,8 @@ class TradeSeries(Keeper):
 
     def release(self) -> Rows:
         """Ask for what is missing, and take the rows that were held."""
-        if filler := self.filler:
-            for hole in self.holes:
-                filler.ask(self, hole)
+        for hole in self.holes:
+            self.filler.ask(self, hole)
         vars(self).pop("take", None)
         rows, self.held = self.held or [], None
         return self.take(rows)
@@ -2408,20 +2407,18 @@ class CandleSeries(TradeSeries):
     """
 
     CHANNEL = re.compile(r"(mark-price-|index-|sprd-)?candle(\d+)([smHDWM])(utc)?")
-    # Bars that REST lacks (docs-v5, August 2026).
-    UNLISTED = {"": "5D", "mark-price-": "1s 2D 3D 5D", "index-": "1s 2D 3D 5D", "sprd-": "1s 5D"}
-    # Seconds; of an average month.
-    UNITS = {"s": 1, "m": 60, "H": 3600, "D": 86_400, "W": 604_800, "M": 2_628_000}
+    UNLISTED = r"(.+-)?candle5D|.+-candle1s|(mark-price|index)-candle[23]D"  # by REST (docs-v5, August 2026)
+    UNITS = {"s": 1, "m": 60, "H": 3600, "D": 86_400, "W": 604_800, "M": 2_628_000}  # a month on average
     patience = 2.0
 
-    def __init__(self, channel: str, filler: "Filler | None" = None):
+    def __init__(self, channel: str, filler: Any = None):
         super().__init__(channel, filler)
         [(market, number, self.unit, utc)] = self.CHANNEL.findall(channel)
         self.step = int(number) * self.UNITS[self.unit] * 1000
-        bar = number + self.unit
         path = "sprd-history-candles?sprdId" if market == "sprd-" else f"history-{market}candles?instId"
-        listed = bar not in self.UNLISTED[market].split()
-        self.path = f"{path}={self.instrument}&bar={bar}{utc}" if listed else ""
+        self.path = f"{path}={self.instrument}&bar={number}{self.unit}{utc}"
+        if re.match(self.UNLISTED, channel):
+            self.path = ""
 
     def take(self, rows: Rows, action: str = "") -> Rows:
         taken = self.judge(Keeper.take(self, rows, action))
@@ -2430,10 +2427,10 @@ class CandleSeries(TradeSeries):
     def owes(self, clock: float) -> bool:
         """Also whether a bar of a minute or longer is not final 15 s after its end."""
         bars = 2 if self.last == self.time else 1  # from the newest beginning to the next end
-        longer = 2 * 86_400 if self.unit == "M" else 0
-        late = (self.time + bars * self.step) / 1000 + longer + 15
+        margin = 15 + (2 * 86_400 if self.unit == "M" else 0)
+        late = (self.time + bars * self.step) / 1000 + margin
         due = max(late, self.looked + max(60, self.step / 1000))
-        return super().owes(clock) or (self.last is not None and self.unit != "s" and clock >= due)
+        return super().owes(clock) or (self.time and self.unit != "s" and clock >= due)
 
     def span(self, row: Any) -> tuple[int, int, bool]:
         begin = int(row["ts"])
@@ -2538,22 +2535,22 @@ class Filler:
 
     def _run(self) -> None:
         """Take one step at a time: of the hole that waits longest, or else of a look."""
-        ready: Rows = []
-        while not self.ws._stop.wait(0.0 if ready else 0.05):
-            ready = [job for job in list(self._jobs) if job[1] <= monotonic()]
-            if ready:
-                job = min(ready, key=lambda job: job[:2])
-                if (rest := next(job[2], None)) is None:
-                    self._jobs.remove(job)
-                else:
-                    job[1] = monotonic() + rest
+        while not self.ws._stop.is_set():
+            ready = [job for job in [*self._jobs] if job[1] <= monotonic()]
+            job = min(ready, default=None, key=lambda job: job[:2])
+            if not job:
+                pause(0.05)
+            elif (rest := next(job[2], None)) is None:
+                self._jobs.remove(job)
+            else:
+                job[1] = monotonic() + rest
 
     def _steps(self, series: TradeSeries, hole: Hole, oldest: float) -> Iterator[float]:
         """Fetch a hole's rows, page by page, backwards. Yields the seconds to the next step."""
         why = "" if series.path else "REST has no such candles"
-        if not hole.look and not series.parts(hole):  # it was only late
-            return
         if not hole.look:
+            if not series.parts(hole):  # it was only late
+                return
             self.counts["holes"] += 1
             why = why or "filling is off" * (not self.fill)
             if not why:
@@ -4639,10 +4636,10 @@ def play_recording(clients: Sequence[OkexWS], path: str, speed: float = 1.0) -> 
 
     @functools.cache  # a channel is subscribed to when it first comes
     def key(ws: OkexWS, channel: str) -> str:
-        if any(fnmatchcase(channel, each) for each in wanted[ws]):
-            ws._subscriptions.want(channel)
-            patterns = ws._finder.patterns
-            ws._finder.patterns = {each: patterns[each] for each in patterns if not fnmatchcase(channel, each)}
+        for each in wanted[ws]:
+            if fnmatchcase(channel, each):
+                ws._subscriptions.want(channel)
+                ws._finder.patterns.pop(each, None)
         return ws.dialect.key(channel)
 
     began, first, why = monotonic(), 0.0, "closed"
@@ -4709,12 +4706,11 @@ def recorded_rows(path: str) -> Iterator[tuple[float, str, Any]]:
 
     try:
         with open(path, "rb") as file:
-            if file.read(16) == b"SQLite format 3\0":
+            if file.peek().startswith(b"SQLite format 3\0"):
                 with closed_after(sqlite3.connect(path)) as db:
                     for received, channel, text in db.execute("SELECT * FROM rows ORDER BY rowid"):
                         yield float(received), str(channel), from_json(text)
                 return
-            file.seek(0)
             for number, line in enumerate(file, 1):
                 try:
                     record = from_json(line.decode().rstrip())
