@@ -407,7 +407,7 @@ class OkexWS(Connection):
         self._login = Login(dialect, credentials, route.lines, for_orders=bool(credentials) and not wanted)
         self._orders = Orders(self)
         self._finder = Finder(route)
-        self._filler = Filler(self, route, fill)
+        self._filler = Filler(self, fill)
         self._sending = threading.RLock()
         super().__init__(route.url, header=self._before_connect, **self._callbacks)
         self.subscribe(*wanted)
@@ -2385,7 +2385,6 @@ class TradeSeries(Keeper):
         return [row for row in rows if self._was_missing(*self.span(row))]
 
     def parts(self, hole: Hole) -> Rows:
-        """What is left of a hole."""
         return [part for part in self.holes if hole.after <= part.after and part.before <= hole.before]
 
     def span(self, row: Any) -> tuple[int, int, bool]:
@@ -2454,7 +2453,6 @@ def series_of(channel: str) -> type[TradeSeries] | None:
 
 
 def final_rows(rows: Rows) -> Rows:
-    """All but candles that still form."""
     return [row for row in rows if row.__class__ is not dict or row.get("confirm") != "0"]
 
 
@@ -2484,8 +2482,8 @@ def history_of(channel: str, since: str | float) -> float:
 class Filler:
     """Fetches by REST what a client's series miss, on its own thread: first holes, then newest rows."""
 
-    def __init__(self, ws: OkexWS, rest: "Rest", fill: float):
-        self.ws, self.rest, self.counts = ws, rest, ws.counts
+    def __init__(self, ws: OkexWS, fill: float):
+        self.ws, self.rest, self.counts = ws, ws._route, ws.counts
         self.fill = fill  # seconds back at most; 0 for not at all
         self._jobs: Rows = []  # whether it is a look, when its next step is due, steps
         self._fetched = deque[Iterator[bool]]()  # each hands over some rows
@@ -2514,7 +2512,6 @@ class Filler:
                 series.looked, series.quiet, self._answered = inf, False, clock
                 after = -1 if series.history or not series.last else series.last
                 self.ask(series, Hole(after, NEWEST, entry))
-                continue
             late = clock > self._answered + 10 and not self._fetched
             if series.held is not None and (late or len(series.held) > 10_000):
                 what = "its history takes long: live rows go ahead, then what no sink has of it"
@@ -2557,8 +2554,7 @@ class Filler:
                 CHORUS.log(f"{series.channel}: missing {series.describe(hole)}. Asking REST.", "missing")
                 yield 0.0  # all holes are told of before the first is filled
         most = series.history if hole.look and isinstance(series.history, int) else MAX_RESTORED
-        found: dict[int, str] = {}  # newest first; JSON takes a quarter of the memory
-        left, failures = hole, 0
+        found, left, failures = dict[int, str](), hole, 0  # newest first, as JSON: a quarter of the memory
         while not why and not series.dropped and series.size(left) > 0:
             try:
                 page = self._fetch(series, left)
@@ -2583,7 +2579,7 @@ class Filler:
             left, failures = left._replace(before=min(*page, hole.before)), 0
             if len(found) == most:
                 why = f"more than {most} rows"
-            elif len(wanted) < len(inside):
+            elif wanted != inside:
                 why = "older than is to be filled"
             if len(found) % 5000 < len(wanted):
                 back = strftime("%H:%M:%S", localtime(page[wanted[-1]][0] / 1000))
@@ -2632,8 +2628,7 @@ class Filler:
 
     def _restored(self, series: TradeSeries, hole: Hole, found: dict[int, str], why: str) -> Iterator[bool]:
         """Hand over what was fetched for a hole, lowest first; then tell what stays missing."""
-        history, count = series.history if hole.look else 0, 0
-        short = isinstance(history, int) and len(found) < history
+        history, fetched, count = series.history if hole.look else 0, len(found), 0
         listed = next(reversed(found), hole.before)
         if hole.after < 0:
             hole = hole._replace(after=listed - series.step)
@@ -2645,8 +2640,8 @@ class Filler:
             rows = lost = series.restore(few)
             if hole.look and not history:  # a bar may be without trades; an index has no volume
                 lost = [row for row in rows if str(row.get("vol", "1")).strip("0.")]
-                due = self.ws.exchange_time() - 15
-                if any(series.since + 5 <= (int(row["ts"]) + series.step) / 1000 <= due for row in lost):
+                ends = ((int(row["ts"]) + series.step) / 1000 for row in lost)
+                if any(series.since + 5 <= end <= self.ws.exchange_time() - 15 for end in ends):
                     self.ws._resubscribe(hole.look, "REST has rows that did not come", late=True)
             count += len(lost)
             self.counts["rows restored"] += len(rows)
@@ -2654,11 +2649,11 @@ class Filler:
             yield True
         if series.dropped:
             return
-        unlisted = [part for part in series.parts(hole) if not why or part.before > listed]
-        gone = sum(map(series.size, unlisted))  # it was never public
+        unlisted = [part for part in series.parts(hole) if not why or part.before > listed]  # never public
+        gone = sum(map(series.size, unlisted))
         kind = "rows of history" if history else "missing rows restored"
         text = plural(count, kind)
-        if short:
+        if isinstance(history, int) and fetched < history:
             text += f", not {history}; the others: {why or 'not listed by REST'}"
         if gone:
             text += f"; {gone} do not exist, since REST does not list them"
@@ -2672,7 +2667,7 @@ class Filler:
                 give_rows(self.ws, series.channel, series.release())
 
     def give_up(self, series: TradeSeries, holes: Rows, why: str = "") -> None:
-        """Wait for these no more; say why, if they exist."""
+        """Wait for these no more, and say why, if they exist."""
         series.holes = [hole for hole in series.holes if hole not in holes]
         for hole in holes:
             if why and not series.dropped:

@@ -282,9 +282,9 @@ class Rest:
 
     def __init__(self, fill):
         self._stop, self.counts, self.asked, self.told, self.pieces = threading.Event(), Counter(connects=1), [], [], []
-        self._subscriptions, self.exchange_time = [], time.time
+        self._subscriptions, self._route, self.exchange_time = [], self, time.time
         self.paths, self.answers = SimpleQueue(), SimpleQueue()
-        self.filler = Filler(self, self, fill)
+        self.filler = Filler(self, fill)
 
     def _notify(self, status, detail):
         self.told.append(detail)
