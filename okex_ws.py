@@ -2281,12 +2281,12 @@ class TradeSeries(Keeper):
 
     def judge(self, rows: Rows) -> Rows:
         """Look at each row for itself, and ask for what it jumps over."""
-        filler, taken = self.filler, []
+        taken = []
         for row in rows:
-            if self._is_new(row, filler):
+            if self._is_new(row, self.filler):
                 taken.append(row)
-            elif filler:
-                filler.counts["repeated rows"] += 1
+            elif self.filler:
+                self.filler.counts["repeated rows"] += 1
             self.quiet = False
         return taken
 
@@ -2300,8 +2300,8 @@ class TradeSeries(Keeper):
         if self.last is not None and last <= self.last:
             if self._was_missing(first, last, final):
                 return True
-            if last < self.first and self.size(Hole(last, self.first)) == 0:
-                self.first = first if final else self.first  # the bar before it ends
+            if last < self.first and self.size(Hole(last, self.first)) == 0:  # the bar before it
+                self.first = first if final else self.first
                 return True
             if time <= int(self.time):
                 return False
@@ -2331,7 +2331,7 @@ class TradeSeries(Keeper):
             self.release()
 
     def hold(self, rows: Rows, action: str = "") -> Rows:
-        """In place of take(): keep rows until their history is handed over."""
+        """In place of take(), until their history is handed over."""
         self.held += Keeper.take(self, rows, action)
         with suppress(*ODD_ROW):
             self.live = self.span(self.held[0])[0]
@@ -2360,7 +2360,7 @@ class TradeSeries(Keeper):
         after, before, _ = hole
         begin = after + self.step
         if self.last is None or self.held is not None:  # the handler lacks what sinks have
-            self._miss(*(Hole(each.after, min(each.before, begin)) for each in self.holes))
+            self.holes = [Hole(each.after, min(each.before, begin)) for each in self.holes]
             self.first, self.last = begin, min(self.last or after, after)
         self._miss(*self.holes, Hole(after, self.first), Hole(self.last, before))
         self.first, self.last = min(self.first, begin), max(self.last, before - self.step)
@@ -2426,7 +2426,7 @@ class CandleSeries(TradeSeries):
     def owes(self, clock: float) -> bool:
         """Also whether a bar of a minute or longer is not final 15 s after its end."""
         bars = 2 if self.last == self.time else 1  # from the newest beginning to the next end
-        margin = 15 + (2 * 86_400 if self.unit == "M" else 0)
+        margin = 2 * 86_400 if self.unit == "M" else 15
         late = (self.time + bars * self.step) / 1000 + margin
         due = max(late, self.looked + max(60, self.step / 1000))
         return super().owes(clock) or (self.time and self.unit != "s" and clock >= due)
@@ -2436,11 +2436,10 @@ class CandleSeries(TradeSeries):
         return begin, begin, row.get("confirm", "1") == "1"
 
     def describe(self, hole: Hole) -> str:
-        size, form, inside = self.size(hole), "%Y-%m-%dT%H:%M:%SZ", 0
-        if self.unit == "M":  # half of one later is surely in the right one
-            form, inside = "%Y-%m", 15 * 86_400_000
-        begins = (hole.before - number * self.step + inside for number in (size, 1))
-        first, last = (strftime(form, gmtime(begin / 1000)) for begin in begins)
+        size, form, end = self.size(hole), "%Y-%m-%dT%H:%M:%SZ", hole.before
+        if self.unit == "M":
+            form, end = "%Y-%m", end + 15 * 86_400_000  # the middle of a month is surely in it
+        first, last = (strftime(form, gmtime((end - bars * self.step) / 1000)) for bars in (size, 1))
         return f"candles {first} to {last} ({size})"
 
 
@@ -2483,7 +2482,7 @@ class Filler:
     """Fetches by REST what a client's series miss, on its own thread: first holes, then newest rows."""
 
     def __init__(self, ws: OkexWS, fill: float):
-        self.ws, self.rest, self.counts = ws, ws._route, ws.counts
+        self.ws, self.counts = ws, ws.counts
         self.fill = fill  # seconds back at most; 0 for not at all
         self._jobs: Rows = []  # whether it is a look, when its next step is due, steps
         self._fetched = deque[Iterator[bool]]()  # each hands over some rows
@@ -2560,7 +2559,7 @@ class Filler:
                 page = self._fetch(series, left)
             except Exception as error:
                 failures += 1
-                trouble = explain(error, self.rest.url)
+                trouble = explain(error, self.ws._route.url)
                 odd = isinstance(error, ODD_ROW) and not isinstance(error, OSError)
                 if odd and trouble.partition(" ")[0] not in TRANSIENT:
                     why = trouble * (failures >= FILL_TRIES)
@@ -2597,16 +2596,16 @@ class Filler:
         """
         for _ in range(1 + ("index-" in series.path)):  # OKX takes 5 a second
             self.ws._stop.wait(FILL_PACE.turn())
-        newest = hole.before == NEWEST
+        newest, found = hole.before == NEWEST, {}
         after = "" if newest else f"&after={hole.before + 1}"
-        found, answer = {}, self.rest.get(f"/api/v5/market/{series.path}{after}&limit=100")
+        answer = self.ws._route.get(f"/api/v5/market/{series.path}{after}&limit=100")
         for row in Keeper.take(series, answer, ""):
             with suppress(*ODD_ROW):
                 row = {**row, "restored": True}
                 if series.counted:
                     row["count"] = "1"
                 _, number, final = series.span(row)
-                if final and row.get("instId", series.instrument) == series.instrument:
+                if final and row.get("instId") in (None, series.instrument):
                     found[number] = int(row["ts"]) + series.step, row
         below = {number: row for number, row in found.items() if number < hole.before}
         if not below and (newest or hole.after < 0):
@@ -2669,12 +2668,11 @@ class Filler:
     def give_up(self, series: TradeSeries, holes: Rows, why: str = "") -> None:
         """Wait for these no more, and say why, if they exist."""
         series.holes = [hole for hole in series.holes if hole not in holes]
-        for hole in holes:
-            if why and not series.dropped:
-                self.counts["missing"] += series.size(hole)
-                text = f"{series.channel}: {series.describe(hole)} stay missing: {why}"
-                okex_log.warning(f"{text}.")
-                self.ws._notify(GAP, text)
+        for hole in holes if why and not series.dropped else ():
+            self.counts["missing"] += series.size(hole)
+            text = f"{series.channel}: {series.describe(hole)} stay missing: {why}"
+            okex_log.warning(f"{text}.")
+            self.ws._notify(GAP, text)
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -4671,7 +4669,7 @@ def replay_rows(ws: OkexWS, key: str, rows: Rows, received: float) -> None:
     entry = table.by_key.get(key)
     if entry and entry.state == "leaving":
         table.ended(key)
-    if entry is None or entry.state == "gone" or ws._stop.is_set():
+    if not entry or entry.state == "gone" or ws._stop.is_set():
         return
     if entry.state != "confirmed":
         ws._notify(SUBSCRIBED, table.confirmed(key))
