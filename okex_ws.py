@@ -2232,8 +2232,7 @@ class TradeSeries(Keeper):
 
     {"instId":"BTC-USDT","tradeId":"123","px":"83753","sz":"0.1","side":"sell","ts":"1791369376364","count":"3"}
 
-    A row that jumps leaves a hole; one that came before is dropped. 123 with count 3 is 121 to 123.
-    Ids have no gaps, in REST neither (2026-10-04).
+    123 with count 3 is 121 to 123. Ids have no gaps, in REST neither (2026-10-04).
     """
 
     step = 1  # from one number to the next
@@ -2374,7 +2373,7 @@ class TradeSeries(Keeper):
         for hole in self.holes:
             if hole.after < first and last < hole.before:
                 if final:
-                    others = [other for other in self.holes if other is not hole]
+                    others = [other for other in self.holes if other != hole]
                     self._miss(*others, Hole(hole.after, first), Hole(last, hole.before))
                 return True
         return False
