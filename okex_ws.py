@@ -2425,8 +2425,7 @@ class CandleSeries(TradeSeries):
     def owes(self, clock: float) -> bool:
         """Also whether a bar of a minute or longer is not final 15 s after its end."""
         bars = 2 if self.last == self.time else 1  # from the newest beginning to the next end
-        margin = 2 * 86_400 if self.unit == "M" else 15
-        late = (self.time + bars * self.step) / 1000 + margin
+        late = (self.time + bars * self.step) / 1000 + (2 * 86_400 if self.unit == "M" else 15)
         due = max(late, self.looked + max(60, self.step / 1000))
         return super().owes(clock) or (self.time and self.unit != "s" and clock >= due)
 
@@ -2502,8 +2501,7 @@ class Filler:
         """Once a second: look where a row should have come, and fetch histories."""
         clock = self.ws.exchange_time()
         for entry in self.ws._subscriptions:
-            series = entry.keeper
-            if not isinstance(series, TradeSeries) or entry.state != "confirmed":
+            if not isinstance(series := entry.keeper, TradeSeries) or entry.state != "confirmed":
                 continue
             series.since, series.begun = min(series.since, clock), series.begun or clock
             if series.looked < inf and (series.history or (self.fill and series.owes(clock))):
@@ -2519,8 +2517,7 @@ class Filler:
     def end(self) -> None:
         """Name what the run leaves missing. From any thread, if the reading one hangs."""
         for entry in self.ws._subscriptions:
-            series = entry.keeper
-            if not isinstance(series, TradeSeries):
+            if not isinstance(series := entry.keeper, TradeSeries):
                 continue
             self.give_up(series, series.holes, "the run ended first")
             if self.fill and (series.looked == inf or (series.quiet and series.last is not None)):
