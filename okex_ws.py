@@ -407,7 +407,7 @@ class OkexWS(Connection):
         self._login = Login(dialect, credentials, route.lines, for_orders=bool(credentials) and not wanted)
         self._orders = Orders(self)
         self._finder = Finder(route)
-        self._filler = Filler(self, route, fill)
+        self._filler = Filler(self, fill)
         self._sending = threading.RLock()
         super().__init__(route.url, header=self._before_connect, **self._callbacks)
         self.subscribe(*wanted)
@@ -2199,8 +2199,7 @@ class TradeSeries(Keeper):
 
     {"instId":"BTC-USDT","tradeId":"123","px":"83753","sz":"0.1","side":"sell","ts":"1791369376364","count":"3"}
 
-    A row that jumps leaves a hole; one that came before is dropped. 123 with count 3 is 121 to 123.
-    Ids have no gaps, in REST neither (2026-10-04).
+    123 with count 3 is 121 to 123. Ids have no gaps, in REST neither (2026-10-04).
     """
 
     step = 1  # from one number to the next
@@ -2217,10 +2216,10 @@ class TradeSeries(Keeper):
     since = inf  # and when last
     looked = 0.0  # when REST last told the newest rows; inf while it is asked
 
-    def __init__(self, channel: str, filler: "Filler | None" = None):
+    def __init__(self, channel: str, filler: Any = None):
         super().__init__(columns_of(channel))
         self.channel = channel
-        self.filler = filler  # whom to ask for what is missing
+        self.filler = filler  # a Filler, to ask for what is missing
         *_, self.instrument = V5.argument(channel).values()
         self.path = f"history-trades?instId={self.instrument}&type=1"  # of REST, or ""
         self.counted = channel.startswith("trades:")  # a row may stand for several
@@ -2248,16 +2247,16 @@ class TradeSeries(Keeper):
 
     def judge(self, rows: Rows) -> Rows:
         """Look at each row for itself, and ask for what it jumps over."""
-        filler, taken = self.filler, []
+        taken = []
         for row in rows:
-            if self._is_new(row, filler):
+            if self._is_new(row, self.filler):
                 taken.append(row)
-            elif filler:
-                filler.counts["repeated rows"] += 1
+            elif self.filler:
+                self.filler.counts["repeated rows"] += 1
             self.quiet = False
         return taken
 
-    def _is_new(self, row: Any, filler: "Filler | None") -> bool:
+    def _is_new(self, row: Any, filler: Any) -> bool:
         try:
             first, last, final = self.span(row)
             time = int(row["ts"])
@@ -2267,8 +2266,8 @@ class TradeSeries(Keeper):
         if self.last is not None and last <= self.last:
             if self._was_missing(first, last, final):
                 return True
-            if last < self.first and self.size(Hole(last, self.first)) == 0:
-                self.first = first if final else self.first  # the bar before it ends
+            if last < self.first and self.size(Hole(last, self.first)) == 0:  # the bar before it
+                self.first = first if final else self.first
                 return True
             if time <= int(self.time):
                 return False
@@ -2298,7 +2297,7 @@ class TradeSeries(Keeper):
             self.release()
 
     def hold(self, rows: Rows, action: str = "") -> Rows:
-        """In place of take(): keep rows until their history is handed over."""
+        """In place of take(), until their history is handed over."""
         self.held += Keeper.take(self, rows, action)
         with suppress(*ODD_ROW):
             self.live = self.span(self.held[0])[0]
@@ -2306,9 +2305,8 @@ class TradeSeries(Keeper):
 
     def release(self) -> Rows:
         """Ask for what is missing, and take the rows that were held."""
-        if filler := self.filler:
-            for hole in self.holes:
-                filler.ask(self, hole)
+        for hole in self.holes:
+            self.filler.ask(self, hole)
         vars(self).pop("take", None)
         rows, self.held = self.held or [], None
         return self.take(rows)
@@ -2328,7 +2326,7 @@ class TradeSeries(Keeper):
         after, before, _ = hole
         begin = after + self.step
         if self.last is None or self.held is not None:  # the handler lacks what sinks have
-            self._miss(*(Hole(each.after, min(each.before, begin)) for each in self.holes))
+            self.holes = [Hole(each.after, min(each.before, begin)) for each in self.holes]
             self.first, self.last = begin, min(self.last or after, after)
         self._miss(*self.holes, Hole(after, self.first), Hole(self.last, before))
         self.first, self.last = min(self.first, begin), max(self.last, before - self.step)
@@ -2342,7 +2340,7 @@ class TradeSeries(Keeper):
         for hole in self.holes:
             if hole.after < first and last < hole.before:
                 if final:
-                    others = [other for other in self.holes if other is not hole]
+                    others = [other for other in self.holes if other != hole]
                     self._miss(*others, Hole(hole.after, first), Hole(last, hole.before))
                 return True
         return False
@@ -2353,7 +2351,6 @@ class TradeSeries(Keeper):
         return [row for row in rows if self._was_missing(*self.span(row))]
 
     def parts(self, hole: Hole) -> Rows:
-        """What is left of a hole."""
         return [part for part in self.holes if hole.after <= part.after and part.before <= hole.before]
 
     def span(self, row: Any) -> tuple[int, int, bool]:
@@ -2375,20 +2372,18 @@ class CandleSeries(TradeSeries):
     """
 
     CHANNEL = re.compile(r"(mark-price-|index-|sprd-)?candle(\d+)([smHDWM])(utc)?")
-    # Bars that REST lacks (docs-v5, August 2026).
-    UNLISTED = {"": "5D", "mark-price-": "1s 2D 3D 5D", "index-": "1s 2D 3D 5D", "sprd-": "1s 5D"}
-    # Seconds; of an average month.
-    UNITS = {"s": 1, "m": 60, "H": 3600, "D": 86_400, "W": 604_800, "M": 2_628_000}
+    UNLISTED = r"(.+-)?candle5D|.+-candle1s|(mark-price|index)-candle[23]D"  # by REST (docs-v5, August 2026)
+    UNITS = {"s": 1, "m": 60, "H": 3600, "D": 86_400, "W": 604_800, "M": 2_628_000}  # a month on average
     patience = 2.0
 
-    def __init__(self, channel: str, filler: "Filler | None" = None):
+    def __init__(self, channel: str, filler: Any = None):
         super().__init__(channel, filler)
         [(market, number, self.unit, utc)] = self.CHANNEL.findall(channel)
         self.step = int(number) * self.UNITS[self.unit] * 1000
-        bar = number + self.unit
         path = "sprd-history-candles?sprdId" if market == "sprd-" else f"history-{market}candles?instId"
-        listed = bar not in self.UNLISTED[market].split()
-        self.path = f"{path}={self.instrument}&bar={bar}{utc}" if listed else ""
+        self.path = f"{path}={self.instrument}&bar={number}{self.unit}{utc}"
+        if re.match(self.UNLISTED, channel):
+            self.path = ""
 
     def take(self, rows: Rows, action: str = "") -> Rows:
         taken = self.judge(Keeper.take(self, rows, action))
@@ -2397,21 +2392,19 @@ class CandleSeries(TradeSeries):
     def owes(self, clock: float) -> bool:
         """Also whether a bar of a minute or longer is not final 15 s after its end."""
         bars = 2 if self.last == self.time else 1  # from the newest beginning to the next end
-        longer = 2 * 86_400 if self.unit == "M" else 0
-        late = (self.time + bars * self.step) / 1000 + longer + 15
+        late = (self.time + bars * self.step) / 1000 + (2 * 86_400 if self.unit == "M" else 15)
         due = max(late, self.looked + max(60, self.step / 1000))
-        return super().owes(clock) or (self.last is not None and self.unit != "s" and clock >= due)
+        return super().owes(clock) or (self.time and self.unit != "s" and clock >= due)
 
     def span(self, row: Any) -> tuple[int, int, bool]:
         begin = int(row["ts"])
         return begin, begin, row.get("confirm", "1") == "1"
 
     def describe(self, hole: Hole) -> str:
-        size, form, inside = self.size(hole), "%Y-%m-%dT%H:%M:%SZ", 0
-        if self.unit == "M":  # half of one later is surely in the right one
-            form, inside = "%Y-%m", 15 * 86_400_000
-        begins = (hole.before - number * self.step + inside for number in (size, 1))
-        first, last = (strftime(form, gmtime(begin / 1000)) for begin in begins)
+        size, form, end = self.size(hole), "%Y-%m-%dT%H:%M:%SZ", hole.before
+        if self.unit == "M":
+            form, end = "%Y-%m", end + 15 * 86_400_000  # the middle of a month is surely in it
+        first, last = (strftime(form, gmtime((end - bars * self.step) / 1000)) for bars in (size, 1))
         return f"candles {first} to {last} ({size})"
 
 
@@ -2424,7 +2417,6 @@ def series_of(channel: str) -> type[TradeSeries] | None:
 
 
 def final_rows(rows: Rows) -> Rows:
-    """All but candles that still form."""
     return [row for row in rows if row.__class__ is not dict or row.get("confirm") != "0"]
 
 
@@ -2454,8 +2446,8 @@ def history_of(channel: str, since: str | float) -> float:
 class Filler:
     """Fetches by REST what a client's series miss, on its own thread: first holes, then newest rows."""
 
-    def __init__(self, ws: OkexWS, rest: "Rest", fill: float):
-        self.ws, self.rest, self.counts = ws, rest, ws.counts
+    def __init__(self, ws: OkexWS, fill: float):
+        self.ws, self.counts = ws, ws.counts
         self.fill = fill  # seconds back at most; 0 for not at all
         self._jobs: Rows = []  # whether it is a look, when its next step is due, steps
         self._fetched = deque[Iterator[bool]]()  # each hands over some rows
@@ -2476,15 +2468,13 @@ class Filler:
         """Once a second: look where a row should have come, and fetch histories."""
         clock = self.ws.exchange_time()
         for entry in self.ws._subscriptions:
-            series = entry.keeper
-            if not isinstance(series, TradeSeries) or entry.state != "confirmed":
+            if not isinstance(series := entry.keeper, TradeSeries) or entry.state != "confirmed":
                 continue
             series.since, series.begun = min(series.since, clock), series.begun or clock
             if series.looked < inf and (series.history or (self.fill and series.owes(clock))):
                 series.looked, series.quiet, self._answered = inf, False, clock
                 after = -1 if series.history or not series.last else series.last
                 self.ask(series, Hole(after, NEWEST, entry))
-                continue
             late = clock > self._answered + 10 and not self._fetched
             if series.held is not None and (late or len(series.held) > 10_000):
                 what = "its history takes long: live rows go ahead, then what no sink has of it"
@@ -2494,8 +2484,7 @@ class Filler:
     def end(self) -> None:
         """Name what the run leaves missing. From any thread, if the reading one hangs."""
         for entry in self.ws._subscriptions:
-            series = entry.keeper
-            if not isinstance(series, TradeSeries):
+            if not isinstance(series := entry.keeper, TradeSeries):
                 continue
             self.give_up(series, series.holes, "the run ended first")
             if self.fill and (series.looked == inf or (series.quiet and series.last is not None)):
@@ -2505,36 +2494,35 @@ class Filler:
 
     def _run(self) -> None:
         """Take one step at a time: of the hole that waits longest, or else of a look."""
-        ready: Rows = []
-        while not self.ws._stop.wait(0.0 if ready else 0.05):
-            ready = [job for job in list(self._jobs) if job[1] <= monotonic()]
-            if ready:
-                job = min(ready, key=lambda job: job[:2])
-                if (rest := next(job[2], None)) is None:
-                    self._jobs.remove(job)
-                else:
-                    job[1] = monotonic() + rest
+        while not self.ws._stop.is_set():
+            ready = [job for job in [*self._jobs] if job[1] <= monotonic()]
+            job = min(ready, default=None, key=lambda job: job[:2])
+            if not job:
+                pause(0.05)
+            elif (rest := next(job[2], None)) is None:
+                self._jobs.remove(job)
+            else:
+                job[1] = monotonic() + rest
 
     def _steps(self, series: TradeSeries, hole: Hole, oldest: float) -> Iterator[float]:
         """Fetch a hole's rows, page by page, backwards. Yields the seconds to the next step."""
         why = "" if series.path else "REST has no such candles"
-        if not hole.look and not series.parts(hole):  # it was only late
-            return
         if not hole.look:
+            if not series.parts(hole):  # it was only late
+                return
             self.counts["holes"] += 1
             why = why or "filling is off" * (not self.fill)
             if not why:
                 CHORUS.log(f"{series.channel}: missing {series.describe(hole)}. Asking REST.", "missing")
                 yield 0.0  # all holes are told of before the first is filled
         most = series.history if hole.look and isinstance(series.history, int) else MAX_RESTORED
-        found: dict[int, str] = {}  # newest first; JSON takes a quarter of the memory
-        left, failures = hole, 0
+        found, left, failures = dict[int, str](), hole, 0  # newest first, as JSON: a quarter of the memory
         while not why and not series.dropped and series.size(left) > 0:
             try:
                 page = self._fetch(series, left)
             except Exception as error:
                 failures += 1
-                trouble = explain(error, self.rest.url)
+                trouble = explain(error, self.ws._route.url)
                 odd = isinstance(error, ODD_ROW) and not isinstance(error, OSError)
                 if odd and trouble.partition(" ")[0] not in TRANSIENT:
                     why = trouble * (failures >= FILL_TRIES)
@@ -2553,7 +2541,7 @@ class Filler:
             left, failures = left._replace(before=min(*page, hole.before)), 0
             if len(found) == most:
                 why = f"more than {most} rows"
-            elif len(wanted) < len(inside):
+            elif wanted != inside:
                 why = "older than is to be filled"
             if len(found) % 5000 < len(wanted):
                 back = strftime("%H:%M:%S", localtime(page[wanted[-1]][0] / 1000))
@@ -2571,16 +2559,16 @@ class Filler:
         """
         for _ in range(1 + ("index-" in series.path)):  # OKX takes 5 a second
             self.ws._stop.wait(FILL_PACE.turn())
-        newest = hole.before == NEWEST
+        newest, found = hole.before == NEWEST, {}
         after = "" if newest else f"&after={hole.before + 1}"
-        found, answer = {}, self.rest.get(f"/api/v5/market/{series.path}{after}&limit=100")
+        answer = self.ws._route.get(f"/api/v5/market/{series.path}{after}&limit=100")
         for row in Keeper.take(series, answer, ""):
             with suppress(*ODD_ROW):
                 row = {**row, "restored": True}
                 if series.counted:
                     row["count"] = "1"
                 _, number, final = series.span(row)
-                if final and row.get("instId", series.instrument) == series.instrument:
+                if final and row.get("instId") in (None, series.instrument):
                     found[number] = int(row["ts"]) + series.step, row
         below = {number: row for number, row in found.items() if number < hole.before}
         if not below and (newest or hole.after < 0):
@@ -2602,8 +2590,7 @@ class Filler:
 
     def _restored(self, series: TradeSeries, hole: Hole, found: dict[int, str], why: str) -> Iterator[bool]:
         """Hand over what was fetched for a hole, lowest first; then tell what stays missing."""
-        history, count = series.history if hole.look else 0, 0
-        short = isinstance(history, int) and len(found) < history
+        history, fetched, count = series.history if hole.look else 0, len(found), 0
         listed = next(reversed(found), hole.before)
         if hole.after < 0:
             hole = hole._replace(after=listed - series.step)
@@ -2615,8 +2602,8 @@ class Filler:
             rows = lost = series.restore(few)
             if hole.look and not history:  # a bar may be without trades; an index has no volume
                 lost = [row for row in rows if str(row.get("vol", "1")).strip("0.")]
-                due = self.ws.exchange_time() - 15
-                if any(series.since + 5 <= (int(row["ts"]) + series.step) / 1000 <= due for row in lost):
+                ends = ((int(row["ts"]) + series.step) / 1000 for row in lost)
+                if any(series.since + 5 <= end <= self.ws.exchange_time() - 15 for end in ends):
                     self.ws._resubscribe(hole.look, "REST has rows that did not come", late=True)
             count += len(lost)
             self.counts["rows restored"] += len(rows)
@@ -2624,11 +2611,11 @@ class Filler:
             yield True
         if series.dropped:
             return
-        unlisted = [part for part in series.parts(hole) if not why or part.before > listed]
-        gone = sum(map(series.size, unlisted))  # it was never public
+        unlisted = [part for part in series.parts(hole) if not why or part.before > listed]  # never public
+        gone = sum(map(series.size, unlisted))
         kind = "rows of history" if history else "missing rows restored"
         text = plural(count, kind)
-        if short:
+        if isinstance(history, int) and fetched < history:
             text += f", not {history}; the others: {why or 'not listed by REST'}"
         if gone:
             text += f"; {gone} do not exist, since REST does not list them"
@@ -2642,14 +2629,13 @@ class Filler:
                 give_rows(self.ws, series.channel, series.release())
 
     def give_up(self, series: TradeSeries, holes: Rows, why: str = "") -> None:
-        """Wait for these no more; say why, if they exist."""
+        """Wait for these no more, and say why, if they exist."""
         series.holes = [hole for hole in series.holes if hole not in holes]
-        for hole in holes:
-            if why and not series.dropped:
-                self.counts["missing"] += series.size(hole)
-                text = f"{series.channel}: {series.describe(hole)} stay missing: {why}"
-                okex_log.warning(f"{text}.")
-                self.ws._notify(GAP, text)
+        for hole in holes if why and not series.dropped else ():
+            self.counts["missing"] += series.size(hole)
+            text = f"{series.channel}: {series.describe(hole)} stay missing: {why}"
+            okex_log.warning(f"{text}.")
+            self.ws._notify(GAP, text)
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -4588,10 +4574,10 @@ def play_recording(clients: Sequence[OkexWS], path: str, speed: float = 1.0) -> 
 
     @functools.cache  # a channel is subscribed to when it first comes
     def key(ws: OkexWS, channel: str) -> str:
-        if any(fnmatchcase(channel, each) for each in wanted[ws]):
-            ws._subscriptions.want(channel)
-            patterns = ws._finder.patterns
-            ws._finder.patterns = {each: patterns[each] for each in patterns if not fnmatchcase(channel, each)}
+        for each in wanted[ws]:
+            if fnmatchcase(channel, each):
+                ws._subscriptions.want(channel)
+                ws._finder.patterns.pop(each, None)
         return ws.dialect.key(channel)
 
     began, first, why = monotonic(), 0.0, "closed"
@@ -4628,7 +4614,7 @@ def replay_rows(ws: OkexWS, key: str, rows: Rows, received: float) -> None:
     entry = table.by_key.get(key)
     if entry and entry.state == "leaving":
         table.ended(key)
-    if entry is None or entry.state == "gone" or ws._stop.is_set():
+    if not entry or entry.state == "gone" or ws._stop.is_set():
         return
     if entry.state != "confirmed":
         ws._notify(SUBSCRIBED, table.confirmed(key))
@@ -4658,12 +4644,11 @@ def recorded_rows(path: str) -> Iterator[tuple[float, str, Any]]:
 
     try:
         with open(path, "rb") as file:
-            if file.read(16) == b"SQLite format 3\0":
+            if file.peek().startswith(b"SQLite format 3\0"):
                 with closed_after(sqlite3.connect(path)) as db:
                     for received, channel, text in db.execute("SELECT * FROM rows ORDER BY rowid"):
                         yield float(received), str(channel), from_json(text)
                 return
-            file.seek(0)
             for number, line in enumerate(file, 1):
                 try:
                     record = from_json(line.decode().rstrip())

@@ -139,9 +139,6 @@ def test_what_is_no_recording_is_refused_and_torn_lines_are_left_out(tmp_path, c
     for arguments in ([tmp_path / "no"], [path, "--jsonl", link], [path, "--sqlite", path], [path, "--speed", "-1"]):
         status, out, err = finish("--replay", *arguments)
         assert (status, out) == (2, "") and "Traceback" not in err, arguments
-
-
-def test_a_recording_that_cannot_be_read_to_its_end_ends_the_command_with_1(tmp_path):
     path = record(tmp_path / "rows.db", (1e9, TRADES, {"px": "1"}), (1e9, TRADES, {"px": "2"}))
     with sqlite3.connect(path) as database:
         database.execute("UPDATE rows SET row = '{' WHERE rowid = 2")

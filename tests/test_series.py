@@ -282,9 +282,9 @@ class Rest:
 
     def __init__(self, fill):
         self._stop, self.counts, self.asked, self.told, self.pieces = threading.Event(), Counter(connects=1), [], [], []
-        self._subscriptions, self.exchange_time = [], time.time
+        self._subscriptions, self._route, self.exchange_time = [], self, time.time
         self.paths, self.answers = SimpleQueue(), SimpleQueue()
-        self.filler = Filler(self, self, fill)
+        self.filler = Filler(self, fill)
 
     def _notify(self, status, detail):
         self.told.append(detail)
@@ -468,15 +468,13 @@ def test_what_rest_does_not_list_was_never_public_wherever_its_pages_end(rest, c
     assert "99 missing rows restored; 1 do not exist, since REST does not list them." in caplog.text
 
 
-def test_a_page_of_a_server_that_is_behind_does_not_lose_what_it_leaves_out(rest):
+def test_what_a_server_that_is_behind_leaves_out_or_has_as_forming_is_asked_for_again(rest):
     series = TradeSeries(TRADES, rest.filler)
     series.take([trade(1000), trade(1300)])
     newest = iter([1350, 1180, 1180])
     rows = rest.fill(series, lambda before: page(trades_listed(900, next(newest, 1350)), before))
     assert ids(rows) == list(range(1001, 1300)) and not rest.told
-
-
-def test_a_bar_that_still_forms_for_rest_is_asked_for_again(rest):
+    rest.pieces.clear()
     series = CandleSeries(CANDLES, rest.filler)
     series.patience, forming = 0.0, iter("00")
     series.take([minute(0), minute(3, "0")])
@@ -626,12 +624,10 @@ def test_a_bar_is_owed_15_s_after_its_end_whatever_its_length():
 
 def silent(rest, many):
     """So many channels of candles that had a row long ago, and are confirmed."""
-    names = [f"candle1m:C{n}-USDT" for n in range(many)]
-    for name in names:
-        series = CandleSeries(name, rest.filler)
+    for n in range(many):
+        series = CandleSeries(f"candle1m:C{n}-USDT", rest.filler)
         series.take([minute(0)])
-        rest._subscriptions.append(SimpleNamespace(channel=name, state="confirmed", keeper=series))
-    return names
+        rest._subscriptions.append(SimpleNamespace(state="confirmed", keeper=series))
 
 
 def test_a_thousand_silent_channels_are_asked_for_once_each_and_after_holes(rest):
