@@ -123,7 +123,7 @@ def on_message(ws: "OkexWS", message: str | bytes) -> None:
         if event.kind == "data":
             ws._deliver(event.channel, event.rows, event.action)
         elif event.kind == "pong":
-            level = ws._freshness.ping_level if ws.latency else logging.INFO
+            level = ws.pong_level if ws.latency else logging.INFO
             ws._freshness.ponged(monotonic())
             ws._tries = 0
             okex_log.log(level, f"Pong received. {ws.latency or 0.0:.1f} ms")
@@ -144,10 +144,8 @@ def inflate(data: bytes) -> bytes:
         inflated = stream.decompress(data, MAX_MESSAGE + 1)
     except zlib.error as error:
         raise ValueError(f"not raw DEFLATE: {error}") from None
-    if len(inflated) > MAX_MESSAGE:
-        raise ValueError(f"inflates to more than {MAX_MESSAGE} bytes")
-    if not stream.eof:
-        raise ValueError("not raw DEFLATE: cut short")
+    if not stream.eof or len(inflated) > MAX_MESSAGE:
+        raise ValueError(f"raw DEFLATE that is cut short, or inflates to more than {MAX_MESSAGE} bytes")
     return inflated
 
 
@@ -160,9 +158,9 @@ def send_heartbeat(ws: "OkexWS") -> None:
         regular = monotonic() >= due
         if not regular and not ws._freshness.suspects():
             continue
-        level = ws.ping_level if regular else logging.DEBUG
+        ws.pong_level = level = ws.ping_level if regular else logging.DEBUG
         try:
-            ws._freshness.pinging(monotonic(), level)
+            ws._freshness.pinging(monotonic())
             ws.send(ws.dialect.ping)
             okex_log.log(level, "Ping sent.")
             due, failed = monotonic() + ws.ping_every, False
@@ -363,7 +361,7 @@ class OkexWS(Connection):
     _on_close = on_close
 
     tracing = False  # whether messages are logged
-    ping_level = logging.INFO  # of the log lines about pings, but for the first pong's
+    ping_level = pong_level = logging.INFO  # of log lines, but for the first pong's
     ways = ("proxy=.", 'region="eea".', "url= of tests/exchange.py.")  # if nothing connects
     _fatal: BaseException | None = None  # what no retry can mend; run() raises it
     _reader: threading.Thread | None = None  # which runs run()
@@ -398,7 +396,7 @@ class OkexWS(Connection):
         demand_history(wanted, since)
         self.counts = Counter[str]()  # written by the reading thread, but for what is rare
         self._say_once = functools.cache(CHORUS.log)  # each line once
-        self._route = route = Route(self, first, proxy, url, region, simulated)
+        self._route = route = Route(first, proxy, url, region, simulated)
         self._stop = threading.Event()  # set by close(): run() ends
         self.ended = threading.Event()  # run() is over, and what is missing is told
         self._subscriptions = Subscriptions(dialect, functools.partial(make_keeper, self))
@@ -451,7 +449,7 @@ class OkexWS(Connection):
         self._reader, why = threading.current_thread(), "closed"
         try:
             if len(self._route.lines) > 1:
-                self._route.begin()
+                self._route.begin(self._stop)
             self._recorder.recall(self._filler.fill, [entry.keeper for entry in self._subscriptions])
             for trouble in self._finder.look_up(self.found):
                 if self._wait_to_reconnect("No list yet", trouble):
@@ -510,8 +508,8 @@ class OkexWS(Connection):
         """
         for channel in channels:
             if not self.serves(channel):
-                here, there = passwordless(self.url), passwordless(endpoint_of(channel, *self._route.where))
-                raise ValueError(f"{channel} is served at {there}, not at {here}: use clients()")
+                here, there = passwordless(self.url), endpoint_of(channel, *self._route.where)
+                raise ValueError(f"{channel} is served at {passwordless(there)}, not at {here}: use clients()")
             if self.dialect.private(channel):
                 self._login.demand(channel)
             wrong = misnomer(channel)
@@ -576,8 +574,8 @@ class OkexWS(Connection):
         """Hear what happens, on any thread. Override it, or assign a function."""
 
     def create_dispatcher(self, *args: Any, **options: Any) -> Any:
-        dispatcher = super().create_dispatcher(*args, **options)
-        dispatcher.read = self._read  # type: ignore[method-assign, assignment]
+        dispatcher: Any = super().create_dispatcher(*args, **options)
+        dispatcher.read = self._read
         return dispatcher
 
     def exchange_time(self) -> float:
@@ -609,7 +607,7 @@ class OkexWS(Connection):
         for entry, why in self._subscriptions.check(now):
             self._resubscribe(entry, why, late=True)
         self._filler.check()
-        self._route.check(now)
+        self._route.check(self, now)
         self._send_due()
 
     def _wait_to_reconnect(self, what: str, reason: str) -> bool:
@@ -718,7 +716,7 @@ def clients(
     for wanted in [channels] if isinstance(channels, str) else channels:
         many = is_pattern(wanted) and dialect_of(wanted).book(wanted) == "changes"
         for channel in OkexWS(wanted, **options)._finder.matching(wanted) if many else [wanted]:
-            place_channel(channel, made, handler, since, sinks=sinks and {}, **options)
+            place_channel(channel, made, since, handler=handler, sinks=sinks and {}, **options)
     demand_history([channel for ws in made for channel in ws.channels], since)
     recorder = Recorder([*made], sinks)
     for ws in made:
@@ -726,18 +724,15 @@ def clients(
     return made
 
 
-def place_channel(
-    channel: str, among: list[OkexWS], handler: Handler | None, since: str | float, **options: Any
-) -> OkexWS | None:
-    """Give a channel to a client that serves it, and has room for a book; else add one, and return it."""
-    fit = [ws for ws in among if ws.serves(channel) and not ws._subscriptions.hopeless]
-    if dialect_of(channel).book(channel) == "changes":
-        has = [ws for ws in fit if channel in ws.books]
-        fit = has or [ws for ws in fit if len(ws.books) < MAX_DEEP_BOOKS]
-    if fit:
-        fit[0].subscribe(channel)
-        return None
-    ws = OkexWS(channel, handler, since=history_of(channel, since), **options)
+def place_channel(channel: str, among: list[OkexWS], since: Any, **options: Any) -> OkexWS | None:
+    """Give a channel to a client that has it, or serves it and has room; else add one, and return it."""
+    most = MAX_DEEP_BOOKS if dialect_of(channel).book(channel) == "changes" else inf
+    for ws in sorted(among, key=lambda each: channel not in each.books):
+        room = channel in ws.books or len(ws.books) < most
+        if room and ws.serves(channel) and not ws._subscriptions.hopeless:
+            ws.subscribe(channel)
+            return None
+    ws = OkexWS(channel, since=history_of(channel, since), **options)
     ws.since = since
     among.append(ws)
     return ws
@@ -808,7 +803,6 @@ class Freshness:
     drained = inf  # all that had arrived by then was read; inf without a connection
     behind = False  # whether it is said that reading is late
     latency: float | None = None  # milliseconds
-    ping_level = logging.INFO  # of the log lines about the last ping
     _pinged = inf  # when the oldest ping left that waits for a pong
     _late = 0.0  # seconds that this connection's last pong took; 0 before its first
     _clock_offset = 0.0  # seconds by which time.time() is ahead of monotonic()
@@ -826,8 +820,8 @@ class Freshness:
         """Whether to ping at once: with books, 2 s of silence, not counting the handler's time."""
         return bool(self.books) and self._pinged == inf and self.heard + 2.0 <= self.drained < inf
 
-    def pinging(self, now: float, level: int = logging.INFO) -> None:
-        self._pinged, self.ping_level = min(self._pinged, now), level
+    def pinging(self, now: float) -> None:
+        self._pinged = min(self._pinged, now)
 
     def ponged(self, now: float) -> None:
         if self._pinged < inf:
@@ -2988,11 +2982,8 @@ def proxy_options(proxy: str | None, url: str) -> Options:
     parts, port = urlsplit(proxy), port_of(proxy)
     if not (re.fullmatch("http|socks4a?|socks5h?", parts.scheme) and parts.hostname and port):
         raise ValueError("a proxy is written http://host:port, or with socks5:// or socks5h://")
-    if parts.scheme != "http":
-        try:
-            import python_socks  # noqa: F401
-        except ImportError:
-            raise ImportError("a SOCKS proxy needs python-socks: pip install python-socks") from None
+    if parts.scheme != "http" and not websocket._http.HAVE_PYTHON_SOCKS:
+        raise ImportError("a SOCKS proxy needs python-socks: pip install python-socks")
     return {
         "http_proxy_host": parts.hostname,
         "http_proxy_port": port,
@@ -3032,9 +3023,8 @@ class Rest:
         """
         from http.client import HTTPConnection  # slow to import
 
-        headers = {"User-Agent": f"okex_ws/{__version__}"}  # or the exchange refuses
-        if self.where[-1]:
-            headers["x-simulated-trading"] = "1"
+        agent = f"okex_ws/{__version__}"  # or the exchange refuses
+        headers = {"User-Agent": agent, "x-simulated-trading": f"{self.where[-1]:d}"}
         patience, troubles = min(timeout / len(self.lines), CONNECT_TIMEOUT), list[str]()
         for line, proxy in self.lines.items():
             own = origin_of(line)
@@ -3103,17 +3093,13 @@ class Route(Rest):
     connect_at = inf  # monotonic: when the turn to connect comes that was taken before it is left
     moved = -inf  # monotonic: when the line last changed
 
-    def __init__(self, ws: OkexWS, *where: Any):
-        super().__init__(*where)
-        self.ws = ws
-
-    def check(self, now: float) -> None:
+    def check(self, ws: OkexWS, now: float) -> None:
         """Raise Reconnect if it is the client's turn to leave a server that closes, or is slow.
 
         The turn to connect is taken first, and until it comes the line is read. While an order waits
         for its answer it stays: for 5 s where the server closes, and else for ever.
         """
-        orders, login = self.ws._orders._answers, self.ws._login
+        orders, login = ws._orders._answers, ws._login
         self.goal = self.goal or self.faster(now)
         closing = self.goal == self.url
         if not self.goal or (orders and not closing):
@@ -3151,11 +3137,11 @@ class Route(Rest):
                 return line
         return ""
 
-    def begin(self) -> None:
+    def begin(self, end: threading.Event) -> None:
         """Use the fastest line. All are measured until the client ends."""
 
         def follow() -> None:
-            while not self.ws._stop.wait(self.every):
+            while not end.wait(self.every):
                 self.measure()
 
         self.measure()
@@ -5016,7 +5002,7 @@ class Run(Recorder):
                 raise ValueError(f"{channel}: OKX gave up {dialect.name} in {dialect.retired}. Today: {today}")
             if args.redis and not args.depth and dialect.book(channel) == "changes":
                 raise ValueError(f"{channel}: its latest row would be a change, no book: say --depth 20")
-            if ws := place_channel(channel, self.clients, self.handle, args.since, **options):
+            if ws := place_channel(channel, self.clients, args.since, handler=self.handle, **options):
                 self.hear(ws)
 
     def channels(self) -> dict[str, str]:
