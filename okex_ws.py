@@ -173,8 +173,8 @@ def send_heartbeat(ws: "OkexWS") -> None:
 def on_error(ws: "OkexWS", error: BaseException) -> None:
     """The connection failed, or could not be made. `run()` raises what no retry can mend."""
     untrusted = isinstance(error, ssl.SSLCertVerificationError) and not ws.counts["connects"]
-    hopeless = untrusted or ws._subscriptions.hopeless
-    if hopeless or isinstance(error, LoginError | KeyboardInterrupt | SystemExit):
+    ended = isinstance(error, LoginError | KeyboardInterrupt | SystemExit)
+    if ended or untrusted or ws._subscriptions.hopeless:
         ws._fatal = error  # or websocket-client would swallow it
     ws._hang_up(explain(error, ws.url, ws._route.proxy))
 
@@ -334,19 +334,17 @@ class OkexWS(Connection):
 
     channels    of one generation and one endpoint: ["trades:BTC-USDT", "tickers:ETH-USDT"]
     handler     called as handler(channel, rows) for each message, in order, on the reading thread;
-                rows have the exchange's own names, or those of `fields` where they are lists there
+                rows have the exchange's names, or those of `fields` where they are lists there
     url         another host or URL, see `endpoint`; of several, the fastest
-    credentials for private channels, if not those of the environment; with them and no channels,
-                it connects to where orders go, see `request`
+    credentials if not those of the environment; without channels, for orders alone, see `request`
     region, simulated   which of OKX's hosts, see REGIONS
     proxy       http://, socks5:// or socks5h://[user:password@]host:port
-    depth       for each change of a book, the handler gets this many levels a side, as one row:
+    depth       levels a side that the handler gets for each change of a book, as one row:
                 {"bids": [[price, size], …], "asks": […], "ts": …}
     ping_every  seconds between pings, if not the generation's own
-    fill        seconds back, at most, that missing trades and candles of v5 are fetched by REST
-                (0: not); they come late, with "restored": true
-    since       of v5's trades and candles, first what came before, oldest first, "restored": true:
-                "2h" or 7200.0 (seconds), or a number of rows, an int
+    fill        seconds back, at most, to fetch missing trades and candles of v5 by REST (0: not);
+                they come late, with "restored": true
+    since       of v5's trades and candles, history first: "2h" or 7200.0 (seconds), or an int (rows)
     final       whether the handler gets v5's final candles alone
     sinks       what stores rows, too, {"sqlite": "rows.db", "redis": "redis://localhost"}, or a Sink
                 of your own, written to the end by `close()`. Without a handler nothing is printed
@@ -440,9 +438,9 @@ class OkexWS(Connection):
     def run(self) -> None:
         """Connect, read, and reconnect until `close()`. Call it on the main thread, or use `start()`.
 
-        Raises ssl.SSLCertVerificationError for a bad certificate at the very first connection, LoginError,
-        LookupError for a pattern without a match, or if every channel is refused and none ever was
-        confirmed, and KeyboardInterrupt on Ctrl-C. Everything else is retried.
+        Raises ssl.SSLCertVerificationError at the very first connection, LoginError, LookupError for a
+        pattern without a match, or if every channel is refused and none ever was confirmed, and
+        KeyboardInterrupt on Ctrl-C. Everything else is retried.
         """
         if self._reader:
             raise RuntimeError("this client ran before: make another one")
@@ -503,8 +501,7 @@ class OkexWS(Connection):
     def subscribe(self, *channels: str) -> None:
         """Want these channels, now and after every reconnect, even one that was refused.
 
-        Raises ValueError for a channel of another generation or endpoint, a private one without keys, and
-        a pattern once the client runs.
+        ValueError for one of another endpoint, a private one without keys, a pattern once the client runs.
         """
         for channel in channels:
             if not self.serves(channel):
@@ -549,11 +546,10 @@ class OkexWS(Connection):
 
         `op` is order, cancel-order, amend-order, batch-orders, batch-cancel-orders, batch-amend-orders or
         mass-cancel; on /business, sprd-order, sprd-amend-order, sprd-cancel-order or sprd-mass-cancel.
-        `instId` becomes the `instIdCode` that the exchange wants since 2026. What comes to it more than
-        `expires` seconds from now (2 or more) is refused. The first login is waited for; then nothing is
-        ever sent late, or twice. Raises ValueError for what cannot be sent, OrderError if it is refused,
-        even in part, or its fate is unknown. Call it from any thread but the handler's, on a client with
-        private channels, or OkexWS([], credentials=…).
+        `instId` becomes the `instIdCode` that the exchange wants since 2026. What reaches it more than
+        `expires` seconds from now (2 or more) is refused. After the first login, nothing is sent late, or
+        twice. ValueError for what cannot be sent, OrderError if it is refused, even in part, or its fate
+        is unknown. For any thread but the handler's, with private channels or OkexWS([], credentials=…).
         """
         if threading.current_thread() is self._reader:
             raise RuntimeError("request() would wait for itself: call it from another thread")
@@ -613,14 +609,13 @@ class OkexWS(Connection):
     def _wait_to_reconnect(self, what: str, reason: str) -> bool:
         """Whether the client is closed before the next try."""
         rounds, untried = divmod(self._tries + 1, len(self._route.lines))
-        left = self._route.goal and not self._tries
-        longest = min(MAX_RETRY, 2 ** (rounds - 1))  # 1, 2, 4, … 30
-        delay = 0.0 if untried or left else uniform(0, longest)
+        delay = uniform(0, min(MAX_RETRY, 2 ** (rounds - 1)))  # 1, 2, 4, … 30
+        if untried or (self._route.goal and not self._tries):
+            delay = 0.0
         if what == "Disconnected":
             delay = self._login.wait or delay
         self._tries += 1
-        line = f"{what}: {reason}. Next try in {delay:.1f} s."
-        CHORUS.log(line, f"{self.url} {self._tries} {reason}")
+        CHORUS.log(f"{what}: {reason}. Next try in {delay:.1f} s.", f"{self.url} {self._tries} {reason}")
         if self._tries == 3 and not self.counts["connects"]:
             okex_log.warning("Blocked? %s Account of my.okx.com? %s Just looking? %s", *self.ways)
         self._notify(DISCONNECTED, reason)
@@ -652,34 +647,21 @@ class OkexWS(Connection):
 
     def _deliver(self, channel: str, rows: Rows, action: str) -> None:
         """Rows arrived: the handler gets what the channel's keeper makes of them."""
-        entry = self._subscriptions.by_key.get(channel) or self._subscriptions.find(channel)
-        if entry is not None:
-            if entry.state != "confirmed" and not self._subscriptions.admit(entry):
-                return
-            channel = entry.channel
-            if entry.keeper is not None:
-                try:
-                    rows = entry.keeper.take(rows, action)
-                except BookOutOfSync as error:
-                    self._resubscribe(entry, str(error))
-                    return
-        elif channel in self._subscriptions.dropped:
+        table = self._subscriptions
+        entry = table.by_key.get(channel) or table.find(channel)
+        if entry is None:
+            if channel not in table.dropped:  # nobody asked for it
+                give_rows(self, printable_text(channel), rows)
             return
-        else:  # nobody asked for it
-            channel = printable_text(channel)
-        if rows:
+        if entry.state != "confirmed" and not table.admit(entry):
+            return
+        if entry.keeper is not None:
             try:
-                if self._recorder.writers:  # the handler may change its own rows
-                    self._recorder.record(wall_clock(), channel, from_json(to_json(rows)))
-                self.handler(channel, rows)
-            except Exception as error:
-                self._handler_failed(channel, error)
-
-    def _handler_failed(self, channel: str, error: Exception) -> None:
-        self.counts["handler errors"] += 1
-        kind = type(error).__name__
-        said = f"The handler failed with {kind} on {channel}. Said once, counted each time."
-        self._say_once(said, kind, traceback=True)
+                rows = entry.keeper.take(rows, action)
+            except BookOutOfSync as error:
+                self._resubscribe(entry, str(error))
+                return
+        give_rows(self, entry.channel, rows)
 
     def _resubscribe(self, entry: "Subscription", why: str, late: bool = False) -> None:
         if not self._subscriptions.resubscribe(entry, why, late):
@@ -709,8 +691,8 @@ def clients(
         for ws in clients(["trades:BTC-USDT", "candle1m:BTC-USDT"], handler):
             ws.start()
 
-    Each calls the handler on its own thread; they share options and sinks. Patterns of incremental
-    books are looked up at once, which may raise OSError.
+    Each calls the handler on its own thread; they share options and sinks. Patterns of such books are
+    looked up at once, which may raise OSError.
     """
     made, since = list[OkexWS](), options.pop("since", 0.0)
     for wanted in [channels] if isinstance(channels, str) else channels:
@@ -738,10 +720,10 @@ def place_channel(channel: str, among: list[OkexWS], since: Any, **options: Any)
     return ws
 
 
-def demand_history(channels: Iterable[str], since: Any, option: str = "since") -> None:
+def demand_history(channels: Iterable[str], since: Any) -> None:
     """Raise ValueError if there is no history to fetch."""
     if since and not any(history_of(channel, since) for channel in channels):
-        raise ValueError(f"{option} has no effect without trades or candles of v5")
+        raise ValueError("since has no effect without trades or candles of v5")
 
 
 def make_keeper(ws: OkexWS, channel: str) -> "Keeper | None":
@@ -2456,7 +2438,7 @@ def final_rows(rows: Rows) -> Rows:
 
 
 def give_rows(ws: OkexWS, channel: str, rows: Rows) -> None:
-    """Sinks and the handler get rows that were fetched, or are replayed."""
+    """Sinks and the handler get rows: live ones, or fetched, or replayed."""
     if not rows:
         return
     try:
@@ -2464,7 +2446,10 @@ def give_rows(ws: OkexWS, channel: str, rows: Rows) -> None:
             ws._recorder.record(ws.replayed_at or wall_clock(), channel, from_json(to_json(rows)))
         ws.handler(channel, rows)
     except Exception as error:
-        ws._handler_failed(channel, error)
+        ws.counts["handler errors"] += 1
+        kind = type(error).__name__
+        said = f"The handler failed with {kind} on {channel}. Said once, counted each time."
+        ws._say_once(said, kind, traceback=True)
 
 
 def history_of(channel: str, since: str | float) -> float:
@@ -3017,9 +3002,9 @@ class Rest:
         self.url, self.proxy = next(iter(self.lines.items()))
 
     def get(self, path: str, timeout: float = CONNECT_TIMEOUT) -> Any:
-        """GET a resource: its data. OSError with all that failed, ValueError if it is refused, LookupError for nothing.
+        """GET the data of {"code":"0","msg":"","data":[…]}.
 
-        {"code":"0","msg":"","data":[…]}
+        OSError with all that failed, ValueError if it is refused, LookupError for nothing.
         """
         from http.client import HTTPConnection  # slow to import
 
@@ -3029,7 +3014,7 @@ class Rest:
         for line, proxy in self.lines.items():
             own = origin_of(line)
             known = (f"ws{rest[4:]}" for *hosts, rest in REGIONS.values() if own in hosts)
-            url = next(known, own) + path  # of another host than the exchange's: the same
+            url = next(known, own) + path  # other hosts serve both
             try:
                 sock, (host, port, target) = connect_as_websocket(url, proxy, patience)
                 with closed_after(HTTPConnection(host, port)) as connection:
@@ -3129,7 +3114,7 @@ class Route(Rest):
         return self.times[origin_of(line)]
 
     def faster(self, now: float) -> str:
-        """A line three times in a row twice as fast, and by 20 ms, but for 10 minutes after a change; or ""."""
+        """A line three times in a row twice as fast, and by 20 ms; "" within 10 minutes of a change."""
         here, *others = self.lines
         for line in sorted(others, key=self.times_of) if now - self.moved >= 600.0 else ():
             pairs = zip(self.times_of(line), self.times_of(here))
@@ -4917,7 +4902,7 @@ class Run(Recorder):
             self.clients.append(OkexWS([], self.handle, depth=args.depth, final=args.final))
             self.clients[0]._finder.patterns = dict.fromkeys(args.channels, "wanted")  # or names
             self.hear(self.clients[0])
-        demand_history(args.channels, args.since, "--since")
+        demand_history(args.channels, args.since)
         if args.final and all(ws.dialect.retired for ws in self.clients):
             raise ValueError("--final has no effect: v1 and v3 do not say that a candle is final")
         self.open(targets, name=args.name, history=args.history, command=self.command)
