@@ -315,9 +315,9 @@ def doubt_orders(ws: "OkexWS") -> None:
 def tell_lag(ws: "OkexWS") -> None:
     """Say once that reading falls behind, or has caught up. On the heartbeat's thread."""
     behind = ws._freshness.lag(monotonic()) > MAX_LAG
-    if behind == ws._freshness.behind or not ws._connected:
+    if behind == ws.behind or not ws._connected:
         return
-    ws._freshness.behind = behind
+    ws.behind = behind
     why = f"over {MAX_LAG:.0f} s late: a slow handler, or a slow or dead line; no book answers"
     okex_log.warning("Reading is %s.", why if behind else "in time again")
     if behind:
@@ -359,6 +359,7 @@ class OkexWS(Connection):
     _on_close = on_close
 
     tracing = False  # whether messages are logged
+    behind = False  # whether it is said that reading is late
     ping_level = pong_level = logging.INFO  # of log lines, but for the first pong's
     ways = ("proxy=.", 'region="eea".', "url= of tests/exchange.py.")  # if nothing connects
     _fatal: BaseException | None = None  # what no retry can mend; run() raises it
@@ -512,7 +513,7 @@ class OkexWS(Connection):
             wrong = misnomer(channel)
             if is_pattern(channel) and (wrong or self._reader):
                 raise ValueError(wrong or f"{channel}: patterns are for the start; see find_channels()")
-            if wrong:  # perhaps: the exchange is asked all the same
+            if wrong:  # the exchange is asked all the same
                 self._say_once(wrong)
         for channel in channels:
             if is_pattern(channel):
@@ -783,7 +784,6 @@ class Freshness:
 
     heard = 0.0  # monotonic: when a whole message last arrived and was handled
     drained = inf  # all that had arrived by then was read; inf without a connection
-    behind = False  # whether it is said that reading is late
     latency: float | None = None  # milliseconds
     _pinged = inf  # when the oldest ping left that waits for a pong
     _late = 0.0  # seconds that this connection's last pong took; 0 before its first
@@ -2916,7 +2916,7 @@ class Orders:
 # Network: what went wrong in words, proxies, the exchange's REST API, and lines to the exchange.
 
 # Or websocket-client would ask the environment; no_proxy=* does not count unless a proxy is named.
-DIRECT = {"http_proxy_host": "none", "http_proxy_port": 0, "http_no_proxy": ["*"], "proxy_type": "http"}
+DIRECT = {"http_proxy_host": "none", "http_no_proxy": ["*"], "proxy_type": "http"}
 
 
 def explain(error: BaseException, url: str, proxy: Options = DIRECT) -> str:
@@ -2948,8 +2948,8 @@ def explain(error: BaseException, url: str, proxy: Options = DIRECT) -> str:
     return detail
 
 
-def is_loopback(host: str) -> bool:
-    return re.fullmatch(r"localhost|::1|127(\.\d+){3}", host) is not None
+def is_loopback(host: str) -> Any:
+    return re.fullmatch(r"localhost|::1|127(\.\d+){3}", host)
 
 
 def proxy_options(proxy: str | None, url: str) -> Options:
@@ -3060,9 +3060,9 @@ class Pace:
         """Take the next one: the seconds until it comes."""
         with self._lock:
             now = monotonic()
-            wait = max(0.0, self._next - now)
-            self._next = now + wait + self.spacing
-        return wait
+            turn = max(now, self._next)
+            self._next = turn + self.spacing
+        return turn - now
 
 
 class Route(Rest):
