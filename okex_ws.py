@@ -123,7 +123,7 @@ def on_message(ws: "OkexWS", message: str | bytes) -> None:
         if event.kind == "data":
             ws._deliver(event.channel, event.rows, event.action)
         elif event.kind == "pong":
-            level = ws._freshness.ping_level if ws.latency else logging.INFO
+            level = ws.pong_level if ws.latency else logging.INFO
             ws._freshness.ponged(monotonic())
             ws._tries = 0
             okex_log.log(level, f"Pong received. {ws.latency or 0.0:.1f} ms")
@@ -144,10 +144,8 @@ def inflate(data: bytes) -> bytes:
         inflated = stream.decompress(data, MAX_MESSAGE + 1)
     except zlib.error as error:
         raise ValueError(f"not raw DEFLATE: {error}") from None
-    if len(inflated) > MAX_MESSAGE:
-        raise ValueError(f"inflates to more than {MAX_MESSAGE} bytes")
-    if not stream.eof:
-        raise ValueError("not raw DEFLATE: cut short")
+    if not stream.eof or len(inflated) > MAX_MESSAGE:
+        raise ValueError(f"raw DEFLATE that is cut short, or inflates to more than {MAX_MESSAGE} bytes")
     return inflated
 
 
@@ -160,9 +158,9 @@ def send_heartbeat(ws: "OkexWS") -> None:
         regular = monotonic() >= due
         if not regular and not ws._freshness.suspects():
             continue
-        level = ws.ping_level if regular else logging.DEBUG
+        ws.pong_level = level = ws.ping_level if regular else logging.DEBUG
         try:
-            ws._freshness.pinging(monotonic(), level)
+            ws._freshness.pinging(monotonic())
             ws.send(ws.dialect.ping)
             okex_log.log(level, "Ping sent.")
             due, failed = monotonic() + ws.ping_every, False
@@ -175,8 +173,8 @@ def send_heartbeat(ws: "OkexWS") -> None:
 def on_error(ws: "OkexWS", error: BaseException) -> None:
     """The connection failed, or could not be made. `run()` raises what no retry can mend."""
     untrusted = isinstance(error, ssl.SSLCertVerificationError) and not ws.counts["connects"]
-    hopeless = untrusted or ws._subscriptions.hopeless
-    if hopeless or isinstance(error, LoginError | KeyboardInterrupt | SystemExit):
+    ended = isinstance(error, LoginError | KeyboardInterrupt | SystemExit)
+    if ended or untrusted or ws._subscriptions.hopeless:
         ws._fatal = error  # or websocket-client would swallow it
     ws._hang_up(explain(error, ws.url, ws._route.proxy))
 
@@ -317,9 +315,9 @@ def doubt_orders(ws: "OkexWS") -> None:
 def tell_lag(ws: "OkexWS") -> None:
     """Say once that reading falls behind, or has caught up. On the heartbeat's thread."""
     behind = ws._freshness.lag(monotonic()) > MAX_LAG
-    if behind == ws._freshness.behind or not ws._connected:
+    if behind == ws.behind or not ws._connected:
         return
-    ws._freshness.behind = behind
+    ws.behind = behind
     why = f"over {MAX_LAG:.0f} s late: a slow handler, or a slow or dead line; no book answers"
     okex_log.warning("Reading is %s.", why if behind else "in time again")
     if behind:
@@ -336,19 +334,17 @@ class OkexWS(Connection):
 
     channels    of one generation and one endpoint: ["trades:BTC-USDT", "tickers:ETH-USDT"]
     handler     called as handler(channel, rows) for each message, in order, on the reading thread;
-                rows have the exchange's own names, or those of `fields` where they are lists there
+                rows have the exchange's names, or those of `fields` where they are lists there
     url         another host or URL, see `endpoint`; of several, the fastest
-    credentials for private channels, if not those of the environment; with them and no channels,
-                it connects to where orders go, see `request`
+    credentials if not those of the environment; without channels, for orders alone, see `request`
     region, simulated   which of OKX's hosts, see REGIONS
     proxy       http://, socks5:// or socks5h://[user:password@]host:port
-    depth       for each change of a book, the handler gets this many levels a side, as one row:
+    depth       levels a side that the handler gets for each change of a book, as one row:
                 {"bids": [[price, size], …], "asks": […], "ts": …}
     ping_every  seconds between pings, if not the generation's own
-    fill        seconds back, at most, that missing trades and candles of v5 are fetched by REST
-                (0: not); they come late, with "restored": true
-    since       of v5's trades and candles, first what came before, oldest first, "restored": true:
-                "2h" or 7200.0 (seconds), or a number of rows, an int
+    fill        seconds back, at most, to fetch missing trades and candles of v5 by REST (0: not);
+                they come late, with "restored": true
+    since       of v5's trades and candles, history first: "2h" or 7200.0 (seconds), or an int (rows)
     final       whether the handler gets v5's final candles alone
     sinks       what stores rows, too, {"sqlite": "rows.db", "redis": "redis://localhost"}, or a Sink
                 of your own, written to the end by `close()`. Without a handler nothing is printed
@@ -363,7 +359,8 @@ class OkexWS(Connection):
     _on_close = on_close
 
     tracing = False  # whether messages are logged
-    ping_level = logging.INFO  # of the log lines about pings, but for the first pong's
+    behind = False  # whether it is said that reading is late
+    ping_level = pong_level = logging.INFO  # of log lines, but for the first pong's
     ways = ("proxy=.", 'region="eea".', "url= of tests/exchange.py.")  # if nothing connects
     _fatal: BaseException | None = None  # what no retry can mend; run() raises it
     _reader: threading.Thread | None = None  # which runs run()
@@ -398,7 +395,7 @@ class OkexWS(Connection):
         demand_history(wanted, since)
         self.counts = Counter[str]()  # written by the reading thread, but for what is rare
         self._say_once = functools.cache(CHORUS.log)  # each line once
-        self._route = route = Route(self, first, proxy, url, region, simulated)
+        self._route = route = Route(first, proxy, url, region, simulated)
         self._stop = threading.Event()  # set by close(): run() ends
         self.ended = threading.Event()  # run() is over, and what is missing is told
         self._subscriptions = Subscriptions(dialect, functools.partial(make_keeper, self))
@@ -442,16 +439,16 @@ class OkexWS(Connection):
     def run(self) -> None:
         """Connect, read, and reconnect until `close()`. Call it on the main thread, or use `start()`.
 
-        Raises ssl.SSLCertVerificationError for a bad certificate at the very first connection, LoginError,
-        LookupError for a pattern without a match, or if every channel is refused and none ever was
-        confirmed, and KeyboardInterrupt on Ctrl-C. Everything else is retried.
+        Raises ssl.SSLCertVerificationError at the very first connection, LoginError, LookupError for a
+        pattern without a match, or if every channel is refused and none ever was confirmed, and
+        KeyboardInterrupt on Ctrl-C. Everything else is retried.
         """
         if self._reader:
             raise RuntimeError("this client ran before: make another one")
         self._reader, why = threading.current_thread(), "closed"
         try:
             if len(self._route.lines) > 1:
-                self._route.begin()
+                self._route.begin(self._stop)
             self._recorder.recall(self._filler.fill, [entry.keeper for entry in self._subscriptions])
             for trouble in self._finder.look_up(self.found):
                 if self._wait_to_reconnect("No list yet", trouble):
@@ -505,19 +502,18 @@ class OkexWS(Connection):
     def subscribe(self, *channels: str) -> None:
         """Want these channels, now and after every reconnect, even one that was refused.
 
-        Raises ValueError for a channel of another generation or endpoint, a private one without keys, and
-        a pattern once the client runs.
+        ValueError for one of another endpoint, a private one without keys, a pattern once the client runs.
         """
         for channel in channels:
             if not self.serves(channel):
-                here, there = passwordless(self.url), passwordless(endpoint_of(channel, *self._route.where))
-                raise ValueError(f"{channel} is served at {there}, not at {here}: use clients()")
+                here, there = passwordless(self.url), endpoint_of(channel, *self._route.where)
+                raise ValueError(f"{channel} is served at {passwordless(there)}, not at {here}: use clients()")
             if self.dialect.private(channel):
                 self._login.demand(channel)
             wrong = misnomer(channel)
             if is_pattern(channel) and (wrong or self._reader):
                 raise ValueError(wrong or f"{channel}: patterns are for the start; see find_channels()")
-            if wrong:  # perhaps: the exchange is asked all the same
+            if wrong:  # the exchange is asked all the same
                 self._say_once(wrong)
         for channel in channels:
             if is_pattern(channel):
@@ -551,11 +547,10 @@ class OkexWS(Connection):
 
         `op` is order, cancel-order, amend-order, batch-orders, batch-cancel-orders, batch-amend-orders or
         mass-cancel; on /business, sprd-order, sprd-amend-order, sprd-cancel-order or sprd-mass-cancel.
-        `instId` becomes the `instIdCode` that the exchange wants since 2026. What comes to it more than
-        `expires` seconds from now (2 or more) is refused. The first login is waited for; then nothing is
-        ever sent late, or twice. Raises ValueError for what cannot be sent, OrderError if it is refused,
-        even in part, or its fate is unknown. Call it from any thread but the handler's, on a client with
-        private channels, or OkexWS([], credentials=…).
+        `instId` becomes the `instIdCode` that the exchange wants since 2026. What reaches it more than
+        `expires` seconds from now (2 or more) is refused. After the first login, nothing is sent late, or
+        twice. ValueError for what cannot be sent, OrderError if it is refused, even in part, or its fate
+        is unknown. For any thread but the handler's, with private channels or OkexWS([], credentials=…).
         """
         if threading.current_thread() is self._reader:
             raise RuntimeError("request() would wait for itself: call it from another thread")
@@ -576,8 +571,8 @@ class OkexWS(Connection):
         """Hear what happens, on any thread. Override it, or assign a function."""
 
     def create_dispatcher(self, *args: Any, **options: Any) -> Any:
-        dispatcher = super().create_dispatcher(*args, **options)
-        dispatcher.read = self._read  # type: ignore[method-assign, assignment]
+        dispatcher: Any = super().create_dispatcher(*args, **options)
+        dispatcher.read = self._read
         return dispatcher
 
     def exchange_time(self) -> float:
@@ -609,20 +604,19 @@ class OkexWS(Connection):
         for entry, why in self._subscriptions.check(now):
             self._resubscribe(entry, why, late=True)
         self._filler.check()
-        self._route.check(now)
+        self._route.check(self, now)
         self._send_due()
 
     def _wait_to_reconnect(self, what: str, reason: str) -> bool:
         """Whether the client is closed before the next try."""
         rounds, untried = divmod(self._tries + 1, len(self._route.lines))
-        left = self._route.goal and not self._tries
-        longest = min(MAX_RETRY, 2 ** (rounds - 1))  # 1, 2, 4, … 30
-        delay = 0.0 if untried or left else uniform(0, longest)
+        delay = uniform(0, min(MAX_RETRY, 2 ** (rounds - 1)))  # 1, 2, 4, … 30
+        if untried or (self._route.goal and not self._tries):
+            delay = 0.0
         if what == "Disconnected":
             delay = self._login.wait or delay
         self._tries += 1
-        line = f"{what}: {reason}. Next try in {delay:.1f} s."
-        CHORUS.log(line, f"{self.url} {self._tries} {reason}")
+        CHORUS.log(f"{what}: {reason}. Next try in {delay:.1f} s.", f"{self.url} {self._tries} {reason}")
         if self._tries == 3 and not self.counts["connects"]:
             okex_log.warning("Blocked? %s Account of my.okx.com? %s Just looking? %s", *self.ways)
         self._notify(DISCONNECTED, reason)
@@ -654,34 +648,21 @@ class OkexWS(Connection):
 
     def _deliver(self, channel: str, rows: Rows, action: str) -> None:
         """Rows arrived: the handler gets what the channel's keeper makes of them."""
-        entry = self._subscriptions.by_key.get(channel) or self._subscriptions.find(channel)
-        if entry is not None:
-            if entry.state != "confirmed" and not self._subscriptions.admit(entry):
-                return
-            channel = entry.channel
-            if entry.keeper is not None:
-                try:
-                    rows = entry.keeper.take(rows, action)
-                except BookOutOfSync as error:
-                    self._resubscribe(entry, str(error))
-                    return
-        elif channel in self._subscriptions.dropped:
+        table = self._subscriptions
+        entry = table.by_key.get(channel) or table.find(channel)
+        if entry is None:
+            if channel not in table.dropped:  # nobody asked for it
+                give_rows(self, printable_text(channel), rows)
             return
-        else:  # nobody asked for it
-            channel = printable_text(channel)
-        if rows:
+        if entry.state != "confirmed" and not table.admit(entry):
+            return
+        if entry.keeper is not None:
             try:
-                if self._recorder.writers:  # the handler may change its own rows
-                    self._recorder.record(wall_clock(), channel, from_json(to_json(rows)))
-                self.handler(channel, rows)
-            except Exception as error:
-                self._handler_failed(channel, error)
-
-    def _handler_failed(self, channel: str, error: Exception) -> None:
-        self.counts["handler errors"] += 1
-        kind = type(error).__name__
-        said = f"The handler failed with {kind} on {channel}. Said once, counted each time."
-        self._say_once(said, kind, traceback=True)
+                rows = entry.keeper.take(rows, action)
+            except BookOutOfSync as error:
+                self._resubscribe(entry, str(error))
+                return
+        give_rows(self, entry.channel, rows)
 
     def _resubscribe(self, entry: "Subscription", why: str, late: bool = False) -> None:
         if not self._subscriptions.resubscribe(entry, why, late):
@@ -711,14 +692,14 @@ def clients(
         for ws in clients(["trades:BTC-USDT", "candle1m:BTC-USDT"], handler):
             ws.start()
 
-    Each calls the handler on its own thread; they share options and sinks. Patterns of incremental
-    books are looked up at once, which may raise OSError.
+    Each calls the handler on its own thread; they share options and sinks. Patterns of such books are
+    looked up at once, which may raise OSError.
     """
     made, since = list[OkexWS](), options.pop("since", 0.0)
     for wanted in [channels] if isinstance(channels, str) else channels:
         many = is_pattern(wanted) and dialect_of(wanted).book(wanted) == "changes"
         for channel in OkexWS(wanted, **options)._finder.matching(wanted) if many else [wanted]:
-            place_channel(channel, made, handler, since, sinks=sinks and {}, **options)
+            place_channel(channel, made, since, handler=handler, sinks=sinks and {}, **options)
     demand_history([channel for ws in made for channel in ws.channels], since)
     recorder = Recorder([*made], sinks)
     for ws in made:
@@ -726,18 +707,15 @@ def clients(
     return made
 
 
-def place_channel(
-    channel: str, among: list[OkexWS], handler: Handler | None, since: str | float, **options: Any
-) -> OkexWS | None:
-    """Give a channel to a client that serves it, and has room for a book; else add one, and return it."""
-    fit = [ws for ws in among if ws.serves(channel) and not ws._subscriptions.hopeless]
-    if dialect_of(channel).book(channel) == "changes":
-        has = [ws for ws in fit if channel in ws.books]
-        fit = has or [ws for ws in fit if len(ws.books) < MAX_DEEP_BOOKS]
-    if fit:
-        fit[0].subscribe(channel)
-        return None
-    ws = OkexWS(channel, handler, since=history_of(channel, since), **options)
+def place_channel(channel: str, among: list[OkexWS], since: Any, **options: Any) -> OkexWS | None:
+    """Give a channel to a client that has it, or serves it and has room; else add one, and return it."""
+    most = MAX_DEEP_BOOKS if dialect_of(channel).book(channel) == "changes" else inf
+    for ws in sorted(among, key=lambda each: channel not in each.books):
+        room = channel in ws.books or len(ws.books) < most
+        if room and ws.serves(channel) and not ws._subscriptions.hopeless:
+            ws.subscribe(channel)
+            return None
+    ws = OkexWS(channel, since=history_of(channel, since), **options)
     ws.since = since
     among.append(ws)
     return ws
@@ -806,9 +784,7 @@ class Freshness:
 
     heard = 0.0  # monotonic: when a whole message last arrived and was handled
     drained = inf  # all that had arrived by then was read; inf without a connection
-    behind = False  # whether it is said that reading is late
     latency: float | None = None  # milliseconds
-    ping_level = logging.INFO  # of the log lines about the last ping
     _pinged = inf  # when the oldest ping left that waits for a pong
     _late = 0.0  # seconds that this connection's last pong took; 0 before its first
     _clock_offset = 0.0  # seconds by which time.time() is ahead of monotonic()
@@ -826,8 +802,8 @@ class Freshness:
         """Whether to ping at once: with books, 2 s of silence, not counting the handler's time."""
         return bool(self.books) and self._pinged == inf and self.heard + 2.0 <= self.drained < inf
 
-    def pinging(self, now: float, level: int = logging.INFO) -> None:
-        self._pinged, self.ping_level = min(self._pinged, now), level
+    def pinging(self, now: float) -> None:
+        self._pinged = min(self._pinged, now)
 
     def ponged(self, now: float) -> None:
         if self._pinged < inf:
@@ -2421,7 +2397,7 @@ def final_rows(rows: Rows) -> Rows:
 
 
 def give_rows(ws: OkexWS, channel: str, rows: Rows) -> None:
-    """Sinks and the handler get rows that were fetched, or are replayed."""
+    """Sinks and the handler get rows: live ones, or fetched, or replayed."""
     if not rows:
         return
     try:
@@ -2429,7 +2405,10 @@ def give_rows(ws: OkexWS, channel: str, rows: Rows) -> None:
             ws._recorder.record(ws.replayed_at or wall_clock(), channel, from_json(to_json(rows)))
         ws.handler(channel, rows)
     except Exception as error:
-        ws._handler_failed(channel, error)
+        ws.counts["handler errors"] += 1
+        kind = type(error).__name__
+        said = f"The handler failed with {kind} on {channel}. Said once, counted each time."
+        ws._say_once(said, kind, traceback=True)
 
 
 def history_of(channel: str, since: str | float) -> float:
@@ -2886,7 +2865,7 @@ class Orders:
 # Network: what went wrong in words, proxies, the exchange's REST API, and lines to the exchange.
 
 # Or websocket-client would ask the environment; no_proxy=* does not count unless a proxy is named.
-DIRECT = {"http_proxy_host": "none", "http_proxy_port": 0, "http_no_proxy": ["*"], "proxy_type": "http"}
+DIRECT = {"http_proxy_host": "none", "http_no_proxy": ["*"], "proxy_type": "http"}
 
 
 def explain(error: BaseException, url: str, proxy: Options = DIRECT) -> str:
@@ -2918,8 +2897,8 @@ def explain(error: BaseException, url: str, proxy: Options = DIRECT) -> str:
     return detail
 
 
-def is_loopback(host: str) -> bool:
-    return re.fullmatch(r"localhost|::1|127(\.\d+){3}", host) is not None
+def is_loopback(host: str) -> Any:
+    return re.fullmatch(r"localhost|::1|127(\.\d+){3}", host)
 
 
 def proxy_options(proxy: str | None, url: str) -> Options:
@@ -2937,11 +2916,8 @@ def proxy_options(proxy: str | None, url: str) -> Options:
     parts, port = urlsplit(proxy), port_of(proxy)
     if not (re.fullmatch("http|socks4a?|socks5h?", parts.scheme) and parts.hostname and port):
         raise ValueError("a proxy is written http://host:port, or with socks5:// or socks5h://")
-    if parts.scheme != "http":
-        try:
-            import python_socks  # noqa: F401
-        except ImportError:
-            raise ImportError("a SOCKS proxy needs python-socks: pip install python-socks") from None
+    if parts.scheme != "http" and not websocket._http.HAVE_PYTHON_SOCKS:
+        raise ImportError("a SOCKS proxy needs python-socks: pip install python-socks")
     return {
         "http_proxy_host": parts.hostname,
         "http_proxy_port": port,
@@ -2975,20 +2951,19 @@ class Rest:
         self.url, self.proxy = next(iter(self.lines.items()))
 
     def get(self, path: str, timeout: float = CONNECT_TIMEOUT) -> Any:
-        """GET a resource: its data. OSError with all that failed, ValueError if it is refused, LookupError for nothing.
+        """GET the data of {"code":"0","msg":"","data":[…]}.
 
-        {"code":"0","msg":"","data":[…]}
+        OSError with all that failed, ValueError if it is refused, LookupError for nothing.
         """
         from http.client import HTTPConnection  # slow to import
 
-        headers = {"User-Agent": f"okex_ws/{__version__}"}  # or the exchange refuses
-        if self.where[-1]:
-            headers["x-simulated-trading"] = "1"
+        agent = f"okex_ws/{__version__}"  # or the exchange refuses
+        headers = {"User-Agent": agent, "x-simulated-trading": f"{self.where[-1]:d}"}
         patience, troubles = min(timeout / len(self.lines), CONNECT_TIMEOUT), list[str]()
         for line, proxy in self.lines.items():
             own = origin_of(line)
             known = (f"ws{rest[4:]}" for *hosts, rest in REGIONS.values() if own in hosts)
-            url = next(known, own) + path  # of another host than the exchange's: the same
+            url = next(known, own) + path  # other hosts serve both
             try:
                 sock, (host, port, target) = connect_as_websocket(url, proxy, patience)
                 with closed_after(HTTPConnection(host, port)) as connection:
@@ -3034,9 +3009,9 @@ class Pace:
         """Take the next one: the seconds until it comes."""
         with self._lock:
             now = monotonic()
-            wait = max(0.0, self._next - now)
-            self._next = now + wait + self.spacing
-        return wait
+            turn = max(now, self._next)
+            self._next = turn + self.spacing
+        return turn - now
 
 
 class Route(Rest):
@@ -3052,17 +3027,13 @@ class Route(Rest):
     connect_at = inf  # monotonic: when the turn to connect comes that was taken before it is left
     moved = -inf  # monotonic: when the line last changed
 
-    def __init__(self, ws: OkexWS, *where: Any):
-        super().__init__(*where)
-        self.ws = ws
-
-    def check(self, now: float) -> None:
+    def check(self, ws: OkexWS, now: float) -> None:
         """Raise Reconnect if it is the client's turn to leave a server that closes, or is slow.
 
         The turn to connect is taken first, and until it comes the line is read. While an order waits
         for its answer it stays: for 5 s where the server closes, and else for ever.
         """
-        orders, login = self.ws._orders._answers, self.ws._login
+        orders, login = ws._orders._answers, ws._login
         self.goal = self.goal or self.faster(now)
         closing = self.goal == self.url
         if not self.goal or (orders and not closing):
@@ -3092,7 +3063,7 @@ class Route(Rest):
         return self.times[origin_of(line)]
 
     def faster(self, now: float) -> str:
-        """A line three times in a row twice as fast, and by 20 ms, but for 10 minutes after a change; or ""."""
+        """A line three times in a row twice as fast, and by 20 ms; "" within 10 minutes of a change."""
         here, *others = self.lines
         for line in sorted(others, key=self.times_of) if now - self.moved >= 600.0 else ():
             pairs = zip(self.times_of(line), self.times_of(here))
@@ -3100,11 +3071,11 @@ class Route(Rest):
                 return line
         return ""
 
-    def begin(self) -> None:
+    def begin(self, end: threading.Event) -> None:
         """Use the fastest line. All are measured until the client ends."""
 
         def follow() -> None:
-            while not self.ws._stop.wait(self.every):
+            while not end.wait(self.every):
                 self.measure()
 
         self.measure()
@@ -4946,7 +4917,7 @@ class Run(Recorder):
                 raise ValueError(f"{channel}: OKX gave up {dialect.name} in {dialect.retired}. Today: {today}")
             if args.redis and not args.depth and dialect.book(channel) == "changes":
                 raise ValueError(f"{channel}: its latest row would be a change, no book: say --depth 20")
-            if ws := place_channel(channel, self.clients, self.handle, args.since, **options):
+            if ws := place_channel(channel, self.clients, args.since, handler=self.handle, **options):
                 self.hear(ws)
 
     def command(self, op: str, channels: list[str]) -> Any:

@@ -92,7 +92,7 @@ def test_an_hour_of_noise_changes_the_line_seldom(monkeypatch):
     for (hour, right), seed in itertools.product(HOURS, range(20)):
         monkeypatch.setattr(Route, "times", times := defaultdict(lambda: (inf, inf, inf)))
         noise, changes = random.Random(seed), [-inf]
-        route = Route(None, TRADES, None, ["wss://a/ws", "wss://b/ws"], "global", False)
+        route = Route(TRADES, None, ["wss://a/ws", "wss://b/ws"], "global", False)
         for minute, usual in enumerate(hour):
             # Now and then one of them hangs for a moment.
             measured = [ms * noise.uniform(0.95, 1.1) / 1000 + 0.3 * (noise.random() < 0.05) for ms in usual]
