@@ -88,7 +88,7 @@ Rows = list[Any]  # of one message: nearly always objects
 Options = dict[str, Any]
 Urls = str | Sequence[str] | None  # the exchange's own, or others
 
-okex_log = logging.getLogger("okex_ws")  # trouble at WARNING, frames at DEBUG, all else at INFO
+okex_log = logging.getLogger("okex_ws")  # trouble at WARNING, frames at DEBUG
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ def on_message(ws: "OkexWS", message: str | bytes) -> None:
 def inflate(data: bytes) -> bytes:
     """Decompress a frame of v1 or v3, raw DEFLATE. Raises ValueError if damaged, cut short or a bomb."""
     try:
-        if len(data) < MAX_MESSAGE // 1032:  # DEFLATE expands 1032 times at most: no bound needed
+        if len(data) < MAX_MESSAGE // 1032:  # it expands 1032 times at most
             return zlib.decompress(data, -zlib.MAX_WBITS)
         stream = zlib.decompressobj(-zlib.MAX_WBITS)
         inflated = stream.decompress(data, MAX_MESSAGE + 1)
@@ -191,11 +191,11 @@ def on_close(ws: "OkexWS", code: int | None, reason: str | None) -> None:
 # ---------------------------------------------------------------------------------------------------------------
 # The client: one WebSocketApp that comes back by itself, and passes what arrives to its parts.
 
-CONNECT_TIMEOUT = 10.0  # seconds, for each step of connecting: TCP, TLS, handshake
+CONNECT_TIMEOUT = 10.0  # seconds, for each of TCP, TLS, handshake
 SILENCE_MARGIN = 10.0  # seconds beyond ping_every until something must arrive
-MAX_LAG = 3.0  # seconds that reading may be late before order books do not answer
+MAX_LAG = 3.0  # seconds that reading may be late while books answer
 MAX_RETRY = 30.0  # seconds between two tries to connect, at most
-MAX_DEEP_BOOKS = 30  # incremental books on one connection (docs-v5, January 2026, advise fewer)
+MAX_DEEP_BOOKS = 30  # incremental, on a connection (docs-v5, 2026)
 
 Handler = Callable[[str, Rows], None]
 
@@ -208,12 +208,12 @@ class Connection(WebSocketApp):
     """A WebSocketApp that connects within limits, ends at once, and knows no channels."""
 
     _reason = ""  # why the connection ended: the first reason that was given
-    _sending: Any  # a lock: what is due leaves by one connection, and OpenSSL cannot read meanwhile
+    _sending: Any  # a lock: OpenSSL cannot read meanwhile
 
     def send(self, data: bytes | str, opcode: int = ABNF.OPCODE_TEXT) -> None:
         """Send one message, or raise WebSocketConnectionClosedException."""
         connection = self.sock  # once: the reading thread sets it to None at any moment
-        if connection is None or not connection.connected:  # or this would go into the handshake
+        if connection is None or not connection.connected:  # in the handshake
             raise websocket.WebSocketConnectionClosedException("not connected")
         okex_log.debug("> %s", data)
         try:
@@ -271,7 +271,7 @@ def heed(ws: "OkexWS", event: "WireEvent", text: str) -> None:
         case "notice":
             level = logging.INFO if event.code == "channel-conn-count" else logging.WARNING
             okex_log.log(level, f"The exchange says: {event.code} {printable_text(event.message)}")
-            if event.code == "64008":  # the connection closes within 60 s (docs-v5 overview)
+            if event.code == "64008":  # it closes within 60 s (docs-v5)
                 ws._route.goal = ws.url
         case "ping":
             ws.send(ws.dialect.pong)
@@ -322,7 +322,7 @@ def tell_lag(ws: "OkexWS") -> None:
     okex_log.warning("Reading is %s.", why if behind else "in time again")
     if behind:
         ws.counts["times behind"] += 1
-        daemon_thread("gap", ws._notify, GAP, why).start()  # it may wait for a handler that blocks
+        daemon_thread("gap", ws._notify, GAP, why).start()  # a handler may block
 
 
 def daemon_thread(name: str, target: Any, *args: Any) -> threading.Thread:
@@ -365,7 +365,7 @@ class OkexWS(Connection):
     _fatal: BaseException | None = None  # what no retry can mend; run() raises it
     _reader: threading.Thread | None = None  # which runs run()
     _tries = 0  # to connect, since a confirmation or a pong last came
-    replayed_at = 0.0  # epoch seconds: when what is replayed now was received; 0 while live
+    replayed_at = 0.0  # epoch seconds of what is replayed; 0 while live
 
     def __init__(
         self,
@@ -393,7 +393,7 @@ class OkexWS(Connection):
         self.ping_every = ping_every or dialect.ping_every
         self.final, self.since = final, since
         demand_history(wanted, since)
-        self.counts = Counter[str]()  # written by the reading thread, but for what is rare
+        self.counts = Counter[str]()  # by the reading thread
         self._say_once = functools.cache(CHORUS.log)  # each line once
         self._route = route = Route(first, proxy, url, region, simulated)
         self._stop = threading.Event()  # set by close(): run() ends
@@ -671,7 +671,7 @@ class OkexWS(Connection):
         gap = f"{entry.channel}: {why}"
         CHORUS.log(f"{gap}. Subscribing anew; a book is not valid until then.", "gap")
         self._notify(GAP, gap)
-        if not self.dialect.snapshots:  # what still comes would be taken for the new book
+        if not self.dialect.snapshots:  # old rows would be the new book
             raise Reconnect(f"{entry.channel} is out of sync")
         self._send_due()
 
@@ -737,7 +737,7 @@ def make_keeper(ws: OkexWS, channel: str) -> "Keeper | None":
         keeper.final, keeper.history = ws.final, history_of(channel, ws.since)
         if keeper.history:
             keeper.held, vars(keeper)["take"] = [], keeper.hold
-        if ws._reader and not ws.replayed_at:  # it runs: what sinks have is not fetched again
+        if ws._reader and not ws.replayed_at:  # what sinks have is not fetched again
             ws._recorder.recall(ws._filler.fill, [keeper])
         return keeper
     names = columns_of(channel)
@@ -751,7 +751,7 @@ class Chorus:
     """
 
     def __init__(self) -> None:
-        self._said = defaultdict[str, Rows](list)  # by kind: when (monotonic), at which level, what
+        self._said = defaultdict[str, Rows](list)  # by kind: when, level, line
         self._lock = threading.Lock()  # guards _said
 
     def log(self, line: str, kind: str = "", level: int = logging.WARNING, traceback: bool = False) -> None:
@@ -783,10 +783,10 @@ class Freshness:
     """Whether what was read still holds: the line alive, reading in time, the machine awake."""
 
     heard = 0.0  # monotonic: when a whole message last arrived and was handled
-    drained = inf  # all that had arrived by then was read; inf without a connection
+    drained = inf  # all was read until then; inf without a connection
     latency: float | None = None  # milliseconds
     _pinged = inf  # when the oldest ping left that waits for a pong
-    _late = 0.0  # seconds that this connection's last pong took; 0 before its first
+    _late = 0.0  # seconds that the last pong took; 0 before the first
     _clock_offset = 0.0  # seconds by which time.time() is ahead of monotonic()
 
     def __init__(self, ping_every: float, books: dict[str, "OrderBook"]):
@@ -838,7 +838,7 @@ class Freshness:
     def _slept(self) -> str:
         """How one clock jumped against the other, or ""."""
         jump = wall_clock() - monotonic() - self._clock_offset
-        if self.heard and abs(jump) > 3.0:  # without a connection, as in a replay, nothing ages
+        if self.heard and abs(jump) > 3.0:  # in a replay nothing ages
             return f"the clock jumped by {jump:+.0f} s: was this machine asleep?"
         return ""
 
@@ -846,8 +846,8 @@ class Freshness:
 # ---------------------------------------------------------------------------------------------------------------
 # Subscriptions: what is wanted of one connection, and how far it has come. No socket, no thread.
 
-CONFIRM_TIMEOUT = 10.0  # seconds for a confirmation, a login's answer, or a snapshot
-REQUESTS_PER_HOUR = 480  # of one connection, logins included (docs-v5 overview, 2026)
+CONFIRM_TIMEOUT = 10.0  # seconds, for a login and a snapshot, too
+REQUESTS_PER_HOUR = 480  # of one connection, with logins (docs-v5, 2026)
 REQUESTS_PER_OPEN = 100  # so many are asked for one by one: refusals are told apart
 
 
@@ -977,7 +977,7 @@ class Subscriptions:
         self.books: dict[str, OrderBook] = {}  # by channel; nor does one here
         self.proven = set[str]()  # keys of all that ever were confirmed
         self._ids = itertools.count(1)
-        self._lock = threading.RLock()  # of it all; before keepers' locks, not while sending
+        self._lock = threading.RLock()  # before keepers' locks
         self.restart()
 
     def __iter__(self) -> Iterator[Subscription]:
@@ -1280,7 +1280,7 @@ def receive_chunk(ws: OkexWS, sock: Any) -> bytes:
         with ws._sending:
             chunk: bytes = sock.recv(CHUNK)
     except (TimeoutError, BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-        pause(0.001)  # TLS on Python 3.13 says so under load, while other threads send
+        pause(0.001)  # TLS on Python 3.13 says so under load
         return b""
     if not chunk:
         raise Reconnect("the connection was lost")
@@ -2301,7 +2301,7 @@ class TradeSeries(Keeper):
         """REST has rows up to the end of a hole: what did not come is missing."""
         after, before, _ = hole
         begin = after + self.step
-        if self.last is None or self.held is not None:  # the handler lacks what sinks have
+        if self.last is None or self.held is not None:  # the handler lacks it
             self.holes = [Hole(each.after, min(each.before, begin)) for each in self.holes]
             self.first, self.last = begin, min(self.last or after, after)
         self._miss(*self.holes, Hole(after, self.first), Hole(self.last, before))
@@ -2379,7 +2379,7 @@ class CandleSeries(TradeSeries):
     def describe(self, hole: Hole) -> str:
         size, form, end = self.size(hole), "%Y-%m-%dT%H:%M:%SZ", hole.before
         if self.unit == "M":
-            form, end = "%Y-%m", end + 15 * 86_400_000  # the middle of a month is surely in it
+            form, end = "%Y-%m", end + 15 * 86_400_000  # surely in that month
         first, last = (strftime(form, gmtime((end - bars * self.step) / 1000)) for bars in (size, 1))
         return f"candles {first} to {last} ({size})"
 
@@ -2495,7 +2495,7 @@ class Filler:
                 CHORUS.log(f"{series.channel}: missing {series.describe(hole)}. Asking REST.", "missing")
                 yield 0.0  # all holes are told of before the first is filled
         most = series.history if hole.look and isinstance(series.history, int) else MAX_RESTORED
-        found, left, failures = dict[int, str](), hole, 0  # newest first, as JSON: a quarter of the memory
+        found, left, failures = dict[int, str](), hole, 0  # newest first, as JSON
         while not why and not series.dropped and series.size(left) > 0:
             try:
                 page = self._fetch(series, left)
@@ -2579,7 +2579,7 @@ class Filler:
         while found and not series.dropped:
             few = [from_json(found.popitem()[1]) for _ in range(10) if found]  # live ones wait
             rows = lost = series.restore(few)
-            if hole.look and not history:  # a bar may be without trades; an index has no volume
+            if hole.look and not history:  # bars may lack trades, indices a volume
                 lost = [row for row in rows if str(row.get("vol", "1")).strip("0.")]
                 ends = ((int(row["ts"]) + series.step) / 1000 for row in lost)
                 if any(series.since + 5 <= end <= self.ws.exchange_time() - 15 for end in ends):
@@ -2620,7 +2620,7 @@ class Filler:
 # ---------------------------------------------------------------------------------------------------------------
 # Account: secrets, the login, and orders.
 
-known_secrets: list[str] = []  # keys and passwords, in every spelling: none is printed
+known_secrets: list[str] = []  # in every spelling: none is printed
 recent_signatures: deque[str] = deque(maxlen=16)  # one is good for 30 s
 
 
@@ -2706,7 +2706,7 @@ class Login:
         self.dialect = dialect
         self.credentials = keys or Credentials.from_environment()
         self.for_orders = for_orders  # whether to log in though no channel needs it
-        self.complete = threading.Event()  # channels are asked for, too: orders may go
+        self.complete = threading.Event()  # orders may go
         for url, proxy in lines.items():
             parts = urlsplit(url)
             hide_secret(parts.password or "")
@@ -2887,7 +2887,7 @@ def explain(error: BaseException, url: str, proxy: Options = DIRECT) -> str:
         case _ if "Proxy" in type(error).__name__:  # websocket-client's, or python-socks'
             return f"the proxy failed: {detail}"
         case ssl.SSLError():
-            detail = re.sub(r"^\[.*?\] | \(_ssl.*", "", detail)  # [SSL: WRONG_VERSION] … (_ssl.c:1006)
+            detail = re.sub(r"^\[.*?\] | \(_ssl.*", "", detail)  # [SSL: X] … (_ssl.c:1006)
             plain = "; does it speak ws://?" if port not in (None, 443, 8443) else ""
             return f"TLS with {host} failed: {detail}{plain}"
         case ConnectionRefusedError():
@@ -2923,7 +2923,7 @@ def proxy_options(proxy: str | None, url: str) -> Options:
         "http_proxy_port": port,
         "http_proxy_auth": (unquote(parts.username or ""), unquote(parts.password or "")),
         "http_proxy_timeout": CONNECT_TIMEOUT,
-        "http_no_proxy": ["-"],  # neither its own idea of no_proxy, nor 1.8.0's for loopback, counts
+        "http_no_proxy": ["-"],  # its own idea of no_proxy does not count
         "proxy_type": parts.scheme,
     }
 
@@ -3020,11 +3020,11 @@ class Route(Rest):
     every = 60.0  # seconds from one measurement of a line to the next
     # By line, its last three times to connect, the latest first, in seconds; inf without an answer.
     times = defaultdict[str, tuple[float, ...]](lambda: (inf, inf, inf))
-    due = defaultdict[str, float](float)  # by line, monotonic: when it may be measured again
+    due = defaultdict[str, float](float)  # by line: when it may be measured again
     measuring = threading.Lock()  # guards both, of all clients
-    goal = ""  # the line to leave this one for; itself, if the exchange closes it
+    goal = ""  # the line to go to; this one, if the exchange closes it
     leave_at = inf  # monotonic: when it may be left
-    connect_at = inf  # monotonic: when the turn to connect comes that was taken before it is left
+    connect_at = inf  # monotonic: the turn to connect at which it is left
     moved = -inf  # monotonic: when the line last changed
 
     def check(self, ws: OkexWS, now: float) -> None:
@@ -3090,7 +3090,7 @@ class Route(Rest):
                 if monotonic() < self.due[line]:
                     continue
                 with suppress(Exception):
-                    if proxy is DIRECT:  # no DNS, and no loading of certificates, counts
+                    if proxy is DIRECT:  # no DNS counts
                         socket.getaddrinfo(urlsplit(line).hostname, None)
                     context = ssl.create_default_context(cafile=os.environ.get("WEBSOCKET_CLIENT_CA_BUNDLE"))
                     pause(CONNECT_PACE.turn())
@@ -3101,9 +3101,9 @@ class Route(Rest):
                 self.due[line] = monotonic() + self.every
 
 
-CONNECT_PACE = Pace(0.34)  # OKX accepts 3 connects a second per IP (docs-v5 overview, 2026)
+CONNECT_PACE = Pace(0.34)  # OKX accepts 3 a second per IP (docs-v5, 2026)
 LEAVE_PACE = Pace(1.5)  # a line of 64008 has 60 s; nearly all books stay ready
-FILL_PACE = Pace(0.125)  # OKX takes 10 of each request a second per IP (docs-v5, 2026)
+FILL_PACE = Pace(0.125)  # OKX takes 10 a second per IP (docs-v5, 2026)
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -3310,7 +3310,7 @@ class Finder:
         if not kind.argument:
             return [name]
         names, turned = self.names(kind.more, wanted), "-".join(wanted.split("-")[::-1])
-        margin = functools.partial(re.findall, "_UM|_XPERP")  # else it is another contract
+        margin = functools.partial(re.findall, "_UM|_XPERP")  # or it is another contract
         alike = [other for other in names if margin(other) == margin(wanted)]
         alike = [turned] if turned in names else get_close_matches(wanted, alike, 3, 0.75)
         return [f"{name}:{other}" for other in alike if wanted not in names]
@@ -3862,7 +3862,7 @@ class RedisSink(Sink):
         pages = self.pages.pop(channel, [])
         if rows[0].get("curPage") != 1:
             rows = pages + rows
-        if "curPage" in rows[0] and not rows[-1].get("lastPage"):  # a snapshot counts as a whole
+        if "curPage" in rows[0] and not rows[-1].get("lastPage"):  # a snapshot is whole
             self.pages[channel] = rows
             return
         if len(rows) > 1 and channel.startswith("account"):
@@ -4109,7 +4109,7 @@ class Writer:
     def __init__(self, option: str, sink: Sink):
         self.option, self.sink = option, sink
         self.queue = SimpleQueue[Any]()  # arguments for _insist
-        self.had: Options = {}  # by channel: numbers that others lack, and ms of its newest row
+        self.had: Options = {}  # by channel: numbers that others lack, newest ms
         self.ending = threading.Event()
         self.thread = daemon_thread(option, self._run)
         self.thread.start()
@@ -4240,7 +4240,7 @@ class Recorder:
 
     def __init__(self, clients: list[OkexWS], sinks: Any = None):
         self.clients, self.writers = clients, list[Writer]()
-        self.lock = threading.RLock()  # held for a whole message: each sink has one order
+        self.lock = threading.RLock()  # each sink has one order
         self.recalling = threading.Lock()  # held while a client reads what sinks have
         self.open(sinks or {})
 
@@ -4291,7 +4291,7 @@ class BoardQuote(NamedTuple):
     """An instrument, a row of the board's table."""
 
     name: str
-    cells: list[str]  # last price behind an arrow, change, bid, ask, spread, volume
+    cells: list[str]  # last price, change, bid, ask, spread, volume
     history: Sequence[float] = ()  # prices, five seconds apart
     age: str = ""  # of a price that is old
 
@@ -4813,7 +4813,7 @@ class Run(Recorder):
         self.rows = 0  # received, under lock
         self.reason = "the first try did not end"  # why the last one failed
         self.ending = threading.Event()
-        self.ends: Rows = []  # monotonic: when, and with which status; the first counts
+        self.ends: Rows = []  # when, with which status; the first counts
         self.board = Board(self.clients, self.writers, console.kept)
         targets = {option: vars(args)[option] for option in SINKS if vars(args)[option] is not None}
         self.output: Any = self.board.note if args.board else None
@@ -4946,7 +4946,7 @@ class Run(Recorder):
     def on_status(self, ws: OkexWS, status: str, detail: str) -> None:
         others = self.args.redis or not all(each._subscriptions.hopeless for each in self.clients)
         if status == EXIT and ws._subscriptions.hopeless and others:
-            return  # it goes on with other channels, or those that are still asked for
+            return  # others go on
         self.record(wall_clock(), "", (status, detail))
         if status in (DISCONNECTED, EXIT) and detail != "closed":
             self.reason = detail
