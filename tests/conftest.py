@@ -255,6 +255,9 @@ def unhurried(monkeypatch):
     """Tests are no storm: let each connect at once. And none masks or holds back the words of another."""
     monkeypatch.setattr(okex_ws.CONNECT_PACE, "spacing", 0.0)
     monkeypatch.setattr(okex_ws, "CHORUS", okex_ws.Chorus())
+    monkeypatch.setattr(okex_ws.okex_log, "handlers", [])
+    monkeypatch.setattr(okex_ws.okex_log, "propagate", True)
+    okex_ws.okex_log.setLevel("NOTSET")
     okex_ws.known_secrets.clear()
     okex_ws.recent_signatures.clear()
 
