@@ -3034,8 +3034,9 @@ class Route(Rest):
         for its answer it stays: for 5 s where the server closes, and else for ever.
         """
         orders, login = ws._orders._answers, ws._login
-        self.goal = self.goal or self.faster(now)
         closing = self.goal == self.url
+        if not closing:
+            self.goal = self.faster(now)
         if not self.goal or (orders and not closing):
             self.leave_at = self.connect_at = inf
         elif self.leave_at == inf:
