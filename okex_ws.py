@@ -4418,8 +4418,8 @@ class Board:
         """The board as `height` lines of at most `width` characters."""
         self.drawn += 1
         (quotes, others), book, tape = self.table(), self.book(), self.trades()
-        shown = f" {passwordless(origin_of(self.clients[0].url))}"  # in the first line
-        log = [line.replace(shown, " ") for line in [*self.log]]
+        shown = f"to {passwordless(origin_of(self.clients[0].url))}"  # in the first line
+        log = [line.replace(shown, "to ") for line in [*self.log]]
         sinks = [(str(writer), "dim") for writer in self.writers]
         free = height - 2 - len(sinks) - min(len(log), max(1, height // 7))
         most = max(2, free - max(5, free // 3) if book[0] or tape[0] else free)
