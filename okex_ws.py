@@ -4108,6 +4108,8 @@ class Writer:
     failing = given_up = lost = False  # nobody waits any longer; that was said
 
     def __init__(self, option: str, sink: Sink):
+        if not isinstance(sink, Sink):
+            raise TypeError(f"--{option}: {type(sink).__name__} must derive from okex_ws.Sink")
         self.option, self.sink = option, sink
         self.queue = SimpleQueue[Any]()  # arguments for _insist
         self.had: Options = {}  # by channel: numbers that others lack, newest ms
