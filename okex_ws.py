@@ -3324,11 +3324,13 @@ class Finder:
 
     def _tell(self, look_up: Any) -> None:
         while untold := [*self._untold]:
-            meant = []
+            channel, meant = untold[0], []
             with suppress(Exception):  # nobody needs a list that cannot be had
-                meant = look_up(untold[0])
-            if refusal := self._untold.pop(untold[0], ""):
+                meant = look_up(channel)
+            if refusal := self._untold.get(channel):
+                self._untold[channel] = ""  # until it is told, finish() waits
                 okex_log.warning(did_you_mean(refusal, meant))
+            self._untold.pop(channel, None)
 
     def finish(self) -> None:
         """Give what is looked up 3 s, and tell what was refused without it."""
