@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from conftest import SCRIPT, finish, finish_all, program, wait_for
@@ -171,6 +172,14 @@ def test_a_refusal_does_not_wait_for_a_list_that_cannot_be_had(exchange, connect
     client.close()
     wait_for(lambda: not client.thread.is_alive())
     assert "Did you mean" not in caplog.text and caplog.text.count("refused trades:NOPE-USDT: 60018") == 1
+
+
+def test_the_last_refusal_is_told_before_the_end(finder, monkeypatch):
+    told = []
+    monkeypatch.setattr(okex_ws.okex_log, "warning", lambda line: [time.sleep(0.1), told.append(line)])
+    finder.suggest("trades:NOPE-USDT", "refused")
+    finder.finish()
+    assert len(told) == 1
 
 
 def test_refusals_are_looked_up_by_one_thread_in_lists_that_are_fetched_once(exchange, finder, caplog):

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from math import inf
+from unittest.mock import Mock
 
 import pytest
 from conftest import finish, wait_for
@@ -104,6 +105,17 @@ def test_an_hour_of_noise_changes_the_line_seldom(monkeypatch):
                 changes.append(route.moved)
         seldom = all(b - a >= 600 for a, b in itertools.pairwise(changes))
         assert len(changes) - 1 in right and seldom, (hour, seed, changes)
+
+
+def test_a_faster_line_that_is_slow_again_is_not_gone_to(monkeypatch):
+    monkeypatch.setattr(Route, "times", {"wss://a": (0.1, 0.1, 0.1), "wss://b": (0.01, 0.01, 0.01)})
+    route = Route(TRADES, None, ["wss://a/ws", "wss://b/ws"], "global", False)
+    ws = Mock(**{"_orders._answers": {"o1": "an order waits"}})
+    route.check(ws, 0.0)
+    assert route.goal == "wss://b/ws"
+    route.times["wss://b"] = (0.1, 0.01, 0.01)
+    route.check(ws, 0.0)
+    assert not route.goal
 
 
 def test_what_cannot_be_a_line_is_refused_at_the_start():
